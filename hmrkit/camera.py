@@ -1,0 +1,95 @@
+"""Pinhole projection, viewing rays, and what is assumed of a camera that nobody measured."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hmrkit.errors import UsageError
+from hmrkit.types import Camera
+
+# Field of view across the longer side of the image: between a phone's main camera and a 35 mm lens.
+ASSUMED_FOV_DEG = 55.0
+
+
+def assume_camera(width: int, height: int, focal_px: float | None = None, fov_deg: float | None = None) -> Camera:
+    """Camera with its centre in the middle of the image.
+
+    `focal_px` (pixels) or `fov_deg` (across the longer side) where the user knows it; else `ASSUMED_FOV_DEG`.
+    """
+    if focal_px is not None and fov_deg is not None:
+        raise UsageError("give --focal or --fov, not both")
+    given = focal_px is not None or fov_deg is not None
+    if fov_deg is not None and not 1 < fov_deg < 179:
+        raise UsageError(f"--fov must lie between 1 and 179 degrees, got {fov_deg:g}")
+    if focal_px is None:
+        focal_px = max(width, height) / 2 / float(np.tan(np.radians(fov_deg or ASSUMED_FOV_DEG) / 2))
+    if focal_px <= 0:
+        raise UsageError(f"--focal must be positive pixels, got {focal_px:g}")
+    focal = np.array([focal_px, focal_px], np.float32)
+    center = np.array([width / 2, height / 2], np.float32)
+    return Camera(focal, center, width, height, "given" if given else "assumed")
+
+
+def project(camera: Camera, points_c: np.ndarray) -> np.ndarray:
+    """Points (...,3) m in the camera frame -> pixels (...,2). Points at or behind the camera give NaN."""
+    depth = points_c[..., 2:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pixels = points_c[..., :2] / np.where(depth > 0, depth, np.nan) * camera.focal_px + camera.center_px
+    return pixels.astype(np.float32)
+
+
+def pixel_rays(camera: Camera, pixels: np.ndarray) -> np.ndarray:
+    """Pixels (...,2) -> directions (...,3) with z = 1 in the camera frame."""
+    xy = (pixels[..., :2] - camera.center_px) / camera.focal_px
+    return np.concatenate([xy, np.ones_like(xy[..., :1])], -1).astype(np.float32)
+
+
+def camera_from_ray(camera: Camera, pixels: np.ndarray) -> np.ndarray:
+    """Rotations (...,3,3) from a virtual camera that looks along each pixel's ray to the real camera's axes.
+
+    A network that sees a crop has no way to know where in the image it was cut: its 3D is in the axes of a camera
+    turned to face the crop. This is the smallest rotation that undoes the turn.
+    """
+    ray = pixel_rays(camera, pixels).astype(np.float64)
+    x, y, z = np.moveaxis(ray / np.linalg.norm(ray, axis=-1, keepdims=True), -1, 0)
+    # Rodrigues from (0, 0, 1) to (x, y, z); z > 0 always, so 1 + z never vanishes.
+    c = 1 / (1 + z)
+    rows = [1 - c * x * x, -c * x * y, x, -c * x * y, 1 - c * y * y, y, -x, -y, z]
+    return np.stack(rows, -1).reshape(*x.shape, 3, 3).astype(np.float32)
+
+
+def solve_translation(
+    camera: Camera,
+    joints: np.ndarray,
+    pixels: np.ndarray,
+    weights: np.ndarray,
+    prior: np.ndarray | None = None,
+    prior_weight: float = 0.0,
+) -> np.ndarray:
+    """Translation (T,3) m that projects root-relative `joints` (T,K,3) onto `pixels` (T,K,2) in the least squares sense.
+
+    Linear in the translation: ``(u - cx) / fx * (z + tz) = x + tx``. `weights` (T,K) >= 0 (0 for missing).
+    `prior` (T,3) with `prior_weight` pulls frames that are badly conditioned. Residuals are scaled by depth once, so
+    that they are pixels and not metres.
+    """
+    joints, pixels, w = (np.nan_to_num(a).astype(np.float64) for a in (joints, pixels, weights))
+    a = (pixels - camera.center_px) / camera.focal_px
+    translation = np.zeros((len(joints), 3))
+    depth = np.ones(w.shape)
+    for _ in range(3):
+        scaled = w / depth**2
+        # Normal equations of rows [1, 0, -ax] t = ax z - x and [0, 1, -ay] t = ay z - y.
+        s0, sa, saa = scaled.sum(1), (scaled[..., None] * a).sum(1), (scaled * (a * a).sum(-1)).sum(1)
+        rhs_xy = a * joints[..., 2:] - joints[..., :2]
+        b = np.concatenate([(scaled[..., None] * rhs_xy).sum(1), -(scaled * (a * rhs_xy).sum(-1)).sum(1)[:, None]], 1)
+        m = np.zeros((len(joints), 3, 3))
+        m[:, 0, 0] = m[:, 1, 1] = s0
+        m[:, 0, 2] = m[:, 2, 0] = -sa[:, 0]
+        m[:, 1, 2] = m[:, 2, 1] = -sa[:, 1]
+        m[:, 2, 2] = saa
+        if prior is not None:
+            m += prior_weight * np.eye(3)
+            b += prior_weight * prior
+        translation = np.linalg.solve(m + 1e-9 * np.eye(3), b[..., None])[..., 0]
+        depth = np.maximum(joints[..., 2] + translation[:, None, 2], 0.1)
+    return translation.astype(np.float32)

@@ -1,0 +1,46 @@
+"""Where and in which precision networks run: the one place that knows."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from hmrkit.errors import DeviceError, UsageError
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """``auto`` (the first CUDA device, else the CPU), ``cpu``, ``cuda`` or ``cuda:N`` -> device; checked to be there."""
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"--device must be auto, cpu or cuda:N, got {name!r}") from None
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if not torch.cuda.is_available() or (device.index or 0) >= count:
+            raise DeviceError(f"device {name} was asked for, but {count} CUDA devices are here; use --device cpu")
+    elif device.type != "cpu":
+        raise UsageError(f"--device must be auto, cpu or cuda:N, got {name!r}")
+    return device
+
+
+def resolve_dtype(name: str) -> torch.dtype:
+    """``float32``, ``float16`` or ``bfloat16`` -> torch dtype."""
+    if name not in DTYPES:
+        raise UsageError(f"--dtype must be one of {', '.join(DTYPES)}, got {name!r}")
+    return DTYPES[name]
+
+
+@contextlib.contextmanager
+def inference(device: torch.device, dtype: torch.dtype = torch.float32) -> Iterator[None]:
+    """No gradients, autocast to `dtype`, and an out-of-memory error that says what to do."""
+    try:
+        with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+            yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise DeviceError(f"{device} ran out of memory; use a smaller --batch-size or --device cpu") from error

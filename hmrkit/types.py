@@ -1,0 +1,233 @@
+"""The values that cross a stage, and the legend of letters used in every shape.
+
+Letters: ``T`` frames of a track, ``N`` people in a frame, ``B`` batch, ``K`` 2D keypoints, ``J`` 3D joints,
+``V`` vertices, ``F`` faces, ``H W`` image.
+
+Units: metres, radians, pixels, seconds; millimetres only in names that end in ``_mm``.
+Frames: camera ``_c`` is x right, y down, z forward (OpenCV). Pixel (0, 0) is the top-left corner of the image, so
+the middle of the first pixel is (0.5, 0.5). Boxes are ``x0, y0, x1, y1``. Missing is NaN, never 0.
+
+Every value is a frozen dataclass of NumPy arrays that checks its shapes when it is made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, Literal
+
+import numpy as np
+
+CameraSource = Literal["given", "metadata", "assumed"]
+
+
+def _check(owner: str, name: str, array: Any, shape: tuple[int | str, ...], letters: dict[str, int], kind: str) -> None:
+    """Raise ValueError unless `array` is a NumPy array of that shape; letters must mean the same size throughout."""
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{owner}.{name}: expected a NumPy array, got {type(array).__name__}")
+    if array.dtype.kind not in kind:
+        raise ValueError(f"{owner}.{name}: expected dtype kind {kind!r}, got {array.dtype}")
+    fits = len(shape) == array.ndim
+    for want, got in zip(shape, array.shape, strict=False):
+        fits = fits and (letters.setdefault(want, got) if isinstance(want, str) else want) == got
+    if not fits:
+        raise ValueError(f"{owner}.{name}: expected shape {shape} with {letters}, got {array.shape}")
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """A clip as it will be seen: size and times after its rotation metadata was applied.
+
+    `frame_indices` are the source's frame numbers that were chosen (``--start --end --every``), rising;
+    `frame_times` their presentation times in seconds; `failed_frames` those among them that could not be decoded.
+    """
+
+    path: str
+    sha256: str
+    width: int
+    height: int
+    fps: Fraction
+    frame_count: int
+    frame_indices: np.ndarray
+    frame_times: np.ndarray
+    rotation_deg: int = 0
+    failed_frames: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        letters: dict[str, int] = {}
+        _check("VideoInfo", "frame_indices", self.frame_indices, ("T",), letters, "i")
+        _check("VideoInfo", "frame_times", self.frame_times, ("T",), letters, "f")
+
+    @property
+    def sampled_fps(self) -> float:
+        """Rate of the chosen frames in Hz, from their times where there are two or more, else the source's."""
+        times = self.frame_times
+        span = float(times[-1] - times[0]) if len(times) > 1 else 0.0
+        return (len(times) - 1) / span if span > 0 else float(self.fps)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Pinhole camera of the full image, no distortion: ``u = fx x / z + cx`` with pixels as in the module's legend."""
+
+    focal_px: np.ndarray
+    center_px: np.ndarray
+    width: int
+    height: int
+    source: CameraSource = "assumed"
+
+    def __post_init__(self) -> None:
+        _check("Camera", "focal_px", self.focal_px, (2,), {}, "f")
+        _check("Camera", "center_px", self.center_px, (2,), {}, "f")
+
+
+@dataclass(frozen=True)
+class Detections:
+    """People found in one frame: `boxes_xyxy` (N,4) px, `scores` (N,) in [0, 1]."""
+
+    boxes_xyxy: np.ndarray
+    scores: np.ndarray
+
+    def __post_init__(self) -> None:
+        letters: dict[str, int] = {}
+        _check("Detections", "boxes_xyxy", self.boxes_xyxy, ("N", 4), letters, "f")
+        _check("Detections", "scores", self.scores, ("N",), letters, "f")
+
+
+@dataclass(frozen=True)
+class Track:
+    """One person through the clip.
+
+    `frame_indices` (T,) are source frame numbers, strictly rising; `boxes_xyxy` (T,4) px; `scores` (T,) detection
+    scores, NaN where the box was filled in; `interpolated` (T,) marks those boxes.
+    """
+
+    track_id: int
+    frame_indices: np.ndarray
+    boxes_xyxy: np.ndarray
+    scores: np.ndarray
+    interpolated: np.ndarray
+
+    def __post_init__(self) -> None:
+        letters: dict[str, int] = {}
+        _check("Track", "frame_indices", self.frame_indices, ("T",), letters, "i")
+        _check("Track", "boxes_xyxy", self.boxes_xyxy, ("T", 4), letters, "f")
+        _check("Track", "scores", self.scores, ("T",), letters, "f")
+        _check("Track", "interpolated", self.interpolated, ("T",), letters, "b")
+        if len(self.frame_indices) == 0 or np.any(np.diff(self.frame_indices) <= 0):
+            raise ValueError(f"Track {self.track_id}: frame_indices must be present and strictly rising")
+
+
+@dataclass(frozen=True)
+class Keypoints:
+    """2D (and 3D) joints of one track, in the order of the skeleton named `skeleton` (`hmrkit.skeletons`).
+
+    `keypoints_2d` (T,K,3): x px, y px, confidence in [0, 1]. `joints_3d` (T,J,3) m about the middle of the hips, axes
+    parallel to the camera frame ``_c``, or None where the estimator has no depth. A frame that could not be read
+    is NaN with confidence 0.
+    """
+
+    keypoints_2d: np.ndarray
+    joints_3d: np.ndarray | None
+    skeleton: str
+
+    def __post_init__(self) -> None:
+        letters: dict[str, int] = {}
+        _check("Keypoints", "keypoints_2d", self.keypoints_2d, ("T", "K", 3), letters, "f")
+        if self.joints_3d is not None:
+            _check("Keypoints", "joints_3d", self.joints_3d, ("T", "K", 3), letters, "f")
+
+
+@dataclass(frozen=True)
+class BodyParams:
+    """Pose and shape of one track for the body model whose id is `model`.
+
+    `global_orient` (T,3,3) and `body_pose` (T,23,3,3) are rotation matrices relative to the parent joint, root first
+    in the camera frame; `betas` (10,) shape coefficients; `transl_c` (T,3) m moves the posed body into the camera frame.
+    """
+
+    global_orient: np.ndarray
+    body_pose: np.ndarray
+    betas: np.ndarray
+    transl_c: np.ndarray
+    gender: str
+    model: str
+
+    def __post_init__(self) -> None:
+        letters: dict[str, int] = {}
+        _check("BodyParams", "global_orient", self.global_orient, ("T", 3, 3), letters, "f")
+        _check("BodyParams", "body_pose", self.body_pose, ("T", 23, 3, 3), letters, "f")
+        _check("BodyParams", "betas", self.betas, ("S",), letters, "f")
+        _check("BodyParams", "transl_c", self.transl_c, ("T", 3), letters, "f")
+
+
+@dataclass(frozen=True)
+class LiftedPose:
+    """3D joints lifted from the 2D keypoints of a whole track: `joints_c` (T,J,3) m about the root joint."""
+
+    joints_c: np.ndarray
+    skeleton: str
+
+    def __post_init__(self) -> None:
+        _check("LiftedPose", "joints_c", self.joints_c, ("T", "J", 3), {}, "f")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What PC-HMR adds to a track; with `BodyParams` it is all that is needed to make the calibrated mesh again.
+
+    `joints_c` (T,24,3) m, the target joints in the camera frame; `params` the body refitted to the calibrated mesh;
+    `refit_residual_mm` (T,) mean distance between the calibrated vertices and the refitted body's.
+    """
+
+    joints_c: np.ndarray
+    params: BodyParams
+    refit_residual_mm: np.ndarray
+
+    def __post_init__(self) -> None:
+        letters: dict[str, int] = {}
+        _check("Calibration", "joints_c", self.joints_c, ("T", 24, 3), letters, "f")
+        _check("Calibration", "refit_residual_mm", self.refit_residual_mm, ("T",), letters, "f")
+
+
+@dataclass(frozen=True)
+class MeshTrack:
+    """A stretch of one person's final meshes: `vertices_c` (T,V,3) m, `joints_c` (T,24,3) m, both in the camera frame."""
+
+    track_id: int
+    frame_indices: np.ndarray
+    vertices_c: np.ndarray
+    joints_c: np.ndarray
+
+    def __post_init__(self) -> None:
+        letters: dict[str, int] = {}
+        _check("MeshTrack", "frame_indices", self.frame_indices, ("T",), letters, "i")
+        _check("MeshTrack", "vertices_c", self.vertices_c, ("T", "V", 3), letters, "f")
+        _check("MeshTrack", "joints_c", self.joints_c, ("T", 24, 3), letters, "f")
+
+
+@dataclass(frozen=True)
+class Take:
+    """All that is known of a clip. Stages take one and return one with their part filled in (`dataclasses.replace`).
+
+    `detections` has one entry a chosen frame; the dicts are keyed by track id. `provenance` maps a stage's name to the
+    record of how its part was made (options, hashes of weights, input and code), which decides whether it is skipped.
+    """
+
+    video: VideoInfo
+    camera: Camera
+    detections: tuple[Detections, ...] = ()
+    tracks: tuple[Track, ...] = ()
+    keypoints: dict[int, Keypoints] = field(default_factory=dict)
+    body: dict[int, BodyParams] = field(default_factory=dict)
+    lifted: dict[int, LiftedPose] = field(default_factory=dict)
+    calibrated: dict[int, Calibration] = field(default_factory=dict)
+    faces: np.ndarray | None = None
+    provenance: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def track(self, track_id: int) -> Track:
+        """The track of that id; KeyError where there is none."""
+        for track in self.tracks:
+            if track.track_id == track_id:
+                return track
+        raise KeyError(track_id)
