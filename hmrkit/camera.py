@@ -66,7 +66,7 @@ def solve_translation(
     prior: np.ndarray | None = None,
     prior_weight: float = 0.0,
 ) -> np.ndarray:
-    """Translation (T,3) m that projects root-relative `joints` (T,K,3) onto `pixels` (T,K,2) in the least squares sense.
+    """Translation (T,3) m that projects root-relative `joints` (T,K,3) onto `pixels` (T,K,2) by least squares.
 
     Linear in the translation: ``(u - cx) / fx * (z + tz) = x + tx``. `weights` (T,K) >= 0 (0 for missing).
     `prior` (T,3) with `prior_weight` pulls frames that are badly conditioned. Residuals are scaled by depth once, so

@@ -83,15 +83,22 @@ class Camera:
 
 @dataclass(frozen=True)
 class Detections:
-    """People found in one frame: `boxes_xyxy` (N,4) px, `scores` (N,) in [0, 1]."""
+    """People found in one frame: `boxes_xyxy` (N,4) px, `scores` (N,) in [0, 1].
+
+    `appearance` (N,D), or None, describes each person's colours: the tracker tells people apart by it without having
+    to decode the clip again.
+    """
 
     boxes_xyxy: np.ndarray
     scores: np.ndarray
+    appearance: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         letters: dict[str, int] = {}
         _check("Detections", "boxes_xyxy", self.boxes_xyxy, ("N", 4), letters, "f")
         _check("Detections", "scores", self.scores, ("N",), letters, "f")
+        if self.appearance is not None:
+            _check("Detections", "appearance", self.appearance, ("N", "D"), letters, "f")
 
 
 @dataclass(frozen=True)
@@ -143,7 +150,7 @@ class BodyParams:
     """Pose and shape of one track for the body model whose id is `model`.
 
     `global_orient` (T,3,3) and `body_pose` (T,23,3,3) are rotation matrices relative to the parent joint, root first
-    in the camera frame; `betas` (10,) shape coefficients; `transl_c` (T,3) m moves the posed body into the camera frame.
+    in the camera frame; `betas` (10,) shape coefficients; `transl_c` (T,3) m moves the posed body into that frame.
     """
 
     global_orient: np.ndarray
@@ -192,7 +199,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class MeshTrack:
-    """A stretch of one person's final meshes: `vertices_c` (T,V,3) m, `joints_c` (T,24,3) m, both in the camera frame."""
+    """A stretch of one person's final meshes: `vertices_c` (T,V,3) and `joints_c` (T,24,3), m, in the camera frame."""
 
     track_id: int
     frame_indices: np.ndarray
