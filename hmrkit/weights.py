@@ -1,0 +1,196 @@
+"""Find weights, check them, load them: the only file that knows where weights live.
+
+A weight's name is its path below a weights folder (``detector/yolox_nano.safetensors``). Folders are searched in this
+order, the first that has the file wins: ``$HMRKIT_WEIGHTS``, ``./weights``, the user's data folder
+(``$XDG_DATA_HOME/hmrkit``, by default ``~/.local/share/hmrkit``), what the package carries.
+
+A weights folder may hold a manifest, ``weights.json``: name -> ``sha256``, ``licence``, ``source``, ``summary``. A file
+that its own folder's manifest names is checked against it, so a file that you put into your own folder replaces
+the carried one without complaint, and a damaged carried one is noticed.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import pickle
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hmrkit.errors import WeightsError
+
+if TYPE_CHECKING:  # torch takes a second to import; finding and listing weights must not wait for it
+    from torch import Tensor, nn
+
+MANIFEST = "weights.json"
+# Where published checkpoints keep their state dict, when it is not the file's top level.
+_STATE_KEYS = ("state_dict", "model", "model_state_dict", "model_pos", "ema")
+
+
+def carried_folder() -> Path:
+    """Weights folder that came with the package: inside the wheel, or beside the package in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "_weights"
+    return installed if installed.is_dir() else package.parent / "weights"
+
+
+def weight_folders() -> list[Path]:
+    """Folders searched for weights, first wins; they need not exist."""
+    folders = [Path(os.environ["HMRKIT_WEIGHTS"]).expanduser()] if os.environ.get("HMRKIT_WEIGHTS") else []
+    user_data = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser()
+    return [*folders, Path("weights"), user_data / "hmrkit", carried_folder()]
+
+
+def find_weights(name: str | Path) -> Path:
+    """Path of a weights file: `name` itself where that is a file, else the first folder's that has it.
+
+    Raises WeightsError that names every place looked in.
+    """
+    given = Path(name).expanduser()
+    if given.is_file():
+        return given
+    places = [given] if given.is_absolute() else [folder / name for folder in weight_folders()]
+    for place in places:
+        if place.is_file():
+            return place
+    looked = ", ".join(str(place) for place in dict.fromkeys(places))
+    raise WeightsError(f"weights {name} not found; looked for {looked}; put the file there or set $HMRKIT_WEIGHTS")
+
+
+def sha256_of(path: str | Path) -> str:
+    """Hex digest of a file; remembered while the file's size and time of change stay the same."""
+    path = Path(path).resolve()
+    stat = path.stat()
+    return _digest(str(path), stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=256)
+def _digest(path: str, _mtime_ns: int, _size: int) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_manifest(folder: str | Path) -> dict[str, dict[str, str]]:
+    """The folder's manifest, name -> entry; empty where it has none."""
+    path = Path(folder) / MANIFEST
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WeightsError(f"{path}: expected JSON, got {error}; restore the file") from error
+
+
+def write_manifest(folder: str | Path) -> Path:
+    """Bring a folder's manifest up to date: new and changed files get their hash, other fields of an entry stay."""
+    folder = Path(folder)
+    known = read_manifest(folder)
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix in (".safetensors", ".npz"))
+    entries = {name: {**known.get(name, {}), "sha256": sha256_of(folder / name)} for name in names}
+    path = folder / MANIFEST
+    path.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def verify(name: str | Path) -> str:
+    """Find weights and return their sha256; WeightsError where their folder's manifest has another one."""
+    path = find_weights(name).resolve()
+    found = sha256_of(path)
+    for folder in (folder.resolve() for folder in weight_folders()):
+        if path.is_relative_to(folder):
+            wanted = read_manifest(folder).get(path.relative_to(folder).as_posix(), {}).get("sha256", found)
+            if wanted != found:
+                raise WeightsError(f"{path}: expected sha256 {wanted}, found {found}; it is damaged, fetch it again")
+    return found
+
+
+def load_state(path: str | Path, device: str = "cpu") -> dict[str, Tensor]:
+    """State dict of a ``.safetensors`` file or of a PyTorch checkpoint (read with ``weights_only=True``).
+
+    A checkpoint's wrapping (``{"state_dict": ...}``) and the ``module.`` of data-parallel training are taken off.
+    Raises WeightsError where the file is absent, damaged, or would have to run code to be read.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = find_weights(path)
+    verify(path)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path, device=str(device))
+        with torch.serialization.safe_globals(_numpy_scalars()):
+            loaded = torch.load(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        forbidden = re.search(r"GLOBAL (\S+)", str(error))  # torch's own advice is to switch its guard off
+        what = forbidden.group(1) if forbidden else "a pickle that is no checkpoint"
+        raise WeightsError(f"{path}: holds more than tensors ({what}), refused; save its state dict alone") from error
+    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
+        raise WeightsError(f"{path}: expected .safetensors or a PyTorch checkpoint, got {error}") from error
+    return _state_of(loaded, path)
+
+
+def load_into(module: nn.Module, state: dict[str, Tensor], source: str | Path) -> None:
+    """Copy `state` into `module`, strictly: WeightsError names what is missing, unexpected or of another shape."""
+    wanted = module.state_dict()
+    missing = [key for key in wanted if key not in state]
+    unexpected = [key for key in state if key not in wanted]
+    shapes = [
+        f"{key} is {tuple(state[key].shape)} not {tuple(wanted[key].shape)}"
+        for key in wanted
+        if key in state and state[key].shape != wanted[key].shape
+    ]
+    problems = [
+        f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+        if keys
+    ]
+    if problems:
+        raise WeightsError(f"{source} does not fit {type(module).__name__}: {'; '.join(problems)}")
+    module.load_state_dict(state)
+
+
+def save_state(state: dict[str, Tensor], path: str | Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a ``.safetensors`` file; it appears under its name only when it is complete."""
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    save_file({key: value.contiguous() for key, value in state.items()}, partial, metadata)
+    partial.replace(path)
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The text fields that a ``.safetensors`` file carries beside its tensors."""
+    from safetensors import safe_open
+
+    with safe_open(find_weights(path), framework="np") as file:
+        return dict(file.metadata() or {})
+
+
+def _state_of(loaded: Any, path: Path) -> dict[str, Tensor]:
+    import torch
+
+    for key in _STATE_KEYS:
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+            break
+    if not isinstance(loaded, dict) or not any(isinstance(value, torch.Tensor) for value in loaded.values()):
+        raise WeightsError(f"{path}: expected a state dict of tensors, found {type(loaded).__name__}")
+    return {key.removeprefix("module."): value for key, value in loaded.items() if isinstance(value, torch.Tensor)}
+
+
+def _numpy_scalars() -> list[Any]:
+    """Plain numbers that trainers leave in checkpoints as NumPy scalars; none of these can run code."""
+    import numpy as np
+
+    scalar = type(np.float64(0)).__reduce__(np.float64(0))[0]  # numpy's private `scalar`, wherever this version has it
+    dtypes = [type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "?")]
+    return [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *dtypes]
