@@ -158,12 +158,12 @@ def load_into(module: nn.Module, state: dict[str, Tensor], source: str | Path) -
 
 def save_state(state: dict[str, Tensor], path: str | Path, metadata: dict[str, str] | None = None) -> None:
     """Write a ``.safetensors`` file; it appears under its name only when it is complete."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    save_file({key: value.contiguous() for key, value in state.items()}, partial, metadata)
+    partial.write_bytes(save({key: value.contiguous() for key, value in state.items()}, metadata))
     partial.replace(path)
 
 

@@ -76,7 +76,7 @@ def _node(raw: dict[str, Any]) -> Node:
 
 
 def _value(attr: dict[str, Any]) -> Any:
-    """An ``AttrValue``: {"i": "3"} -> 3, {"s": base64} -> str, {"list": {"i": [..]}} -> list, {"type": name} -> name."""
+    """An ``AttrValue`` as a plain value: {"i": "3"} -> 3, {"s": base64} -> str, {"list": {"i": [..]}} -> list."""
     kind, value = next(iter(attr.items()), ("", None))
     if kind == "i":
         return int(value)

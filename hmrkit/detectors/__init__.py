@@ -1,1 +1,113 @@
+"""Detectors find the people in each frame.
 
+How to add one: write a module with a function ``load(argument, *, device, dtype, size, score_threshold)`` that returns
+a `Detector`, and add its line to `DETECTORS`. `argument` is what follows the colon in ``name:argument``. Boxes with
+a score down to `score_threshold` are all returned, however many: the tracker's second stage uses the weak ones.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from hmrkit.errors import UsageError
+from hmrkit.types import Detections
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """One member of the family. `argument` says what must follow ``name:``, empty where nothing may."""
+
+    module: str
+    summary: str
+    argument: str
+    paper: str
+    licence: str
+    weights: tuple[str, ...] = ()
+
+
+DETECTORS: dict[str, DetectorSpec] = {
+    "yolox-nano": DetectorSpec(
+        module="hmrkit.detectors.yolox",
+        summary="YOLOX-nano, COCO: small, fast on a CPU (default)",
+        argument="",
+        paper="Ge et al. 2021, YOLOX: Exceeding YOLO Series in 2021",
+        licence="Apache-2.0",
+        weights=("detector/yolox_nano.safetensors",),
+    ),
+    "yolox": DetectorSpec(
+        module="hmrkit.detectors.yolox",
+        summary="YOLOX of any size from a published checkpoint, yolox:yolox_s.pth",
+        argument="checkpoint",
+        paper="Ge et al. 2021, YOLOX: Exceeding YOLO Series in 2021",
+        licence="Apache-2.0",
+    ),
+    "yolo": DetectorSpec(
+        module="hmrkit.detectors.ultralytics_yolo",
+        summary="any detection or pose weights of ultralytics, yolo:yolo11n.pt (needs hmrkit[yolo])",
+        argument="weights",
+        paper="https://docs.ultralytics.com",
+        licence="AGPL-3.0 (ultralytics and its weights)",
+    ),
+    "file": DetectorSpec(
+        module="hmrkit.detectors.boxes_file",
+        summary="boxes made elsewhere, file:boxes.json in COCO's result format",
+        argument="json",
+        paper="https://cocodataset.org/#format-results",
+        licence="",
+    ),
+    "toy": DetectorSpec(
+        module="hmrkit.detectors.toy",
+        summary="one box about what differs from the picture's border; for tests",
+        argument="",
+        paper="",
+        licence="Apache-2.0",
+    ),
+}
+
+
+class Detector(Protocol):
+    """`weights_sha256` names what the boxes came from (empty for `toy`)."""
+
+    name: str
+    weights_sha256: str
+
+    def __call__(self, frames: torch.Tensor, frame_indices: Sequence[int]) -> list[Detections]:
+        """Frames (B,H,W,3) uint8 RGB on any device, and their numbers in the clip -> people, one entry a frame."""
+        ...
+
+
+def load_detector(
+    spec: str = "yolox-nano",
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    size: int | None = None,
+    score_threshold: float = 0.1,
+) -> Detector:
+    """The detector that `spec` (``name`` or ``name:argument``) names.
+
+    `size` is the longer side in px that frames are shrunk to (None: what the network was trained with). Raises
+    UsageError where there is no such detector, WeightsError where its weights are missing.
+    """
+    import torch
+
+    name, _, argument = spec.partition(":")
+    if name not in DETECTORS:
+        raise UsageError(f"unknown detector {name!r}; choose one of {', '.join(DETECTORS)}")
+    entry = DETECTORS[name]
+    if bool(argument) != bool(entry.argument):
+        wanted = f"{name}:<{entry.argument}>" if entry.argument else name
+        raise UsageError(f"detector {spec!r} should be written {wanted}")
+    module = importlib.import_module(entry.module)
+    return module.load(
+        argument,
+        device=torch.device(device),
+        dtype=dtype or torch.float32,
+        size=size,
+        score_threshold=score_threshold,
+    )
