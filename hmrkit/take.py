@@ -2,8 +2,8 @@
 
 Layout, version 1. The entry ``manifest`` is a 0-d unicode array holding JSON::
 
-    {"format": "hmrkit-take", "version": 1,
-     "video": {...}, "camera": {...}, "tracks": [ids], "keypoints": {id: {"skeleton"}},
+    {"format": "hmrkit-take", "version": 1, "video": {...}, "camera": {...},
+     "tracks": [ids], "dropped_tracks": [...], "keypoints": {id: {"skeleton"}},
      "body": {id: {"gender", "model"}}, "lifted": {id: {"skeleton"}}, "calibrated": {id: {"gender", "model"}},
      "provenance": {stage: record}}
 
@@ -133,6 +133,7 @@ def _to_arrays(take: Take) -> dict[str, Any]:
         },
         "camera": {"width": camera.width, "height": camera.height, "source": camera.source},
         "tracks": [track.track_id for track in take.tracks],
+        "dropped_tracks": list(take.dropped_tracks),
         "keypoints": {str(i): {"skeleton": k.skeleton} for i, k in take.keypoints.items()},
         "body": {str(i): {"gender": b.gender, "model": b.model} for i, b in take.body.items()},
         "lifted": {str(i): {"skeleton": p.skeleton} for i, p in take.lifted.items()},
@@ -164,6 +165,7 @@ def _from_arrays(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Tak
         camera=camera,
         detections=detections,
         tracks=tuple(Track(i, *(arrays[f"track/{i}/{n}"] for n in _TRACK_ARRAYS)) for i in manifest["tracks"]),
+        dropped_tracks=tuple(manifest["dropped_tracks"]),
         keypoints={
             int(i): Keypoints(
                 arrays[f"keypoints/{i}/keypoints_2d"], arrays.get(f"keypoints/{i}/joints_3d"), m["skeleton"]

@@ -217,7 +217,8 @@ class MeshTrack:
 class Take:
     """All that is known of a clip. Stages take one and return one with their part filled in (`dataclasses.replace`).
 
-    `detections` has one entry a chosen frame; the dicts are keyed by track id. `provenance` maps a stage's name to the
+    `detections` has one entry a chosen frame; `dropped_tracks` says of each tracklet that was left out its frames and
+    the reason; the dicts are keyed by track id. `provenance` maps a stage's name to the
     record of how its part was made (options, hashes of weights, input and code), which decides whether it is skipped.
     """
 
@@ -225,6 +226,7 @@ class Take:
     camera: Camera
     detections: tuple[Detections, ...] = ()
     tracks: tuple[Track, ...] = ()
+    dropped_tracks: tuple[dict[str, Any], ...] = ()
     keypoints: dict[int, Keypoints] = field(default_factory=dict)
     body: dict[int, BodyParams] = field(default_factory=dict)
     lifted: dict[int, LiftedPose] = field(default_factory=dict)

@@ -1,0 +1,5 @@
+"""`python -m hmrkit`."""
+
+from hmrkit.cli import main
+
+main()

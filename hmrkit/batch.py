@@ -1,0 +1,192 @@
+"""Many clips through the chain: one bad clip stops nothing, nothing is done twice, all that went wrong is said.
+
+`run_batch` checks every input and the output folder before any model is loaded, then takes the clips one by one,
+saving the take after every stage. A process that is killed goes on from there when it is called again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hmrkit.errors import EXIT_OK, EXIT_SOME_FAILED, HmrkitError, InputError, UsageError
+from hmrkit.output import export_take, render_take, report, write_json
+from hmrkit.pipeline import Models, Options, Progress, keep_stages, open_clip, run_stages, stages_of
+from hmrkit.take import load_take, provenance_record, save_take, with_stage
+from hmrkit.types import Take
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where results go and which ones: `render` is a file name inside each clip's folder, or None."""
+
+    folder: Path
+    formats: tuple[str, ...] = ("npz", "obj")
+    render: str | None = None
+    overwrite: bool = False
+
+
+@dataclass
+class ClipResult:
+    """One line of the batch's report."""
+
+    source: str
+    folder: Path
+    status: str = "failed"
+    error: str | None = None
+    exit_code: int = EXIT_OK
+    files: list[Path] = field(default_factory=list)
+    seconds: float = 0.0
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, for the report file and `--json`."""
+        out = {"source": self.source, "status": self.status, "seconds": round(self.seconds, 2), **self.detail}
+        if self.error:
+            out["error"] = self.error
+        return out | {"folder": str(self.folder), "files": [str(f) for f in self.files]}
+
+
+def clip_folders(sources: Sequence[str], out: Path) -> list[Path]:
+    """One folder a clip, named after it; clips of the same name are told apart by the folders they lie in."""
+    paths = [Path(s).resolve() for s in sources]
+    stems = [p.name if p.is_dir() else p.stem for p in paths]
+    folders = []
+    for path, stem in zip(paths, stems, strict=True):
+        twins = [p for p, s in zip(paths, stems, strict=True) if s == stem]
+        if len(set(twins)) > 1:
+            common = Path(os.path.commonpath([str(p.parent) for p in twins]))
+            name = path.parent.relative_to(common) / (stem if len({p.parent for p in twins}) > 1 else path.name)
+        else:
+            name = Path(stem)
+        folders.append(out / name)
+    if len(set(folders)) < len(set(paths)):
+        folders = [out / "_".join(path.parts[1:]) for path in paths]
+    return folders
+
+
+def plan(sources: Sequence[str], options: Options, outputs: Outputs) -> list[tuple[ClipResult, Take | None]]:
+    """Look at every input without loading a model: a take that is ready to start, or the reason why there is none."""
+    if not sources:
+        raise UsageError("no input: name one or more videos or folders of frames, or --input-list FILE")
+    if outputs.render and (Path(outputs.render).name != outputs.render or not outputs.render.endswith(".mp4")):
+        raise UsageError(
+            f"--render wants a file name that ends in .mp4 (it goes into each clip's folder), got {outputs.render}"
+        )
+    _check_writable(outputs.folder)
+    planned: list[tuple[ClipResult, Take | None]] = []
+    unique = list(dict.fromkeys(sources))
+    for source, folder in zip(unique, clip_folders(unique, outputs.folder), strict=True):
+        result, take = ClipResult(source, folder), None
+        try:
+            take = open_clip(source, options)
+            result.status = "planned"
+        except HmrkitError as error:
+            result.error, result.exit_code = str(error), error.exit_code
+        planned.append((result, take))
+    return planned
+
+
+def run_batch(
+    planned: Iterable[tuple[ClipResult, Take | None]],
+    options: Options,
+    outputs: Outputs,
+    progress: Callable[[str], Progress],
+    done: Callable[[ClipResult], None],
+) -> list[ClipResult]:
+    """Run each planned clip; `progress(source)` gives the clip's progress callback, `done` is told of each result."""
+    planned = list(planned)
+    models = Models(options)
+    if any(take is not None for _, take in planned):
+        models.load(stages_of(options.method))
+    results = []
+    for result, take in planned:
+        started = time.perf_counter()
+        if take is not None:
+            try:
+                _run_clip(result, take, models, outputs, progress(result.source))
+            except HmrkitError as error:
+                result.status, result.error, result.exit_code = "failed", str(error), error.exit_code
+            except Exception as error:
+                log.debug("unexpected error in %s", result.source, exc_info=True)
+                result.status, result.exit_code = "failed", EXIT_SOME_FAILED
+                result.error = f"{result.source}: unexpected {type(error).__name__}: {error} (-v shows where)"
+        result.seconds = time.perf_counter() - started
+        results.append(result)
+        done(result)
+        write_json(outputs.folder / "report.json", {"clips": [r.as_json() for r in results]})
+    return results
+
+
+def exit_code(results: Sequence[ClipResult]) -> int:
+    """0 all well; the one code of what went wrong where every clip failed the same way; 1 some failed."""
+    codes = {r.exit_code for r in results}
+    if codes <= {EXIT_OK}:
+        return EXIT_OK
+    return codes.pop() if len(codes) == 1 else EXIT_SOME_FAILED
+
+
+def _run_clip(result: ClipResult, take: Take, models: Models, outputs: Outputs, progress: Progress) -> None:
+    folder, take_path = result.folder, result.folder / "take.npz"
+    stages = stages_of(models.options.method)
+    take = keep_stages(_resume(take, take_path, outputs.overwrite), [*stages, "files"])
+    take = run_stages(take, stages, models, progress, lambda t: save_take(t, take_path))
+    last = take.provenance[stages[-1]]
+    made = [take_path]
+    products = {
+        f"export-{name}": lambda name=name: export_take(take, folder, [name], models, progress)
+        for name in outputs.formats
+    }
+    if outputs.render:
+        video_path = folder / outputs.render
+        sheet_path = video_path.with_name(video_path.stem + "_sheet.png")
+        products["render"] = lambda: render_take(take, video_path, sheet_path, models, progress)
+    files_record = dict(take.provenance.get("files", {}))
+    for name, make in products.items():
+        record = provenance_record({"product": name, "render": outputs.render if name == "render" else None}, {}, last)
+        old = files_record.get(name)
+        if old and old["record"] == record and all((folder / f).exists() for f in old["files"]):
+            made.extend(folder / f for f in old["files"])
+            continue
+        files = make()
+        made.extend(files)
+        files_record[name] = {"record": record, "files": [str(f.relative_to(folder)) for f in files]}
+        save_take(with_stage(take, "files", files_record), take_path)
+    result.files = made
+    result.detail = report(take)
+    result.status = "done"
+    result.error = None if take.tracks else "no person was found"
+    write_json(folder / "report.json", result.as_json())
+
+
+def _resume(take: Take, path: Path, overwrite: bool) -> Take:
+    """The earlier take of the same frames, so that its finished stages are skipped; else the fresh one."""
+    if overwrite or not path.exists():
+        return take
+    try:
+        earlier = load_take(path)
+    except InputError as error:
+        log.warning("%s; starting this clip again", error)
+        return take
+    same = earlier.video.sha256 == take.video.sha256 and list(earlier.video.frame_indices) == list(
+        take.video.frame_indices
+    )
+    return replace(earlier, video=replace(earlier.video, path=take.video.path), camera=take.camera) if same else take
+
+
+def _check_writable(folder: Path) -> None:
+    """InputError unless files can be made in `folder` (it is created)."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".hmrkit-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write there ({error.strerror}); choose another --out") from error

@@ -1,0 +1,50 @@
+"""The `hmrkit` application: what subcommands there are."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hmrkit import __version__
+from hmrkit.cli import bench, export, info, run, stages, train, weights
+
+app = typer.Typer(
+    name="hmrkit",
+    help="Video in, 3D meshes of the people in it out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hmrkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Video in, 3D meshes of the people in it out.
+
+    Stages chain through takes in files or pipes: detect | track | pose | regress | lift | calibrate; `run` is their
+    chain. Exit codes: 0 all well, 1 some inputs failed, 2 usage, 3 missing weights, 4 bad input, 130 interrupted.
+    """
+
+
+app.command("run")(run.run)
+for name in ("detect", "track", "pose", "regress", "lift", "calibrate"):
+    app.command(name)(getattr(stages, name))
+app.command("export")(export.export)
+app.command("render")(export.render)
+app.add_typer(train.app, name="train")
+app.add_typer(weights.app, name="weights")
+app.command("list")(info.list_choices)
+app.command("info")(info.info)
+app.command("bench")(bench.bench)

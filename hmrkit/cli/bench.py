@@ -1,0 +1,59 @@
+"""`hmrkit bench`: speed and memory of the chain on this machine."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from hmrkit.cli import options as o
+
+
+def bench(
+    video: Annotated[str, typer.Argument(help="A video, or a folder of frames.")],
+    method: Annotated[str, typer.Option(help="pc-hmr or fit.")] = "pc-hmr",
+    refine: o.Refine = False,
+    formats: Annotated[str, typer.Option("--format", help="Comma-separated: npz, obj.")] = "npz,obj",
+    render: Annotated[bool, typer.Option("--render/--no-render", help="Measure drawing, too.")] = False,
+    people: o.People = "all",
+    keypoints: o.KeypointSource = "blazepose-heavy",
+    detector: o.Detector = "yolox-nano",
+    end: o.End = None,
+    device: o.Device = "auto",
+    dtype: o.Dtype = "float32",
+    batch_size: o.BatchSize = 8,
+    as_json: o.AsJson = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Milliseconds per stage, frames per second and peak memory of the whole chain on one clip."""
+    from hmrkit.benchmark import run_benchmark
+    from hmrkit.exporters import check_formats
+    from hmrkit.pipeline import Options
+
+    o.start_logging(verbose)
+    options = Options(
+        method=method, refine=refine, people=people, keypoints=keypoints, detector=detector, end=end, device=device,
+        dtype=dtype, batch_size=batch_size,
+    )  # fmt: skip
+    facts = run_benchmark(video, options, check_formats(formats), render)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    size = f"{facts['size']}, {facts['frames']} frames, {facts['people']} people"
+    table = Table(title=f"{facts['video']}  {size}, {facts['device']}")
+    for heading in ("stage", "ms / frame", "ms / person-frame"):
+        table.add_column(heading, justify="left" if heading == "stage" else "right")
+    for name, row in facts["stages"].items():
+        person = row["ms_per_person_frame"]
+        table.add_row(name, f"{row['ms_per_frame']:.1f}", "-" if person is None else f"{person:.1f}")
+    console = Console()
+    console.print(table)
+    gpu = "" if facts["peak_gpu_mib"] is None else f", peak GPU {facts['peak_gpu_mib']:.0f} MiB"
+    console.print(
+        f"{facts['fps']:.1f} frames/s with output, {facts['fps_without_output']:.1f} without, "
+        f"decoding alone {facts['decode_fps']:.0f}; peak RSS {facts['peak_rss_mib']:.0f} MiB{gpu}"
+    )

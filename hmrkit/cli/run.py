@@ -1,0 +1,115 @@
+"""`hmrkit run`: videos in, meshes out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hmrkit.cli import options as o
+
+if TYPE_CHECKING:
+    from hmrkit.batch import ClipResult
+
+
+def run(
+    inputs: Annotated[list[str] | None, typer.Argument(help="Videos, or folders of frames.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for results: one folder a clip.")] = Path("meshes"),
+    input_list: Annotated[str | None, typer.Option(help="File with one input a line, or - for standard input.")] = None,
+    method: Annotated[str, typer.Option(help="pc-hmr or fit.")] = "pc-hmr",
+    mesh: o.Mesh = "fit",
+    refine: o.Refine = False,
+    formats: Annotated[str, typer.Option("--format", help="Comma-separated: npz, obj.")] = "npz,obj",
+    render: Annotated[
+        str | None, typer.Option(help="Also draw NAME.mp4 and NAME_sheet.png in each clip's folder.")
+    ] = None,
+    detector: o.Detector = "yolox-nano",
+    tracker: o.Tracker = "bytetrack",
+    people: o.People = "all",
+    keypoints: o.KeypointSource = "blazepose-heavy",
+    lifter: o.Lifter = "videopose3d",
+    lifter_checkpoint: o.LifterCheckpoint = None,
+    flip: o.Flip = True,
+    body: o.BodyFile = None,
+    gender: o.Gender = "neutral",
+    focal: o.Focal = None,
+    fov: o.Fov = None,
+    start: o.Start = None,
+    end: o.End = None,
+    every: o.Every = 1,
+    fps: o.FolderFps = None,
+    device: o.Device = "auto",
+    dtype: o.Dtype = "float32",
+    batch_size: o.BatchSize = 8,
+    overwrite: o.Overwrite = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check inputs, weights and outputs, then stop.")] = False,
+    as_json: o.AsJson = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Turn videos into meshes of the people in them. The same command resumes a run that was interrupted."""
+    from hmrkit.batch import Outputs, exit_code, plan, run_batch
+    from hmrkit.exporters import check_formats
+    from hmrkit.pipeline import Models, Options, stages_of
+
+    o.start_logging(verbose)
+    chosen = Options(
+        method=method, mesh=mesh, detector=detector, tracker=tracker, people=people, keypoints=keypoints,
+        lifter=lifter, lifter_checkpoint=lifter_checkpoint, flip=flip, refine=refine, body=body, gender=gender,
+        focal=focal, fov=fov, start=start, end=end, every=every, fps=fps, device=device, dtype=dtype,
+        batch_size=batch_size,
+    )  # fmt: skip
+    outputs = Outputs(out, check_formats(formats), render, overwrite)
+    planned = plan([*(inputs or []), *_listed(input_list)], chosen, outputs)
+    for result, _ in planned:
+        if result.error:
+            sys.stderr.write(f"hmrkit: {result.error}\n")
+    if dry_run:
+        Models(chosen).load(stages_of(method))
+        results = [result for result, _ in planned]
+        for result in results:
+            _tell(result, as_json)
+        raise typer.Exit(exit_code(results))
+
+    with contextlib.ExitStack() as stack:
+
+        def progress(source: str):
+            stack.close()
+            return stack.enter_context(o.progress_bar(Path(source).name))
+
+        def done(result: ClipResult) -> None:
+            stack.close()
+            if result.error and result.detail:
+                sys.stderr.write(f"hmrkit: {result.source}: {result.error}\n")
+            elif result.error and result.status == "failed" and result.seconds:
+                sys.stderr.write(f"hmrkit: {result.error}\n")
+            if not as_json:
+                _tell(result, as_json)
+
+        results = run_batch(planned, chosen, outputs, progress, done)
+    if as_json:
+        typer.echo(json.dumps({"clips": [r.as_json() for r in results]}, indent=1))
+    raise typer.Exit(exit_code(results))
+
+
+def _tell(result: ClipResult, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(result.as_json()))
+    else:
+        for path in result.files:
+            typer.echo(str(path))
+
+
+def _listed(source: str | None) -> list[str]:
+    from hmrkit.errors import InputError
+
+    if source is None:
+        return []
+    try:
+        text = sys.stdin.read() if source == "-" else Path(source).read_text()
+    except OSError as error:
+        raise InputError(f"{source}: cannot read the list of inputs ({error.strerror})") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]

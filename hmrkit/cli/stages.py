@@ -1,0 +1,117 @@
+"""`hmrkit detect | track | pose | regress | lift | calibrate`: single stages on takes in files or pipes."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hmrkit.cli import options as o
+
+if TYPE_CHECKING:
+    from hmrkit.types import Take
+
+TakeIn = Annotated[str, typer.Argument(help="A take, or - for standard input.")]
+TakeOut = Annotated[str, typer.Option("--out", "-o", help="Where to write the take; - for standard output.")]
+
+
+def detect(
+    video: Annotated[str, typer.Argument(help="A video, or a folder of frames.")],
+    out: TakeOut,
+    detector: o.Detector = "yolox-nano",
+    focal: o.Focal = None,
+    fov: o.Fov = None,
+    start: o.Start = None,
+    end: o.End = None,
+    every: o.Every = 1,
+    fps: o.FolderFps = None,
+    device: o.Device = "auto",
+    dtype: o.Dtype = "float32",
+    batch_size: o.BatchSize = 8,
+    verbose: o.Verbose = False,
+) -> None:
+    """Find the people in every frame of a video; starts a take."""
+    from hmrkit.pipeline import Options, open_clip
+
+    o.start_logging(verbose)
+    options = Options(
+        detector=detector, focal=focal, fov=fov, start=start, end=end, every=every, fps=fps, device=device,
+        dtype=dtype, batch_size=batch_size,
+    )  # fmt: skip
+    _stage("detect", open_clip(video, options), out, options)
+
+
+def track(
+    take: TakeIn, out: TakeOut, tracker: o.Tracker = "bytetrack", people: o.People = "all", verbose: o.Verbose = False
+) -> None:
+    """Join detections into people through the whole clip."""
+    _chain("track", take, out, verbose, tracker=tracker, people=people)
+
+
+def pose(
+    take: TakeIn,
+    out: TakeOut,
+    keypoints: o.KeypointSource = "blazepose-heavy",
+    device: o.Device = "auto",
+    dtype: o.Dtype = "float32",
+    batch_size: o.BatchSize = 8,
+    verbose: o.Verbose = False,
+) -> None:
+    """Find 2D and 3D keypoints of every person."""
+    _chain("pose", take, out, verbose, keypoints=keypoints, device=device, dtype=dtype, batch_size=batch_size)
+
+
+def regress(
+    take: TakeIn,
+    out: TakeOut,
+    method: Annotated[str, typer.Option(help="Mesh stream: fit.")] = "fit",
+    refine: o.Refine = False,
+    body: o.BodyFile = None,
+    gender: o.Gender = "neutral",
+    device: o.Device = "auto",
+    verbose: o.Verbose = False,
+) -> None:
+    """Body parameters of every person, by a mesh stream."""
+    _chain("regress", take, out, verbose, mesh=method, refine=refine, body=body, gender=gender, device=device)
+
+
+def lift(
+    take: TakeIn,
+    out: TakeOut,
+    lifter: o.Lifter = "videopose3d",
+    lifter_checkpoint: o.LifterCheckpoint = None,
+    flip: o.Flip = True,
+    device: o.Device = "auto",
+    verbose: o.Verbose = False,
+) -> None:
+    """Lift every person's 2D keypoints to 3D through time."""
+    _chain("lift", take, out, verbose, lifter=lifter, lifter_checkpoint=lifter_checkpoint, flip=flip, device=device)
+
+
+def calibrate(
+    take: TakeIn, out: TakeOut, body: o.BodyFile = None, device: o.Device = "auto", verbose: o.Verbose = False
+) -> None:
+    """Calibrate the meshes by the lifted pose (PC-HMR)."""
+    _chain("calibrate", take, out, verbose, body=body, device=device)
+
+
+def _chain(name: str, take: str, out: str, verbose: bool, **options: Any) -> None:
+    from hmrkit.pipeline import Options
+    from hmrkit.take import open_take
+
+    o.start_logging(verbose)
+    _stage(name, open_take(take), out, Options(**options))
+
+
+def _stage(name: str, take: Take, out: str, options: Any) -> None:
+    from hmrkit.pipeline import Models, run_stages
+    from hmrkit.take import save_take
+
+    with o.progress_bar("") as progress:
+        take = run_stages(take, [name], Models(options), progress)
+    if out == "-":
+        save_take(take, sys.stdout.buffer)
+    else:
+        save_take(take, out)
+        typer.echo(out)

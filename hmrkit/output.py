@@ -1,0 +1,123 @@
+"""What a finished take is turned into: exported files, an overlay video, a contact sheet, a JSON report."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hmrkit.errors import InputError
+from hmrkit.pipeline import Models, Progress, iter_meshes, mesh_slice
+from hmrkit.take import atomic_path
+from hmrkit.types import Take
+
+
+def export_take(take: Take, folder: Path, formats: Sequence[str], models: Models, progress: Progress) -> list[Path]:
+    """Write every person's final meshes in each of `formats` under `folder`; returns the paths made, in order.
+
+    Meshes are computed once and handed to all exporters in short stretches: memory does not depend on the clip.
+    """
+    from hmrkit.exporters import load_exporter
+
+    _require(take, "body", "regress")
+    files: list[Path] = []
+    total = sum(len(person.frame_indices) for person in take.tracks)
+    done = 0
+    exporters = [load_exporter(name)(folder, take) for name in formats]
+    for person in take.tracks:
+        for mesh in iter_meshes(take, person.track_id, models):
+            for exporter in exporters:
+                exporter.add(mesh)
+            done += len(mesh.frame_indices)
+            progress("export", done, total)
+    for exporter in exporters:
+        files.extend(exporter.close())
+    return files
+
+
+def render_take(
+    take: Take, video_path: Path, sheet_path: Path | None, models: Models, progress: Progress
+) -> list[Path]:
+    """Draw the final meshes over the footage, a view from the side beside it, as a video and a contact sheet."""
+    import torch
+
+    from hmrkit.rendering.overlay import OverlayWriter
+    from hmrkit.rendering.sheet import ContactSheet
+    from hmrkit.video import read_frames
+
+    _require(take, "body", "regress")
+    rows = {t.track_id: {int(f): row for row, f in enumerate(t.frame_indices)} for t in take.tracks}
+    total, done = len(take.video.frame_indices), 0
+    with contextlib.ExitStack() as stack:
+        writer = stack.enter_context(
+            OverlayWriter(video_path, take.camera, take.faces, take.video.sampled_fps, device=models.device)
+        )
+        sheet = stack.enter_context(ContactSheet(sheet_path, frames=total)) if sheet_path else None
+        for batch in read_frames(take.video, batch_size=models.options.batch_size):
+            indices = [int(f) for f in batch.frame_indices]
+            people: list[list[tuple[int, np.ndarray]]] = [[] for _ in indices]
+            for i, row in rows.items():
+                here = [k for k, f in enumerate(indices) if f in row]
+                if here:
+                    mesh = mesh_slice(take, i, np.array([row[indices[k]] for k in here]), models)
+                    for k, vertices in zip(here, mesh.vertices_c, strict=True):
+                        people[k].append((i, vertices))
+            if indices:
+                drawn = writer.add_batch(torch.from_numpy(batch.frames), people, indices)
+                if sheet:
+                    sheet.add_batch(drawn, indices)
+            done += len(indices) + len(batch.failed)
+            progress("render", done, total)
+    return [video_path] + ([sheet_path] if sheet_path else [])
+
+
+def report(take: Take) -> dict[str, Any]:
+    """What a person or a script wants to know of a take, as plain JSON values; nothing that went wrong is left out."""
+    video = take.video
+    empty = [
+        int(f) for f, d in zip(video.frame_indices, take.detections, strict=bool(take.detections)) if not len(d.scores)
+    ]
+    people = []
+    for person in take.tracks:
+        i, frames = person.track_id, person.frame_indices
+        entry: dict[str, Any] = {
+            "track_id": i,
+            "frames": len(frames),
+            "first_frame": int(frames[0]),
+            "last_frame": int(frames[-1]),
+            "interpolated_frames": int(person.interpolated.sum()),
+        }
+        if i in take.keypoints:
+            entry["keypoint_confidence"] = round(float(np.nanmean(take.keypoints[i].keypoints_2d[..., 2])), 3)
+        if i in take.calibrated:
+            entry["refit_residual_mm"] = round(float(np.mean(take.calibrated[i].refit_residual_mm)), 2)
+        people.append(entry)
+    return {
+        "video": video.path,
+        "width": video.width,
+        "height": video.height,
+        "fps": float(video.fps),
+        "frames": len(video.frame_indices),
+        "failed_frames": list(video.failed_frames),
+        "frames_without_people": empty,
+        "focal_px": float(take.camera.focal_px[0]),
+        "focal_source": take.camera.source,
+        "people": people,
+        "dropped_tracks": list(take.dropped_tracks),
+        "stages": list(take.provenance),
+    }
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n")
+
+
+def _require(take: Take, part: str, stage: str) -> None:
+    if take.tracks and not getattr(take, part):
+        raise InputError(f"{take.video.path}: the take has no meshes yet; run `hmrkit {stage}` on it first")

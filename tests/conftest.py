@@ -1,0 +1,25 @@
+"""Shared by all tests: one thread pool size, the repository's folders, GPU tests skipped where there is no GPU."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).parent.parent
+DATA = Path(__file__).parent / "data"
+
+
+def pytest_configure(config):
+    torch.set_num_threads(2)
+
+
+def pytest_collection_modifyitems(items):
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture
+def rng():
+    return torch.Generator().manual_seed(0)
