@@ -29,7 +29,7 @@ def list_choices(
         if name == "methods":
             tables[name] = {method: {"summary": summary} for method, summary in METHODS.items()}
         else:
-            members = import_module(f"hmrkit.{name}").MEMBERS
+            members = getattr(import_module(f"hmrkit.{name}"), name.upper())
             tables[name] = {m: {"summary": s.summary, "licence": s.licence} for m, s in members.items()}
     if as_json:
         typer.echo(json.dumps(tables, indent=1))
