@@ -1,0 +1,106 @@
+"""Square, rotated crops of frames and the way back: region -> affine map -> batch of crops, on the frames' device.
+
+Pixels of a crop are counted as those of an image: (0, 0) is the top-left corner, so the middle of a crop of side `out`
+is (out / 2, out / 2). No half pixels are added or taken anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Region:
+    """Squares in an image: `center` (...,2) px, `size` (...) side in px, `angle` (...) rad.
+
+    `angle` turns the crop's axes into the image's: a person who leans to the image's right by `angle` stands upright
+    in the crop.
+    """
+
+    center: np.ndarray
+    size: np.ndarray
+    angle: np.ndarray
+
+    def __getitem__(self, rows: Any) -> Region:
+        return Region(self.center[rows], self.size[rows], self.angle[rows])
+
+    def __len__(self) -> int:
+        return len(self.size)
+
+    @staticmethod
+    def stack(regions: Sequence[Region]) -> Region:
+        """Many single regions as one of shape (N)."""
+        return Region(*(np.stack([getattr(r, name) for r in regions]) for name in ("center", "size", "angle")))
+
+
+def region_from_boxes(boxes_xyxy: np.ndarray, expand: float = 1.25, angle: float | np.ndarray = 0.0) -> Region:
+    """Squares about boxes (...,4): side = `expand` times the box's longer side."""
+    corners = np.asarray(boxes_xyxy, np.float64).reshape(*np.shape(boxes_xyxy)[:-1], 2, 2)
+    size = expand * (corners[..., 1, :] - corners[..., 0, :]).max(-1)
+    return Region(corners.mean(-2), size, np.broadcast_to(np.asarray(angle, np.float64), size.shape))
+
+
+def crop_affine(region: Region, out: int = 256) -> np.ndarray:
+    """Matrices (...,2,3) that take crop pixels (x, y, 1) to image pixels."""
+    scale, half = region.size / out, out / 2
+    cosine, sine = scale * np.cos(region.angle), scale * np.sin(region.angle)
+    turn = np.stack([np.stack([cosine, -sine], -1), np.stack([sine, cosine], -1)], -2)
+    shift = region.center - turn @ np.array([half, half])
+    return np.concatenate([turn, shift[..., None]], -1)
+
+
+def image_from_crop(points: np.ndarray, region: Region, out: int = 256) -> np.ndarray:
+    """Crop pixels (...,P,2) -> image pixels (...,P,2)."""
+    affine = crop_affine(region, out)
+    return points @ np.swapaxes(affine[..., :2], -1, -2) + affine[..., None, :, 2]
+
+
+def crop_from_image(points: np.ndarray, region: Region, out: int = 256) -> np.ndarray:
+    """Image pixels (...,P,2) -> crop pixels (...,P,2); the exact inverse of `image_from_crop`."""
+    affine = crop_affine(region, out)
+    inverse = np.linalg.inv(affine[..., :2])
+    return (points - affine[..., None, :, 2]) @ np.swapaxes(inverse, -1, -2)
+
+
+def crop_batch(frames: Tensor, frame_of_crop: Sequence[int] | np.ndarray, region: Region, out: int = 256) -> Tensor:
+    """Cut N crops out of frames (B,H,W,3) uint8 -> (N,3,out,out) float32 in [0, 1], zero outside the frame.
+
+    Crop n is the square `region[n]` of frame `frame_of_crop[n]`. Where a crop shrinks its source, the source is first
+    averaged over blocks of 2, 4, 8 ... pixels, so that thin limbs do not fall between the samples.
+    """
+    height, width = frames.shape[1:3]
+    affines = crop_affine(region, out)
+    middles = torch.arange(out, dtype=torch.float32, device=frames.device) + 0.5
+    crops = torch.empty(len(affines), 3, out, out, dtype=torch.float32, device=frames.device)
+    # A loop, because each crop needs only its own patch of a frame, and patches differ in size: turning whole frames
+    # into floats would cost more than the networks that read the crops.
+    for n, (frame, affine, size) in enumerate(zip(frame_of_crop, affines, region.size, strict=True)):
+        block = 2 ** max(0, int(np.floor(np.log2(max(size / out, 1e-6)) + 0.25)))
+        corners = affine @ np.array([[0, out, 0, out], [0, 0, out, out], [1, 1, 1, 1]], np.float64)
+        low = np.maximum(np.floor(corners.min(1)).astype(int) - block - 1, 0)
+        high = np.minimum(np.ceil(corners.max(1)).astype(int) + block + 1, (width, height))
+        if not (high > low).all():
+            crops[n] = 0
+            continue
+        patch = frames[int(frame), low[1] : high[1], low[0] : high[0]].permute(2, 0, 1)[None].float()
+        if block > 1:
+            # Blocks that stick out are averaged over what they cover of the patch; that is at most the last row.
+            patch = functional.avg_pool2d(patch, block, ceil_mode=True, count_include_pad=False)
+        # Crop pixel -> patch pixel (blocks) -> grid_sample's [-1, 1], whose ends are the patch's outer edges too.
+        spans = np.array([patch.shape[-1], patch.shape[-2]], np.float64)
+        to_grid = affine.copy()
+        to_grid[:, 2] -= low
+        to_grid *= (2 / block / spans)[:, None]
+        to_grid[:, 2] -= 1
+        (xx, xy, x1), (yx, yy, y1) = to_grid.tolist()
+        across, down = middles[None, :], middles[:, None]
+        grid = torch.stack([xx * across + xy * down + x1, yx * across + yy * down + y1], -1)
+        crops[n] = functional.grid_sample(patch, grid[None], padding_mode="zeros", align_corners=False)[0]
+    return crops.div_(255.0)
