@@ -1,0 +1,350 @@
+"""The body model: pose and shape parameters -> mesh and joints (SMPL, Loper et al. 2015, equations 1-10).
+
+The default is the project's own free body in SMPL's form; a user with SMPL's licence gives the official file. Both
+have V = 6890 vertices, but not in the same order, so whatever is made for one body's vertices (a joint regressor, a
+UV map) carries that body's `model_id` and is refused by another.
+
+Speed on the CPU comes from three facts: skinning weights and pose blend shapes are mostly zero (sparse products),
+joints do not need vertices (their regressor is folded into the shape space once), and the batch is the last, contiguous
+dimension inside, so that every product runs along it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hmrkit.errors import ModelMismatchError, UsageError, WeightsError
+from hmrkit.skeletons import SMPL_24
+from hmrkit.smpl_files import SMPL_KEYS, read_smpl_file
+from hmrkit.sparse import FixedProduct
+from hmrkit.weights import find_weights, verify
+
+GENDERS = ("neutral", "male", "female")
+NUM_BETAS = 10
+# Bodies skinned at once: on a CPU so many that the per-vertex transforms stay in the cache, on a GPU so many that they
+# stay below half a gigabyte.
+_CHUNK = {"cpu": 32, "cuda": 1024}
+
+
+@dataclass(frozen=True)
+class BodyOutput:
+    """`vertices` (B,V,3) m, `joints` (B,24,3) m, `joint_rotations` (B,24,3,3): all in the frame of `transl`.
+
+    `vertices` is empty (B,0,3) where only joints were asked for.
+    """
+
+    vertices: Tensor
+    joints: Tensor
+    joint_rotations: Tensor
+
+    @property
+    def joint_transforms(self) -> Tensor:
+        """(B,24,4,4): each joint's own frame (its rotation, its place) in the frame of `transl`."""
+        top = torch.cat([self.joint_rotations, self.joints[..., None]], -1)
+        bottom = top.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*top.shape[:2], 1, 4)
+        return torch.cat([top, bottom], -2)
+
+
+@dataclass(frozen=True)
+class JointRegressor:
+    """Points as fixed combinations of one body's vertices: `matrix` (J,V), `names` (J), that body's `model_id`."""
+
+    matrix: np.ndarray
+    names: tuple[str, ...]
+    model_id: str
+
+
+class Body:
+    """A SMPL body of one gender on one device. Make it with `load_body`; call it to pose it.
+
+    `faces` (F,3) int32, `parents` (24), `weights` (V,24), `v_template` (V,3) m, `joint_names`, `keypoint_names`,
+    `vertex_mirror` (V,) (index of each vertex's counterpart) or None, `num_vertices`, `model_id`, `gender`.
+    Rest pose: T-pose, y up, facing +z, left is +x.
+    """
+
+    def __init__(
+        self,
+        model: dict[str, Any],
+        gender: str = "neutral",
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """`model` as `hmrkit.smpl_files.read_smpl_file` returns it; WeightsError where it is no SMPL body."""
+        arrays = _checked(model)
+        self.gender = gender
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self.model_id = str(model["model_id"]) if "model_id" in model else _content_id(arrays)
+        self.faces = arrays["f"].astype(np.int32)
+        self.num_vertices = len(arrays["v_template"])
+        self.joint_names = SMPL_24.joints
+        self.parents = SMPL_24.parents
+        self.vertex_mirror = np.asarray(model["vertex_mirror"], np.int64) if "vertex_mirror" in model else None
+        self.keypoint_names: tuple[str, ...] = ()
+        self.keypoint_regressor: JointRegressor | None = None
+        if "keypoint_regressor" in model:
+            self.keypoint_names = tuple(np.asarray(model["keypoint_names"]).tolist())
+            matrix = np.asarray(model["keypoint_regressor"])
+            self.keypoint_regressor = JointRegressor(matrix, self.keypoint_names, self.model_id)
+
+        # The regressor of joints is applied to template and shape space here, once and in float64.
+        regressor = arrays["J_regressor"]
+        self._joint_template = self._tensor(regressor @ arrays["v_template"])
+        self._joint_shapedirs = self._tensor(np.einsum("jv,vck->jck", regressor, arrays["shapedirs"]))
+        self.v_template = self._tensor(arrays["v_template"])
+        self.weights = self._tensor(arrays["weights"])
+        self._shapedirs = self._tensor(arrays["shapedirs"])
+        self._pose_blend = FixedProduct(self._tensor(arrays["posedirs"].reshape(-1, 23 * 9)))
+        self._skin = FixedProduct(self.weights)
+        self._levels, self._joint_of_slot = _tree_levels(self.parents, self.device)
+
+    def __call__(
+        self,
+        global_orient: Tensor | np.ndarray | None = None,
+        body_pose: Tensor | np.ndarray | None = None,
+        betas: Tensor | np.ndarray | None = None,
+        transl: Tensor | np.ndarray | None = None,
+        pose_blend: bool = True,
+    ) -> BodyOutput:
+        """Pose the body.
+
+        `global_orient` (B,3,3) and `body_pose` (B,23,3,3): rotation matrices relative to the parent joint; `betas`
+        (B,10) or (10,); `transl` (B,3) m. What is left out is the identity or zero; a batch of 1 goes with any other.
+        `pose_blend` False leaves out the pose-dependent corrections (plain linear blend skinning). Differentiable.
+        ValueError where a shape is another one; axis-angle is not guessed at.
+        """
+        with torch.autocast(self.device.type, enabled=False):  # half precision would cost millimetres
+            rotations, shape, offset = self._inputs(global_orient, body_pose, betas, transl)
+            world, joints, rest = self._chain(rotations, shape)
+            moved = joints - (world * rest[:, None]).sum(2)
+            # (24, 4, 3, B): the columns of each joint's rotation, then its translation.
+            transforms = torch.cat([world.transpose(1, 2), moved[:, None]], 1)
+            shaped = self.v_template[..., None] + self._shapedirs @ shape
+            vertices = torch.cat(
+                [
+                    self._skinned(*part, pose_blend=pose_blend).permute(2, 0, 1)
+                    for part in _chunks(rotations, transforms, shaped, size=_CHUNK[self.device.type])
+                ]
+            )
+            return BodyOutput(vertices + offset, *_batch_first(joints, world, offset))
+
+    def joints_only(
+        self,
+        global_orient: Tensor | np.ndarray | None = None,
+        body_pose: Tensor | np.ndarray | None = None,
+        betas: Tensor | np.ndarray | None = None,
+        transl: Tensor | np.ndarray | None = None,
+    ) -> BodyOutput:
+        """As calling the body, without the vertices: about ten times as fast."""
+        with torch.autocast(self.device.type, enabled=False):
+            rotations, shape, offset = self._inputs(global_orient, body_pose, betas, transl)
+            world, joints, _ = self._chain(rotations, shape)
+            return BodyOutput(offset.new_empty(rotations.shape[-1], 0, 3), *_batch_first(joints, world, offset))
+
+    def keypoints(self, vertices: Tensor, regressor: JointRegressor | None = None) -> Tensor:
+        """COCO's 17 keypoints and the feet (`keypoint_names`) of posed vertices (B,V,3) -> (B,23,3) m.
+
+        Another `regressor` gives its own points. ModelMismatchError where it was made for another body's vertices, and
+        where this body has none of its own.
+        """
+        regressor = regressor or self.keypoint_regressor
+        if regressor is None:
+            raise ModelMismatchError(
+                f"body {self.model_id} carries no keypoint regressor; give a JointRegressor made for its vertices"
+            )
+        if regressor.model_id != self.model_id:
+            raise ModelMismatchError(
+                f"expected a regressor for body {self.model_id}, got one for {regressor.model_id} (another vertex "
+                "order); use the body it was made for"
+            )
+        if regressor.matrix.shape[1:] != (self.num_vertices,) or vertices.shape[-2:] != (self.num_vertices, 3):
+            raise ValueError(
+                f"expected vertices (B,{self.num_vertices},3) and a regressor (J,{self.num_vertices}), "
+                f"got {tuple(vertices.shape)} and {regressor.matrix.shape}"
+            )
+        used = np.nonzero(regressor.matrix.any(0))[0]
+        matrix = torch.as_tensor(regressor.matrix[:, used], dtype=vertices.dtype, device=vertices.device)
+        return matrix @ vertices[..., torch.as_tensor(used, device=vertices.device), :]
+
+    # ---- inside: the batch is the last dimension --------------------------------------------------------------------
+
+    def _tensor(self, values: Tensor | np.ndarray) -> Tensor:
+        return torch.as_tensor(values, dtype=self.dtype, device=self.device)
+
+    def _inputs(
+        self,
+        global_orient: Tensor | np.ndarray | None,
+        body_pose: Tensor | np.ndarray | None,
+        betas: Tensor | np.ndarray | None,
+        transl: Tensor | np.ndarray | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """-> local rotations (24,3,3,B), betas (10, B or 1), translation (B or 1,1,3)."""
+        given = {
+            "global_orient": (global_orient, (3, 3)),
+            "body_pose": (body_pose, (23, 3, 3)),
+            "betas": (betas, (NUM_BETAS,)),
+            "transl": (transl, (3,)),
+        }
+        values: dict[str, Tensor] = {}
+        for name, (value, shape) in given.items():
+            if value is None:
+                values[name] = torch.eye(3, dtype=self.dtype, device=self.device).expand(1, *shape)
+                if name in ("betas", "transl"):
+                    values[name] = torch.zeros(1, *shape, dtype=self.dtype, device=self.device)
+                continue
+            tensor = self._tensor(value)
+            if name == "betas" and tensor.ndim == 1:
+                tensor = tensor[None]
+            if tensor.ndim != len(shape) + 1 or tensor.shape[1:] != shape:
+                wanted = f"{name}: expected (B,{','.join(map(str, shape))})"
+                hint = " of rotation matrices (hmrkit.geometry.axis_angle_to_matrix)" if shape[-1:] == (3,) else ""
+                raise ValueError(f"{wanted}{hint if len(shape) > 1 else ''}, got {tuple(tensor.shape)}")
+            values[name] = tensor
+        sizes = {len(tensor) for tensor in values.values()} - {1}
+        if len(sizes) > 1:
+            found = ", ".join(f"{name} {len(tensor)}" for name, tensor in values.items())
+            raise ValueError(f"expected one batch size (or 1), got {found}")
+        batch = sizes.pop() if sizes else 1
+        orient, pose = values["global_orient"].expand(batch, 3, 3), values["body_pose"].expand(batch, 23, 3, 3)
+        rotations = torch.cat([orient[:, None], pose], 1).permute(1, 2, 3, 0).contiguous()
+        return rotations, values["betas"].T, values["transl"][:, None]
+
+    def _chain(self, rotations: Tensor, shape: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Forward kinematics -> world rotations (24,3,3,B), joints (24,3,B), rest joints (24,3, B or 1)."""
+        rest = self._joint_template[..., None] + self._joint_shapedirs @ shape
+        turns, places = [rotations[:1]], [rest[:1].expand(1, 3, rotations.shape[-1])]
+        for joints, parents, parent_slots in self._levels:
+            parent_turn, bone = turns[-1][parent_slots], rest[joints] - rest[parents]
+            turns.append((parent_turn[:, :, :, None] * rotations[joints][:, None]).sum(2))
+            places.append(places[-1][parent_slots] + (parent_turn * bone[:, None]).sum(2))
+        return torch.cat(turns)[self._joint_of_slot], torch.cat(places)[self._joint_of_slot], rest
+
+    def _skinned(self, rotations: Tensor, transforms: Tensor, shaped: Tensor, pose_blend: bool) -> Tensor:
+        """Vertices (V,3,B) of local rotations (24,3,3,B), joint transforms (24,4,3,B), shaped template (V,3, B or 1)."""
+        batch = rotations.shape[-1]
+        if pose_blend:
+            identity = torch.eye(3, dtype=self.dtype, device=self.device)[..., None]
+            correction = self._pose_blend((rotations[1:] - identity).reshape(-1, batch))
+            shaped = shaped + correction.view(-1, 3, batch)
+        blended = self._skin(transforms.reshape(24, -1)).view(-1, 4, 3, batch)
+        vertices = blended[:, 3]
+        for axis in range(3):
+            vertices = torch.addcmul(vertices, blended[:, axis], shaped[:, axis, None])
+        return vertices
+
+
+def load_body(
+    source: str | Path | None = None,
+    gender: str = "neutral",
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Body:
+    """The free body of that gender, or the SMPL body in `source`: a ``.pkl`` or ``.npz``, or a folder of them.
+
+    Files with more than 10 shape components give their first 10. A gender in the file's name wins over `gender`.
+    Raises UsageError for an unknown gender, WeightsError for a file that is missing, damaged or no SMPL body.
+    """
+    path = find_body(source, gender)
+    try:
+        return Body(read_smpl_file(path), _gender_in_name(path) or gender, device, dtype)
+    except WeightsError as error:
+        raise error if str(path) in str(error) else WeightsError(f"{path}: {error}") from error
+
+
+def find_body(source: str | Path | None = None, gender: str = "neutral") -> Path:
+    """Path of the body file that `load_body` would read."""
+    if gender not in GENDERS:
+        raise UsageError(f"gender must be one of {', '.join(GENDERS)}, got {gender!r}")
+    if source is None:
+        name = f"body/hmrkit_body_{gender}.npz"
+        verify(name)
+        return find_weights(name)
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        return find_weights(source)
+    found = [path for path in sorted(folder.iterdir()) if path.suffix in (".pkl", ".npz")]
+    fitting = [path for path in found if _gender_in_name(path) == gender]
+    if len(fitting) != 1:
+        names = ", ".join(path.name for path in fitting or found) or "none"
+        raise WeightsError(f"{folder}: expected one .pkl or .npz with {gender!r} in its name, found {names}; name the file")
+    return fitting[0]
+
+
+def _gender_in_name(path: Path) -> str | None:
+    """SMPL_NEUTRAL.pkl, basicModel_f_lbs_10_207_0_v1.0.0.pkl, ... -> gender, None where the name does not say."""
+    words = path.stem.lower().replace("-", "_").split("_")
+    letters = {"n": "neutral", "m": "male", "f": "female"}
+    for word in words:
+        if word in GENDERS or (word in letters and "basicmodel" in words):
+            return letters.get(word, word)
+    return None
+
+
+def _checked(model: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays that make a SMPL body, float64 where they are real, `shapedirs` cut to 10; WeightsError otherwise."""
+    missing = [key for key in SMPL_KEYS if key not in model]
+    if missing:
+        raise WeightsError(f"expected a SMPL body model, it lacks {', '.join(missing)}")
+    arrays = {key: np.asarray(model[key]) for key in SMPL_KEYS}
+    vertices, joints = arrays["v_template"].shape[0], arrays["kintree_table"].shape[-1]
+    if joints != 24:
+        raise WeightsError(f"expected SMPL with 24 joints, found {joints} (SMPL-H or SMPL-X?); give the SMPL file")
+    wanted = {
+        "v_template": (vertices, 3), "f": (len(arrays["f"]), 3), "posedirs": (vertices, 3, 207),
+        "J_regressor": (24, vertices), "weights": (vertices, 24), "kintree_table": (2, 24),
+    }  # fmt: skip
+    for key, shape in wanted.items():
+        if arrays[key].shape != shape:
+            raise WeightsError(f"{key}: expected shape {shape}, found {arrays[key].shape}; it is no SMPL body model")
+    shapes = arrays["shapedirs"]
+    if shapes.ndim != 3 or shapes.shape[:2] != (vertices, 3) or shapes.shape[2] < NUM_BETAS:
+        raise WeightsError(f"shapedirs: expected shape ({vertices}, 3, 10 or more), found {shapes.shape}")
+    arrays["shapedirs"] = shapes[..., :NUM_BETAS]
+    if arrays["kintree_table"][0, 1:].tolist() != list(SMPL_24.parents[1:]):
+        raise WeightsError("kintree_table: expected SMPL's tree of 24 joints, found another one; it is no SMPL body model")
+    real = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights")
+    return {key: array.astype(np.float64) if key in real else array for key, array in arrays.items()}
+
+
+def _content_id(arrays: dict[str, np.ndarray]) -> str:
+    """``smpl-`` and eight hex digits of the surface and shape space: the same for one model as .pkl and as .npz."""
+    digest = hashlib.sha256(arrays["f"].astype("<i4").tobytes())
+    for key in ("v_template", "shapedirs"):
+        digest.update(np.ascontiguousarray(arrays[key], "<f4").tobytes())
+    return f"smpl-{digest.hexdigest()[:8]}"
+
+
+def _tree_levels(
+    parents: tuple[int, ...], device: torch.device
+) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Tensor]:
+    """Joints grouped by depth, which do not depend on one another: eight products instead of 23.
+
+    Per level below the root: its joints, their parents, the parents' places within the level above. Then, for every
+    joint, its place in the concatenation of all levels.
+    """
+    levels: list[list[int]] = [[0]]
+    while below := [joint for joint, parent in enumerate(parents) if parent in levels[-1]]:
+        levels.append(below)
+    steps = []
+    for above, level in zip(levels, levels[1:], strict=False):
+        slots = [above.index(parents[joint]) for joint in level]
+        steps.append(tuple(torch.as_tensor(i, device=device) for i in (level, [parents[j] for j in level], slots)))
+    return steps, torch.as_tensor(np.argsort(sum(levels, [])), device=device)
+
+
+def _chunks(rotations: Tensor, transforms: Tensor, shaped: Tensor, size: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """The batch (last dimension) in pieces; a shaped template of batch 1 goes with every piece."""
+    pieces = list(zip(rotations.split(size, -1), transforms.split(size, -1), strict=True))
+    shapes = [shaped] * len(pieces) if shaped.shape[-1] == 1 else shaped.split(size, -1)
+    return [(r, t, s) for (r, t), s in zip(pieces, shapes, strict=True)]
+
+
+def _batch_first(joints: Tensor, world: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+    return joints.permute(2, 0, 1) + offset, world.permute(3, 0, 1, 2)
