@@ -1,0 +1,73 @@
+"""A contact sheet: pictures spread evenly over the clip in one PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from hmrkit.errors import InputError
+from hmrkit.take import atomic_path
+
+BACKGROUND, TEXT = (24, 25, 28), (235, 235, 235)
+
+
+class ContactSheet:
+    """Keeps `tiles` of the `frames` pictures that will be added, evenly spaced, and writes them as one PNG on `close`.
+
+    Tiles stand in rows of `columns`, each `tile_width` px wide or its own width if that is less, with its frame's
+    number above it. Inside a ``with`` block an exception leaves no file.
+    """
+
+    def __init__(self, path: str | Path, frames: int, tiles: int = 12, columns: int = 3, tile_width: int = 800) -> None:
+        self.path = Path(path)
+        self._columns, self._tile_width = columns, tile_width
+        self._wanted = set(np.linspace(0, max(frames - 1, 0), tiles).round().astype(int).tolist())
+        self._seen = 0
+        self._tiles: list[tuple[int, Image.Image]] = []
+
+    def add(self, picture: np.ndarray, frame_index: int) -> None:
+        """The next picture (H,W,3) uint8 RGB of the clip."""
+        self.add_batch(picture[None], [frame_index])
+
+    def add_batch(self, pictures: np.ndarray, frame_indices: Sequence[int]) -> None:
+        """The next pictures (B,H,W,3) uint8 RGB of the clip, as `OverlayWriter.add_batch` returns them."""
+        for picture, index in zip(pictures, frame_indices, strict=True):
+            if self._seen in self._wanted:
+                tile = Image.fromarray(picture)
+                if tile.width > self._tile_width:
+                    size = (self._tile_width, round(tile.height * self._tile_width / tile.width))
+                    tile = tile.resize(size, Image.Resampling.LANCZOS)
+                self._tiles.append((int(index), tile))
+            self._seen += 1
+
+    def close(self) -> None:
+        """Write the sheet. InputError where the path cannot be written, or no picture was added."""
+        if not self._tiles:
+            raise InputError(f"{self.path}: not one frame for a contact sheet; is the clip readable?")
+        gap, caption = 8, 26
+        width, height = self._tiles[0][1].size
+        columns = min(self._columns, len(self._tiles))
+        rows = -(-len(self._tiles) // columns)
+        sheet_size = (columns * (width + gap) + gap, rows * (height + caption + gap) + gap)
+        sheet = Image.new("RGB", sheet_size, BACKGROUND)
+        draw = ImageDraw.Draw(sheet)
+        font = ImageFont.load_default(18)
+        for k, (index, tile) in enumerate(self._tiles):
+            x, y = gap + k % columns * (width + gap), gap + k // columns * (height + caption + gap)
+            draw.text((x, y), f"frame {index}", TEXT, font)
+            sheet.paste(tile, (x, y + caption))
+        with atomic_path(self.path) as temporary:
+            sheet.save(temporary, format="PNG")
+
+    def __enter__(self) -> ContactSheet:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
