@@ -11,8 +11,8 @@ dimension inside, so that every product runs along it.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hmrkit.errors import ModelMismatchError, UsageError, WeightsError
+from hmrkit.errors import ModelMismatchError, WeightsError
 from hmrkit.skeletons import SMPL_24
-from hmrkit.smpl_files import SMPL_KEYS, read_smpl_file
+from hmrkit.smpl_files import NUM_BETAS, check_smpl_model, content_id, find_body, gender_in_name, read_smpl_file
 from hmrkit.sparse import FixedProduct
-from hmrkit.weights import find_weights, verify
 
-GENDERS = ("neutral", "male", "female")
-NUM_BETAS = 10
 # Bodies skinned at once: on a CPU so many that the per-vertex transforms stay in the cache, on a GPU so many that they
 # stay below half a gigabyte.
 _CHUNK = {"cpu": 32, "cuda": 1024}
@@ -77,11 +74,11 @@ class Body:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         """`model` as `hmrkit.smpl_files.read_smpl_file` returns it; WeightsError where it is no SMPL body."""
-        arrays = _checked(model)
+        arrays = check_smpl_model(model)
         self.gender = gender
         self.device = torch.device(device)
         self.dtype = dtype
-        self.model_id = str(model["model_id"]) if "model_id" in model else _content_id(arrays)
+        self.model_id = str(model["model_id"]) if "model_id" in model else content_id(arrays)
         self.faces = arrays["f"].astype(np.int32)
         self.num_vertices = len(arrays["v_template"])
         self.joint_names = SMPL_24.joints
@@ -127,13 +124,9 @@ class Body:
             # (24, 4, 3, B): the columns of each joint's rotation, then its translation.
             transforms = torch.cat([world.transpose(1, 2), moved[:, None]], 1)
             shaped = self.v_template[..., None] + self._shapedirs @ shape
-            vertices = torch.cat(
-                [
-                    self._skinned(*part, pose_blend=pose_blend).permute(2, 0, 1)
-                    for part in _chunks(rotations, transforms, shaped, size=_CHUNK[self.device.type])
-                ]
-            )
-            return BodyOutput(vertices + offset, *_batch_first(joints, world, offset))
+            pieces = _chunks(rotations, transforms, shaped, offset, size=_CHUNK[self.device.type])
+            vertices = torch.cat([self._skinned(*piece, pose_blend=pose_blend) for piece in pieces])
+            return BodyOutput(vertices, *_batch_first(joints, world, offset))
 
     def joints_only(
         self,
@@ -185,36 +178,35 @@ class Body:
         betas: Tensor | np.ndarray | None,
         transl: Tensor | np.ndarray | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """-> local rotations (24,3,3,B), betas (10, B or 1), translation (B or 1,1,3)."""
-        given = {
-            "global_orient": (global_orient, (3, 3)),
-            "body_pose": (body_pose, (23, 3, 3)),
-            "betas": (betas, (NUM_BETAS,)),
-            "transl": (transl, (3,)),
+        """-> local rotations (24,3,3,B), betas (10, B or 1), translation (3, B or 1)."""
+        values = {
+            "global_orient": self._batched("global_orient", global_orient, (3, 3)),
+            "body_pose": self._batched("body_pose", body_pose, (23, 3, 3)),
+            "betas": self._batched("betas", betas, (NUM_BETAS,)),
+            "transl": self._batched("transl", transl, (3,)),
         }
-        values: dict[str, Tensor] = {}
-        for name, (value, shape) in given.items():
-            if value is None:
-                values[name] = torch.eye(3, dtype=self.dtype, device=self.device).expand(1, *shape)
-                if name in ("betas", "transl"):
-                    values[name] = torch.zeros(1, *shape, dtype=self.dtype, device=self.device)
-                continue
-            tensor = self._tensor(value)
-            if name == "betas" and tensor.ndim == 1:
-                tensor = tensor[None]
-            if tensor.ndim != len(shape) + 1 or tensor.shape[1:] != shape:
-                wanted = f"{name}: expected (B,{','.join(map(str, shape))})"
-                hint = " of rotation matrices (hmrkit.geometry.axis_angle_to_matrix)" if shape[-1:] == (3,) else ""
-                raise ValueError(f"{wanted}{hint if len(shape) > 1 else ''}, got {tuple(tensor.shape)}")
-            values[name] = tensor
-        sizes = {len(tensor) for tensor in values.values()} - {1}
+        sizes = {len(value) for value in values.values()} - {1}
         if len(sizes) > 1:
-            found = ", ".join(f"{name} {len(tensor)}" for name, tensor in values.items())
+            found = ", ".join(f"{name} {len(value)}" for name, value in values.items())
             raise ValueError(f"expected one batch size (or 1), got {found}")
         batch = sizes.pop() if sizes else 1
         orient, pose = values["global_orient"].expand(batch, 3, 3), values["body_pose"].expand(batch, 23, 3, 3)
         rotations = torch.cat([orient[:, None], pose], 1).permute(1, 2, 3, 0).contiguous()
-        return rotations, values["betas"].T, values["transl"][:, None]
+        return rotations, values["betas"].T, values["transl"].T
+
+    def _batched(self, name: str, value: Tensor | np.ndarray | None, shape: tuple[int, ...]) -> Tensor:
+        """`value` (B, *shape), or the identity or zero (1, *shape) where it was left out."""
+        rotations = len(shape) > 1
+        if value is None:
+            rest = torch.eye(3) if rotations else torch.zeros(shape)
+            return self._tensor(rest.expand(1, *shape))
+        tensor = self._tensor(value)
+        if name == "betas" and tensor.ndim == 1:
+            tensor = tensor[None]
+        if tensor.ndim != len(shape) + 1 or tensor.shape[1:] != shape:
+            hint = " of rotation matrices (see hmrkit.geometry.axis_angle_to_matrix)" if rotations else ""
+            raise ValueError(f"{name}: expected (B,{','.join(map(str, shape))}){hint}, got {tuple(tensor.shape)}")
+        return tensor
 
     def _chain(self, rotations: Tensor, shape: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Forward kinematics -> world rotations (24,3,3,B), joints (24,3,B), rest joints (24,3, B or 1)."""
@@ -226,18 +218,23 @@ class Body:
             places.append(places[-1][parent_slots] + (parent_turn * bone[:, None]).sum(2))
         return torch.cat(turns)[self._joint_of_slot], torch.cat(places)[self._joint_of_slot], rest
 
-    def _skinned(self, rotations: Tensor, transforms: Tensor, shaped: Tensor, pose_blend: bool) -> Tensor:
-        """Vertices (V,3,B) of local rotations (24,3,3,B), joint transforms (24,4,3,B), shaped template (V,3, B or 1)."""
+    def _skinned(
+        self, rotations: Tensor, transforms: Tensor, shaped: Tensor, offset: Tensor, pose_blend: bool
+    ) -> Tensor:
+        """One chunk's vertices (B,V,3).
+
+        Local rotations (24,3,3,B), joint transforms (24,4,3,B), shaped template (V,3, B or 1), offset (3, B or 1).
+        """
         batch = rotations.shape[-1]
         if pose_blend:
             identity = torch.eye(3, dtype=self.dtype, device=self.device)[..., None]
             correction = self._pose_blend((rotations[1:] - identity).reshape(-1, batch))
             shaped = shaped + correction.view(-1, 3, batch)
         blended = self._skin(transforms.reshape(24, -1)).view(-1, 4, 3, batch)
-        vertices = blended[:, 3]
+        vertices = blended[:, 3] + offset
         for axis in range(3):
             vertices = torch.addcmul(vertices, blended[:, axis], shaped[:, axis, None])
-        return vertices
+        return vertices.permute(2, 0, 1)
 
 
 def load_body(
@@ -253,77 +250,12 @@ def load_body(
     """
     path = find_body(source, gender)
     try:
-        return Body(read_smpl_file(path), _gender_in_name(path) or gender, device, dtype)
+        return Body(read_smpl_file(path), gender_in_name(path) or gender, device, dtype)
     except WeightsError as error:
         raise error if str(path) in str(error) else WeightsError(f"{path}: {error}") from error
 
 
-def find_body(source: str | Path | None = None, gender: str = "neutral") -> Path:
-    """Path of the body file that `load_body` would read."""
-    if gender not in GENDERS:
-        raise UsageError(f"gender must be one of {', '.join(GENDERS)}, got {gender!r}")
-    if source is None:
-        name = f"body/hmrkit_body_{gender}.npz"
-        verify(name)
-        return find_weights(name)
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
-        return find_weights(source)
-    found = [path for path in sorted(folder.iterdir()) if path.suffix in (".pkl", ".npz")]
-    fitting = [path for path in found if _gender_in_name(path) == gender]
-    if len(fitting) != 1:
-        names = ", ".join(path.name for path in fitting or found) or "none"
-        raise WeightsError(f"{folder}: expected one .pkl or .npz with {gender!r} in its name, found {names}; name the file")
-    return fitting[0]
-
-
-def _gender_in_name(path: Path) -> str | None:
-    """SMPL_NEUTRAL.pkl, basicModel_f_lbs_10_207_0_v1.0.0.pkl, ... -> gender, None where the name does not say."""
-    words = path.stem.lower().replace("-", "_").split("_")
-    letters = {"n": "neutral", "m": "male", "f": "female"}
-    for word in words:
-        if word in GENDERS or (word in letters and "basicmodel" in words):
-            return letters.get(word, word)
-    return None
-
-
-def _checked(model: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays that make a SMPL body, float64 where they are real, `shapedirs` cut to 10; WeightsError otherwise."""
-    missing = [key for key in SMPL_KEYS if key not in model]
-    if missing:
-        raise WeightsError(f"expected a SMPL body model, it lacks {', '.join(missing)}")
-    arrays = {key: np.asarray(model[key]) for key in SMPL_KEYS}
-    vertices, joints = arrays["v_template"].shape[0], arrays["kintree_table"].shape[-1]
-    if joints != 24:
-        raise WeightsError(f"expected SMPL with 24 joints, found {joints} (SMPL-H or SMPL-X?); give the SMPL file")
-    wanted = {
-        "v_template": (vertices, 3), "f": (len(arrays["f"]), 3), "posedirs": (vertices, 3, 207),
-        "J_regressor": (24, vertices), "weights": (vertices, 24), "kintree_table": (2, 24),
-    }  # fmt: skip
-    for key, shape in wanted.items():
-        if arrays[key].shape != shape:
-            raise WeightsError(f"{key}: expected shape {shape}, found {arrays[key].shape}; it is no SMPL body model")
-    shapes = arrays["shapedirs"]
-    if shapes.ndim != 3 or shapes.shape[:2] != (vertices, 3) or shapes.shape[2] < NUM_BETAS:
-        raise WeightsError(f"shapedirs: expected shape ({vertices}, 3, 10 or more), found {shapes.shape}")
-    arrays["shapedirs"] = shapes[..., :NUM_BETAS]
-    if arrays["kintree_table"][0, 1:].tolist() != list(SMPL_24.parents[1:]):
-        raise WeightsError("kintree_table: expected SMPL's tree of 24 joints, found another one; it is no SMPL body model")
-    real = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights")
-    return {key: array.astype(np.float64) if key in real else array for key, array in arrays.items()}
-
-
-def _content_id(arrays: dict[str, np.ndarray]) -> str:
-    """``smpl-`` and eight hex digits of the surface and shape space: the same for one model as .pkl and as .npz."""
-    digest = hashlib.sha256(arrays["f"].astype("<i4").tobytes())
-    for key in ("v_template", "shapedirs"):
-        digest.update(np.ascontiguousarray(arrays[key], "<f4").tobytes())
-    return f"smpl-{digest.hexdigest()[:8]}"
-
-
-def _tree_levels(
-    parents: tuple[int, ...], device: torch.device
-) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Tensor]:
+def _tree_levels(parents: tuple[int, ...], device: torch.device) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Tensor]:
     """Joints grouped by depth, which do not depend on one another: eight products instead of 23.
 
     Per level below the root: its joints, their parents, the parents' places within the level above. Then, for every
@@ -333,18 +265,18 @@ def _tree_levels(
     while below := [joint for joint, parent in enumerate(parents) if parent in levels[-1]]:
         levels.append(below)
     steps = []
-    for above, level in zip(levels, levels[1:], strict=False):
+    for above, level in pairwise(levels):
         slots = [above.index(parents[joint]) for joint in level]
         steps.append(tuple(torch.as_tensor(i, device=device) for i in (level, [parents[j] for j in level], slots)))
-    return steps, torch.as_tensor(np.argsort(sum(levels, [])), device=device)
+    return steps, torch.as_tensor(np.argsort([joint for level in levels for joint in level]), device=device)
 
 
-def _chunks(rotations: Tensor, transforms: Tensor, shaped: Tensor, size: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """The batch (last dimension) in pieces; a shaped template of batch 1 goes with every piece."""
-    pieces = list(zip(rotations.split(size, -1), transforms.split(size, -1), strict=True))
-    shapes = [shaped] * len(pieces) if shaped.shape[-1] == 1 else shaped.split(size, -1)
-    return [(r, t, s) for (r, t), s in zip(pieces, shapes, strict=True)]
+def _chunks(*values: Tensor, size: int) -> list[tuple[Tensor, ...]]:
+    """The batch (last dimension of each value) in pieces; a value of batch 1 goes with every piece."""
+    count = -(-max(value.shape[-1] for value in values) // size)
+    split = [value.split(size, -1) if value.shape[-1] > 1 else (value,) * count for value in values]
+    return list(zip(*split, strict=True))
 
 
 def _batch_first(joints: Tensor, world: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
-    return joints.permute(2, 0, 1) + offset, world.permute(3, 0, 1, 2)
+    return (joints + offset).permute(2, 0, 1), world.permute(3, 0, 1, 2)

@@ -1,28 +1,63 @@
-"""Read and write body-model files of the SMPL family, without chumpy and without running code from the file.
+"""Find, read, check and write body-model files of the SMPL family.
 
-SMPL's historical files are Python 2 pickles that name chumpy and scipy classes. A pickle may name any function and
-have it called, so the unpickler here knows a closed list of names and refuses the rest. Chumpy and scipy.sparse
-objects become inert records of their state (`_Record`) from which plain arrays are rebuilt; neither package is
-needed, and chumpy does not import on today's NumPy.
+What a file must hold to be a SMPL body is said here once; `hmrkit.body` computes with it. Pickles go through
+`hmrkit.smpl_pickles`, which runs nothing that a file names.
 """
 
 from __future__ import annotations
 
-import collections
+import hashlib
 import io
 import pickle
-import warnings
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hmrkit.errors import WeightsError
+from hmrkit.errors import UsageError, WeightsError
+from hmrkit.skeletons import SMPL_24
+from hmrkit.smpl_pickles import plain, unpickle
+from hmrkit.weights import find_weights, verify
 
+GENDERS = ("neutral", "male", "female")
+NUM_BETAS = 10
 # What every reader of SMPL files asks for (Loper et al. 2015).
 SMPL_KEYS = ("v_template", "f", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table")
+
+
+def find_body(source: str | Path | None = None, gender: str = "neutral") -> Path:
+    """Path of the body file that `hmrkit.body.load_body` would read: the free body, a file, or the one in a folder.
+
+    Raises UsageError for an unknown gender, WeightsError where there is no such file or it is damaged.
+    """
+    if gender not in GENDERS:
+        raise UsageError(f"gender must be one of {', '.join(GENDERS)}, got {gender!r}")
+    if source is None:
+        name = f"body/hmrkit_body_{gender}.npz"
+        verify(name)
+        return find_weights(name)
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        return find_weights(source)
+    found = [path for path in sorted(folder.iterdir()) if path.suffix in (".pkl", ".npz")]
+    fitting = [path for path in found if gender_in_name(path) == gender]
+    if len(fitting) != 1:
+        names = ", ".join(path.name for path in fitting or found) or "none"
+        raise WeightsError(
+            f"{folder}: expected one .pkl or .npz with {gender!r} in its name, found {names}; name the file"
+        )
+    return fitting[0]
+
+
+def gender_in_name(path: Path) -> str | None:
+    """SMPL_NEUTRAL.pkl, basicModel_f_lbs_10_207_0_v1.0.0.pkl, ... -> gender, None where the name does not say."""
+    words = path.stem.lower().replace("-", "_").split("_")
+    letters = {"n": "neutral", "m": "male", "f": "female"}
+    for word in words:
+        if word in GENDERS or (word in letters and "basicmodel" in words):
+            return letters.get(word, word)
+    return None
 
 
 def read_smpl_file(path: str | Path) -> dict[str, Any]:
@@ -39,15 +74,69 @@ def read_smpl_file(path: str | Path) -> dict[str, Any]:
             f"{path}: expected a body model (.pkl or .npz), got {error.strerror}; check --body"
         ) from error
     try:
-        loaded = _read_npz(raw) if zipfile.is_zipfile(io.BytesIO(raw)) else _unpickle(io.BytesIO(raw))
+        loaded = _read_npz(raw) if zipfile.is_zipfile(io.BytesIO(raw)) else unpickle(io.BytesIO(raw))
         if not isinstance(loaded, dict):
             raise pickle.UnpicklingError(f"holds a {type(loaded).__name__}, not a dictionary of arrays")
-        return {(key.decode("latin1") if isinstance(key, bytes) else str(key)): _plain(v) for key, v in loaded.items()}
+        return {(key.decode("latin1") if isinstance(key, bytes) else str(key)): plain(v) for key, v in loaded.items()}
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
     except Exception as error:  # a damaged pickle can fail anywhere inside the unpickler, with any exception
         reason = " ".join(str(error).split()) or type(error).__name__
         raise WeightsError(f"{path}: expected a SMPL body model (.pkl or .npz), could not read it: {reason}") from error
+
+
+def check_smpl_model(model: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays that make a SMPL body, float64 where they are real, `shapedirs` cut to 10; WeightsError otherwise."""
+    missing = [key for key in SMPL_KEYS if key not in model]
+    if missing:
+        raise WeightsError(f"expected a SMPL body model, it lacks {', '.join(missing)}")
+    arrays = {key: np.asarray(model[key]) for key in SMPL_KEYS}
+    vertices, joints = arrays["v_template"].shape[0], arrays["kintree_table"].shape[-1]
+    if joints != 24:
+        raise WeightsError(f"expected SMPL with 24 joints, found {joints} (SMPL-H or SMPL-X?); give the SMPL file")
+    wanted = {
+        "v_template": (vertices, 3), "f": (len(arrays["f"]), 3), "posedirs": (vertices, 3, 207),
+        "J_regressor": (24, vertices), "weights": (vertices, 24), "kintree_table": (2, 24),
+    }  # fmt: skip
+    for key, shape in wanted.items():
+        if arrays[key].shape != shape:
+            raise WeightsError(f"{key}: expected shape {shape}, found {arrays[key].shape}; it is no SMPL body model")
+    shapes = arrays["shapedirs"]
+    if shapes.ndim != 3 or shapes.shape[:2] != (vertices, 3) or shapes.shape[2] < NUM_BETAS:
+        raise WeightsError(f"shapedirs: expected shape ({vertices}, 3, 10 or more), found {shapes.shape}")
+    arrays["shapedirs"] = shapes[..., :NUM_BETAS]
+    if arrays["kintree_table"][0, 1:].tolist() != list(SMPL_24.parents[1:]):
+        raise WeightsError(
+            "kintree_table: expected SMPL's tree of 24 joints, found another one; it is no SMPL body model"
+        )
+    real = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights")
+    return {key: array.astype(np.float64) if key in real else array for key, array in arrays.items()}
+
+
+def content_id(arrays: dict[str, np.ndarray]) -> str:
+    """``smpl-`` and eight hex digits of the surface and shape space: the same for one model as .pkl and as .npz."""
+    digest = hashlib.sha256(arrays["f"].astype("<i4").tobytes())
+    for key in ("v_template", "shapedirs"):
+        digest.update(np.ascontiguousarray(arrays[key], "<f4").tobytes())
+    return f"smpl-{digest.hexdigest()[:8]}"
+
+
+def export_smpl_pickle(path: str | Path, gender: str = "neutral", source: str | Path | None = None) -> Path:
+    """Write the ``.pkl`` twin of a body model, which ``smplx.SMPL(model_path=...)`` and other SMPL tools read.
+
+    `source` is a body file, by default the free body of that gender. Arrays are plain NumPy, names are text; the
+    pickle needs nothing but NumPy to be opened. Returns the path written.
+    """
+    model = read_smpl_file(find_body(source, gender))
+    check_smpl_model(model)
+    # Text arrays as plain lists and strings: other tools expect bs_type == "lrotmin", not a NumPy value.
+    twin = {k: v.tolist() if isinstance(v, np.ndarray) and v.dtype.kind in "US" else v for k, v in model.items()}
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    partial.write_bytes(pickle.dumps(twin, protocol=2))
+    partial.replace(path)
+    return path
 
 
 def _read_npz(raw: bytes) -> dict[str, Any]:
@@ -65,174 +154,5 @@ def _read_npz(raw: bytes) -> dict[str, Any]:
                 stream.seek(0)
                 arrays[member.removesuffix(".npy")] = np.lib.format.read_array(stream, allow_pickle=False)
             else:
-                arrays[member.removesuffix(".npy")] = _unpickle(stream)
+                arrays[member.removesuffix(".npy")] = unpickle(stream)
     return arrays
-
-
-# ---- the restricted unpickler -------------------------------------------------------------------------------------
-
-
-class _Record:
-    """Stands for an object of a foreign class: keeps the state that the pickle holds for it, does nothing."""
-
-    kind = ""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> _Record:
-        return object.__new__(cls)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.state: dict[str, Any] = {}
-
-    def __setstate__(self, state: Any) -> None:
-        parts = state if isinstance(state, tuple) else (state,)  # classes with slots pickle (dict, slots)
-        self.state = {str(key): value for part in parts if isinstance(part, dict) for key, value in part.items()}
-
-
-class _Chumpy(_Record):
-    kind = "chumpy"
-
-
-class _Csc(_Record):
-    kind = "csc"
-
-
-class _Csr(_Record):
-    kind = "csr"
-
-
-class _Coo(_Record):
-    kind = "coo"
-
-
-_SPARSE = {f"{record.kind}_{suffix}": record for record in (_Csc, _Csr, _Coo) for suffix in ("matrix", "array")}
-
-
-def _make_record(cls: Any, base: Any, state: Any) -> _Record:
-    """``copyreg._reconstructor``, which protocols 0 and 1 use for every object, for records alone."""
-    if not (isinstance(cls, type) and issubclass(cls, _Record)):
-        raise WeightsError(f"asks to construct {cls!r}, which no SMPL model needs: refused")
-    return cls()
-
-
-def _make_array(subtype: Any, shape: Any, typecode: Any) -> np.ndarray:
-    """NumPy's ``_reconstruct``, for ndarray alone: an empty array that its state then fills."""
-    if subtype is not np.ndarray:
-        raise WeightsError(f"asks to construct {subtype!r}, which no SMPL model needs: refused")
-    return np.ndarray.__new__(np.ndarray, (0,), "b")
-
-
-def _from_buffer(buffer: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
-    """NumPy's ``_frombuffer``, which protocol 5 uses for contiguous arrays."""
-    return np.frombuffer(buffer, dtype).reshape(shape, order=order).copy()  # type: ignore[call-overload]
-
-
-def _to_bytes(text: str, encoding: str = "latin1") -> bytes:
-    """``_codecs.encode`` as protocols 0 to 2 use it for bytes."""
-    if encoding not in ("latin1", "latin-1"):
-        raise WeightsError(f"asks for the codec {encoding!r}, which no SMPL model needs: refused")
-    return text.encode("latin1")
-
-
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("copyreg", "_reconstructor"): _make_record,
-    ("builtins", "object"): object,
-    ("_codecs", "encode"): _to_bytes,
-}
-_SCALAR: Callable[..., Any] = np.float64(0).__reduce__()[0]  # type: ignore[assignment]  # wherever this NumPy has it
-for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-    _ALLOWED[_module, "_reconstruct"] = _make_array
-    _ALLOWED[_module, "scalar"] = _SCALAR
-for _module in ("numpy.core.numeric", "numpy._core.numeric"):
-    _ALLOWED[_module, "_frombuffer"] = _from_buffer
-
-
-class _RestrictedUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        module = {"copy_reg": "copyreg", "__builtin__": "builtins"}.get(module, module)  # Python 2's names
-        if (module, name) in _ALLOWED:
-            return _ALLOWED[module, name]
-        if module == "chumpy" or module.startswith("chumpy."):
-            return _Chumpy
-        if module.startswith("scipy.sparse") and name in _SPARSE:
-            return _SPARSE[name]
-        raise WeightsError(
-            f"asks for {module}.{name}, which no SMPL model needs: refused; get the file from its makers"
-        )
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise WeightsError("asks for a persistent object, which no SMPL model needs: refused")
-
-
-def _unpickle(stream: io.BytesIO) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # NumPy warns about how Python 2 wrote a dtype's alignment
-        return _RestrictedUnpickler(stream, encoding="latin1").load()
-
-
-# ---- records to plain arrays --------------------------------------------------------------------------------------
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, _Chumpy):
-        return _chumpy_array(value.state)
-    if isinstance(value, _Record):
-        return _dense(value.kind, value.state)
-    if isinstance(value, np.ndarray) and value.dtype == object and value.ndim == 0:
-        return _plain(value.item())
-    return value
-
-
-def _chumpy_array(state: dict[str, Any]) -> np.ndarray:
-    """A chumpy constant (``x``), or a selection ``a.ravel()[idxs]`` of one, which is how files cut `shapedirs`."""
-    if "x" in state:
-        return np.asarray(_plain(state["x"]))
-    if "a" in state and "idxs" in state:
-        picked = np.asarray(_plain(state["a"])).ravel()[np.asarray(_plain(state["idxs"])).astype(np.int64)]
-        shape = state.get("preferred_shape")
-        return picked if shape is None else picked.reshape(tuple(int(size) for size in shape))
-    raise WeightsError("holds a chumpy expression that is neither an array nor a selection of one; save it as arrays")
-
-
-def _dense(kind: str, state: dict[str, Any]) -> np.ndarray:
-    """scipy.sparse state -> dense array; entries given twice are added, as scipy does."""
-    shape = state.get("_shape", state.get("shape"))
-    if shape is None or "data" not in state:
-        raise WeightsError(f"holds a scipy.sparse {kind} matrix without shape or data; it is damaged, fetch it again")
-    data = np.asarray(state["data"])
-    matrix = np.zeros(tuple(int(size) for size in shape), data.dtype)
-    if kind == "coo":
-        rows, columns = state["coords"] if "coords" in state else (state["row"], state["col"])
-    else:
-        starts = np.asarray(state["indptr"])
-        major, minor = np.repeat(np.arange(len(starts) - 1), np.diff(starts)), np.asarray(state["indices"])
-        rows, columns = (minor, major) if kind == "csc" else (major, minor)
-    np.add.at(matrix, (np.asarray(rows), np.asarray(columns)), data)
-    return matrix
-
-
-# ---- writing ------------------------------------------------------------------------------------------------------
-
-
-def export_smpl_pickle(path: str | Path, gender: str = "neutral", source: str | Path | None = None) -> Path:
-    """Write the ``.pkl`` twin of a body model, which ``smplx.SMPL(model_path=...)`` and other SMPL tools read.
-
-    `source` is a body file, by default the free body of that gender. Arrays are plain NumPy, names are text; the
-    pickle needs nothing but NumPy to be opened. Returns the path written.
-    """
-    from hmrkit.body import find_body
-
-    model = read_smpl_file(find_body(source, gender))
-    missing = [key for key in SMPL_KEYS if key not in model]
-    if missing:
-        raise WeightsError(f"{source}: expected a SMPL body model, {', '.join(missing)} is missing from it")
-    # Text arrays as plain lists and strings: other tools expect bs_type == "lrotmin", not a NumPy value.
-    twin = {k: v.tolist() if isinstance(v, np.ndarray) and v.dtype.kind in "US" else v for k, v in model.items()}
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_bytes(pickle.dumps(twin, protocol=2))
-    partial.replace(path)
-    return path
