@@ -1,1 +1,113 @@
+"""Trackers say which detections of a clip are the same person.
 
+A member only associates boxes frame by frame; what needs the whole clip (joining across gaps, filling, smoothing,
+leaving out) is the same for all and lives in `hmrkit.trackers.linking`.
+
+How to add one: write a module with a function ``associate(detections, fps)`` that takes one `Detections` a frame and
+returns, for each, an integer array (N,) of tracklet ids (-1: nobody's), and add its line to `TRACKERS`. Ids must be
+pure rather than complete: two tracklets of one person are joined later, a tracklet of two people is hard to part.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hmrkit.errors import UsageError
+from hmrkit.types import Detections, Track
+
+
+@dataclass(frozen=True)
+class TrackerSpec:
+    """One member of the family."""
+
+    module: str
+    summary: str
+    paper: str
+    licence: str
+    weights: tuple[str, ...] = ()
+
+
+TRACKERS: dict[str, TrackerSpec] = {
+    "bytetrack": TrackerSpec(
+        module="hmrkit.trackers.bytetrack",
+        summary="ByteTrack (package trackers): motion, strong boxes first, then weak ones (default)",
+        paper="Zhang et al. 2022, ByteTrack: Multi-Object Tracking by Associating Every Detection Box",
+        licence="Apache-2.0",
+    ),
+    "toy": TrackerSpec(
+        module="hmrkit.trackers.toy",
+        summary="best overlap with the previous frame, greedily; for tests",
+        paper="",
+        licence="Apache-2.0",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class DroppedTrack:
+    """A tracklet that was left out: its first and last frame, how many boxes, the best of their scores, and why."""
+
+    first_frame: int
+    last_frame: int
+    boxes: int
+    best_score: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class TrackingResult:
+    """People of a clip, ids 1.. by first appearance, and what was left out."""
+
+    tracks: tuple[Track, ...]
+    dropped: tuple[DroppedTrack, ...]
+
+
+Associate = Callable[[Sequence[Detections], float], list[np.ndarray]]
+
+
+class Tracker:
+    """Collects the detections of a clip (`update`, every chosen frame in order) and tracks them in `finish`."""
+
+    def __init__(self, associate: Associate) -> None:
+        self._associate = associate
+        self._frame_indices: list[int] = []
+        self._detections: list[Detections] = []
+
+    def update(self, frame_index: int, detections: Detections) -> None:
+        """Add a frame: its number in the source and its people (none is said by empty arrays, never by leaving out)."""
+        if self._frame_indices and frame_index <= self._frame_indices[-1]:
+            raise ValueError(f"frames must come in order, got {frame_index} after {self._frame_indices[-1]}")
+        self._frame_indices.append(frame_index)
+        self._detections.append(detections)
+
+    def finish(self, fps: float) -> TrackingResult:
+        """Tracks of all frames given so far; `fps` is the rate of these frames (not of the source), in Hz."""
+        from hmrkit.trackers.linking import link_tracks
+
+        if not fps > 0:
+            raise ValueError(f"expected a positive frame rate, got {fps}")
+        ids = self._associate(self._detections, fps)
+        return link_tracks(np.array(self._frame_indices, np.int64), self._detections, ids, fps)
+
+
+def load_tracker(name: str = "bytetrack") -> Tracker:
+    """A tracker for one clip. UsageError where there is no such tracker."""
+    if name not in TRACKERS:
+        raise UsageError(f"unknown tracker {name!r}; choose one of {', '.join(TRACKERS)}")
+    return Tracker(importlib.import_module(TRACKERS[name].module).associate)
+
+
+def select_people(tracks: Sequence[Track], people: str | int = "all") -> tuple[Track, ...]:
+    """`people`: ``"all"``, ``"largest"``, or how many; those with most box area summed over the clip. Ids stay."""
+    if people == "all":
+        return tuple(tracks)
+    count = 1 if people == "largest" else people
+    if not isinstance(count, int) or count < 1:
+        raise UsageError(f"--people must be all, largest or a number from 1, got {people!r}")
+    area = [np.prod(t.boxes_xyxy[:, 2:] - t.boxes_xyxy[:, :2], axis=1).sum() for t in tracks]
+    chosen = sorted(np.argsort([-a for a in area], kind="stable")[:count])
+    return tuple(tracks[i] for i in chosen)

@@ -1,0 +1,326 @@
+"""The pass over the whole clip that makes people out of tracklets.
+
+1. Boxes that follow another track's all along are left out as duplicates.
+2. Tracklets are cut where they have gaps and where people cross: there, frame-by-frame association guesses.
+3. Pieces are joined: each is given at most one successor so that the sum of costs is least (an assignment problem).
+   The cost of a join compares position, extrapolated both ways, size and colours over the time between.
+4. Boxes that are nobody's are taken in where a track has a gap, or at its ends.
+5. Tracks too short or never certain are left out; short gaps are filled; boxes are smoothed without delay.
+
+Everything that is left out is in the result's `dropped`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.signal import savgol_filter
+
+from hmrkit.trackers import DroppedTrack, TrackingResult
+from hmrkit.types import Detections, Track
+
+# Seconds.
+CROSSING_S = 1.0  # longest time that two people may cover each other and be told apart by what was before and after
+JOIN_S = 2.5  # longest gap that is joined
+FILL_S = 1.0  # longest gap that is filled; a longer one stays open
+SHORTEST_S = 0.3
+VELOCITY_S = 0.5  # a velocity is taken over this time, and extrapolation forgets it over this time
+SMOOTH_S = 0.3
+# Overlaps (IoU).
+CROSSING_IOU = 0.3
+DUPLICATE_IOU = 0.55
+ADOPT_IOU = 0.3
+# Scores.
+CERTAIN_SCORE = 0.5
+# The cost of a join is half a sum of squares of about normal deviates; above this it is not made.
+JOIN_COST = 6.0
+COLOUR_SIGMA = 0.2
+
+
+def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union (A,B) of boxes (A,4) and (B,4)."""
+    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared = np.prod(np.clip(high - low, 0, None), -1)
+    area_a, area_b = np.prod(a[:, 2:] - a[:, :2], -1), np.prod(b[:, 2:] - b[:, :2], -1)
+    return shared / np.maximum(area_a[:, None] + area_b[None] - shared, 1e-9)
+
+
+def paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union (N,) of boxes (N,4), row by row."""
+    shared = np.prod(np.clip(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0, None), -1)
+    return shared / np.maximum(np.prod(a[:, 2:] - a[:, :2], -1) + np.prod(b[:, 2:] - b[:, :2], -1) - shared, 1e-9)
+
+
+class _Clip:
+    """All boxes of a clip in one list; a piece of a track is an array of places in it, in the order of frames.
+
+    `frame` (D,) counts the frames given to the tracker from 0, so that one frame is ``1 / fps`` seconds.
+    """
+
+    def __init__(self, detections: Sequence[Detections], fps: float) -> None:
+        self.fps = fps
+        self.length = len(detections)
+        counts = [len(d.scores) for d in detections]
+        self.frame = np.repeat(np.arange(len(counts)), counts)
+        self.boxes = np.concatenate([np.zeros((0, 4)), *(d.boxes_xyxy for d in detections)]).astype(np.float64)
+        self.scores = np.concatenate([np.zeros(0), *(d.scores for d in detections)]).astype(np.float64)
+        described = all(d.appearance is not None for d in detections if len(d.scores))
+        colours = [d.appearance for d in detections if len(d.scores)] if described else []
+        self.colours = np.concatenate(colours).astype(np.float64) if colours else np.full((len(self.scores), 1), np.nan)
+        first = np.concatenate([[0], np.cumsum(counts)])
+        self.in_frame = [np.arange(first[i], first[i + 1]) for i in range(len(counts))]
+
+    def frames(self, seconds: float, least: int = 1) -> int:
+        return max(least, round(seconds * self.fps))
+
+    def dropped(self, piece: np.ndarray, frame_indices: np.ndarray, reason: str) -> DroppedTrack:
+        first, last = frame_indices[self.frame[piece[[0, -1]]]]
+        return DroppedTrack(int(first), int(last), len(piece), round(float(self.scores[piece].max()), 3), reason)
+
+
+def link_tracks(
+    frame_indices: np.ndarray, detections: Sequence[Detections], ids: Sequence[np.ndarray], fps: float
+) -> TrackingResult:
+    """People of a clip from the tracklet `ids` (N,) of each frame's `detections` (see the module's steps).
+
+    `frame_indices` (T,) are the frames' numbers in the source, `fps` their rate in Hz.
+    """
+    clip = _Clip(detections, fps)
+    owner = np.concatenate([np.zeros(0, int), *ids]).astype(int)
+    pieces = [np.flatnonzero(owner == i) for i in np.unique(owner[owner >= 0])]
+    # A certain box that the tracker did not take (a person's first, say) is a piece of its own.
+    pieces += [np.array([i]) for i in np.flatnonzero((owner < 0) & (clip.scores >= CERTAIN_SCORE))]
+    pieces, doubles = _without_duplicates(clip, pieces)
+    pieces = _join(clip, _cut(clip, pieces))
+    pieces = _adopt(clip, pieces)
+    pieces, more_doubles = _without_duplicates(clip, pieces)
+
+    kept: list[np.ndarray] = []
+    dropped: list[DroppedTrack] = []
+    taken = np.concatenate([np.zeros(0, int), *pieces])
+    for piece in doubles + more_doubles:
+        rest = np.setdiff1d(piece, taken)
+        if len(rest):
+            dropped.append(clip.dropped(rest, frame_indices, "duplicate of another track"))
+    shortest = min(clip.frames(SHORTEST_S, 2), clip.length)
+    for piece in pieces:
+        span = clip.frame[piece[-1]] - clip.frame[piece[0]] + 1
+        best = clip.scores[piece].max()
+        if span < shortest:
+            dropped.append(clip.dropped(piece, frame_indices, f"shorter than {SHORTEST_S:g} s"))
+        elif best < CERTAIN_SCORE:
+            dropped.append(clip.dropped(piece, frame_indices, f"no score of {CERTAIN_SCORE:g} or more"))
+        else:
+            kept.append(piece)
+    kept.sort(key=lambda piece: (clip.frame[piece[0]], clip.boxes[piece[0], 0]))
+    tracks = tuple(_finished(clip, piece, frame_indices, i + 1) for i, piece in enumerate(kept))
+    return TrackingResult(tracks, tuple(sorted(dropped, key=lambda d: (d.first_frame, d.last_frame))))
+
+
+# ----------------------------------------------------------------------------------------------- duplicates, cuts
+
+
+def _without_duplicates(clip: _Clip, pieces: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Pieces to keep, and those that lie on a longer or surer piece for most of their time."""
+    order = sorted(range(len(pieces)), key=lambda i: -clip.scores[pieces[i]].sum())
+    kept: list[np.ndarray] = []
+    doubles: list[np.ndarray] = []
+    for piece in (pieces[i] for i in order):
+        double = any(_is_duplicate(clip, piece, other) for other in kept if _overlap_in_time(clip, piece, other))
+        (doubles if double else kept).append(piece)
+    return kept, doubles
+
+
+def _overlap_in_time(clip: _Clip, a: np.ndarray, b: np.ndarray) -> bool:
+    return clip.frame[a[0]] <= clip.frame[b[-1]] and clip.frame[b[0]] <= clip.frame[a[-1]]
+
+
+def _is_duplicate(clip: _Clip, piece: np.ndarray, other: np.ndarray) -> bool:
+    _, mine, theirs = np.intersect1d(clip.frame[piece], clip.frame[other], return_indices=True)
+    if len(mine) < 0.7 * len(piece):
+        return False
+    a, b = clip.boxes[piece[mine]], clip.boxes[other[theirs]]
+    if np.median(paired_iou(a, b)) > DUPLICATE_IOU:
+        return True
+    # The upper body detected as a person of its own: inside the whole, with the same head and shoulders.
+    inside = np.prod(np.clip(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0, None), -1)
+    inside /= np.maximum(np.prod(a[:, 2:] - a[:, :2], -1), 1e-9)
+    size = b[:, 2:] - b[:, :2]
+    same_top = np.abs(a[:, 1] - b[:, 1]) < 0.08 * size[:, 1]
+    same_width = (a[:, 2] - a[:, 0]) > 0.65 * size[:, 0]
+    return bool(np.median((inside > 0.85) & same_top & same_width) > 0.5)
+
+
+def _cut(clip: _Clip, pieces: list[np.ndarray]) -> list[np.ndarray]:
+    """Pieces without gaps and without the frames where people cross (if that is short)."""
+    crossing = np.zeros(len(clip.scores), bool)
+    holder = np.full(len(clip.scores), -1)
+    for i, piece in enumerate(pieces):
+        holder[piece] = i
+    for found in clip.in_frame:
+        held = found[holder[found] >= 0]
+        if len(held) > 1:
+            overlap = box_iou(clip.boxes[held], clip.boxes[held])
+            np.fill_diagonal(overlap, 0)
+            crossing[held] = overlap.max(1) > CROSSING_IOU
+    longest = clip.frames(CROSSING_S)
+    result = []
+    for piece in pieces:
+        run_of = np.cumsum(np.diff(crossing[piece].astype(int), prepend=0) != 0)
+        remove = np.zeros(len(piece), bool)
+        for run in np.unique(run_of[crossing[piece]]):
+            inside = run_of == run
+            remove |= inside if inside.sum() <= longest else False
+        rest = piece[~remove]
+        # One frame may be missed without doubt about who it is.
+        result += [p for p in np.split(rest, np.flatnonzero(np.diff(clip.frame[rest]) > 2) + 1) if len(p)]
+    return result
+
+
+# ----------------------------------------------------------------------------------------------------------- joins
+
+
+def _join(clip: _Clip, pieces: list[np.ndarray]) -> list[np.ndarray]:
+    """Pieces joined into tracks with the least sum of costs; not to join costs `JOIN_COST`."""
+    count = len(pieces)
+    if count < 2:
+        return pieces
+    starts = np.array([clip.frame[p[0]] for p in pieces])
+    ends = np.array([clip.frame[p[-1]] for p in pieces])
+    with np.errstate(all="ignore"):
+        colours = np.stack([_mean_rows(clip.colours[p]) for p in pieces])
+    cost = np.full((count, count), JOIN_COST)
+    reach = clip.frames(JOIN_S)
+    for a in range(count):
+        for b in np.flatnonzero((starts > ends[a]) & (starts <= ends[a] + reach)):
+            cost[a, b] = min(JOIN_COST, _join_cost(clip, pieces[a], pieces[b], colours[a], colours[b]))
+    before, after = linear_sum_assignment(cost)
+    successor = {int(a): int(b) for a, b in zip(before, after, strict=True) if cost[a, b] < JOIN_COST}
+    joined = []
+    for head in sorted(set(range(count)) - set(successor.values())):
+        chain = [head]
+        while chain[-1] in successor:
+            chain.append(successor[chain[-1]])
+        joined.append(np.concatenate([pieces[i] for i in chain]))
+    return joined
+
+
+def _join_cost(clip: _Clip, a: np.ndarray, b: np.ndarray, colour_a: np.ndarray, colour_b: np.ndarray) -> float:
+    """Half the sum of squared deviations in position, size and colours when `b` goes on where `a` ends."""
+    gap = (clip.frame[b[0]] - clip.frame[a[-1]]) / clip.fps
+    center_a, speed_a, height_a = _end_state(clip, a[::-1])
+    center_b, speed_b, height_b = _end_state(clip, b)
+    height = np.sqrt(height_a * height_b)
+    # A speed is believed for a while and then forgotten: people stop and turn.
+    carried = VELOCITY_S * (1 - np.exp(-gap / VELOCITY_S))
+    forward = np.linalg.norm(center_a + speed_a * carried - center_b)
+    backward = np.linalg.norm(center_b + speed_b * carried - center_a)
+    position = (forward + backward) / 2 / height / (0.15 + 0.35 * gap)
+    size = np.log(height_a / height_b) / (0.2 + 0.1 * gap)
+    colour = np.linalg.norm(colour_a - colour_b) / 2 / COLOUR_SIGMA if np.isfinite(colour_a + colour_b).all() else 0.0
+    return float(position**2 + size**2 + colour**2) / 2
+
+
+def _end_state(clip: _Clip, piece: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Centre px (2,), outward speed px/s (2,) and height px at the first box of `piece` (rows run inwards)."""
+    near = piece[: clip.frames(VELOCITY_S, 3)]
+    boxes = clip.boxes[near]
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    height = float(np.median(boxes[:, 3] - boxes[:, 1]))
+    if len(near) < 3:
+        return centers[0], np.zeros(2), height
+    seconds = np.abs(clip.frame[near] - clip.frame[near[0]]) / clip.fps
+    slope, at_end = np.polyfit(seconds, centers, 1)
+    return (centers[0] + at_end) / 2, -slope, height
+
+
+def _mean_rows(rows: np.ndarray) -> np.ndarray:
+    good = rows[np.isfinite(rows).all(1)]
+    return good.mean(0) if len(good) else np.full(rows.shape[1], np.nan)
+
+
+# -------------------------------------------------------------------------------------------------- boxes left over
+
+
+def _adopt(clip: _Clip, pieces: list[np.ndarray]) -> list[np.ndarray]:
+    """Tracks with boxes that were nobody's: in their gaps where they lie between, and on from their ends."""
+    free = np.ones(len(clip.scores), bool)
+    free[np.concatenate([np.zeros(0, int), *pieces])] = False
+    expected: list[list[tuple[int, np.ndarray]]] = [[] for _ in range(clip.length)]
+    for i, piece in enumerate(pieces):
+        inner = np.setdiff1d(np.arange(clip.frame[piece[0]], clip.frame[piece[-1]]), clip.frame[piece])
+        for frame, box in zip(inner, _interpolated(clip, piece, inner), strict=True):
+            expected[frame].append((i, box))
+    grown = [list(piece) for piece in pieces]
+    for frame, waiting in enumerate(expected):
+        candidates = clip.in_frame[frame][free[clip.in_frame[frame]]]
+        if not waiting or not len(candidates):
+            continue
+        overlap = box_iou(np.stack([box for _, box in waiting]), clip.boxes[candidates])
+        for row, column in zip(*linear_sum_assignment(-overlap), strict=True):
+            if overlap[row, column] >= ADOPT_IOU:
+                grown[waiting[row][0]].append(int(candidates[column]))
+                free[candidates[column]] = False
+    result = [np.array(sorted(g, key=lambda d: clip.frame[d])) for g in grown]
+    order = sorted(range(len(result)), key=lambda i: -len(result[i]))  # the surest first
+    for i in order:
+        for step in (1, -1):
+            result[i] = _extend(clip, result[i], free, step)
+    return result
+
+
+def _extend(clip: _Clip, piece: np.ndarray, free: np.ndarray, step: int) -> np.ndarray:
+    """`piece` with free boxes that go on from its last (`step` 1) or first (-1) frame; they are free no more."""
+    while True:
+        inwards = piece[::-1] if step > 0 else piece
+        frame = clip.frame[inwards[0]] + step
+        if not 0 <= frame < clip.length:
+            return piece
+        candidates = clip.in_frame[frame][free[clip.in_frame[frame]]]
+        if not len(candidates):
+            return piece
+        _, speed, _ = _end_state(clip, inwards)
+        box = clip.boxes[inwards[0]] + np.tile(speed / clip.fps, 2)
+        overlap = np.maximum(
+            box_iou(box[None], clip.boxes[candidates]), box_iou(clip.boxes[inwards[:1]], clip.boxes[candidates])
+        )[0]
+        if overlap.max() < ADOPT_IOU:
+            return piece
+        best = candidates[overlap.argmax()]
+        free[best] = False
+        piece = np.append(piece, best) if step > 0 else np.insert(piece, 0, best)
+
+
+# -------------------------------------------------------------------------------------------------- finished tracks
+
+
+def _interpolated(clip: _Clip, piece: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    known = clip.boxes[piece]
+    return np.stack([np.interp(frames, clip.frame[piece], known[:, k]) for k in range(4)], -1)
+
+
+def _finished(clip: _Clip, piece: np.ndarray, frame_indices: np.ndarray, track_id: int) -> Track:
+    """A track with short gaps filled and boxes smoothed, in the source's frame numbers."""
+    known = clip.frame[piece]
+    gap_after = np.diff(known, append=known[-1] + 1) - 1
+    fill = (gap_after > 0) & (gap_after <= clip.frames(FILL_S))
+    filled = [np.arange(known[i] + 1, known[i + 1]) for i in np.flatnonzero(fill)]
+    frames = np.sort(np.concatenate([known, *filled]))
+    seen = np.isin(frames, known)
+    scores = np.full(len(frames), np.nan, np.float32)
+    scores[seen] = clip.scores[piece]
+    boxes = _interpolated(clip, piece, frames)
+    for run in np.split(np.arange(len(frames)), np.flatnonzero(np.diff(frames) > 1) + 1):
+        boxes[run] = _smoothed(boxes[run], clip.fps)
+    return Track(track_id, frame_indices[frames], boxes.astype(np.float32), scores, ~seen)
+
+
+def _smoothed(boxes: np.ndarray, fps: float) -> np.ndarray:
+    """Boxes (T,4) through a zero-phase filter that keeps parabolas (Savitzky and Golay 1964): jumps stay."""
+    window = max(5, round(SMOOTH_S * fps) | 1)
+    # Below 8 Hz five frames are longer than a step or half a squat: nothing there is noise for certain.
+    if fps < 8 or len(boxes) < window:
+        return boxes
+    return savgol_filter(boxes, window, 2, axis=0, mode="interp")
