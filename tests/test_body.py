@@ -97,7 +97,9 @@ def test_mirrored_pose_gives_the_mirrored_mesh(body):
     plain = body(global_orient=rotations[:, 0], body_pose=rotations[:, 1:])
     swapped = body(global_orient=mirrored[:, 0], body_pose=mirrored[:, 1:])
     expected = plain.vertices[:, torch.as_tensor(body.vertex_mirror)] @ flip
-    torch.testing.assert_close(swapped.vertices, expected, rtol=0, atol=2e-3)  # the body is symmetric to 0.3 mm
+    distance = (swapped.vertices - expected).norm(dim=-1)  # the template is symmetric to 0.3 mm, not exactly
+    assert distance.max() < 5e-3
+    assert distance.mean() < 3e-4
     assert (body.vertex_mirror[body.vertex_mirror] == np.arange(body.num_vertices)).all()
 
 
@@ -193,7 +195,7 @@ def test_keypoints_follow_the_mesh_and_lie_where_their_names_say(body):
 
 def test_a_regressor_of_another_body_is_refused(body):
     foreign = JointRegressor(np.zeros((17, 6890), np.float32), ("pelvis",) * 17, "smpl-01234567")
-    with pytest.raises(ModelMismatchError, match="hmrkit-body-0.*smpl-01234567"):
+    with pytest.raises(ModelMismatchError, match=r"hmrkit-body-0.*smpl-01234567"):
         body.keypoints(body().vertices, foreign)
 
 
@@ -220,7 +222,7 @@ def test_a_users_file_has_its_own_id_and_no_keypoints(tmp_path, body):
     own = JointRegressor(body.keypoint_regressor.matrix, body.keypoint_names, users.model_id)
     assert torch.equal(users.keypoints(users().vertices, own), body.keypoints(body().vertices))
     assert load_body(tmp_path, gender="male").model_id == users.model_id
-    with pytest.raises(WeightsError, match="'female' in its name, found SMPL_MALE.npz"):
+    with pytest.raises(WeightsError, match="'female' in its name, found SMPL_MALE"):
         load_body(tmp_path, gender="female")
 
 
