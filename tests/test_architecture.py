@@ -13,7 +13,7 @@ FAMILIES = {"detectors", "trackers", "keypoints", "lifters", "regressors", "expo
 LAYERS = [
     {"types", "errors"},
     {"geometry", "camera", "skeletons", "crops", "video", "take"},
-    {"body", "metrics", "weights", "device", "smpl_files"},
+    {"body", "metrics", "weights", "device", "smpl_files", "smpl_pickles", "sparse"},
     FAMILIES | {"conversion"},
     {"fitting", "calibration", "smplify", "pose_prior", "targets"},
     {"pipeline", "evaluation", "training", "rendering"},
