@@ -109,7 +109,10 @@ class OverlayWriter:
         picture: Tensor,
         opacity: float,
     ) -> np.ndarray:
-        """Blend the meshes into `images` (B,H,W,3); returns the pixel (M,2) of each one's highest vertex, else NaN."""
+        """Blend the meshes into `images` (B,H,W,3); returns the pixel (M,2) of each one's highest vertex.
+
+        NaN for those out of sight.
+        """
         count, height, width = images.shape[:3]
         depth = vertices[..., 2:]
         pixels = torch.where(depth > 0, vertices[..., :2] / depth * focal[:, None] + center[:, None], torch.nan)
@@ -120,6 +123,7 @@ class OverlayWriter:
         limit = torch.tensor([width, height], device=pixels.device)
         low = torch.minimum(pixels.nan_to_num(torch.inf).amin(1).floor().clamp(min=0), limit)
         high = torch.maximum(torch.minimum(pixels.nan_to_num(-torch.inf).amax(1).ceil(), limit), low)
+        tops = torch.where((low < high).all(1, keepdim=True), tops, torch.nan)
         corner = torch.full((count, 2), torch.inf, device=pixels.device)
         corner.scatter_reduce_(0, picture[:, None].expand(-1, 2), low, "amin")
         end = torch.zeros(count, 2, device=pixels.device)
