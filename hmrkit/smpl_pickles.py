@@ -107,6 +107,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("copyreg", "_reconstructor"): _make_record,
     ("builtins", "object"): object,
+    ("builtins", "set"): set,
     ("_codecs", "encode"): _to_bytes,
 }
 _SCALAR: Callable[..., Any] = np.float64(0).__reduce__()[0]  # type: ignore[assignment]  # wherever this NumPy has it
