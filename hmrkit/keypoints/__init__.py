@@ -1,1 +1,128 @@
+"""Keypoint estimators find the joints of tracked people: 2D always, 3D where they can.
 
+How to add one: write a module with a function ``load(argument, *, device, dtype, camera, max_crops)`` that returns a
+`KeypointEstimator`, and add its line to `KEYPOINTS`. `argument` is what follows the colon in ``name:argument``. If the
+joints are in a new order, name it in `hmrkit.skeletons`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from hmrkit.errors import UsageError
+from hmrkit.skeletons import Skeleton
+from hmrkit.types import Camera
+
+if TYPE_CHECKING:
+    import torch
+
+# What an estimator says about one frame: track id -> (K,3) x px, y px, confidence, and (K,3) m or None.
+People = dict[int, tuple[np.ndarray, np.ndarray | None]]
+
+
+@dataclass(frozen=True)
+class KeypointSpec:
+    """One member of the family. `argument` says what may follow ``name:``; in square brackets where it may be left out."""
+
+    module: str
+    summary: str
+    argument: str
+    paper: str
+    licence: str
+    weights: tuple[str, ...] = ()
+
+
+KEYPOINTS: dict[str, KeypointSpec] = {
+    "blazepose-heavy": KeypointSpec(
+        module="hmrkit.keypoints.blazepose",
+        summary="BlazePose GHUM heavy: 33 landmarks in 2D and 3D (default)",
+        argument="",
+        paper="Grishchenko et al. 2022, BlazePose GHUM Holistic",
+        licence="Apache-2.0",
+        weights=("keypoints/blazepose_heavy-1of2.safetensors", "keypoints/blazepose_heavy-2of2.safetensors"),
+    ),
+    "movenet-thunder": KeypointSpec(
+        module="hmrkit.keypoints.movenet_tracks",
+        summary="MoveNet thunder: COCO's 17 keypoints in 2D",
+        argument="",
+        paper="https://blog.tensorflow.org/2021/05/next-generation-pose-detection-with-movenet-and-tensorflowjs.html",
+        licence="Apache-2.0",
+        weights=("keypoints/movenet_thunder.safetensors",),
+    ),
+    "yolo-pose": KeypointSpec(
+        module="hmrkit.keypoints.yolo_pose",
+        summary="any pose weights of ultralytics, yolo-pose:yolo11n-pose.pt (needs hmrkit[yolo])",
+        argument="[weights]",
+        paper="https://docs.ultralytics.com/tasks/pose",
+        licence="AGPL-3.0 (ultralytics and its weights)",
+    ),
+    "file": KeypointSpec(
+        module="hmrkit.keypoints.keypoints_file",
+        summary="keypoints made elsewhere, file:keypoints.json (COCO) or file:keypoints.npz (VideoPose3D)",
+        argument="path",
+        paper="https://cocodataset.org/#format-results",
+        licence="",
+    ),
+    "toy": KeypointSpec(
+        module="hmrkit.keypoints.toy",
+        summary="a standing mannequin drawn into each box; for tests",
+        argument="",
+        paper="",
+        licence="Apache-2.0",
+    ),
+}
+
+
+class KeypointEstimator(Protocol):
+    """`has_depth` says whether the 3D joints are there; `weights_sha256` names what the keypoints came from."""
+
+    name: str
+    skeleton: Skeleton
+    has_depth: bool
+    weights_sha256: str
+
+    def reset(self, camera: Camera | None = None) -> None:
+        """Forget every track, before another clip; `camera` is that of the clip (None: assumed from the frames' size)."""
+        ...
+
+    def __call__(
+        self, frames: torch.Tensor, frame_indices: Sequence[int], boxes: Sequence[Mapping[int, np.ndarray]]
+    ) -> list[People]:
+        """Keypoints of every box of consecutive frames of a clip, one entry a frame, every id of its boxes in it.
+
+        `frames` (B,H,W,3) uint8 RGB on the estimator's device; `frame_indices` their numbers in the clip; `boxes` for each
+        frame track id -> box (4,) xyxy px. 3D joints are metres about the middle of the hips along the axes of the
+        camera frame ``_c``. What an estimator did not find is NaN with confidence 0.
+        """
+        ...
+
+
+def load_keypoints(
+    spec: str = "blazepose-heavy",
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    camera: Camera | None = None,
+    max_crops: int = 16,
+) -> KeypointEstimator:
+    """The estimator that `spec` (``name`` or ``name:argument``) names.
+
+    `max_crops` go through a network at once, which bounds its memory. Raises UsageError where there is no such
+    estimator, WeightsError where its weights are missing, InputError for a keypoint file that cannot be read.
+    """
+    import torch
+
+    name, _, argument = spec.partition(":")
+    if name not in KEYPOINTS:
+        raise UsageError(f"unknown keypoint estimator {name!r}; choose one of {', '.join(KEYPOINTS)}")
+    entry = KEYPOINTS[name]
+    if (argument and not entry.argument) or (not argument and entry.argument and entry.argument[0] != "["):
+        raise UsageError(f"keypoints {spec!r} should be written {name}{entry.argument and f':{entry.argument}'}")
+    module = importlib.import_module(entry.module)
+    return module.load(
+        argument, device=torch.device(device), dtype=dtype or torch.float32, camera=camera, max_crops=max_crops
+    )

@@ -18,6 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hmrkit.weights import load_into, load_state
+
+WEIGHTS = ("keypoints/blazepose_heavy-1of2.safetensors", "keypoints/blazepose_heavy-2of2.safetensors")
 CROP_SIZE = 256
 LANDMARKS = 39  # 33 of the body, then 2 that say where the next crop goes, then 4 that nobody documents
 FEATURE_STRIDES = (4, 8, 16, 32)
@@ -197,7 +200,9 @@ class BlazePose(nn.Module):
         return self.to_mask(self.mask_blocks1(_twice(x))).float()
 
 
-@torch.no_grad()
-def load_parts(model: BlazePose, parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """One float32 state dict of several shards' (weights are kept as float16, as published)."""
-    return {name: value.float() for part in parts for name, value in part.items()}
+def load_network(device: str | torch.device = "cpu") -> BlazePose:
+    """The carried weights on `device`, ready for inference; float32 (they are kept as float16, as published)."""
+    parts = [load_state(name) for name in WEIGHTS]
+    model = BlazePose().eval()
+    load_into(model, {key: value.float() for part in parts for key, value in part.items()}, WEIGHTS[0])
+    return model.to(device=device, memory_format=torch.channels_last).requires_grad_(False)
