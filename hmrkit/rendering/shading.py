@@ -24,7 +24,7 @@ PALETTE = (
 # Directions towards the lights in the camera frame (y down, z forward): above left of the camera, and from the right.
 KEY_LIGHT, FILL_LIGHT = (-0.45, -0.7, -0.65), (0.8, 0.1, -0.35)
 # Samples along each side of a pixel, and how many samples the pictures of one pass may hold.
-SAMPLES, SAMPLES_PER_PASS = 2, 2**24
+SAMPLES, SAMPLES_PER_PASS = 2, 2**22
 
 
 def track_colour(track_id: int) -> tuple[int, int, int]:
