@@ -91,7 +91,7 @@ def load_detector(
 ) -> Detector:
     """The detector that `spec` (``name`` or ``name:argument``) names.
 
-    `size` is the longer side in px that frames are shrunk to (None: what the network was trained with). Raises
+    `size` is the longer side in px that frames are shrunk to (None: chosen from the frames' size). Raises
     UsageError where there is no such detector, WeightsError where its weights are missing.
     """
     import torch

@@ -20,7 +20,9 @@ from hmrkit.weights import find_weights, load_into, load_state, sha256_of
 PERSON = 0  # of COCO's 80 classes
 PADDING = 114  # the grey that YOLOX was trained to see outside the picture
 OVERLAP = 0.65  # boxes that overlap more (IoU) are one person; YOLOX's own setting
-TRAINED_SIZE = {16: 416, 24: 416}  # by channels of the stem: nano and tiny; the larger sizes saw 640 px
+# Longer side of what the network sees, px: half of the frame's within these bounds, never more than the frame's. The
+# nano was trained at 416, but there it loses people of a fifth of the picture's height that it finds at 640 and 832.
+SMALLEST_SIZE, LARGEST_SIZE = 640, 832
 
 
 class YoloXDetector:
@@ -41,7 +43,7 @@ class YoloXDetector:
             layer.bias.data = layer.bias.data[PERSON : PERSON + 1]  # type: ignore[union-attr]
         self.name = name
         self.weights_sha256 = sha256_of(weights)
-        self.size = size or TRAINED_SIZE.get(state["backbone.backbone.stem.conv.conv.weight"].shape[0], 640)
+        self.size = size
         self.score_threshold = score_threshold
         self.device = device
         self.dtype = dtype
@@ -51,7 +53,7 @@ class YoloXDetector:
     def __call__(self, frames: Tensor, frame_indices: Sequence[int]) -> list[Detections]:
         """Frames (B,H,W,3) uint8 RGB -> people, one entry a frame; boxes in px of the frame, clipped to it."""
         with inference(self.device):
-            images, scale = letterbox(frames.to(self.device), self.size)
+            images, scale = letterbox(frames.to(self.device), self.size or default_size(*frames.shape[1:3]))
             images = images.to(self.dtype, memory_format=torch.channels_last)
             boxes, scores = decode(self.network(images).float(), *images.shape[-2:])
             return self._people(boxes / scale, scores[..., 0], frames.shape[1], frames.shape[2])
@@ -69,6 +71,13 @@ class YoloXDetector:
             Detections(frame_boxes[kept], frame_scores[kept])
             for frame_boxes, frame_scores, kept in zip(boxes_np, scores_np, keep_np, strict=True)
         ]
+
+
+def default_size(height: int, width: int) -> int:
+    """Longer side in px, a multiple of the network's stride, that frames of this size are brought to."""
+    longer = max(height, width)
+    size = min(longer, max(SMALLEST_SIZE, min(longer // 2, LARGEST_SIZE)))
+    return -(-size // STRIDES[-1]) * STRIDES[-1]
 
 
 def letterbox(frames: Tensor, size: int) -> tuple[Tensor, float]:
