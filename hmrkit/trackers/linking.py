@@ -30,13 +30,19 @@ VELOCITY_S = 0.5  # a velocity is taken over this time, and extrapolation forget
 SMOOTH_S = 0.3
 # Overlaps (IoU).
 CROSSING_IOU = 0.3
-DUPLICATE_IOU = 0.55
+DUPLICATE_IOU = 0.5
 ADOPT_IOU = 0.3
 # Scores.
 CERTAIN_SCORE = 0.5
+WEAK_BOXES = (
+    3  # fewer boxes than this without a certain one may fill a gap, but say nothing about where a track goes on
+)
 # The cost of a join is half a sum of squares of about normal deviates; above this it is not made.
 JOIN_COST = 6.0
+STOPPED = 2.0  # deviation that it is for a person to have lost all speed unseen (two who cross must not swap by it)
+UNSEEN_PER_S = 0.8  # cost of a second out of sight: the longer, the likelier it is someone else
 COLOUR_SIGMA = 0.2
+COLOUR_WORST = 2.5  # a turn or a shadow changes colours entirely: more deviations than this are no stronger evidence
 
 
 def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -93,7 +99,9 @@ def link_tracks(
     # A certain box that the tracker did not take (a person's first, say) is a piece of its own.
     pieces += [np.array([i]) for i in np.flatnonzero((owner < 0) & (clip.scores >= CERTAIN_SCORE))]
     pieces, doubles = _without_duplicates(clip, pieces)
-    pieces = _join(clip, _cut(clip, pieces))
+    pieces = _cut(clip, pieces)
+    weak = [p for p in pieces if len(p) < WEAK_BOXES and clip.scores[p].max() < CERTAIN_SCORE]
+    pieces = _join(clip, [p for p in pieces if len(p) >= WEAK_BOXES or clip.scores[p].max() >= CERTAIN_SCORE])
     pieces = _adopt(clip, pieces)
     pieces, more_doubles = _without_duplicates(clip, pieces)
 
@@ -104,6 +112,9 @@ def link_tracks(
         rest = np.setdiff1d(piece, taken)
         if len(rest):
             dropped.append(clip.dropped(rest, frame_indices, "duplicate of another track"))
+    for piece in weak:
+        if not np.isin(piece, taken).any():
+            dropped.append(clip.dropped(piece, frame_indices, f"no score of {CERTAIN_SCORE:g} or more"))
     shortest = min(clip.frames(SHORTEST_S, 2), clip.length)
     for piece in pieces:
         span = clip.frame[piece[-1]] - clip.frame[piece[0]] + 1
@@ -138,10 +149,15 @@ def _overlap_in_time(clip: _Clip, a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def _is_duplicate(clip: _Clip, piece: np.ndarray, other: np.ndarray) -> bool:
-    _, mine, theirs = np.intersect1d(clip.frame[piece], clip.frame[other], return_indices=True)
-    if len(mine) < 0.7 * len(piece):
+    """Whether `piece` lies on `other`, seen or between two boxes of it (a detector may give now one, now the other)."""
+    known = clip.frame[other]
+    after = np.searchsorted(known, clip.frame[piece])
+    inside_span = (after < len(known)) & (clip.frame[piece] >= known[0])
+    gap = known[np.minimum(after, len(known) - 1)] - known[np.maximum(after - 1, 0)]
+    common = piece[inside_span & (np.isin(clip.frame[piece], known) | (gap <= clip.frames(FILL_S)))]
+    if len(common) < 0.7 * len(piece):
         return False
-    a, b = clip.boxes[piece[mine]], clip.boxes[other[theirs]]
+    a, b = clip.boxes[common], _interpolated(clip, other, clip.frame[common])
     if np.median(paired_iou(a, b)) > DUPLICATE_IOU:
         return True
     # The upper body detected as a person of its own: inside the whole, with the same head and shoulders.
@@ -210,30 +226,35 @@ def _join(clip: _Clip, pieces: list[np.ndarray]) -> list[np.ndarray]:
 def _join_cost(clip: _Clip, a: np.ndarray, b: np.ndarray, colour_a: np.ndarray, colour_b: np.ndarray) -> float:
     """Half the sum of squared deviations in position, size and colours when `b` goes on where `a` ends."""
     gap = (clip.frame[b[0]] - clip.frame[a[-1]]) / clip.fps
-    center_a, speed_a, height_a = _end_state(clip, a[::-1])
-    center_b, speed_b, height_b = _end_state(clip, b)
-    height = np.sqrt(height_a * height_b)
+    center_a, speed_a, length_a = _end_state(clip, a[::-1])
+    center_b, speed_b, length_b = _end_state(clip, b)
+    length = np.sqrt(length_a * length_b)
     # A speed is believed for a while and then forgotten: people stop and turn.
     carried = VELOCITY_S * (1 - np.exp(-gap / VELOCITY_S))
     forward = np.linalg.norm(center_a + speed_a * carried - center_b)
     backward = np.linalg.norm(center_b + speed_b * carried - center_a)
-    position = (forward + backward) / 2 / height / (0.15 + 0.35 * gap)
-    size = np.log(height_a / height_b) / (0.2 + 0.1 * gap)
-    colour = np.linalg.norm(colour_a - colour_b) / 2 / COLOUR_SIGMA if np.isfinite(colour_a + colour_b).all() else 0.0
-    return float(position**2 + size**2 + colour**2) / 2
+    spread = length * (0.15 + 0.35 * gap)
+    moving = ((forward + backward) / 2 / spread) ** 2
+    last_a, first_b = clip.boxes[a[-1]], clip.boxes[b[0]]
+    stopped = (np.linalg.norm(last_a[:2] + last_a[2:] - first_b[:2] - first_b[2:]) / 2 / spread) ** 2 + STOPPED**2
+    size = np.log(length_a / length_b) / (0.2 + 0.1 * gap)
+    colour = 0.0
+    if np.isfinite(colour_a + colour_b).all():
+        colour = min(np.linalg.norm(colour_a - colour_b) / 2 / COLOUR_SIGMA, COLOUR_WORST)
+    return float(min(moving, stopped) + size**2 + colour**2) / 2 + UNSEEN_PER_S * gap
 
 
 def _end_state(clip: _Clip, piece: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Centre px (2,), outward speed px/s (2,) and height px at the first box of `piece` (rows run inwards)."""
+    """Centre px (2,), outward speed px/s (2,) and longer side px at the first box of `piece` (rows run inwards)."""
     near = piece[: clip.frames(VELOCITY_S, 3)]
     boxes = clip.boxes[near]
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2
-    height = float(np.median(boxes[:, 3] - boxes[:, 1]))
+    length = float(np.median((boxes[:, 2:] - boxes[:, :2]).max(1)))
     if len(near) < 3:
-        return centers[0], np.zeros(2), height
+        return centers[0], np.zeros(2), length
     seconds = np.abs(clip.frame[near] - clip.frame[near[0]]) / clip.fps
     slope, at_end = np.polyfit(seconds, centers, 1)
-    return (centers[0] + at_end) / 2, -slope, height
+    return (centers[0] + at_end) / 2, -slope, length
 
 
 def _mean_rows(rows: np.ndarray) -> np.ndarray:
