@@ -1,0 +1,188 @@
+"""The command line as scripts use it: files, pipes, exit codes, resuming. Toy networks, the real chain."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from hmrkit.take import load_take
+
+from films import TOYS, write_film
+
+
+def hmrkit(*args, stdin=b"", **options):
+    return subprocess.run(
+        [sys.executable, "-m", "hmrkit", *map(str, args)], input=stdin, capture_output=True, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    return write_film(tmp_path_factory.mktemp("film") / "walk.mp4")
+
+
+@pytest.fixture(scope="module")
+def done(film, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    result = hmrkit("run", film, "--out", out, "--render", "overlay.mp4", *TOYS)
+    assert result.returncode == 0, result.stderr.decode()
+    return out, result
+
+
+def test_run_writes_all_it_promises(done):
+    out, result = done
+    printed = result.stdout.decode().split()
+    clip = out / "walk"
+    for name in ("take.npz", "person_01.npz", "overlay.mp4", "overlay_sheet.png"):
+        assert (clip / name).stat().st_size > 0
+        assert str(clip / name) in printed
+    assert len(list((clip / "person_01_obj").glob("*.obj"))) == 12
+    assert json.loads((out / "report.json").read_text())["clips"][0]["status"] == "done"
+    with np.load(clip / "person_01.npz", allow_pickle=False) as person:
+        assert person["poses"].shape == (12, 72)
+        assert float(person["mocap_framerate"]) == pytest.approx(10)
+
+
+def test_a_second_run_does_nothing_again(film, done):
+    out, _ = done
+    files = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file() and p.name != "report.json"}
+    result = hmrkit("run", film, "--out", out, "--render", "overlay.mp4", *TOYS)
+    assert result.returncode == 0
+    assert {p: p.stat().st_mtime_ns for p in files} == files
+
+
+def test_a_changed_option_runs_only_what_hangs_on_it(film, done, tmp_path):
+    out, _ = done
+    before = load_take(out / "walk" / "take.npz").provenance
+    result = hmrkit("run", film, "--out", out, "--method", "fit", *TOYS)
+    assert result.returncode == 0
+    after = load_take(out / "walk" / "take.npz")
+    assert not after.calibrated
+    assert all(after.provenance[s] == before[s] for s in ("detect", "track", "pose", "regress"))
+
+
+def test_stages_in_pipes_equal_one_run(film, tmp_path):
+    out = tmp_path / "run"
+    assert hmrkit("run", film, "--out", out, "--format", "npz", *TOYS).returncode == 0
+    toys = {
+        "detect": ["--detector", "toy"],
+        "track": ["--tracker", "toy"],
+        "pose": ["--keypoints", "toy"],
+        "lift": ["--lifter", "toy"],
+    }
+    data = hmrkit("detect", film, "-o", "-", *toys["detect"]).stdout
+    for stage in ("track", "pose", "regress", "lift", "calibrate"):
+        result = hmrkit(stage, "-", "-o", "-", *toys.get(stage, []), stdin=data)
+        assert result.returncode == 0, result.stderr.decode()
+        data = result.stdout
+    (tmp_path / "piped.npz").write_bytes(data)
+    with np.load(tmp_path / "piped.npz") as piped, np.load(out / "walk" / "take.npz") as whole:
+        assert set(piped.files) == set(whole.files)
+        for name in set(piped.files) - {"manifest"}:
+            np.testing.assert_array_equal(piped[name], whole[name], err_msg=name)
+    result = hmrkit("export", "-", "--format", "npz", "--out", tmp_path / "exported", stdin=data)
+    assert result.returncode == 0, result.stderr.decode()
+    assert (tmp_path / "exported" / "person_01.npz").read_bytes() == (out / "walk" / "person_01.npz").read_bytes()
+    facts = json.loads(hmrkit("info", "-", "--json", stdin=data).stdout)
+    assert facts["people"][0]["frames"] == 12
+
+
+def test_one_bad_clip_stops_nothing(film, tmp_path):
+    (tmp_path / "noise.mp4").write_bytes(b"not a video at all" * 99)
+    (tmp_path / "empty.mp4").touch()
+    out = tmp_path / "out"
+    inputs = [tmp_path / "noise.mp4", tmp_path / "empty.mp4", tmp_path / "missing.mp4", film]
+    result = hmrkit("run", *inputs, "--out", out, "--format", "npz", *TOYS)
+    assert result.returncode == 1
+    lines = [line for line in result.stderr.decode().splitlines() if line.startswith("hmrkit:")]
+    assert len(lines) == 3
+    assert all(path.name in line for path, line in zip(inputs[:3], lines, strict=True))
+    assert (out / "walk" / "person_01.npz").exists()
+    statuses = {c["source"]: c["status"] for c in json.loads((out / "report.json").read_text())["clips"]}
+    assert list(statuses.values()) == ["failed", "failed", "failed", "done"]
+
+
+def test_a_clip_without_people_is_said_not_failed(tmp_path):
+    film = write_film(tmp_path / "nobody.mp4", empty=True)
+    result = hmrkit("run", film, "--out", tmp_path / "out", "--render", "o.mp4", *TOYS)
+    assert result.returncode == 0, result.stderr.decode()
+    assert "no person" in result.stderr.decode()
+    assert (tmp_path / "out" / "nobody" / "o.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (["run"], 2),
+        (["run", "x.mp4", "--method", "magic"], 2),
+        (["run", "x.mp4", "--device", "cuda:99"], 1),
+        (["run", "x.mp4", "--format", "docx"], 2),
+        (["run", "missing.mp4"], 4),
+        (["track", "missing.npz", "-o", "-"], 4),
+        (["run", "--no-such-option"], 2),
+        (["list", "nothing"], 2),
+    ],
+)
+def test_exit_codes_and_one_line(args, code, tmp_path):
+    result = hmrkit(*args, cwd=tmp_path)
+    assert result.returncode == code, result.stderr.decode()
+    assert "Traceback" not in result.stderr.decode()
+
+
+def test_dry_run_checks_and_stops(film, tmp_path):
+    result = hmrkit("run", film, tmp_path / "gone.mp4", "--out", tmp_path / "o", "--dry-run", *TOYS)
+    assert result.returncode == 1
+    assert "gone.mp4" in result.stderr.decode()
+    assert not (tmp_path / "o" / "walk").exists()
+
+
+def test_unwritable_output_is_said_before_any_work(film, tmp_path):
+    (tmp_path / "file").touch()
+    result = hmrkit("run", film, "--out", tmp_path / "file" / "out", *TOYS)
+    assert result.returncode == 4
+    assert "cannot write" in result.stderr.decode()
+
+
+def test_killed_in_the_middle_it_resumes(tmp_path):
+    films = [write_film(tmp_path / f"f{k}.mp4", frames=40) for k in range(3)]
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "hmrkit", "run", *map(str, films), "--out", str(out), *TOYS]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    first = out / "f0" / "person_01.npz"
+    deadline = time.monotonic() + 120
+    while not first.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    stamp = first.stat().st_mtime_ns
+    again = subprocess.run(command, capture_output=True)
+    assert again.returncode == 0, again.stderr.decode()
+    assert first.stat().st_mtime_ns == stamp, "what was finished must not be made again"
+    for film in films:
+        assert len(list((out / film.stem / "person_01_obj").glob("*.obj"))) == 40
+    assert not list(out.rglob("*.part"))
+
+
+def test_clips_of_one_name_get_folders_of_their_own(film, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "plate.mp4").write_bytes(film.read_bytes())
+    listed = "\n".join(str(tmp_path / f / "plate.mp4") for f in ("a", "b"))
+    result = hmrkit(
+        "run", "--input-list", "-", "--out", tmp_path / "o", "--format", "npz", *TOYS, stdin=listed.encode()
+    )
+    assert result.returncode == 0, result.stderr.decode()
+    assert {p.parent.relative_to(tmp_path / "o").as_posix() for p in (tmp_path / "o").rglob("take.npz")} == {
+        "a/plate",
+        "b/plate",
+    }
+
+
+def test_list_and_help():
+    assert b"yolox-nano" in hmrkit("list", "detectors").stdout
+    assert b"calibrate" in hmrkit("--help").stdout
