@@ -93,8 +93,9 @@ class OverlayWriter:
                 center = torch.tensor([self._side.width / 2, height / 2], device=self._device).expand(len(flat), 2)
                 tops = self._paint(canvas[:, :, width:], turned, normals @ turn.T, colours, focal, center, picture, 1)
                 _note(labels, tops, ids, picture, width)
-        for image, here, index in zip(canvas, labels, frame_indices, strict=True):
-            self._annotate(image, here, index)
+        grids = [grid_step(look[3], height) for look in looks] or [None] * len(canvas)
+        for image, here, index, grid in zip(canvas, labels, frame_indices, grids, strict=True):
+            self._annotate(image, here, index, grid)
             self._video.write(image)
         return canvas
 
@@ -143,14 +144,16 @@ class OverlayWriter:
                 target[:] = target * (1 - layer[..., 3:]) + (layer[..., :3] + 0.5)
         return tops.cpu().numpy()
 
-    def _annotate(self, image: np.ndarray, labels: list[tuple[float, float, int]], frame_index: int) -> None:
-        """Write the frame's number and each person's id into the picture."""
+    def _annotate(
+        self, image: np.ndarray, labels: list[tuple[float, float, int]], frame_index: int, grid_m: float | None
+    ) -> None:
+        """Write the frame's number, the side view's scale and each person's id into the picture."""
         page = Image.fromarray(image)
         draw = ImageDraw.Draw(page)
         unit = int(self._font.size)  # type: ignore[union-attr]
         texts = [(unit * 0.6, unit * 0.5, f"frame {frame_index}")]
-        if self._side:
-            texts.append((self._camera.width + unit * 0.6, unit * 0.5, f"from the right, grid {self._side.grid_m:g} m"))
+        if grid_m is not None:
+            texts.append((self._camera.width + unit * 0.6, unit * 0.5, f"from the right, grid {grid_m:g} m"))
         for x, y, text in texts:
             draw.text((x, y), text, (255, 255, 255), self._font, stroke_width=max(1, unit // 9), stroke_fill=(0, 0, 0))
         for x, y, track_id in labels:
@@ -180,7 +183,7 @@ class SideView:
     """Where the side view looks: it follows the people smoothly, and paints its backdrop, a grid in metres."""
 
     def __init__(self, width: int, height: int, fps: float) -> None:
-        self.width, self.height, self.grid_m = width, height, 0.5
+        self.width, self.height = width, height
         self._share = 1 - float(np.exp(-1 / (FOLLOW_S * max(fps, 1e-3))))
         self._state: np.ndarray | None = None
 
@@ -195,14 +198,19 @@ class SideView:
             self._state = wanted if self._state is None else self._state + self._share * (wanted - self._state)
         state = np.zeros(4) if self._state is None else self._state
         scale = self.height / float(np.exp(state[3])) if self._state is not None else self.height / MIN_SPAN_M
-        self.grid_m = next((m for m in (0.5, 1, 2, 5) if m * scale >= self.height / 14), 10)
+        grid = grid_step(scale, self.height)
         picture[:] = PANEL
         for middle, size, axis in ((state[2], self.width, 1), (state[1], self.height, 0)):
-            first, last = np.ceil((middle - size / 2 / scale) / self.grid_m), (middle + size / 2 / scale) / self.grid_m
-            lines = ((np.arange(first, last) * self.grid_m - middle) * scale + size / 2).astype(int)
+            first, last = np.ceil((middle - size / 2 / scale) / grid), (middle + size / 2 / scale) / grid
+            lines = ((np.arange(first, last) * grid - middle) * scale + size / 2).astype(int)
             lines = lines[(lines >= 0) & (lines < size)]
             picture[(slice(None), lines) if axis else lines] = GRID
         return float(state[0]), float(state[1]), float(state[2]), scale
+
+
+def grid_step(scale: float, height: int) -> float:
+    """Metres between the backdrop's lines at `scale` px / m in a panel of that height: neither crowded nor rare."""
+    return next((m for m in (0.5, 1.0, 2.0, 5.0) if m * scale >= height / 14), 10.0)
 
 
 def _note(
