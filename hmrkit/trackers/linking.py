@@ -34,15 +34,15 @@ DUPLICATE_IOU = 0.5
 ADOPT_IOU = 0.3
 # Scores.
 CERTAIN_SCORE = 0.5
-WEAK_BOXES = (
-    3  # fewer boxes than this without a certain one may fill a gap, but say nothing about where a track goes on
-)
+WEAK_BOXES = 3  # fewer boxes, none certain, may fill a gap but say nothing about where a track goes on
 # The cost of a join is half a sum of squares of about normal deviates; above this it is not made.
 JOIN_COST = 6.0
 STOPPED = 2.0  # deviation that it is for a person to have lost all speed unseen (two who cross must not swap by it)
 UNSEEN_PER_S = 0.8  # cost of a second out of sight: the longer, the likelier it is someone else
 COLOUR_SIGMA = 0.2
 COLOUR_WORST = 2.5  # a turn or a shadow changes colours entirely: more deviations than this are no stronger evidence
+COLOUR_OTHER = 0.6  # Hellinger distance of other clothes ...
+CHANGE_S = 0.5  # ... where there was time for somebody else to come
 
 
 def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -240,7 +240,10 @@ def _join_cost(clip: _Clip, a: np.ndarray, b: np.ndarray, colour_a: np.ndarray, 
     size = np.log(length_a / length_b) / (0.2 + 0.1 * gap)
     colour = 0.0
     if np.isfinite(colour_a + colour_b).all():
-        colour = min(np.linalg.norm(colour_a - colour_b) / 2 / COLOUR_SIGMA, COLOUR_WORST)
+        distance = np.linalg.norm(colour_a - colour_b) / 2
+        if gap > CHANGE_S and distance > COLOUR_OTHER:
+            return JOIN_COST
+        colour = min(distance / COLOUR_SIGMA, COLOUR_WORST)
     return float(min(moving, stopped) + size**2 + colour**2) / 2 + UNSEEN_PER_S * gap
 
 

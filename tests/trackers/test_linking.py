@@ -1,0 +1,223 @@
+"""Tracking against made-up clips in which it is known who is where."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hmrkit.errors import UsageError
+from hmrkit.trackers import TRACKERS, load_tracker, select_people
+from hmrkit.trackers.appearance import SIZE, describe
+from hmrkit.types import Detections
+
+SECONDS = 6.0
+GREY, RED = 0, 1
+
+
+def colours(person: int, rng: np.random.Generator) -> np.ndarray:
+    """Square-root histograms of one of four kinds of clothes, with some noise."""
+    histogram = np.full((2, SIZE // 2), 0.01)
+    histogram[0, 3 * person % 12] = histogram[1, (5 * person + 2) % 12] = 1
+    histogram *= rng.uniform(0.8, 1.2, histogram.shape)
+    return np.sqrt(histogram / histogram.sum(1, keepdims=True)).ravel()
+
+
+def box(x: float, y: float = 300, height: float = 200) -> np.ndarray:
+    return np.array([x - height * 0.2, y - height / 2, x + height * 0.2, y + height / 2])
+
+
+def make_clip(fps: float, people, hidden=lambda person, t: False, noise: float = 2.0, seconds: float = SECONDS):
+    """Detections (shuffled) of `people`, functions of time that give a box or None, and the true person of each."""
+    rng = np.random.default_rng(0)
+    clip, truth = [], []
+    for t in np.arange(round(seconds * fps)) / fps:
+        seen = [(i, p(t)) for i, p in enumerate(people) if not hidden(i, t)]
+        seen = [(i, b + rng.normal(0, noise, 4)) for i, b in seen if b is not None]
+        seen = [seen[k] for k in rng.permutation(len(seen))]
+        boxes = np.array([b for _, b in seen], np.float32).reshape(-1, 4)
+        looks = np.array([colours(i, rng) for i, _ in seen], np.float32).reshape(-1, SIZE)
+        clip.append(Detections(boxes, np.full(len(seen), 0.9, np.float32), looks))
+        truth.append([i for i, _ in seen])
+    return clip, truth
+
+
+def track(clip, fps, name="bytetrack"):
+    tracker = load_tracker(name)
+    for frame, found in enumerate(clip):
+        tracker.update(frame, found)
+    return tracker.finish(fps)
+
+
+def owners(result, people, fps) -> list[set[int]]:
+    """For each track, the people whose true boxes its boxes lie nearest to, over all its frames."""
+    found = []
+    for one in result.tracks:
+        who = set()
+        for frame, b in zip(one.frame_indices, one.boxes_xyxy, strict=True):
+            true = [(np.abs(p(frame / fps) - b).max(), i) for i, p in enumerate(people) if p(frame / fps) is not None]
+            nearest = sorted(true)[:2]
+            if len(nearest) < 2 or nearest[1][0] - nearest[0][0] > 40:  # while they cover each other, either will do
+                who.add(nearest[0][1])
+        found.append(who)
+    return found
+
+
+def left_to_right(t):
+    return box(100 + 100 * t)
+
+
+def right_to_left(t):
+    return box(720 - 100 * t)
+
+
+@pytest.mark.parametrize("fps", [5, 10, 30])
+@pytest.mark.parametrize("name", list(TRACKERS))
+def test_people_who_cross_keep_their_ids(name, fps):
+    people = [left_to_right, right_to_left]
+    clip, truth = make_clip(fps, people)
+    result = track(clip, fps, name)
+    assert owners(result, people, fps) == [{0}, {1}]
+    assert [len(t.frame_indices) for t in result.tracks] == [len(truth)] * 2
+    assert not result.dropped
+
+
+@pytest.mark.parametrize("fps", [5, 10, 30])
+def test_people_who_meet_and_turn_back_keep_their_ids_by_their_clothes(fps):
+    people = [lambda t: box(400 - 80 * abs(t - 3)), lambda t: box(420 + 80 * abs(t - 3))]
+    clip, _ = make_clip(fps, people, hidden=lambda person, t: person == 1 and abs(t - 3) < 0.4)
+    result = track(clip, fps)
+    assert owners(result, people, fps) == [{0}, {1}]
+
+
+@pytest.mark.parametrize("fps", [5, 10, 30])
+def test_a_person_who_is_hidden_is_joined_and_filled_in(fps):
+    people = [left_to_right, lambda t: box(150, 700)]
+    clip, _ = make_clip(fps, people, hidden=lambda person, t: person == 0 and 2.5 < t < 3.3)
+    walker, _ = sorted(track(clip, fps).tracks, key=lambda t: -t.boxes_xyxy[-1, 0])
+    np.testing.assert_array_equal(walker.frame_indices, np.arange(len(clip)))
+    hidden = (walker.frame_indices / fps > 2.5 + 1e-9) & (walker.frame_indices / fps < 3.3 - 1e-9)
+    np.testing.assert_array_equal(walker.interpolated, hidden)
+    np.testing.assert_array_equal(np.isnan(walker.scores), hidden)
+    true = np.stack([left_to_right(t) for t in walker.frame_indices / fps])
+    assert np.abs(walker.boxes_xyxy - true).max() < 12
+
+
+def test_an_occluder_does_not_take_over_the_hidden_persons_id():
+    people = [left_to_right, lambda t: box(400, 320, 260)]
+    clip, _ = make_clip(10, people, hidden=lambda person, t: person == 0 and abs(left_to_right(t)[0] - 360) < 60)
+    assert owners(track(clip, 10), people, 10) == [{0}, {1}]
+
+
+def test_a_person_who_comes_back_much_later_is_someone_new():
+    clip, _ = make_clip(10, [lambda t: box(300) if t < 2 or t > 5.5 else None], seconds=8)
+    first, second = track(clip, 10).tracks
+    assert (first.frame_indices[-1], second.frame_indices[0]) == (19, 56)
+    assert (first.track_id, second.track_id) == (1, 2)
+
+
+def test_someone_else_at_the_same_place_is_someone_new():
+    people = [lambda t: box(300) if t < 3 else None, lambda t: box(310, 310, 230) if t > 3.8 else None]
+    clip, _ = make_clip(10, people)
+    first, second = track(clip, 10).tracks
+    assert (first.frame_indices[-1], second.frame_indices[0]) == (29, 39)
+
+
+def test_a_crowd_is_tracked_whole():
+    people = [lambda t, k=k: box(60 + 90 * k + 20 * np.sin(t + k), 200 + 30 * (k % 3), 150) for k in range(24)]
+    clip, _ = make_clip(10, people)
+    result = track(clip, 10)
+    assert sorted(map(tuple, owners(result, people, 10))) == [(k,) for k in range(24)]
+
+
+def test_weak_boxes_keep_a_track_but_do_not_make_one():
+    clip, _ = make_clip(10, [left_to_right, lambda t: box(600, 900)])
+    for frame, found in enumerate(clip):
+        found.scores[found.boxes_xyxy[:, 1] > 600] = 0.2
+        found.scores[found.boxes_xyxy[:, 1] < 600] = 0.9 if frame % 3 == 0 else 0.15
+    (walker,) = track(clip, 10).tracks
+    assert len(walker.frame_indices) == len(clip)
+    assert not walker.interpolated.any()
+
+
+def test_what_is_left_out_is_reported():
+    clip, _ = make_clip(30, [left_to_right, lambda t: box(600, 900) if 2 < t < 2.2 else None])
+    result = track(clip, 30)
+    assert len(result.tracks) == 1
+    (flash,) = result.dropped
+    assert (flash.first_frame, flash.last_frame, flash.boxes) == (61, 65, 5)
+    assert "shorter" in flash.reason
+
+
+def test_a_double_detection_is_one_person():
+    def upper_half(t):
+        b = left_to_right(t)
+        return np.array([b[0] + 5, b[1], b[2] - 5, b[1] + 90])
+
+    clip, _ = make_clip(10, [left_to_right, upper_half])
+    result = track(clip, 10)
+    assert len(result.tracks) == 1
+    assert {d.reason for d in result.dropped} == {"duplicate of another track"}
+
+
+def test_smoothing_removes_jitter_and_keeps_a_jump():
+    def jump(t):
+        return box(300, 400 - 0.5 * 900 * max(0.0, 0.16 - (t - 3) ** 2))
+
+    clip, _ = make_clip(30, [jump], noise=4)
+    (jumper,) = track(clip, 30).tracks
+    true = np.stack([jump(t) for t in jumper.frame_indices / 30])
+    raw = np.concatenate([found.boxes_xyxy for found in clip])
+    assert np.sqrt(np.mean((jumper.boxes_xyxy - true) ** 2)) < 0.7 * np.sqrt(np.mean((raw - true) ** 2))
+    assert np.abs((jumper.boxes_xyxy - true)[80:100].mean(0)).max() < 3  # no lag, no flattened top
+
+
+@pytest.mark.parametrize("name", list(TRACKERS))
+def test_clips_of_no_or_one_frame_or_nobody(name):
+    nobody = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+    someone = Detections(box(300)[None].astype(np.float32), np.array([0.9], np.float32))
+    assert track([], 30, name).tracks == ()
+    assert track([nobody] * 5, 30, name).tracks == ()
+    (only,) = track([someone], 30, name).tracks
+    assert only.frame_indices.tolist() == [0]
+
+
+def test_tracks_keep_the_sources_frame_numbers():
+    clip, _ = make_clip(10, [left_to_right])
+    tracker = load_tracker()
+    for k, found in enumerate(clip):
+        tracker.update(100 + 3 * k, found)
+    with pytest.raises(ValueError, match="in order"):
+        tracker.update(5, clip[0])
+    (walker,) = tracker.finish(10).tracks
+    np.testing.assert_array_equal(walker.frame_indices, 100 + 3 * np.arange(len(clip)))
+
+
+def test_select_people():
+    clip, _ = make_clip(10, [left_to_right, lambda t: box(500, 900, 400), lambda t: box(900, 900, 300)])
+    tracks = track(clip, 10).tracks
+    heights = {t.track_id: t.boxes_xyxy[0, 3] - t.boxes_xyxy[0, 1] for t in tracks}
+    assert [heights[t.track_id] > 350 for t in select_people(tracks, "largest")] == [True]
+    assert sorted(round(heights[t.track_id], -2) for t in select_people(tracks, 2)) == [300, 400]
+    assert select_people(tracks, "all") == tracks == select_people(tracks, 9)
+    for bad in ("some", 0, -1):
+        with pytest.raises(UsageError, match="--people"):
+            select_people(tracks, bad)
+    with pytest.raises(UsageError, match="bytetrack"):
+        load_tracker("deepsort")
+
+
+def test_appearance_tells_clothes_apart_and_forgives_light():
+    rng = np.random.default_rng(1)
+    frame = np.full((300, 300, 3), 128, np.uint8)
+    frame[50:150, 20:60], frame[150:250, 20:60] = (200, 40, 40), (30, 30, 90)
+    frame[50:150, 120:160], frame[150:250, 120:160] = (40, 160, 60), (220, 220, 220)
+    frame[50:150, 220:260], frame[150:250, 220:260] = (160, 32, 32), (24, 24, 75)  # the first one in the shade
+    frame = np.clip(frame + rng.normal(0, 5, frame.shape), 0, 255).astype(np.uint8)
+    looks = describe(frame, np.array([[x, 50, x + 40, 250] for x in (20, 120, 220)], np.float32))
+    assert looks.shape == (3, SIZE)
+    distance = np.linalg.norm(looks[:, None] - looks[None], axis=-1) / 2
+    assert distance[0, 2] < 0.3 < 0.8 < distance[0, 1]
+    assert distance.max() <= 1
+    assert describe(None, np.zeros((0, 4))).shape == (0, SIZE)
+    assert np.isnan(describe(None, np.ones((2, 4)))).all()
+    assert np.isfinite(describe(frame, np.array([[-500, -500, 9999, 9999], [5, 5, 5, 5]], np.float32))).all()
