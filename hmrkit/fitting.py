@@ -1,0 +1,290 @@
+"""Mesh stream ``fit``: one person's keypoints -> body parameters, in closed form, all frames of the track at once.
+
+1. The keypoints are put in order over time (`hmrkit.smoothing`).
+2. Shape: ridge regression of the bone lengths' medians over the track, one shape for the track.
+3. Twice: landmarks go onto the rays of their pixels (an image shows directions to a pixel, a network's depth is a
+   guess), bone lengths correct their depths, `hmrkit.inverse_kinematics` poses the body, and the body is moved to
+   where it projects onto the pixels, with a depth that is smooth over time.
+
+`hmrkit.smplify` refines the result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hmrkit.body import Body
+from hmrkit.camera import pixel_rays, project, solve_translation
+from hmrkit.errors import UsageError
+from hmrkit.inverse_kinematics import solve_pose
+from hmrkit.landmarks import BodyLandmarks, world_from_local
+from hmrkit.skeletons import BLAZEPOSE_33
+from hmrkit.smoothing import drop_spikes, smooth_series, unswap_sides
+from hmrkit.types import BodyParams, Camera, Keypoints, Track
+
+# Bones whose lengths tell a person's shape.
+BONES = tuple(
+    pair
+    for side in ("left", "right")
+    for pair in (
+        (f"{side}_hip", f"{side}_knee"),
+        (f"{side}_knee", f"{side}_ankle"),
+        (f"{side}_shoulder", f"{side}_elbow"),
+        (f"{side}_elbow", f"{side}_wrist"),
+        (f"{side}_hip", f"{side}_shoulder"),
+    )
+) + (("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"))
+_STEADY = BLAZEPOSE_33.indices(
+    *(f"{s}_{n}" for s in ("left", "right") for n in ("shoulder", "hip", "knee", "ankle", "elbow", "wrist", "ear"))
+)
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Noise levels are what BlazePose shows on real clips; accelerations are those of unhurried people.
+
+    `smooth` False leaves the keypoints as they come. `rounds` of posing and moving. `bone_sigma` is the relative
+    spread of measured bone lengths, against which betas have spread 1.
+    """
+
+    smooth: bool = True
+    rounds: int = 2
+    noise_m: float = 0.012
+    noise_2d: float = 0.005  # of the person's height in the image
+    acceleration: float = 3.0  # m/s^2 of a landmark
+    depth_noise: float = 0.02  # of the depth
+    depth_acceleration: float = 1.0  # m/s^2 of the whole person
+    bone_sigma: float = 0.05
+    stature_sigma: float = 0.04
+
+
+@dataclass(frozen=True)
+class CleanTrack:
+    """Keypoints in order: `pixels` (T,33,2), `weights` (T,33), `landmarks` (T,33,3) m, `times` (T,) s, `height` (T,) px."""
+
+    pixels: np.ndarray
+    weights: np.ndarray
+    landmarks: np.ndarray
+    times: np.ndarray
+    height: np.ndarray
+
+
+def fit_track(
+    track: Track, keypoints: Keypoints, camera: Camera, body: Body, fps: float, options: FitOptions | None = None
+) -> BodyParams:
+    """Fit `body` to one track.
+
+    `keypoints` must be BlazePose's 33 landmarks with 3D; `fps` is the rate of the track's chosen frames in Hz. Frames
+    without keypoints get the pose between their neighbours. UsageError for another skeleton, or where no frame of the
+    track has keypoints.
+    """
+    options = options or FitOptions()
+    clean = clean_track(track, keypoints, fps, options)
+    device = body.device
+    with torch.no_grad():
+        points = BodyLandmarks(body)
+        weights = torch.from_numpy(clean.weights).to(device)
+        times = torch.from_numpy(clean.times).to(device)
+        landmarks = torch.from_numpy(clean.landmarks).to(device)
+        betas = fit_shape(landmarks, weights, points, options)
+        seen = landmarks * bone_scale(landmarks, weights, points.rest(betas))
+        transl = place(camera, seen, clean, options)
+        local = torch.eye(3, device=device).repeat(len(seen), 24, 1, 1)
+        for _ in range(options.rounds):
+            target = onto_rays(camera, seen, transl, clean, points.rest(betas))
+            local = solve_pose(target, weights, times, points, betas)
+            posed, _ = points(world_from_local(local), betas)
+            transl = place(camera, posed, clean, options)
+            # The body's own depths from now on, in the landmarks' frame.
+            seen = torch.cat([seen[..., :2], 0.5 * seen[..., 2:] + 0.5 * _centred(posed)[..., 2:]], -1)
+            transl_seen = transl + _middle(posed)[:, 0].cpu().numpy()
+            seen = seen - _middle(seen)
+            final, transl = transl, transl_seen
+    pose = local.cpu().numpy().astype(np.float32)
+    return BodyParams(
+        pose[:, 0], pose[:, 1:], betas.cpu().numpy().astype(np.float32), final, body.gender, body.model_id
+    )
+
+
+def frame_times(frame_indices: np.ndarray, fps: float) -> np.ndarray:
+    """Times (T,) s of a track's frames, where `fps` is the rate of the chosen frames and indices count source frames."""
+    steps = np.diff(frame_indices)
+    stride = int(np.gcd.reduce(steps)) if len(steps) else 1
+    return ((frame_indices - frame_indices[0]) / stride / fps).astype(np.float64)
+
+
+def clean_track(track: Track, keypoints: Keypoints, fps: float, options: FitOptions) -> CleanTrack:
+    """Put one track's keypoints in order over time: sides, spikes, gaps, jitter."""
+    if keypoints.skeleton != BLAZEPOSE_33.name or keypoints.joints_3d is None:
+        raise UsageError(
+            f"the fit needs blazepose-33 keypoints with 3D, got {keypoints.skeleton}"
+            f"{'' if keypoints.joints_3d is not None else ' without 3D'}; use --keypoints blazepose-heavy"
+        )
+    pixels = keypoints.keypoints_2d[..., :2].astype(np.float64)
+    landmarks = keypoints.joints_3d.astype(np.float64)
+    weights = np.nan_to_num(keypoints.keypoints_2d[..., 2]).astype(np.float64).clip(0, 1)
+    times = frame_times(track.frame_indices, fps)
+    missing = ~(np.isfinite(pixels).all(-1) & np.isfinite(landmarks).all(-1))
+    weights[missing] = 0
+    if not (weights > 0).any():
+        raise UsageError(f"track {track.track_id} has no keypoints in any frame; lower the detector's threshold")
+    height = np.maximum(track.boxes_xyxy[:, 3] - track.boxes_xyxy[:, 1], 1.0)
+    height = np.where(np.isfinite(height), height, np.nanmedian(height)).astype(np.float64)
+    if options.smooth and len(times) > 2:
+        swapped = unswap_sides(landmarks, weights, times, BLAZEPOSE_33)
+        mirror = np.array(BLAZEPOSE_33.mirror)
+        pixels = np.where(swapped[..., None], pixels[:, mirror], pixels)
+        landmarks = np.where(swapped[..., None], landmarks[:, mirror], landmarks)
+        weights = np.where(swapped, weights[:, mirror], weights)
+        size = float(np.median(height))
+        spikes = drop_spikes(landmarks, options.noise_m) | drop_spikes(pixels / size, options.noise_2d)
+        trusted = np.where(spikes, 0.0, np.maximum(weights, 0.05) * (weights > 0)) ** 2
+        clock, trust = torch.from_numpy(times), torch.from_numpy(trusted)
+        metre = options.acceleration
+        landmarks = smooth_series(torch.from_numpy(landmarks), trust, clock, options.noise_m, metre).numpy()
+        # A person of 1.7 m: the same acceleration in heights.
+        flat = torch.from_numpy(pixels / size)
+        pixels = smooth_series(flat, trust, clock, options.noise_2d, metre / 1.7).numpy() * size
+    landmarks = landmarks - _middle(landmarks)
+    single = [np.nan_to_num(a).astype(np.float32) for a in (pixels, weights, landmarks)]
+    return CleanTrack(single[0], single[1], single[2], times, height)
+
+
+def fit_shape(landmarks: Tensor, weights: Tensor, points: BodyLandmarks, options: FitOptions) -> Tensor:
+    """Betas (10,) from the medians of bone lengths over the track, ridge towards the mean body.
+
+    A network's metres are uncertain as a whole: the common scale is a free parameter with its own spread, so that
+    proportions shape the body and stature stays near the mean.
+    """
+    start, end = (
+        torch.tensor(BLAZEPOSE_33.indices(*names), device=landmarks.device) for names in zip(*BONES, strict=True)
+    )
+    measured = _median_lengths(landmarks, weights, start, end)
+    half = len(BONES) // 2 - 1
+    both = (measured[:half] + measured[half : 2 * half]) / 2  # people are symmetric
+    measured = torch.cat([both, both, measured[2 * half :]])
+    # Trunk and widths are landmarks' definitions as much as bones: trusted less.
+    spread = torch.tensor([1.0] * 4 + [2.0], device=landmarks.device).repeat(2)
+    spread = torch.cat([spread, spread.new_tensor([2.0, 3.0])]) * options.bone_sigma
+    betas = landmarks.new_zeros(10)
+    log_scale = landmarks.new_zeros(1)
+    step = 1e-2
+    for _ in range(4):
+        lengths = _lengths(points.rest(betas), start, end)
+        moved = [_lengths(points.rest(betas + step * axis), start, end) for axis in torch.eye(10, device=betas.device)]
+        jacobian = torch.stack([(m.log() - lengths.log()) / step for m in moved], 1)
+        # Residual: log measured + scale - log body; unknowns: change of betas, scale.
+        residual = (measured.log() + log_scale - lengths.log()) / spread
+        design = torch.cat([jacobian, -torch.ones_like(jacobian[:, :1])], 1) / spread[:, None]
+        prior = torch.diag(torch.cat([betas.new_ones(10), betas.new_tensor([1 / options.stature_sigma])]))
+        stacked = torch.cat([design, prior])
+        target = torch.cat([residual, -betas, -log_scale / options.stature_sigma])
+        change = torch.linalg.lstsq(stacked, target[:, None]).solution[:, 0]
+        betas, log_scale = betas + change[:10], log_scale + change[10:]
+    return betas.clamp(-3, 3)
+
+
+def bone_scale(landmarks: Tensor, weights: Tensor, rest: Tensor) -> Tensor:
+    """How much larger the body is than the landmarks: median over bones of their length ratios."""
+    start, end = (
+        torch.tensor(BLAZEPOSE_33.indices(*names), device=landmarks.device) for names in zip(*BONES[:-2], strict=True)
+    )
+    return (_lengths(rest, start, end) / _median_lengths(landmarks, weights, start, end)).median()
+
+
+def place(camera: Camera, points: Tensor, clean: CleanTrack, options: FitOptions) -> np.ndarray:
+    """Translation (T,3) m that projects root-relative `points` (T,33,3) onto the pixels, smooth in depth.
+
+    Depth is seen only as size, two hundredths of it are the noise of a frame: it is smoothed over time; sideways
+    the pixels decide, frame by frame.
+    """
+    posed = points.cpu().numpy()[:, _STEADY]
+    pixels, weights = clean.pixels[:, _STEADY], clean.weights[:, _STEADY].clip(0.02, 1) ** 2
+    offset = solve_translation(camera, posed, pixels, weights)
+    for _ in range(2):  # robust: what projects far off counts less (Geman-McClure)
+        off = np.linalg.norm(project(camera, posed + offset[:, None]) - pixels, axis=-1) / clean.height[:, None]
+        robust = weights / (1 + np.nan_to_num(off, nan=1.0) ** 2 / 0.05**2) ** 2
+        offset = solve_translation(camera, posed, pixels, robust + 1e-6)
+    depth = np.maximum(offset[:, 2], 0.3)
+    if options.smooth and len(depth) > 2:
+        typical = float(np.median(depth))
+        trust = np.minimum(1, robust.sum(1) / np.median(robust.sum(1)).clip(1e-6))
+        series = torch.from_numpy(depth.astype(np.float64))[:, None, None]
+        smoothed = smooth_series(
+            series,
+            torch.from_numpy(trust.astype(np.float64))[:, None],
+            torch.from_numpy(clean.times),
+            options.depth_noise * typical,
+            options.depth_acceleration,
+        )
+        depth = np.maximum(smoothed[:, 0, 0].numpy(), 0.3)
+    # Sideways at that depth: weighted mean of what each landmark asks for.
+    rays = pixel_rays(camera, pixels)[..., :2]
+    asked = rays * (posed[..., 2:] + depth[:, None, None]) - posed[..., :2]
+    robust = (robust + 1e-6)[..., None]
+    sideways = (robust * asked).sum(1) / robust.sum(1)
+    return np.concatenate([sideways, depth[:, None]], 1).astype(np.float32)
+
+
+def onto_rays(camera: Camera, seen: Tensor, transl: np.ndarray, clean: CleanTrack, rest: Tensor) -> Tensor:
+    """Landmarks (T,33,3) m in the camera frame: on their pixels' rays, depths from `seen` made fit for the bones.
+
+    Along each limb, from the trunk outwards, the far end's depth is the compromise of what the network guessed and
+    what gives the bone its length: of the two depths that do, the one on the guess's side.
+    """
+    rays = torch.from_numpy(pixel_rays(camera, clean.pixels)).to(seen.device)
+    moved = torch.from_numpy(transl).to(seen.device)
+    depth = seen[..., 2] + moved[:, None, 2]
+    index = BLAZEPOSE_33.index
+    chains = [
+        [(f"{s}_{a}", f"{s}_{b}") for a, b in (("hip", "knee"), ("knee", "ankle"))]
+        + [(f"{s}_{a}", f"{s}_{b}") for a, b in (("shoulder", "elbow"), ("elbow", "wrist"))]
+        for s in ("left", "right")
+    ]
+    followers = {"ankle": ("heel", "foot_index"), "wrist": ("pinky", "index", "thumb")}
+    for side, chain in zip(("left", "right"), chains, strict=True):
+        for near, far in chain:
+            a, b = index[near], index[far]
+            length = (rest[b] - rest[a]).norm()
+            start, ray = rays[:, a] * depth[:, a, None], rays[:, b]
+            # |ray d - start| = length: a quadratic in d; without a solution the nearest point of the ray.
+            p, q, r = (ray * ray).sum(-1), (ray * start).sum(-1), (start * start).sum(-1) - length**2
+            root = ((q * q - p * r).clamp_min(0)).sqrt()
+            near_d, far_d = (q - root) / p, (q + root) / p
+            guess = depth[:, a] + seen[:, b, 2] - seen[:, a, 2]
+            exact = torch.where((guess - near_d).abs() < (guess - far_d).abs(), near_d, far_d)
+            change = 0.5 * (exact - guess)
+            name = far.split("_", 1)[1]
+            group = [b] + [index[f"{side}_{n}"] for n in followers.get(name, ())]
+            follow = guess + change - (seen[:, b, 2] + moved[:, 2])
+            for k in group:
+                depth[:, k] = seen[:, k, 2] + moved[:, 2] + follow
+    return rays * depth[..., None]
+
+
+def _lengths(rest: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    return (rest[end] - rest[start]).norm(dim=-1)
+
+
+def _median_lengths(landmarks: Tensor, weights: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """Weighted medians over time of the distances between landmarks."""
+    lengths = (landmarks[:, end] - landmarks[:, start]).norm(dim=-1)
+    w = torch.minimum(weights[:, start], weights[:, end]).clamp_min(1e-3) ** 2
+    ordered, order = lengths.sort(dim=0)
+    share = w.gather(0, order).cumsum(0)
+    middle = (share < share[-1:] / 2).sum(0).clamp_max(len(lengths) - 1)
+    return ordered.gather(0, middle[None])[0].clamp_min(1e-3)
+
+
+def _middle(points):  # type: ignore[no-untyped-def]
+    """Middle of the hips (T,1,3) of landmarks (T,33,3), NumPy or torch."""
+    left, right = BLAZEPOSE_33.indices("left_hip", "right_hip")
+    return (points[:, left] + points[:, right])[:, None] / 2
+
+
+def _centred(points: Tensor) -> Tensor:
+    return points - _middle(points)
