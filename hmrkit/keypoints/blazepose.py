@@ -19,10 +19,20 @@ import torch
 from torch import Tensor
 
 from hmrkit.camera import assume_camera, camera_from_ray
-from hmrkit.crops import Region, crop_batch, image_from_crop, region_from_boxes
+from hmrkit.crops import crop_batch, image_from_crop
 from hmrkit.device import inference
 from hmrkit.keypoints import People
 from hmrkit.keypoints.blazepose_net import CROP_SIZE, WEIGHTS, BlazePoseOutput, load_network
+from hmrkit.keypoints.blazepose_regions import (
+    agree,
+    as_region,
+    overlap,
+    place,
+    relation,
+    smoothest_path,
+    standing,
+    turned,
+)
 from hmrkit.skeletons import BLAZEPOSE_33
 from hmrkit.types import Camera
 from hmrkit.weights import verify
@@ -33,14 +43,11 @@ BODY = len(BLAZEPOSE_33)
 HIPS = BLAZEPOSE_33.indices("left_hip", "right_hip")
 CENTER, TOP = 33, 34  # auxiliary landmarks: middle of the hips, topmost point of the circle about the body
 CIRCLE_TO_CROP = 2.5  # MediaPipe: 1.25 x the diameter
-STANDING = 1.35  # side of a standing person's crop, in heights of the box
 
-# A guessed region that is further off than this from what the network asks for is run again.
-CENTER_TOLERANCE = 0.08  # of the crop's side
-SIZE_TOLERANCE = 1.15
-ANGLE_TOLERANCE = float(np.radians(12))
 MAX_RERUNS = 2
-LOW_SCORE = 0.35
+LOW_SCORE = 0.35  # the region has slipped off the person: start from the box again
+SURE_SCORE = 0.5  # upright people have 0.55 to 0.85
+FIRST_PAUSE, LONGEST_PAUSE = 8, 64  # frames
 
 
 @dataclass
@@ -57,6 +64,18 @@ class Answers:
         """Replace `rows[chosen]` by `other[chosen]`."""
         for field in fields(self):
             getattr(self, field.name)[rows[chosen]] = getattr(other, field.name)[chosen]
+
+    def take(self, rows: np.ndarray) -> Answers:
+        return Answers(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+@dataclass
+class _Track:
+    """What is kept of a track between calls. `relation`: see `relation`; `rest`: frames until turns are tried again."""
+
+    relation: np.ndarray | None = None
+    rest: int = 0
+    pause: int = FIRST_PAUSE
 
 
 class BlazePoseEstimator:
@@ -90,7 +109,7 @@ class BlazePoseEstimator:
 
     def reset(self, camera: Camera | None = None) -> None:
         self.camera = camera
-        self._relations: dict[int, np.ndarray] = {}
+        self._tracks: dict[int, _Track] = {}
 
     def __call__(
         self, frames: Tensor, frame_indices: Sequence[int], boxes: Sequence[Mapping[int, np.ndarray]]
@@ -110,21 +129,65 @@ class BlazePoseEstimator:
 
     def _follow(self, frames: Tensor, rows: np.ndarray, ids: np.ndarray, box: np.ndarray) -> Answers:
         """Run every box once with its guessed region, then those again whose guess the network disagrees with."""
-        standing = _standing(box)
-        guess = np.stack([_place(self._relations.get(i), b, s) for i, b, s in zip(ids, box, standing, strict=True)])
+        tracks = [self._tracks.setdefault(int(i), _Track()) for i in ids]
+        upright = standing(box)
+        guess = np.stack([place(t.relation, b, s) for t, b, s in zip(tracks, box, upright, strict=True)])
         answers = self._look(frames, rows, box, guess)
         self.person_frames += len(ids)
         for _ in range(MAX_RERUNS):
-            again = np.flatnonzero(~_agree(answers.used, answers.asked))
-            if not len(again):
-                break
+            again = np.flatnonzero(~agree(answers.used, answers.asked))
             low = answers.score[again] < LOW_SCORE
-            region = np.where(low[:, None], standing[again], answers.asked[again])
+            self._again(frames, rows, box, answers, again, np.where(low[:, None], upright[again], answers.asked[again]))
+        changed = [
+            self._search(frames, rows, box, answers, np.flatnonzero(ids == i), self._tracks[int(i)])
+            for i in dict.fromkeys(ids)
+        ]
+        again = np.concatenate(changed)
+        again = again[~agree(answers.used, answers.asked)[again]]
+        self._again(frames, rows, box, answers, again, answers.asked[again])
+        for n, track in enumerate(tracks):
+            track.relation = relation(answers.asked[n], box[n])
+        return answers
+
+    def _again(
+        self, frames: Tensor, rows: np.ndarray, box: np.ndarray, answers: Answers, again: np.ndarray, region: np.ndarray
+    ) -> None:
+        """Look again at the boxes `again` with other regions; keep what is not clearly worse."""
+        if len(again):
             other = self._look(frames, rows[again], box[again], region)
             answers.put(again, other, other.score > answers.score[again] - 0.1)
-        for n in range(len(ids)):
-            self._relations[int(ids[n])] = _relation(answers.asked[n], box[n])
-        return answers
+
+    def _search(
+        self, frames: Tensor, rows: np.ndarray, box: np.ndarray, answers: Answers, mine: np.ndarray, track: _Track
+    ) -> np.ndarray:
+        """Try other turns in those frames of one track (`mine`, in time order) where the person was not made out.
+
+        The network hardly ever asks for a turn of more than ten degrees: upside down it sees nobody, or a person with
+        arms for legs. Returns those of `mine` that changed. Where nothing helps, as with people behind things, the
+        track is left alone for a while, twice as long each time, so that they do not cost eight times as much.
+        """
+        low = mine[answers.score[mine] < SURE_SCORE]
+        track.rest -= len(mine)
+        if not len(low) or track.rest > 0:
+            return low[:0]
+        regions = turned(box[low])
+        each = regions.shape[1]
+        other = self._look(frames, np.repeat(rows[low], each), np.repeat(box[low], each, 0), regions.reshape(-1, 4))
+        places = {int(n): np.arange(k * each, (k + 1) * each) for k, n in enumerate(low)}
+        scores, angles = [], []
+        for n in mine:
+            more = places.get(int(n), np.zeros(0, int))
+            scores.append(np.append(answers.score[n], other.score[more]))
+            angles.append(np.append(answers.used[n, 3], other.used[more, 3]))
+        start = None if track.relation is None else float(track.relation[3])
+        path = smoothest_path(scores, angles, start)
+        changed = np.array([n for n, choice in zip(mine, path, strict=True) if choice], int)
+        source = np.array([places[int(n)][c - 1] for n, c in zip(mine, path, strict=True) if c], int)
+        gain = (other.score[source] - answers.score[changed]).max(initial=0)
+        answers.put(changed, other.take(source), np.ones(len(changed), bool))
+        track.pause = FIRST_PAUSE if gain > 0.1 else min(2 * track.pause, LONGEST_PAUSE)
+        track.rest = 0 if gain > 0.1 else track.pause
+        return changed
 
     def _look(self, frames: Tensor, rows: np.ndarray, box: np.ndarray, region: np.ndarray) -> Answers:
         """One run of the network for each region (N,4) of frame `rows` (N)."""
@@ -133,17 +196,17 @@ class BlazePoseEstimator:
         with inference(self.device, self.dtype):
             for start in range(0, len(rows), self.max_crops):
                 part = slice(start, start + self.max_crops)
-                crops = crop_batch(frames, rows[part], _as_region(region[part]), CROP_SIZE)
+                crops = crop_batch(frames, rows[part], as_region(region[part]), CROP_SIZE)
                 parts.append(self._network(crops.to(memory_format=torch.channels_last)))
             points, world, presence = (torch.cat(p).cpu().numpy().astype(np.float64) for p in zip(*parts, strict=True))
-        xy = image_from_crop(points[..., :2], _as_region(region), CROP_SIZE)
+        xy = image_from_crop(points[..., :2], as_region(region), CROP_SIZE)
         toward = xy[:, TOP] - xy[:, CENTER]
         side = CIRCLE_TO_CROP * np.linalg.norm(toward, axis=-1)
         angle = np.arctan2(toward[:, 0], -toward[:, 1])
         asked = np.column_stack([xy[:, CENTER], side, angle])
         confidence = points[:, :BODY, 2:] * presence[:, None, None]
         height, width = frames.shape[1:3]
-        score = presence * _overlap(xy[:, :BODY], box, np.array([width, height]))
+        score = presence * overlap(xy[:, :BODY], box, np.array([width, height]))
         return Answers(region.copy(), asked, np.concatenate([xy[:, :BODY], confidence], -1), world, score)
 
     def _network(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -200,46 +263,6 @@ def _mirrored(output: BlazePoseOutput) -> BlazePoseOutput:
     world[..., 0] *= -1
     heatmaps = None if output.heatmaps is None else output.heatmaps[:, order].flip(-1)
     return BlazePoseOutput(landmarks, world, output.presence, heatmaps)
-
-
-def _as_region(rows: np.ndarray) -> Region:
-    return Region(rows[:, :2], rows[:, 2], rows[:, 3])
-
-
-def _standing(box: np.ndarray) -> np.ndarray:
-    """Regions (N,4) of people of whom only the box is known: upright, hips in the box's middle."""
-    region = region_from_boxes(box, STANDING)
-    return np.column_stack([region.center, region.size, region.angle])
-
-
-def _relation(region: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """How a region lies to the track's box: offset and side in units of the box's longer side, and the angle."""
-    side = (box[2:] - box[:2]).max()
-    return np.array([*(region[:2] - (box[:2] + box[2:]) / 2) / side, region[2] / side, region[3]])
-
-
-def _place(relation: np.ndarray | None, box: np.ndarray, standing: np.ndarray) -> np.ndarray:
-    """The inverse of `_relation`; `standing` where there is none yet."""
-    if relation is None:
-        return standing
-    side = (box[2:] - box[:2]).max()
-    return np.array([*(box[:2] + box[2:]) / 2 + relation[:2] * side, relation[2] * side, relation[3]])
-
-
-def _agree(used: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """(N,) whether regions (N,4) are close enough for the network not to mind."""
-    off = np.linalg.norm(used[:, :2] - asked[:, :2], axis=-1) / used[:, 2]
-    ratio = np.abs(np.log(np.maximum(asked[:, 2], 1e-3) / used[:, 2]))
-    turn = np.abs((asked[:, 3] - used[:, 3] + np.pi) % (2 * np.pi) - np.pi)
-    return (off < CENTER_TOLERANCE) & (ratio < np.log(SIZE_TOLERANCE)) & (turn < ANGLE_TOLERANCE)
-
-
-def _overlap(xy: np.ndarray, box: np.ndarray, image_size: np.ndarray) -> np.ndarray:
-    """(N,) intersection over union of the landmarks' bounding box, cut off at the image's edges, and the track's box."""
-    low, high = np.clip(xy.min(1), 0, image_size), np.clip(xy.max(1), 0, image_size)
-    common = np.clip(np.minimum(high, box[:, 2:]) - np.maximum(low, box[:, :2]), 0, None).prod(-1)
-    union = (high - low).prod(-1) + (box[:, 2:] - box[:, :2]).prod(-1) - common
-    return common / np.maximum(union, 1e-6)
 
 
 def _to_camera(world: np.ndarray, region: np.ndarray, camera: Camera) -> np.ndarray:

@@ -1,0 +1,89 @@
+"""Where to cut BlazePose's crops: from a track's box, from the frame before, by search over turns.
+
+A region here is a row of centre x, y and side in px and angle in rad; many are (N,4).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hmrkit.crops import Region, region_from_boxes
+
+STANDING = 1.35  # side of a standing person's crop, in heights of the box
+# A guessed region that is further off than this from what the network asks for is run again.
+CENTER_TOLERANCE = 0.08  # of the crop's side
+SIZE_TOLERANCE = 1.15
+ANGLE_TOLERANCE = float(np.radians(12))
+
+# Turns tried when a person cannot be made out: somersaults, handstands, people who lie.
+TURNS = np.radians([45, 90, 135, 180, 225, 270, 315])
+TURN_COST = 0.25  # of score, for a quarter turn from one frame to the next
+
+
+def as_region(rows: np.ndarray) -> Region:
+    return Region(rows[:, :2], rows[:, 2], rows[:, 3])
+
+
+def standing(box: np.ndarray) -> np.ndarray:
+    """Regions (N,4) of people of whom only the box is known: upright, hips in the box's middle."""
+    region = region_from_boxes(box, STANDING)
+    return np.column_stack([region.center, region.size, region.angle])
+
+
+def relation(region: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """How a region lies to the track's box: offset and side in units of the box's longer side, and the angle."""
+    side = (box[2:] - box[:2]).max()
+    return np.array([*(region[:2] - (box[:2] + box[2:]) / 2) / side, region[2] / side, region[3]])
+
+
+def place(relation: np.ndarray | None, box: np.ndarray, standing: np.ndarray) -> np.ndarray:
+    """The inverse of `relation`; `standing` where there is none yet."""
+    if relation is None:
+        return standing
+    side = (box[2:] - box[:2]).max()
+    return np.array([*(box[:2] + box[2:]) / 2 + relation[:2] * side, relation[2] * side, relation[3]])
+
+
+def agree(used: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """(N,) whether regions (N,4) are close enough for the network not to mind."""
+    off = np.linalg.norm(used[:, :2] - asked[:, :2], axis=-1) / used[:, 2]
+    ratio = np.abs(np.log(np.maximum(asked[:, 2], 1e-3) / used[:, 2]))
+    turn = np.abs(_wrap(asked[:, 3] - used[:, 3]))
+    return (off < CENTER_TOLERANCE) & (ratio < np.log(SIZE_TOLERANCE)) & (turn < ANGLE_TOLERANCE)
+
+
+def overlap(xy: np.ndarray, box: np.ndarray, image_size: np.ndarray) -> np.ndarray:
+    """(N,) intersection over union of the landmarks' bounding box, cut off at the image's edges, and the track's box."""
+    low, high = np.clip(xy.min(1), 0, image_size), np.clip(xy.max(1), 0, image_size)
+    common = np.clip(np.minimum(high, box[:, 2:]) - np.maximum(low, box[:, :2]), 0, None).prod(-1)
+    union = (high - low).prod(-1) + (box[:, 2:] - box[:, :2]).prod(-1) - common
+    return common / np.maximum(union, 1e-6)
+
+
+def turned(box: np.ndarray) -> np.ndarray:
+    """Regions (N,7,4) for boxes (N,4): standing, then turned by each of `TURNS`."""
+    regions = np.repeat(standing(box)[:, None], len(TURNS), 1)
+    regions[..., 3] = TURNS
+    return regions
+
+
+def smoothest_path(scores: list[np.ndarray], angles: list[np.ndarray], start: float | None) -> list[int]:
+    """Which of each frame's candidates to take, so that scores are high and the person does not spin back and forth.
+
+    `scores` and `angles` hold one array a frame; `start` is the angle in the frame before. Viterbi's algorithm.
+    """
+    total, back = scores[0].copy(), []
+    if start is not None:
+        total -= TURN_COST * np.abs(_wrap(angles[0] - start)) / (np.pi / 2)
+    for before, score, angle in zip(angles, scores[1:], angles[1:], strict=False):
+        paths = total[:, None] - TURN_COST * np.abs(_wrap(before[:, None] - angle[None])) / (np.pi / 2)
+        back.append(paths.argmax(0))
+        total = paths.max(0) + score
+    path = [int(total.argmax())]
+    for choice in reversed(back):
+        path.append(int(choice[path[-1]]))
+    return path[::-1]
+
+
+def _wrap(angle: np.ndarray) -> np.ndarray:
+    return (angle + np.pi) % (2 * np.pi) - np.pi
