@@ -210,7 +210,6 @@ def pose(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
 def regress(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     """Body parameters of every track by the mesh stream."""
     from hmrkit.fitting import fit_track
-    from hmrkit.smplify import refine_track
 
     options, fps = models.options, take.video.sampled_fps
     params: dict[int, BodyParams] = {}
@@ -220,6 +219,8 @@ def regress(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
             points = _landmarks_by_lifting(points, take, models)
         fitted = fit_track(person, points, take.camera, models.body, fps)
         if options.refine:
+            from hmrkit.smplify import refine_track
+
             fitted = refine_track(fitted, points, take.camera, models.body, fps, device=models.device)
         params[person.track_id] = fitted
         progress("regress", done, len(take.tracks))
@@ -237,7 +238,7 @@ def lift(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
 
 def calibrate(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     """PC-HMR, parallel: target joints from the lifted pose, and the body refitted to the calibrated mesh."""
-    from hmrkit.calibration_target import calibrate_track
+    from hmrkit.refit import calibrate_track
 
     calibrated: dict[int, Calibration] = {}
     for done, person in enumerate(take.tracks, 1):
@@ -359,14 +360,12 @@ def keep_stages(take: Take, stages: Sequence[str]) -> Take:
 
 def mesh_slice(take: Take, track_id: int, rows: slice | np.ndarray, models: Models) -> MeshTrack:
     """Final meshes of some rows of a track: calibrated where the take is, else the mesh stream's own."""
-    from hmrkit.calibration_target import calibrated_vertices
+    from hmrkit.refit import body_meshes, calibrated_vertices
 
     person, params = take.track(track_id), take.body[track_id]
     calibrated = take.calibrated.get(track_id)
     if calibrated is None:
-        from hmrkit.body import posed
-
-        vertices, joints = posed(models.body, params, rows)
+        vertices, joints = body_meshes(models.body, params, rows)
     else:
         joints = calibrated.joints_c[rows]
         vertices = calibrated_vertices(models.body, params, calibrated.joints_c, models.calibration, rows)

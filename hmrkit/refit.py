@@ -45,6 +45,16 @@ def calibrate_track(
     return Calibration(joints_c, refitted, residual)
 
 
+def body_meshes(
+    body: Body, params: BodyParams, rows: slice | np.ndarray = slice(None)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices (t,V,3) and joints (t,24,3), m, camera frame, of some `rows` of a track as its parameters have them."""
+    _check_model(body, params)
+    with torch.inference_mode():
+        mesh = body(**_given(params, rows))
+    return mesh.vertices.cpu().numpy(), mesh.joints.cpu().numpy()
+
+
 def calibrated_vertices(
     body: Body,
     params: BodyParams,
@@ -123,8 +133,10 @@ def _mesh_joints(body: Body, params: BodyParams) -> tuple[np.ndarray, np.ndarray
     return posed.joints.cpu().numpy(), offsets.squeeze(-1).cpu().numpy()
 
 
-def _check_model(body: Body, params: BodyParams, weights: CalibrationWeights) -> None:
-    found = {"parameters": params.model, "calibration weights": weights.model_id}
+def _check_model(body: Body, params: BodyParams, weights: CalibrationWeights | None = None) -> None:
+    found = {"parameters": params.model}
+    if weights is not None:
+        found["calibration weights"] = weights.model_id
     for what, model in found.items():
         if model != body.model_id:
             raise ModelMismatchError(f"expected {what} for body {body.model_id}, got them for {model}; use that body")
