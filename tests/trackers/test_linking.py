@@ -11,7 +11,6 @@ from hmrkit.trackers.appearance import SIZE, describe
 from hmrkit.types import Detections
 
 SECONDS = 6.0
-GREY, RED = 0, 1
 
 
 def colours(person: int, rng: np.random.Generator) -> np.ndarray:
@@ -83,8 +82,8 @@ def test_people_who_cross_keep_their_ids(name, fps):
 
 @pytest.mark.parametrize("fps", [5, 10, 30])
 def test_people_who_meet_and_turn_back_keep_their_ids_by_their_clothes(fps):
-    people = [lambda t: box(400 - 80 * abs(t - 3)), lambda t: box(420 + 80 * abs(t - 3))]
-    clip, _ = make_clip(fps, people, hidden=lambda person, t: person == 1 and abs(t - 3) < 0.4)
+    people = [lambda t: box(400 - 150 * abs(t - 3)), lambda t: box(410 + 150 * abs(t - 3))]
+    clip, _ = make_clip(fps, people, hidden=lambda person, t: abs(t - 3) < 0.3)
     result = track(clip, fps)
     assert owners(result, people, fps) == [{0}, {1}]
 
