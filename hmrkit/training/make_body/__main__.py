@@ -29,7 +29,7 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
     for gender, (arrays, _) in bodies.items():
-        np.savez_compressed(options.out / f"hmrkit_body_{gender}.npz", **arrays)
+        np.savez_compressed(options.out / f"hmrkit_body_{gender}.npz", **arrays)  # pyright: ignore[reportArgumentType]
     figures = {gender: figures for gender, (_, figures) in bodies.items()}
     (options.out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return 0

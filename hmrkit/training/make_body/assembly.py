@@ -124,7 +124,8 @@ def _posed_samples(source: Source, tpose: TPose, people: Any, topology: Topology
         vertices.append(posed.vertices[:, topology.vertices])
         points.append(np.einsum("kv,nvc->nkc", keypoints, posed.vertices))
         joints.append(np.stack([smpl_joints(heads, source.bone) for heads in posed.heads]))
-    return Samples(*map(np.concatenate, (vertices, joints, points)), people.phenotypes["gender"], bmi)
+    posed_people = [np.concatenate(parts) for parts in (vertices, joints, points)]
+    return Samples(posed_people[0], posed_people[1], posed_people[2], people.phenotypes["gender"], bmi)
 
 
 def _principal_shapes(vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:

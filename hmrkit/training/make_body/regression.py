@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.optimize import nnls
 
-_SUM_WEIGHT = 0.5  # how strongly each row is held to the sum 1 while it is solved for
+_SUM_WEIGHT = 0.5  # how strongly a row is held to a common sum while it is solved for ...
+_SUM = 20.0  # ... which is any number, for rows are normalised afterwards; this one made the shipped files
 _SMALLEST = 2e-4  # weights below it are dropped
 
 
@@ -39,7 +40,7 @@ def fit_regressor(
         system = offsets.transpose(0, 2, 1).reshape(-1, len(near))
         scale = np.sqrt(len(system))
         target = np.zeros(len(system) + 1 + len(near))
-        target[len(system)] = _SUM_WEIGHT * scale
+        target[len(system)] = _SUM_WEIGHT * scale * _SUM
         rows = np.full((1, len(near)), _SUM_WEIGHT * scale)
         system = np.concatenate([system, rows, ridge * scale * np.eye(len(near))])
         weights, _ = nnls(system, target, maxiter=20 * len(near))

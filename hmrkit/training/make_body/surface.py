@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from hmrkit.training.make_body.source import Rest, Source
 
 
 def mirror_map(vertices: np.ndarray, tolerance: float = 2e-3) -> np.ndarray:
     """Index (V,) of each vertex's counterpart under x -> -x; ValueError where the mesh is not symmetric."""
-    distance, counterpart = cKDTree(vertices).query(vertices * [-1, 1, 1])
+    distance, counterpart = map(np.asarray, KDTree(vertices).query(vertices * [-1, 1, 1]))
     if distance.max() >= tolerance or (counterpart[counterpart] != np.arange(len(vertices))).any():
         raise ValueError(f"expected a mesh symmetric in x within {tolerance} m, found {distance.max():.4f} m")
     return counterpart
