@@ -1,1 +1,84 @@
+"""Lifters turn a track's 2D keypoints into 3D joints, looking at the clip as a whole.
 
+How to add one: write a module with a function ``load(checkpoint, *, device)`` that returns a `Lifter`, and add its
+line to `LIFTERS`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from hmrkit.errors import UsageError
+from hmrkit.skeletons import Skeleton
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class LifterSpec:
+    """One member of the family."""
+
+    module: str
+    summary: str
+    paper: str
+    licence: str
+    weights: tuple[str, ...] = ()
+
+
+LIFTERS: dict[str, LifterSpec] = {
+    "videopose3d": LifterSpec(
+        module="hmrkit.lifters.videopose3d",
+        summary="temporal convolution; own weights, or a published VideoPose3D checkpoint (default)",
+        paper="Pavllo et al. 2019, 3D human pose estimation in video with temporal convolutions",
+        licence="Apache-2.0 (published checkpoints: CC BY-NC 4.0)",
+        weights=("lifter/videopose3d.safetensors",),
+    ),
+    "toy": LifterSpec(
+        module="hmrkit.lifters.toy",
+        summary="a flat pose as tall as a person; for tests",
+        paper="",
+        licence="Apache-2.0",
+    ),
+}
+
+
+class Lifter(Protocol):
+    """2D keypoints of one track through time -> 3D joints.
+
+    `receptive_field` is the number of frames that one output looks at, `weights_sha256` names the weights ("" where
+    there are none), the skeletons give the order of joints in and out.
+    """
+
+    receptive_field: int
+    weights_sha256: str
+    input_skeleton: Skeleton
+    output_skeleton: Skeleton
+
+    def __call__(
+        self,
+        keypoints_2d: np.ndarray,
+        *,
+        width: int,
+        height: int,
+        fps: float,
+        flip: bool = True,
+        focal_px: float | np.ndarray | None = None,
+        center_px: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Keypoints (T,K,2|3) px (NaN or confidence 0 = missing) -> joints (T,J,3) m about the root, camera axes."""
+        ...
+
+
+def load_lifter(
+    name: str = "videopose3d", checkpoint: str | Path | None = None, device: str | torch.device = "cpu"
+) -> Lifter:
+    """Load a lifter by name, with its shipped weights or `checkpoint`; UsageError lists the known names."""
+    if name not in LIFTERS:
+        raise UsageError(f"unknown lifter {name!r}; known: {', '.join(LIFTERS)}")
+    return importlib.import_module(LIFTERS[name].module).load(checkpoint, device=device)

@@ -28,41 +28,41 @@ HELD_OUT = ("cmu_daz_01-09/07/", "cmu_daz_01-09/09/", "cmu_daz_10-14/13/", "mart
 
 # Body joint -> the file's joint that turns it. Joints that the file lacks follow their parent (feet, hands); the
 # file's chest bends where spine2 and spine3 do, half each.
-_SOURCE = dict(
-    pelvis="hip",
-    spine1="abdomen",
-    spine3="chest",
-    neck="neck",
-    head="head",
-    left_hip="lThigh",
-    left_knee="lShin",
-    left_ankle="lFoot",
-    right_hip="rThigh",
-    right_knee="rShin",
-    right_ankle="rFoot",
-    left_collar="lCollar",
-    left_shoulder="lShldr",
-    left_elbow="lForeArm",
-    left_wrist="lHand",
-    right_collar="rCollar",
-    right_shoulder="rShldr",
-    right_elbow="rForeArm",
-    right_wrist="rHand",
-)
+_SOURCE = {
+    "pelvis": "hip",
+    "spine1": "abdomen",
+    "spine3": "chest",
+    "neck": "neck",
+    "head": "head",
+    "left_hip": "lThigh",
+    "left_knee": "lShin",
+    "left_ankle": "lFoot",
+    "right_hip": "rThigh",
+    "right_knee": "rShin",
+    "right_ankle": "rFoot",
+    "left_collar": "lCollar",
+    "left_shoulder": "lShldr",
+    "left_elbow": "lForeArm",
+    "left_wrist": "lHand",
+    "right_collar": "rCollar",
+    "right_shoulder": "rShldr",
+    "right_elbow": "rForeArm",
+    "right_wrist": "rHand",
+}
 # Bones whose rest directions are matched: body joint -> (body child, file's child). Elsewhere the offsets tell how the
 # rigs were built, not how the person stands. A hand keeps its forearm's correction, a foot is flat in both.
-_BONES = dict(
-    left_hip=("left_knee", "lShin"),
-    left_knee=("left_ankle", "lFoot"),
-    right_hip=("right_knee", "rShin"),
-    right_knee=("right_ankle", "rFoot"),
-    left_shoulder=("left_elbow", "lForeArm"),
-    left_elbow=("left_wrist", "lHand"),
-    right_shoulder=("right_elbow", "rForeArm"),
-    right_elbow=("right_wrist", "rHand"),
-    left_wrist=("left_wrist", "lHand"),
-    right_wrist=("right_wrist", "rHand"),
-)
+_BONES = {
+    "left_hip": ("left_knee", "lShin"),
+    "left_knee": ("left_ankle", "lFoot"),
+    "right_hip": ("right_knee", "rShin"),
+    "right_knee": ("right_ankle", "rFoot"),
+    "left_shoulder": ("left_elbow", "lForeArm"),
+    "left_elbow": ("left_wrist", "lHand"),
+    "right_shoulder": ("right_elbow", "rForeArm"),
+    "right_elbow": ("right_wrist", "rHand"),
+    "left_wrist": ("left_wrist", "lHand"),
+    "right_wrist": ("right_wrist", "rHand"),
+}
 
 
 @dataclass(frozen=True)
