@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 Backend = Literal["auto", "decord", "pyav"]
 # Containers round times to their clock (Matroska: 1 ms): a frame this much before "2.5s" still counts as at 2.5 s.
 _CLOCK_SLACK_S = 5.1e-4
+# In others (MPEG-TS was seen to) decord passes off neighbours as the frames that it did not find.
+_DECORD_CONTAINERS = ("mov", "matroska")
 # Jumping to a keyframe restarts the decoder; decoding fewer frames than this and throwing them away is cheaper.
 _SEEK_GAIN_FRAMES = 32
 
@@ -121,7 +123,8 @@ def read_frames(
     """The frames that `info` chooses, in order, `batch_size` at a time, decoded ahead by a background thread.
 
     At most ``prefetch + 2`` batches exist at once. A frame that cannot be decoded is named in its batch's `failed` and
-    the rest go on. `backend` ``decord`` raises InputError where decord cannot, ``auto`` goes on with PyAV instead.
+    the rest go on (frames that build upon it are as the decoder mends them, until the next keyframe). `backend`
+    ``decord`` raises InputError where decord cannot, ``auto`` goes on with PyAV instead.
     Stop early by closing the iterator or dropping it: the thread ends with it.
     """
     if batch_size < 1 or prefetch < 1:
@@ -143,6 +146,8 @@ def read_frames(
                 if done.is_set():
                     return
             put(None)
+        except OSError as error:
+            put(InputError(f"{info.path}: cannot be read any more ({error.strerror or error}); was it moved?"))
         except BaseException as error:  # handed to the consumer, who raises it
             put(error)
 
@@ -186,9 +191,12 @@ def _read_decord(path: Path, index: ClipIndex, groups: Sequence[np.ndarray]) -> 
     """Batches through decord; raises RuntimeError where its numbering of frames is not the file's, or it fails."""
     import decord
 
+    if index.container.split(",")[0] not in _DECORD_CONTAINERS:
+        raise RuntimeError(f"{index.container} is left to PyAV: decord may give wrong frames after a seek in it")
     if index.by_count or index.missing or index.rotation_deg:
-        # Without stamps its numbers cannot be checked, damaged files can hang it, and only some builds rotate.
+        # Without stamps its numbers cannot be checked, files cut short can hang it, and only some builds rotate.
         raise RuntimeError("left to PyAV: no time stamps, cut short, or rotated")
+    decord.logging.set_level(decord.logging.QUIET)
     reader = decord.VideoReader(str(path))
     if len(reader) != len(index.pts):
         raise RuntimeError(f"decord counts {len(reader)} frames where the file has {len(index.pts)}")

@@ -47,7 +47,7 @@ class ClipIndex:
     width: int
     height: int
     rotation_deg: int
-    codec: str
+    container: str
     missing: int
     by_count: bool
 
@@ -145,7 +145,7 @@ def _index_video(path: str, _mtime_ns: int, _size: int) -> ClipIndex:
             width=width,
             height=height,
             rotation_deg=rotation if rotation in (0, 90, 180, 270) else 0,
-            codec=stream.codec_context.name,
+            container=container.format.name,
             missing=missing,
             by_count=by_count,
         )
