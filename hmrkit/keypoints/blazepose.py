@@ -24,6 +24,7 @@ from hmrkit.device import inference
 from hmrkit.keypoints import People
 from hmrkit.keypoints.blazepose_net import CROP_SIZE, WEIGHTS, BlazePoseOutput, load_network
 from hmrkit.keypoints.blazepose_regions import (
+    NEW_TURN_COST,
     agree,
     as_region,
     overlap,
@@ -46,6 +47,7 @@ CIRCLE_TO_CROP = 2.5  # MediaPipe: 1.25 x the diameter
 
 MAX_RERUNS = 2
 LOW_SCORE = 0.35  # the region has slipped off the person: start from the box again
+LOST_SCORE = 0.1  # nobody there: forget where they were
 SURE_SCORE = 0.5  # upright people have 0.55 to 0.85
 FIRST_PAUSE, LONGEST_PAUSE = 8, 64  # frames
 
@@ -130,23 +132,28 @@ class BlazePoseEstimator:
     def _follow(self, frames: Tensor, rows: np.ndarray, ids: np.ndarray, box: np.ndarray) -> Answers:
         """Run every box once with its guessed region, then those again whose guess the network disagrees with."""
         tracks = [self._tracks.setdefault(int(i), _Track()) for i in ids]
-        upright = standing(box)
+        upright = standing(box, frames.shape[1])
         guess = np.stack([place(t.relation, b, s) for t, b, s in zip(tracks, box, upright, strict=True)])
         answers = self._look(frames, rows, box, guess)
         self.person_frames += len(ids)
-        for _ in range(MAX_RERUNS):
-            again = np.flatnonzero(~agree(answers.used, answers.asked))
-            low = answers.score[again] < LOW_SCORE
+        for attempt in range(MAX_RERUNS):
+            low = answers.score < LOW_SCORE
+            slipped = low & ~agree(answers.used, upright) if attempt == 0 else np.zeros(len(ids), bool)
+            again = np.flatnonzero(slipped | ~agree(answers.used, answers.asked))
+            low = low[again]
             self._again(frames, rows, box, answers, again, np.where(low[:, None], upright[again], answers.asked[again]))
         changed = [
-            self._search(frames, rows, box, answers, np.flatnonzero(ids == i), self._tracks[int(i)])
+            self._search(frames, rows, box, upright, answers, np.flatnonzero(ids == i), self._tracks[int(i)])
             for i in dict.fromkeys(ids)
         ]
         again = np.concatenate(changed)
         again = again[~agree(answers.used, answers.asked)[again]]
         self._again(frames, rows, box, answers, again, answers.asked[again])
         for n, track in enumerate(tracks):
-            track.relation = relation(answers.asked[n], box[n])
+            if answers.score[n] >= LOW_SCORE:
+                track.relation = relation(answers.asked[n], box[n])
+            elif answers.score[n] < LOST_SCORE:
+                track.relation = None
         return answers
 
     def _again(
@@ -158,7 +165,14 @@ class BlazePoseEstimator:
             answers.put(again, other, other.score > answers.score[again] - 0.1)
 
     def _search(
-        self, frames: Tensor, rows: np.ndarray, box: np.ndarray, answers: Answers, mine: np.ndarray, track: _Track
+        self,
+        frames: Tensor,
+        rows: np.ndarray,
+        box: np.ndarray,
+        upright: np.ndarray,
+        answers: Answers,
+        mine: np.ndarray,
+        track: _Track,
     ) -> np.ndarray:
         """Try other turns in those frames of one track (`mine`, in time order) where the person was not made out.
 
@@ -170,16 +184,16 @@ class BlazePoseEstimator:
         track.rest -= len(mine)
         if not len(low) or track.rest > 0:
             return low[:0]
-        regions = turned(box[low])
+        regions = turned(upright[low])
         each = regions.shape[1]
         other = self._look(frames, np.repeat(rows[low], each), np.repeat(box[low], each, 0), regions.reshape(-1, 4))
         places = {int(n): np.arange(k * each, (k + 1) * each) for k, n in enumerate(low)}
         scores, angles = [], []
         for n in mine:
             more = places.get(int(n), np.zeros(0, int))
-            scores.append(np.append(answers.score[n], other.score[more]))
+            scores.append(np.append(answers.score[n], other.score[more] - NEW_TURN_COST))
             angles.append(np.append(answers.used[n, 3], other.used[more, 3]))
-        start = None if track.relation is None else float(track.relation[3])
+        start = 0.0 if track.relation is None else float(track.relation[3])
         path = smoothest_path(scores, angles, start)
         changed = np.array([n for n, choice in zip(mine, path, strict=True) if choice], int)
         source = np.array([places[int(n)][c - 1] for n, c in zip(mine, path, strict=True) if c], int)

@@ -9,6 +9,7 @@ import numpy as np
 
 from hmrkit.crops import Region, region_from_boxes
 
+UPRIGHT_ASPECT = 2.6  # height over width of a standing person's box, about
 STANDING = 1.35  # side of a standing person's crop, in heights of the box
 # A guessed region that is further off than this from what the network asks for is run again.
 CENTER_TOLERANCE = 0.08  # of the crop's side
@@ -16,7 +17,8 @@ SIZE_TOLERANCE = 1.15
 ANGLE_TOLERANCE = float(np.radians(12))
 
 # Turns tried when a person cannot be made out: somersaults, handstands, people who lie.
-TURNS = np.radians([45, 90, 135, 180, 225, 270, 315])
+TURNS = np.radians([0, 45, 90, 135, 180, 225, 270, 315])
+NEW_TURN_COST = 0.1  # of score, for leaving what was found without a search
 TURN_COST = 0.25  # of score, for a quarter turn from one frame to the next
 
 
@@ -24,8 +26,15 @@ def as_region(rows: np.ndarray) -> Region:
     return Region(rows[:, :2], rows[:, 2], rows[:, 3])
 
 
-def standing(box: np.ndarray) -> np.ndarray:
-    """Regions (N,4) of people of whom only the box is known: upright, hips in the box's middle."""
+def standing(box: np.ndarray, image_height: float) -> np.ndarray:
+    """Regions (N,4) of people of whom only the box (N,4) is known: upright, hips in the box's middle.
+
+    Of a box that ends at the image's lower edge the legs are taken to be hidden, and are given their room.
+    """
+    box = np.array(box, np.float64)
+    cut = box[:, 3] > 0.99 * image_height
+    shortest = box[:, 1] + UPRIGHT_ASPECT * (box[:, 2] - box[:, 0])
+    box[:, 3] = np.where(cut, np.maximum(box[:, 3], shortest), box[:, 3])
     region = region_from_boxes(box, STANDING)
     return np.column_stack([region.center, region.size, region.angle])
 
@@ -60,21 +69,19 @@ def overlap(xy: np.ndarray, box: np.ndarray, image_size: np.ndarray) -> np.ndarr
     return common / np.maximum(union, 1e-6)
 
 
-def turned(box: np.ndarray) -> np.ndarray:
-    """Regions (N,7,4) for boxes (N,4): standing, then turned by each of `TURNS`."""
-    regions = np.repeat(standing(box)[:, None], len(TURNS), 1)
+def turned(upright: np.ndarray) -> np.ndarray:
+    """Regions (N,8,4): those given (N,4), turned to each of `TURNS`."""
+    regions = np.repeat(upright[:, None], len(TURNS), 1)
     regions[..., 3] = TURNS
     return regions
 
 
-def smoothest_path(scores: list[np.ndarray], angles: list[np.ndarray], start: float | None) -> list[int]:
+def smoothest_path(scores: list[np.ndarray], angles: list[np.ndarray], start: float) -> list[int]:
     """Which of each frame's candidates to take, so that scores are high and the person does not spin back and forth.
 
     `scores` and `angles` hold one array a frame; `start` is the angle in the frame before. Viterbi's algorithm.
     """
-    total, back = scores[0].copy(), []
-    if start is not None:
-        total -= TURN_COST * np.abs(_wrap(angles[0] - start)) / (np.pi / 2)
+    total, back = scores[0] - TURN_COST * np.abs(_wrap(angles[0] - start)) / (np.pi / 2), []
     for before, score, angle in zip(angles, scores[1:], angles[1:], strict=False):
         paths = total[:, None] - TURN_COST * np.abs(_wrap(before[:, None] - angle[None])) / (np.pi / 2)
         back.append(paths.argmax(0))
