@@ -18,7 +18,7 @@ def main() -> int:
     """Run the recipe; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m hmrkit.training.make_body", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the .npz files and figures.json")
-    parser.add_argument("--samples", type=int, default=1600, help="people to sample (default: %(default)s)")
+    parser.add_argument("--samples", type=int, default=2000, help="people to sample (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=7, help="(default: %(default)s)")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(relativeCreated)7.0f ms  %(message)s")

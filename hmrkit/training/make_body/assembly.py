@@ -55,7 +55,7 @@ class Samples:
         return Samples(*(values[chosen] for values in vars(self).values()))
 
 
-def make_bodies(samples: int = 1600, seed: int = 7) -> dict[str, tuple[dict[str, np.ndarray], dict[str, Any]]]:
+def make_bodies(samples: int = 2000, seed: int = 7) -> dict[str, tuple[dict[str, np.ndarray], dict[str, Any]]]:
     """gender -> arrays of the model file, figures for its card. A seed always means the same people."""
     random = np.random.default_rng(seed)
     source = Source()
