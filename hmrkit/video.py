@@ -19,6 +19,7 @@ from typing import Literal
 
 import av
 import numpy as np
+from av.error import FFmpegError
 
 from hmrkit.errors import InputError, UsageError
 from hmrkit.types import VideoInfo
@@ -284,7 +285,7 @@ class _PyavSource:
             for packet in self.container.demux(self.stream):
                 try:
                     decoded = packet.decode()
-                except av.FFmpegError as error:
+                except FFmpegError as error:
                     log.debug("packet at %s cannot be decoded (%s)", packet.pts, error.strerror)
                     continue
                 for frame in decoded:
@@ -293,7 +294,7 @@ class _PyavSource:
                     if number is not None and isinstance(frame, av.VideoFrame):
                         self.next_number = number + 1
                         yield number, frame
-        except av.FFmpegError as error:
+        except FFmpegError as error:
             log.debug("the file breaks off (%s)", error.strerror)
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
 from av.stream import Disposition
 from PIL import Image, ImageOps
 
@@ -89,11 +91,11 @@ def read_image(path: Path) -> np.ndarray:
         return np.array(ImageOps.exif_transpose(image).convert("RGB"))
 
 
-def open_container(path: str | Path) -> tuple[av.container.InputContainer, av.VideoStream]:
+def open_container(path: str | Path) -> tuple[InputContainer, av.VideoStream]:
     """Open a file and pick its video stream (no cover art, no text "video"). InputError where it has none."""
     try:
         container = av.open(str(path))
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except (FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{path}: expected a video, cannot open it ({reason}); is it damaged or cut short?") from error
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
@@ -168,7 +170,7 @@ def _scan_packets(path: str) -> tuple[list[int | None], list[int | None], int]:
                 stamps.append(packet.pts)
                 if packet.is_keyframe:
                     keyframes.append(packet.pts)
-        except av.FFmpegError as error:
+        except FFmpegError as error:
             log.warning("%s: reading stops after %d frames (%s)", path, len(stamps), error.strerror)
     return stamps, keyframes, hidden
 
@@ -179,9 +181,9 @@ def _decode(container, stream):
         for packet in container.demux(stream):
             try:
                 yield from packet.decode()
-            except av.FFmpegError as error:
+            except FFmpegError as error:
                 log.debug("packet at %s cannot be decoded (%s)", packet.pts, error.strerror)
-    except av.FFmpegError as error:
+    except FFmpegError as error:
         log.debug("the file breaks off (%s)", error.strerror)
 
 

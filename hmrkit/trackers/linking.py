@@ -72,9 +72,11 @@ class _Clip:
         self.frame = np.repeat(np.arange(len(counts)), counts)
         self.boxes = np.concatenate([np.zeros((0, 4)), *(d.boxes_xyxy for d in detections)]).astype(np.float64)
         self.scores = np.concatenate([np.zeros(0), *(d.scores for d in detections)]).astype(np.float64)
-        described = all(d.appearance is not None for d in detections if len(d.scores))
-        colours = [d.appearance for d in detections if len(d.scores)] if described else []
-        self.colours = np.concatenate(colours).astype(np.float64) if colours else np.full((len(self.scores), 1), np.nan)
+        colours = [d.appearance for d in detections if len(d.scores) and d.appearance is not None]
+        described = len(self.scores) > 0 and sum(map(len, colours)) == len(self.scores)
+        self.colours = (
+            np.concatenate(colours).astype(np.float64) if described else np.full((len(self.scores), 1), np.nan)
+        )
         first = np.concatenate([[0], np.cumsum(counts)])
         self.in_frame = [np.arange(first[i], first[i + 1]) for i in range(len(counts))]
 
@@ -145,7 +147,7 @@ def _without_duplicates(clip: _Clip, pieces: list[np.ndarray]) -> tuple[list[np.
 
 
 def _overlap_in_time(clip: _Clip, a: np.ndarray, b: np.ndarray) -> bool:
-    return clip.frame[a[0]] <= clip.frame[b[-1]] and clip.frame[b[0]] <= clip.frame[a[-1]]
+    return bool(clip.frame[a[0]] <= clip.frame[b[-1]] and clip.frame[b[0]] <= clip.frame[a[-1]])
 
 
 def _is_duplicate(clip: _Clip, piece: np.ndarray, other: np.ndarray) -> bool:
@@ -225,7 +227,7 @@ def _join(clip: _Clip, pieces: list[np.ndarray]) -> list[np.ndarray]:
 
 def _join_cost(clip: _Clip, a: np.ndarray, b: np.ndarray, colour_a: np.ndarray, colour_b: np.ndarray) -> float:
     """Half the sum of squared deviations in position, size and colours when `b` goes on where `a` ends."""
-    gap = (clip.frame[b[0]] - clip.frame[a[-1]]) / clip.fps
+    gap = float(clip.frame[b[0]] - clip.frame[a[-1]]) / clip.fps
     center_a, speed_a, length_a = _end_state(clip, a[::-1])
     center_b, speed_b, length_b = _end_state(clip, b)
     length = np.sqrt(length_a * length_b)
@@ -274,7 +276,7 @@ def _adopt(clip: _Clip, pieces: list[np.ndarray]) -> list[np.ndarray]:
     free[np.concatenate([np.zeros(0, int), *pieces])] = False
     expected: list[list[tuple[int, np.ndarray]]] = [[] for _ in range(clip.length)]
     for i, piece in enumerate(pieces):
-        inner = np.setdiff1d(np.arange(clip.frame[piece[0]], clip.frame[piece[-1]]), clip.frame[piece])
+        inner = np.setdiff1d(np.arange(int(clip.frame[piece[0]]), int(clip.frame[piece[-1]])), clip.frame[piece])
         for frame, box in zip(inner, _interpolated(clip, piece, inner), strict=True):
             expected[frame].append((i, box))
     grown = [list(piece) for piece in pieces]
@@ -330,7 +332,7 @@ def _finished(clip: _Clip, piece: np.ndarray, frame_indices: np.ndarray, track_i
     known = clip.frame[piece]
     gap_after = np.diff(known, append=known[-1] + 1) - 1
     fill = (gap_after > 0) & (gap_after <= clip.frames(FILL_S))
-    filled = [np.arange(known[i] + 1, known[i + 1]) for i in np.flatnonzero(fill)]
+    filled = [np.arange(int(known[i]) + 1, int(known[i + 1])) for i in np.flatnonzero(fill)]
     frames = np.sort(np.concatenate([known, *filled]))
     seen = np.isin(frames, known)
     scores = np.full(len(frames), np.nan, np.float32)
@@ -347,4 +349,4 @@ def _smoothed(boxes: np.ndarray, fps: float) -> np.ndarray:
     # Below 8 Hz five frames are longer than a step or half a squat: nothing there is noise for certain.
     if fps < 8 or len(boxes) < window:
         return boxes
-    return savgol_filter(boxes, window, 2, axis=0, mode="interp")
+    return np.asarray(savgol_filter(boxes, window, 2, axis=0, mode="interp"))
