@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hmrkit.errors import UsageError
 from hmrkit.types import Detections
 
 # A person who is lost for longer is begun anew and joined, or not, by `hmrkit.trackers.linking`, which sees both ends.
@@ -19,8 +20,14 @@ STRONG_SCORE = 0.4
 
 def associate(detections: Sequence[Detections], fps: float) -> list[np.ndarray]:
     """Tracklet ids (N,) of every frame's boxes, -1 where ByteTrack has not (yet) taken the box for a person."""
-    import supervision
-    from trackers import ByteTrackTracker
+    try:
+        import supervision
+        from trackers import ByteTrackTracker
+    except ImportError as error:  # its OpenCV needs libGL.so.1, which bare servers and containers lack
+        raise UsageError(
+            f"the tracker bytetrack cannot be loaded ({error}); pip install opencv-python-headless or apt install "
+            "libgl1, or use --tracker toy"
+        ) from error
 
     tracker = ByteTrackTracker(
         lost_track_buffer=round(30 * LOST_S),  # in frames at 30 Hz, whatever the clip's rate
