@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -19,16 +20,19 @@ from hmrkit.landmarks import BodyLandmarks, local_from_world
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
 from hmrkit.smoothing import smooth_series
 
-# Share of the torso's lean against the thighs that the pelvis takes: fitted on the training motion (see fit card).
 FACE = [i for i, name in enumerate(BLAZEPOSE_33.joints) if i < 11 and "eye_" not in name]
+# Radians, and per radian that the thighs are raised: least squares over the training motion (15 degrees of error become
+# 9); the chest turns the other way by a part of it.
+PELVIS_TIP, CHEST_COUNTER = (0.175, -0.47), 0.25
 TWIST_NOISE, TWIST_ACCELERATION = 0.35, 30.0  # of a unit vector and its second derivative: smoothing of shown twist
 REST_TWIST_WEIGHT = 0.03  # pull towards no twist, against 1 for a limb bent at a right angle
 KNEE_LIMIT = math.radians(-3)  # least bending
 WRIST_LIMIT, ANKLE_LIMIT, FOREARM_TWIST_LIMIT = math.radians(70), math.radians(50), math.radians(100)
+AIM = 1.0  # 0: bones point as between landmarks, 1: from the body's joint to the landmark
 COLLAR_SHARE = 0.22  # part of the upper arm's rise above the horizontal that the collar takes
 
 
-def solve_pose(landmarks: Tensor, weights: Tensor, times: Tensor, body: BodyLandmarks, betas: Tensor) -> Tensor:
+def solve_pose(landmarks: Tensor, weights: Tensor, times: np.ndarray, body: BodyLandmarks, betas: Tensor) -> Tensor:
     """Local rotations (T,24,3,3) that bring the body onto `landmarks` (T,33,3) m (camera frame, any origin).
 
     `weights` (T,33) are confidences in [0, 1], `times` (T,) seconds. Bone lengths come from `betas` (10,); only
@@ -40,7 +44,9 @@ def solve_pose(landmarks: Tensor, weights: Tensor, times: Tensor, body: BodyLand
 class _Solver:
     """World rotations are filled in from the trunk outwards; `world` (T,24,3,3) is complete after `solve`."""
 
-    def __init__(self, landmarks: Tensor, weights: Tensor, times: Tensor, body: BodyLandmarks, betas: Tensor) -> None:
+    def __init__(
+        self, landmarks: Tensor, weights: Tensor, times: np.ndarray, body: BodyLandmarks, betas: Tensor
+    ) -> None:
         self.seen, self.weights, self.times, self.body, self.betas = landmarks, weights, times, body, betas
         self.rest = body.rest(betas)
         eye = torch.eye(3, dtype=landmarks.dtype, device=landmarks.device)
@@ -61,6 +67,18 @@ class _Solver:
         ends = [self._point(self.seen, name) for name in (start, end)]
         rest = [self._point(self.rest[None], name)[0] for name in (start, end)]
         return ends[1] - ends[0], rest[1] - rest[0]
+
+    def _aim(self, start: str, end: str) -> tuple[Tensor, Tensor]:
+        """As `_vector`, but from where the body's own joint has come to lie, so that errors do not add up outwards.
+
+        Where proportions differ, the landmarks' direction and the way to the landmark's place differ: half each.
+        """
+        seen, rest = self._vector(start, end)
+        points, _ = self.body(self.world, self.betas)
+        trunk = BLAZEPOSE_33.indices("left_hip", "right_hip", "left_shoulder", "right_shoulder")
+        offset = (self.seen[:, trunk] - points[:, trunk]).mean(1)
+        way = self._point(self.seen, end) - self._point(points, start) - offset
+        return seen + AIM * (way - seen), rest
 
     def _point(self, points: Tensor, name: str) -> Tensor:
         index = BLAZEPOSE_33.index
@@ -85,8 +103,8 @@ class _Solver:
         shoulders, rest_shoulders = self._vector("right_shoulder", "left_shoulder")
         pelvis = align(up, hips, rest_up, rest_hips)
         chest = align(up, shoulders, rest_up, rest_shoulders)
-        lean = self._spine_bend(pelvis)
-        pelvis, chest = pelvis @ about_x(-lean), chest @ about_x(lean)
+        tip = self._pelvis_tip(pelvis)
+        pelvis, chest = pelvis @ about_x(tip), chest @ about_x(-CHEST_COUNTER * tip)
         index = BLAZEPOSE_33.index
         middle = [index[n] for n in ("left_hip", "right_hip", "left_shoulder", "right_shoulder")]
         for _ in range(2):
@@ -96,15 +114,15 @@ class _Solver:
             pelvis, chest = turn @ pelvis, turn @ chest
         self._bend_spine(pelvis, chest)
 
-    def _spine_bend(self, pelvis: Tensor) -> Tensor:
-        """Angle (T,) by which chest and pelvis each tip out of the line from hips to shoulders.
+    def _pelvis_tip(self, pelvis: Tensor) -> Tensor:
+        """Angle (T,) about its side axis by which the pelvis tips out of the line from hips to shoulders.
 
-        Four landmarks cannot show how a trunk bends, but thighs do: who sits or squats rounds the back.
+        Four landmarks cannot show how a trunk bends, but thighs do: who sits or squats rolls the pelvis back.
         """
         thighs = [normalize(self._vector(f"{s}_hip", f"{s}_knee")[0], dim=-1) for s in ("left", "right")]
-        local = [(pelvis.mT @ t[..., None])[..., 0] for t in thighs]
-        raise_angle = sum(torch.atan2(t[:, 2], (-t[:, 1]).clamp_min(0.05)) for t in local) / 2
-        return SPINE_BEND[0] + SPINE_BEND[1] * raise_angle
+        local = torch.stack([_turn(pelvis.mT, thigh) for thigh in thighs])
+        rise = torch.atan2(local[..., 2], (-local[..., 1]).clamp_min(0.05)).mean(0)
+        return (PELVIS_TIP[0] + PELVIS_TIP[1] * rise).clamp(-0.6, 0.3)
 
     def _bend_spine(self, pelvis: Tensor, chest: Tensor) -> None:
         """Pelvis and chest given, the spine's joints between share the turn evenly; what hangs on the chest follows."""
@@ -133,7 +151,7 @@ class _Solver:
     # ---- limbs -----------------------------------------------------------------------------------------------------
 
     def _leg(self, side: str) -> None:
-        thigh, rest_thigh = self._vector(f"{side}_hip", f"{side}_knee")
+        thigh, rest_thigh = self._aim(f"{side}_hip", f"{side}_knee")
         shin, rest_shin = self._vector(f"{side}_knee", f"{side}_ankle")
         foot, rest_foot = self._vector(f"{side}_heel", f"{side}_foot_index")
         hinge_rest = self.rest.new_tensor([1.0, 0, 0])
@@ -152,6 +170,7 @@ class _Solver:
         ]
         upper = self._twist(untwisted, thigh, rest_thigh, hinge_rest, witness, math.radians(60))
         self._set(f"{side}_hip", upper)
+        shin, _ = self._aim(f"{side}_knee", f"{side}_ankle")
         # The shin: onto its landmark, but never in front of the thigh's line.
         local = normalize(_turn(upper.mT, shin), dim=-1)
         straight = normalize(rest_shin, dim=-1)
@@ -177,12 +196,15 @@ class _Solver:
         zero = torch.zeros_like(rise)
         collar = chest @ axis_angle_to_matrix(torch.stack([zero, zero, sign * COLLAR_SHARE * rise], -1))
         self._set(f"{side}_collar", collar)
+        self._set(f"{side}_shoulder", collar)
+        arm, _ = self._aim(f"{side}_shoulder", f"{side}_elbow")
         untwisted = rotation_between(_turn(chest, rest_arm), arm) @ chest
         hinge_rest = self.rest.new_tensor([0.0, -sign, 0])
         seen = torch.linalg.cross(normalize(arm, dim=-1), normalize(forearm, dim=-1))
         elbow = self._weight(f"{side}_shoulder", f"{side}_elbow", f"{side}_wrist")
         upper = self._twist(untwisted, arm, rest_arm, hinge_rest, elbow[:, None] * seen, math.radians(120))
         self._set(f"{side}_shoulder", upper)
+        forearm, _ = self._aim(f"{side}_elbow", f"{side}_wrist")
         lower = rotation_between(_turn(upper, rest_forearm), forearm) @ upper
         # The hand turns about the forearm's length; the elbow takes half of it, as radius and ulna do.
         hand, rest_hand = self._vector(f"{side}_wrist", f"{side}_index")
@@ -230,13 +252,15 @@ class _Solver:
         unit = circle / strength[:, None].clamp_min(1e-6)
         pulled = (strength[:, None] * unit + pull * circle.new_tensor([1.0, 0])) / (strength[:, None] + pull)
         smooth = smooth_series(
-            pulled[:, None], (strength + 0.1 * pull)[:, None], self.times, TWIST_NOISE, TWIST_ACCELERATION
-        )[:, 0]
+            pulled[:, None].cpu().numpy(),
+            (strength + 0.1 * pull)[:, None].cpu().numpy(),
+            self.times,
+            TWIST_NOISE,
+            TWIST_ACCELERATION,
+        )
+        smooth = torch.from_numpy(smooth[:, 0]).to(bone)
         angle = torch.atan2(smooth[:, 1], smooth[:, 0]).clamp(-limit, limit)
         return axis_angle_to_matrix(axis * angle[:, None]) @ untwisted
-
-
-SPINE_BEND = (0.0, 0.0)
 
 
 def align(first: Tensor, second: Tensor, rest_first: Tensor, rest_second: Tensor) -> Tensor:

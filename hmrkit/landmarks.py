@@ -7,6 +7,8 @@ fitting a hundred times cheaper than posing the mesh, at the price of leaving ou
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -33,6 +35,12 @@ _COMBINED = dict(
     left_thumb=dict(left_wrist=0.35, left_thumb_tip=0.65),
     left_foot_index=dict(left_big_toe=0.75, left_small_toe=0.25),
 )
+
+
+@lru_cache(maxsize=4)
+def body_landmarks(body: Body) -> BodyLandmarks:
+    """BlazePose's landmarks of that body, made once."""
+    return BodyLandmarks(body)
 
 
 class BodyLandmarks:

@@ -9,23 +9,21 @@ the motion really is fast the curve is allowed to bend (Student-t weights on the
 from __future__ import annotations
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from hmrkit.skeletons import Skeleton
 
-WINDOW, MARGIN = 96, 32  # frames solved at once, and what neighbouring windows share
+WINDOW, MARGIN = 48, 12  # frames solved at once, and how far neighbouring windows overlap
 BRIDGE_WEIGHT = 1e-3  # weight of a filled-in sample against a confident one
 
 
 def smooth_series(
-    values: Tensor,
-    weights: Tensor,
-    times: Tensor,
+    values: np.ndarray,
+    weights: np.ndarray,
+    times: np.ndarray,
     noise: float,
     acceleration: float,
     rounds: int = 3,
-) -> Tensor:
+) -> np.ndarray:
     """Smooth `values` (T,S,D) over `times` (T,) s; S series share nothing, their D components share their weights.
 
     `weights` (T,S) >= 0 are confidences, 0 where missing (values there may be NaN and are bridged). `noise` is the
@@ -33,72 +31,110 @@ def smooth_series(
     values' unit; faster motion is followed, because each of the `rounds` adapts to the acceleration found so far.
     A series without any sample returns NaN. Returns (T,S,D) in the values' dtype.
     """
-    count, dtype = len(values), values.dtype
-    seen = (weights > 0) & values.isfinite().all(-1)
-    filled = bridge(values.double(), seen, times.double())
-    if count < 3:
-        return filled.to(dtype)
-    w = torch.where(seen, weights.double(), torch.zeros((), dtype=torch.float64, device=values.device))
-    w = w.clamp_min(BRIDGE_WEIGHT) / noise**2
-    curve = _second_derivative(times.double())
-    bend = torch.full((count - 2, values.shape[1]), acceleration**-2.0, dtype=torch.float64, device=values.device)
+    seen = (weights > 0) & np.isfinite(values).all(-1)
+    filled = bridge(values.astype(np.float64), seen, times)
     smooth = filled
-    for turn in range(rounds):
-        smooth = _solve_windows(filled, w, curve, bend)
-        if turn + 1 < rounds:
-            energy = ((curve[:, :, None, None] * _triples(smooth)).sum(1) ** 2).sum(-1)
-            # The neighbourhood's acceleration decides, so that one quiet frame inside a fast swing is not flattened.
-            energy = torch.nn.functional.max_pool1d(energy.T[None], 3, stride=1, padding=1)[0].T
-            bend = 4 / (3 * acceleration**2 + energy)
-    return torch.where(seen.any(0)[None, :, None], smooth, torch.nan).to(dtype)
+    if len(values) >= 3:
+        w = np.maximum(np.where(seen, weights, 0.0), BRIDGE_WEIGHT) / noise**2
+        curve = _second_derivative(times)
+        bend = np.full((len(values) - 2, values.shape[1]), acceleration**-2.0)
+        for turn in range(rounds):
+            smooth = _solve_windows(filled, w, curve, bend)
+            if turn + 1 < rounds:
+                energy = (_bending(smooth, curve) ** 2).sum(-1)
+                # The neighbourhood's acceleration decides: one quiet frame inside a fast swing is not flattened.
+                edge = np.pad(energy, ((1, 1), (0, 0)), mode="edge")
+                energy = np.maximum(np.maximum(edge[:-2], edge[2:]), energy)
+                bend = 4 / (3 * acceleration**2 + energy)
+    return np.where(seen.any(0)[None, :, None], smooth, np.nan).astype(values.dtype)
 
 
-def bridge(values: Tensor, seen: Tensor, times: Tensor) -> Tensor:
+def bridge(values: np.ndarray, seen: np.ndarray, times: np.ndarray) -> np.ndarray:
     """Fill samples (T,S,D) that are not `seen` (T,S) linearly from their neighbours in time; ends are held."""
     count = len(values)
-    order = torch.arange(count, device=values.device)[:, None].expand_as(seen)
-    before = torch.where(seen, order, -1).cummax(0).values
-    after = torch.where(seen, order, count).flip(0).cummin(0).values.flip(0)
-    before, after = torch.where(before < 0, after, before), torch.where(after >= count, before, after)
-    before, after = before.clamp(0, count - 1), after.clamp(0, count - 1)
-    start, stop = times[before], times[after]
-    share = ((times[:, None] - start) / (stop - start).clamp_min(1e-9)).clamp(0, 1)[..., None]
-    known = torch.nan_to_num(values)
-    pick = [known.gather(0, i[..., None].expand_as(values)) for i in (before, after)]
-    return torch.where(seen[..., None], known, pick[0] + share * (pick[1] - pick[0]))
+    order = np.broadcast_to(np.arange(count)[:, None], seen.shape)
+    before = np.maximum.accumulate(np.where(seen, order, -1), 0)
+    after = np.minimum.accumulate(np.where(seen, order, count)[::-1], 0)[::-1]
+    before, after = np.where(before < 0, after, before), np.where(after >= count, before, after)
+    before, after = before.clip(0, count - 1), after.clip(0, count - 1)
+    span = np.maximum(times[after] - times[before], 1e-9)
+    share = ((times[:, None] - times[before]) / span).clip(0, 1)[..., None]
+    known = np.nan_to_num(values)
+    first, last = (np.take_along_axis(known, i[..., None], 0) for i in (before, after))
+    return np.where(seen[..., None], known, first + share * (last - first))
 
 
-def _triples(series: Tensor) -> Tensor:
-    """(T,...) -> (T-2,3,...): each sample with its two neighbours."""
-    return torch.stack([series[:-2], series[1:-1], series[2:]], 1)
-
-
-def _second_derivative(times: Tensor) -> Tensor:
-    """(T,) -> (T-2,3): coefficients of the second derivative on an uneven time base, (second divided differences)."""
+def _second_derivative(times: np.ndarray) -> np.ndarray:
+    """(T,) -> (T-2,3): coefficients of the second derivative on an uneven time base (divided differences)."""
     h0, h1 = times[1:-1] - times[:-2], times[2:] - times[1:-1]
-    return torch.stack([2 / (h0 * (h0 + h1)), -2 / (h0 * h1), 2 / (h1 * (h0 + h1))], 1)
+    return np.stack([2 / (h0 * (h0 + h1)), -2 / (h0 * h1), 2 / (h1 * (h0 + h1))], 1)
 
 
-def _solve_windows(values: Tensor, weights: Tensor, curve: Tensor, bend: Tensor) -> Tensor:
-    """Minimise sum w (x - y)^2 + sum bend (curve x)^2 in overlapping windows, so that cost grows with T, not T^2."""
-    count, series = values.shape[:2]
-    result = torch.empty_like(values)
-    for core in range(0, count, WINDOW):
-        low, high = max(0, core - MARGIN), min(count, core + WINDOW + MARGIN)
-        low = min(low, max(0, high - 3))
-        size = high - low
-        c, b = curve[low : high - 2], bend[low : high - 2]
-        matrix = torch.zeros(series, size, size, dtype=values.dtype, device=values.device)
-        rows = torch.arange(size - 2, device=values.device)
-        for i in range(3):
-            for j in range(3):
-                matrix[:, rows + i, rows + j] += (b * (c[:, i] * c[:, j])[:, None]).T
-        matrix.diagonal(dim1=1, dim2=2).add_(weights[low:high].T)
-        right = (weights[low:high, :, None] * values[low:high]).transpose(0, 1)
-        solved = torch.cholesky_solve(right, torch.linalg.cholesky(matrix)).transpose(0, 1)
-        stop = min(core + WINDOW, count)
-        result[core:stop] = solved[core - low : stop - low]
-    return result
+def _bending(series: np.ndarray, curve: np.ndarray) -> np.ndarray:
+    """Second derivative (T-2,S,D) of series (T,S,D)."""
+    c = curve[:, :, None, None]
+    return c[:, 0] * series[:-2] + c[:, 1] * series[1:-1] + c[:, 2] * series[2:]
+
+
+def _solve_windows(values: np.ndarray, weights: np.ndarray, curve: np.ndarray, bend: np.ndarray) -> np.ndarray:
+    """Minimise sum w (x - y)^2 + sum bend (curve x)^2 in x (T,S,D).
+
+    The normal equations couple each frame with two on either side. They are solved for x - y in overlapping windows,
+    all windows and series at once, so that the loop runs over the frames of one window only; outside its window
+    x - y is taken as zero, which the margin makes harmless.
+    """
+    count, series, depth = values.shape
+    diagonal, first, second = np.ones((3, count, series))
+    diagonal[:], first[:], second[:] = weights, 0, 0
+    for i in range(3):
+        diagonal[i : count - 2 + i] += bend * curve[:, i, None] ** 2
+    for i in range(2):
+        first[i : count - 2 + i] += bend * (curve[:, i] * curve[:, i + 1])[:, None]
+    second[: count - 2] = bend * (curve[:, 0] * curve[:, 2])[:, None]
+    right = np.zeros_like(values)
+    pull = bend[..., None] * _bending(values, curve)
+    for i in range(3):
+        right[i : count - 2 + i] -= curve[:, i, None, None] * pull
+
+    windows = -(-count // WINDOW)
+    size = WINDOW + 2 * MARGIN
+    frames = np.arange(windows)[:, None] * WINDOW - MARGIN + np.arange(size)
+    outside, frames = (frames < 0) | (frames >= count), frames.clip(0, count - 1)
+
+    def cut(array: np.ndarray, fill: float) -> np.ndarray:
+        """(T,S,...) -> (size, windows * S, ...)"""
+        piece = array[frames]
+        piece[outside] = fill
+        return np.moveaxis(piece, 1, 0).reshape(size, windows * series, *array.shape[2:])
+
+    solved = _solve_pentadiagonal(cut(diagonal, 1.0), cut(first, 0.0), cut(second, 0.0), cut(right, 0.0))
+    inner = solved[MARGIN : MARGIN + WINDOW].reshape(WINDOW, windows, series, depth)
+    return values + np.moveaxis(inner, 1, 0).reshape(windows * WINDOW, series, depth)[:count]
+
+
+def _solve_pentadiagonal(diagonal: np.ndarray, first: np.ndarray, second: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solve B symmetric systems at once by LDL^T: `diagonal`, `first` and `second` off-diagonals (n,B), `right` (n,B,D).
+
+    ``first[i]`` couples i with i + 1, ``second[i]`` i with i + 2; what would reach beyond the end is ignored.
+    """
+    n = len(diagonal)
+    pivot, low1, low2, x = diagonal.copy(), np.zeros_like(first), np.zeros_like(second), right.copy()
+    for i in range(1, n):
+        low1[i] = first[i - 1]
+        if i > 1:
+            low2[i] = second[i - 2] / pivot[i - 2]
+            low1[i] -= low2[i] * pivot[i - 2] * low1[i - 1]
+            pivot[i] -= low2[i] ** 2 * pivot[i - 2]
+            x[i] -= low2[i, :, None] * x[i - 2]
+        low1[i] /= pivot[i - 1]
+        pivot[i] -= low1[i] ** 2 * pivot[i - 1]
+        x[i] -= low1[i, :, None] * x[i - 1]
+    x /= pivot[..., None]
+    for i in range(n - 2, -1, -1):
+        x[i] -= low1[i + 1, :, None] * x[i + 1]
+        if i + 2 < n:
+            x[i] -= low2[i + 2, :, None] * x[i + 2]
+    return x
 
 
 def drop_spikes(values: np.ndarray, noise: float, tolerance: float = 4.0) -> np.ndarray:
