@@ -250,7 +250,8 @@ def refine_by_heatmaps(xy: Tensor, heatmaps: Tensor, kernel: int = 7, threshold:
     """Move landmarks (N,K,2) crop px to the centre of mass of the heatmap (N,K,h,w), logits, about each.
 
     As MediaPipe's ``RefineLandmarksFromHeatmap``: a window of `kernel` cells about the landmark, and only where the
-    heatmap's peak in it reaches `threshold`.
+    heatmap's peak in it reaches `threshold`. Cell i stands for pixel i x stride, not for its own middle: with half a
+    cell added all landmarks move right and down by 1 % of a person's height against the regressed ones.
     """
     cells = heatmaps.shape[-1]
     stride = CROP_SIZE / cells
@@ -263,8 +264,8 @@ def refine_by_heatmaps(xy: Tensor, heatmaps: Tensor, kernel: int = 7, threshold:
     index = down.clamp(0, cells - 1)[..., :, None] * cells + across.clamp(0, cells - 1)[..., None, :]
     window = heatmaps.flatten(2).gather(2, index.flatten(2)).view(index.shape).sigmoid() * inside
     mass = window.sum((-1, -2)).clamp_min(1e-6)
-    x = (window.sum(-2) * (across + 0.5)).sum(-1) / mass
-    y = (window.sum(-1) * (down + 0.5)).sum(-1) / mass
+    x = (window.sum(-2) * across).sum(-1) / mass
+    y = (window.sum(-1) * down).sum(-1) / mass
     sure = window.amax((-1, -2)) >= threshold
     return torch.where(sure[..., None], torch.stack([x, y], -1) * stride, xy)
 
