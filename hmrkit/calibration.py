@@ -1,6 +1,6 @@
 """PC-HMR's calibration: a mesh moved onto a target pose, bone by bone (Luan et al. 2021, section 3.3).
 
-Every bone, a parent joint and a child joint, gets a rotation Psi, a translation T and a non-rigid rest Delta that together
+Every bone, a parent joint and a child joint, gets a rotation Psi, a translation T and a non-rigid rest Delta that
 carry it onto the target's bone, whatever its length (equations 6-10). A vertex follows the bones that it hangs on:
 
     v' = sum_i A_i (Psi_i v + T_i + W_i Delta_i)                                       (equations 12 and 13)
@@ -58,8 +58,8 @@ def bone_transforms(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Transform of every bone from pose `joints_from` to pose `joints_to` (T,J,3) m (equations 6-10).
 
-    Returns rotation Psi (T,Bn,3,3), translation (T,Bn,3) and delta (T,Bn,3), with Bn = J - 1 bones in the order of their
-    child joints: ``Psi @ parent + translation`` is the target's parent and the same of the child, plus delta, the
+    Returns rotation Psi (T,Bn,3,3), translation (T,Bn,3) and delta (T,Bn,3), with Bn = J - 1 bones in the order of
+    their child joints: ``Psi @ parent + translation`` is the target's parent and the same of the child, plus delta, the
     target's child. `parents` (J): -1 for the root, which comes first; a parent comes before its children.
 
     `rotations` says which of the many rotations between two directions Psi is. ``paper``: the shortest (equation 6),
@@ -82,7 +82,7 @@ def bone_transforms(
     else:
         psi = _chain_rotations(bones_from, bones_to, parents)
     translation = joints_to[:, above] - (psi @ joints_from[:, above, :, None]).squeeze(-1)
-    # Written without the joints' places, which may be metres away and would cost digits: delta is the bones' difference.
+    # Equation 10 without the joints' places, which may be metres away and would cost digits.
     delta = bones_to - (psi @ bones_from[..., None]).squeeze(-1)
     return psi, translation, delta
 
@@ -152,8 +152,10 @@ def calibrate(vertices, joints_from, joints_to, weights, parents=SMPL_24.parents
     """
     if isinstance(vertices, np.ndarray):
         device = weights.attachment.device
-        given = [torch.as_tensor(x, dtype=torch.float32, device=device) for x in (vertices, joints_from, joints_to)]
-        return calibrate(*given, weights, parents).cpu().numpy()
+        mesh, start, end = (
+            torch.as_tensor(x, dtype=torch.float32, device=device) for x in (vertices, joints_from, joints_to)
+        )
+        return calibrate(mesh, start, end, weights, parents).detach().cpu().numpy()
     bones = len(parents) - 1
     if vertices.shape[-2:] != (len(weights.attachment), 3) or weights.attachment.shape[1] != bones:
         raise ValueError(
@@ -173,7 +175,7 @@ def calibrate(vertices, joints_from, joints_to, weights, parents=SMPL_24.parents
     for m, d, v in zip(*(x.split(_FRAMES_AT_ONCE) for x in (moves, delta, local)), strict=True):
         blended = (m.reshape(-1, bones) @ attachment.T).view(len(m), 12, -1)
         shift = blended[:, 9:] + (d.mT.reshape(-1, bones) @ stretch.T).view(len(d), 3, -1)
-        for axis in range(3):  # row by row of the blended rotation, so that no (T,3,3,V) product is made beside it
+        for axis in range(3):  # column by column of the blended turn, so that no (T,3,3,V) product is made beside it
             shift = shift + blended[:, axis:9:3] * v[:, axis : axis + 1]
         shifts.append(shift)
     return vertices + (root_to - root_from) + torch.cat(shifts).mT

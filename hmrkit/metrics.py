@@ -1,7 +1,7 @@
 """Accuracy figures as the field defines them: pure functions of NumPy arrays or tensors that return a float.
 
-Points are metres and results millimetres where the name ends in `_mm`. Lower is better but for `pck` and `auc`. Points whose
-ground truth is NaN are left out; with none left the result is NaN. Shapes that differ raise ValueError.
+Points are metres and results millimetres where the name ends in `_mm`. Lower is better but for `pck` and `auc`.
+Points whose ground truth is NaN are left out; with none left the result is NaN. Shapes that differ raise ValueError.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ def mpjpe_mm(predicted: Array, truth: Array, root: int | None = 0) -> float:
     return _mean((p - t).norm(dim=-1)) * 1000
 
 
-def pve_mm(predicted: Array, truth: Array, predicted_root: Array | None = None, truth_root: Array | None = None) -> float:
+def pve_mm(
+    predicted: Array, truth: Array, predicted_root: Array | None = None, truth_root: Array | None = None
+) -> float:
     """Mean per vertex error (MPVE) of meshes (...,V,3) m, mm, >= 0: ``mean |v - v'|``.
 
     Give both roots (...,3), usually the pelvis, to compare root-relative meshes as benchmarks do; without, in place.
@@ -115,7 +117,7 @@ def reprojection_error(projected: Array, keypoints: Array, box_heights: Array, m
 
 
 def foot_sliding(feet: Array, fps: float, contact: Array | None = None, up: int = 1, height_m: float = 0.05) -> float:
-    """Mean speed of the feet across the floor while they stand on it, m/s, >= 0; `feet` (T,F,3) m, still camera or world.
+    """Mean speed of the feet across the floor while they stand on it, m/s, >= 0; `feet` (T,F,3) m.
 
     `contact` (T,F) says when a foot stands; without, it stands where both frames of a step lie within `height_m` of the
     lowest point of that foot in the clip, `up` being the axis that points up. NaN where no foot ever stands.

@@ -6,6 +6,7 @@ Meshes are made in stretches of frames, so that nobody ever holds a whole track'
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,13 +29,13 @@ def calibrate_track(
     body: Body,
     weights: CalibrationWeights,
     fps: float,
-    options: TargetOptions = TargetOptions(),
+    options: TargetOptions | None = None,
     batch: int = 64,
 ) -> Calibration:
     """PC-HMR in parallel mode for one person: target joints from the lifted pose and the 2D keypoints, and a refit.
 
-    `params`, `lifted` and `keypoints` hold the track's T frames, taken at `fps` Hz. ModelMismatchError where parameters,
-    body and weights are not of the same body model; ValueError where the numbers of frames differ.
+    `params`, `lifted` and `keypoints` hold the track's T frames, taken at `fps` Hz. ModelMismatchError where
+    parameters, body and weights are not of the same body model; ValueError where the numbers of frames differ.
     """
     _check_model(body, params, weights)
     if len(params.transl_c) != len(track.frame_indices):
@@ -62,7 +63,7 @@ def calibrated_vertices(
     weights: CalibrationWeights,
     rows: slice | np.ndarray = slice(None),
 ) -> np.ndarray:
-    """Vertices (t,V,3) m of some `rows` of a track: `params` of the mesh stream moved onto its target `joints_c` (T,24,3)."""
+    """Vertices (t,V,3) m of some `rows` of a track: the mesh stream's moved onto the target `joints_c` (T,24,3)."""
     _check_model(body, params, weights)
     with torch.inference_mode():
         return _moved(body, params, joints_c, weights, rows).cpu().numpy()
@@ -74,15 +75,15 @@ def refit(
 ) -> tuple[BodyParams, np.ndarray]:
     """Body parameters of the meshes `params` calibrated to `joints_c` (T,24,3) m, and what they miss (T,) mm.
 
-    Analytic: every joint's rotation is turned as the bone that starts there was (Psi), shape stays, the root goes to its
-    target. The residual is the mean distance between calibrated and refitted vertices.
+    Analytic: every joint's rotation is turned as the bone that starts there was (Psi), shape stays, the root goes to
+    its target. The residual is the mean distance between calibrated and refitted vertices.
     """
     _check_model(body, params, weights)
     target = torch.as_tensor(joints_c, dtype=body.dtype, device=body.device)
     posed = body.joints_only(params.global_orient, params.body_pose, params.betas, params.transl_c)
     psi, _, _ = bone_transforms(posed.joints, target, SMPL_24.parents, "chain")
     parents = list(SMPL_24.parents)
-    # A joint's own bone is the first that starts there (all of a rigid joint's turn alike), else the one that ends there.
+    # A joint's own bone is the first that starts there (all of them turn alike), else the one that ends there.
     own = [parents.index(joint) - 1 if joint in parents else joint - 1 for joint in range(24)]
     world = psi[:, own] @ posed.joint_rotations
     local = world[:, parents[1:]].mT @ world[:, 1:]
@@ -109,7 +110,7 @@ def _moved(
     return calibrate(mesh.vertices, mesh.joints, target, weights)
 
 
-def _given(params: BodyParams, rows: slice | np.ndarray) -> dict[str, np.ndarray]:
+def _given(params: BodyParams, rows: slice | np.ndarray) -> dict[str, Any]:
     pose = {"global_orient": params.global_orient[rows], "body_pose": params.body_pose[rows]}
     return {**pose, "betas": params.betas, "transl": params.transl_c[rows]}
 

@@ -2,8 +2,8 @@
 
 PC-HMR (Luan et al. 2021) takes the lifter's pose as it is. On footage neither source is right alone, and a lifter's
 skeleton is not the body's, so here the target keeps the mesh stream's skeleton and root, and every bone is *turned*
-part of the way to where the lifter and the keypoints see it. All three steps work on one value, the turns (T,23,3,3): how
-far each bone (named by its child joint, as in `hmrkit.calibration`) is turned from the mesh stream's in camera axes.
+part of the way to where the lifter and the keypoints see it. All steps work on one value, the turns (T,23,3,3): how far
+each bone (named by its child joint, as in `hmrkit.calibration`) is turned from the mesh stream's in camera axes.
 Turns are small and smooth where the streams agree, so smoothing them over time never blurs the motion itself.
 """
 
@@ -51,15 +51,16 @@ _SNAPS = 2
 class TargetOptions:
     """How the target is made.
 
-    `lift_weight` in [0, 1]: share of the lifted direction in a bone's, where it is trusted fully. `ray_weight` in [0, 1]:
-    how far joints are moved towards the rays of their keypoints. `align`: take a lifted pose that is turned against the
-    mesh by the same rotation in the whole track back by it. `keep_lengths`: bones keep the mesh's lengths; else they take
-    the lifted pose's proportions. `smooth_s`: standard deviation of the smoothing of corrections, seconds.
+    `lift_weight` in [0, 1]: share of the lifted direction in a bone's, where it is trusted fully. `ray_weight` in
+    [0, 1]: how far joints are moved towards the rays of their keypoints. `align` in [0, 1]: a lifted pose that is
+    turned against the mesh by the same rotation in the whole track is first turned back by this share of it (1 trusts
+    the mesh's orientation alone, 0 both alike). `keep_lengths`: bones keep the mesh's lengths; else they take the
+    lifted pose's proportions. `smooth_s`: standard deviation of the smoothing of corrections, seconds.
     """
 
     lift_weight: float = 0.5
     ray_weight: float = 0.5
-    align: bool = True
+    align: float = 0.5
     keep_lengths: bool = True
     smooth_s: float = 0.07
 
@@ -70,15 +71,16 @@ def build_target(
     keypoints: Keypoints | None,
     camera: Camera,
     fps: float,
-    options: TargetOptions = TargetOptions(),
+    options: TargetOptions | None = None,
     keypoint_offsets_c: np.ndarray | None = None,
 ) -> np.ndarray:
     """Target joints (T,24,3) m in the camera frame, of the mesh stream's joints (T,24,3) m of the same frames.
 
-    `lifted` is matched by joint name; frames that it lacks (NaN) are left to the mesh. `keypoints` give its confidence and
-    the rays. `keypoint_offsets_c` (T,12,3) m: from each of `SEEN_JOINTS` to the point of the body that its keypoint marks
-    (a hip's keypoint is not the hip joint), zero where not given. ValueError where the numbers of frames differ.
+    `lifted` is matched by joint name; frames that it lacks (NaN) are left to the mesh. `keypoints` give its confidence
+    and the rays. `keypoint_offsets_c` (T,12,3) m: from each of `SEEN_JOINTS` to the point of the body that its keypoint
+    marks (a hip's keypoint is not the hip joint), zero where not given. ValueError where the numbers of frames differ.
     """
+    options = options or TargetOptions()
     mesh = torch.from_numpy(np.asarray(joints_mesh_c, np.float64))
     counts = {len(mesh)} | ({len(lifted.joints_c)} if lifted else set())
     counts |= {len(keypoints.keypoints_2d)} if keypoints else set()
@@ -183,7 +185,7 @@ def _seen_keypoints(keypoints: Keypoints | None, count: int) -> tuple[np.ndarray
     return pixels, torch.from_numpy(confidence)
 
 
-def _lifted_joints(lifted: LiftedPose, mesh: Tensor, align: bool) -> tuple[Tensor, Tensor]:
+def _lifted_joints(lifted: LiftedPose, mesh: Tensor, align: float) -> tuple[Tensor, Tensor]:
     """The lifted pose in the body's order (T,24,3) m about its pelvis, and which joints it has (T,24)."""
     index = get_skeleton(lifted.skeleton).index
     names = [_BODY_NAMES.get(name, name) for name in SMPL_24.joints]
@@ -192,17 +194,17 @@ def _lifted_joints(lifted: LiftedPose, mesh: Tensor, align: bool) -> tuple[Tenso
     columns = [index[name] for name, use in zip(names, wanted, strict=True) if use]
     pose[:, torch.tensor(wanted)] = torch.from_numpy(lifted.joints_c[:, columns].astype(np.float64))
     known = pose.isfinite().all(-1)
-    known &= known[:, :1]  # nothing is known without its root
+    known = known & known[:, :1]  # nothing is known without its root
     pose = torch.where(known[..., None], pose - torch.nan_to_num(pose[:, :1]), 0.0)
     usable = known.sum(-1) >= 4
-    if align and usable.any():
+    if align > 0 and usable.any():
         local = torch.where(known[..., None], mesh - mesh[:, :1], 0.0)
         each = rigid_align(pose[usable], local[usable], known[usable].to(mesh.dtype))[0]
         common = project_to_rotation(each.sum(0))
         # A second mean of those near the first: a few frames with an upside-down pose must not bend the whole track.
         near = (each @ common.mT).diagonal(dim1=-2, dim2=-1).sum(-1) > 1 + 2 * math.cos(math.radians(40))
         common = project_to_rotation(each[near].sum(0)) if near.any() else common
-        pose = pose @ common.mT
+        pose = pose @ axis_angle_to_matrix(align * matrix_to_axis_angle(common)).mT
     return pose, known
 
 
@@ -221,7 +223,7 @@ def _part_way(turn: Tensor, weight: Tensor, sigma: float) -> Tensor:
 def _turns_to_lifted(
     mesh: Tensor, pose: Tensor, known: Tensor, confidence: Tensor, lift_weight: float, sigma: float
 ) -> Tensor:
-    """Turns (T,23,3,3) from the mesh part of the way to the lifted pose: trunk as two rigid pieces, limbs bone by bone."""
+    """Turns (T,23,3,3) from the mesh part of the way to the lifted pose: trunk as two rigid pieces, limbs by bones."""
     joint = SMPL_24.index
     sure = (2 * confidence).clamp(max=1)  # half confidence is a keypoint in sight
     certain = dict(zip(SEEN_JOINTS, sure.unbind(1), strict=True))
@@ -275,7 +277,7 @@ def _length_ratios(mesh: Tensor, pose: Tensor, known: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Rays:
-    """The keypoints of `SEEN_JOINTS`: pixels (T,12,2), confidence (T,12), offsets (T,12,3) from joint to marked point."""
+    """Keypoints of `SEEN_JOINTS`: pixels (T,12,2), confidence (T,12), offsets (T,12,3) m from joint to marked point."""
 
     camera: Camera
     pixels: np.ndarray

@@ -92,7 +92,8 @@ def test_opposite_and_parallel_bones_give_finite_meshes_and_gradients():
     assert_close(paper @ paper.mT, torch.eye(3).expand_as(paper), atol=1e-5, rtol=0)
     own = MESH.joints.clone().requires_grad_()
     calibrate(MESH.vertices, MESH.joints, own, WEIGHTS).square().sum().backward()
-    assert own.grad is not None and own.grad.isfinite().all()
+    assert own.grad is not None
+    assert own.grad.isfinite().all()
 
 
 def test_points_rigid_to_the_bones_land_on_the_target_joints():
@@ -125,7 +126,8 @@ def test_longer_bones_stretch_the_mesh_and_keep_it_smooth():
     root = MESH.joints[:, :1]
     moved = calibrate(MESH.vertices, MESH.joints, root + 1.1 * (MESH.joints - root), WEIGHTS)
     ratio = (edge_lengths(moved) / edge_lengths(MESH.vertices)).flatten()
-    assert ratio.quantile(0.001) > 0.97 and ratio.quantile(0.999) < 1.35
+    assert ratio.quantile(0.001) > 0.97
+    assert ratio.quantile(0.999) < 1.35
     arm = [SMPL_24.index["left_elbow"] - 1, SMPL_24.index["left_wrist"] - 1]
     rest = BODY.v_template
     stretched = calibrate(rest[None], *_arms_out(), WEIGHTS)[0]
@@ -164,8 +166,8 @@ def test_a_target_turned_as_a_whole_turns_the_mesh_as_a_whole():
 
 
 def test_no_vertex_is_torn_when_every_joint_turns_by_up_to_40_degrees():
-    """Bound: 4.5 times the longer of an edge's length before and at rest, 1.8 times for all but 0.1 % of edges, and never
-    more than the body's own skinning stretches it on the way to the same pose (measured: 3.9, 1.61, and 5.0)."""
+    """Bound: 4.5 times the longer of an edge's length before and at rest, 1.8 times for all but 0.1 % of edges, and
+    never more than the body's own skinning stretches it on the way to the same pose (measured: 3.9, 1.61, 5.0)."""
     start = random_rotations(24, 20, seed=8)
     mesh, truth = posed(start), posed(start @ random_rotations(24, 40, seed=9))
     before = torch.maximum(edge_lengths(mesh.vertices), edge_lengths(BODY.v_template[None]))
@@ -177,7 +179,8 @@ def test_no_vertex_is_torn_when_every_joint_turns_by_up_to_40_degrees():
 def test_arrays_in_arrays_out_and_batch_size_changes_nothing():
     target = posed(random_rotations(8, 30, seed=10)).joints
     together = calibrate(MESH.vertices.numpy(), MESH.joints.numpy(), target.numpy(), WEIGHTS)
-    assert isinstance(together, np.ndarray) and together.dtype == np.float32
+    assert isinstance(together, np.ndarray)
+    assert together.dtype == np.float32
     alone = calibrate(MESH.vertices[5:6], MESH.joints[5:6], target[5:6], WEIGHTS)
     np.testing.assert_allclose(together[5:6], alone.numpy(), atol=2e-6)
 
@@ -188,15 +191,19 @@ def test_gradients_reach_poses_meshes_and_weights():
     learned = CalibrationWeights(attachment, place, BODY.model_id)
     calibrate(vertices, MESH.joints, target, learned).square().mean().backward()
     for tensor in (attachment, place, vertices, target):
-        assert tensor.grad is not None and tensor.grad.isfinite().all() and tensor.grad.abs().sum() > 0
+        assert tensor.grad is not None
+        assert tensor.grad.isfinite().all()
+        assert tensor.grad.abs().sum() > 0
 
 
 def test_initial_weights_are_shares_and_places():
     attachment, place = initial_weights(BODY.v_template, BODY.joints_only().joints[0], BODY.weights)
     assert_close(attachment.sum(-1), torch.ones(BODY.num_vertices))
-    assert place.min() >= 0 and place.max() <= 1
+    assert place.min() >= 0
+    assert place.max() <= 1
     head = BODY.weights[:, SMPL_24.index["head"]] > 0.999
-    assert head.sum() > 100 and (place[head, SMPL_24.index["head"] - 1] == 1).all()
+    assert head.sum() > 100
+    assert (place[head, SMPL_24.index["head"] - 1] == 1).all()
 
 
 def test_stored_weights_are_the_geometric_ones_and_are_refused_by_another_body(tmp_path):
