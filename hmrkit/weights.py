@@ -60,6 +60,19 @@ def find_weights(name: str | Path) -> Path:
     raise WeightsError(f"weights {name} not found; looked for {looked}; put the file there or set $HMRKIT_WEIGHTS")
 
 
+def available() -> list[dict[str, str]]:
+    """Every weights file in every folder, first wins: ``name``, ``path``, and the manifest's ``licence`` ("" if none)."""
+    entries: dict[str, dict[str, str]] = {}
+    for folder in weight_folders():
+        manifest = read_manifest(folder)
+        for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+            name = path.relative_to(folder).as_posix()
+            if path.suffix in (".safetensors", ".npz") and name not in entries:
+                licence = manifest.get(name, {}).get("licence", "")
+                entries[name] = {"name": name, "path": str(path), "licence": licence}
+    return list(entries.values())
+
+
 def sha256_of(path: str | Path) -> str:
     """Hex digest of a file; remembered while the file's size and time of change stay the same."""
     path = Path(path).resolve()

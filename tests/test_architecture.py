@@ -12,10 +12,10 @@ PACKAGE = Path(__file__).parent.parent / "hmrkit"
 FAMILIES = {"detectors", "trackers", "keypoints", "lifters", "regressors", "exporters", "datasets", "backbones"}
 LAYERS = [
     {"types", "errors"},
-    {"geometry", "camera", "skeletons", "crops", "video", "take"},
+    {"geometry", "camera", "skeletons", "crops", "video", "video_probe", "take", "smoothing"},
     {"body", "metrics", "weights", "device", "smpl_files", "smpl_pickles", "sparse"},
     FAMILIES | {"conversion"},
-    {"fitting", "calibration", "smplify", "pose_prior", "targets"},
+    {"landmarks", "inverse_kinematics", "fitting", "pose_prior", "smplify", "calibration", "targets", "refit"},
     {"pipeline", "evaluation", "training", "rendering"},
     {"output", "batch", "benchmark"},
     {"cli"},

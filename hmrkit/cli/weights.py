@@ -1,0 +1,59 @@
+"""`hmrkit weights`: what weights there are and whether they are whole, converters, the body as SMPL's pickle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hmrkit.cli import options as o
+
+app = typer.Typer(help="List, check and convert weights; export the body.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("list")
+def list_weights(as_json: o.AsJson = False) -> None:
+    """The weights that can be found, where, and under which licence."""
+    from hmrkit.weights import available
+
+    entries = available()
+    if as_json:
+        typer.echo(json.dumps(entries, indent=1))
+        return
+    for entry in entries:
+        typer.echo(f"{entry['name']:50s} {entry['licence']:24s} {entry['path']}")
+
+
+@app.command("verify")
+def verify_weights() -> None:
+    """Compare every file with the hash in its folder's manifest."""
+    from hmrkit.weights import available, verify
+
+    for entry in available():
+        typer.echo(f"{verify(entry['name'])}  {entry['name']}")
+
+
+@app.command("convert")
+def convert(
+    name: Annotated[str, typer.Argument(help="yolox-nano, movenet-thunder or blazepose-heavy.")],
+    source: Annotated[Path, typer.Option(help="The file as it is published (.onnx, .json, .tflite).")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .safetensors file to write.")],
+) -> None:
+    """Convert a published network to this project's form."""
+    from hmrkit.conversion import convert as run
+
+    run(name, source, out)
+    typer.echo(str(out))
+
+
+@app.command("export-body")
+def export_body(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .pkl file to write.")],
+    gender: o.Gender = "neutral",
+) -> None:
+    """Write the free body as a pickle in SMPL's form, which smplx and other tools read."""
+    from hmrkit.smpl_files import export_smpl_pickle
+
+    typer.echo(str(export_smpl_pickle(out, gender)))
