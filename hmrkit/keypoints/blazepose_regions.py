@@ -76,12 +76,15 @@ def turned(upright: np.ndarray) -> np.ndarray:
     return regions
 
 
-def smoothest_path(scores: list[np.ndarray], angles: list[np.ndarray], start: float) -> list[int]:
+def smoothest_path(scores: list[np.ndarray], angles: list[np.ndarray], start: float | None = None) -> list[int]:
     """Which of each frame's candidates to take, so that scores are high and the person does not spin back and forth.
 
-    `scores` and `angles` hold one array a frame; `start` is the angle in the frame before. Viterbi's algorithm.
+    `scores` and `angles` hold one array a frame; `start` is the angle in the frame before,
+    None where that is not known. Viterbi's algorithm.
     """
-    total, back = scores[0] - TURN_COST * np.abs(_wrap(angles[0] - start)) / (np.pi / 2), []
+    total, back = scores[0].copy(), []
+    if start is not None:
+        total -= TURN_COST * np.abs(_wrap(angles[0] - start)) / (np.pi / 2)
     for before, score, angle in zip(angles, scores[1:], angles[1:], strict=False):
         paths = total[:, None] - TURN_COST * np.abs(_wrap(before[:, None] - angle[None])) / (np.pi / 2)
         back.append(paths.argmax(0))

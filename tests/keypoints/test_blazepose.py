@@ -1,0 +1,147 @@
+"""BlazePose on tracks: the region finds the person, turns do not matter, chunks do not matter, 3D is in the camera's axes."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hmrkit.camera import assume_camera, camera_from_ray
+from hmrkit.crops import Region, crop_batch
+from hmrkit.keypoints import load_keypoints
+from hmrkit.keypoints.blazepose import BlazePoseEstimator, _to_camera
+from hmrkit.keypoints.blazepose_regions import agree, place, relation, smoothest_path, standing
+from hmrkit.skeletons import BLAZEPOSE_33
+
+ORACLE = Path(__file__).parent.parent / "data" / "blazepose_oracle.npz"
+INDEX = BLAZEPOSE_33.index
+
+
+@pytest.fixture(scope="module")
+def estimator():
+    return load_keypoints("blazepose-heavy")
+
+
+@pytest.fixture(scope="module")
+def scene() -> tuple[torch.Tensor, np.ndarray]:
+    """A picture (480,480,3) with a person seen from behind, and the person's box."""
+    with np.load(ORACLE) as file:
+        person = np.asarray(Image.open(io.BytesIO(file["png_0"].tobytes())))
+        xy = file["landmarks_0"][:33, :2]
+    picture = np.full((480, 480, 3), 128, np.uint8)
+    picture[112:368, 112:368] = person
+    low, high = xy.min(0) + 112, xy.max(0) + 112
+    return torch.from_numpy(picture), np.array([*(low - 4), *(high + 4)], np.float32)
+
+
+def turned(picture: torch.Tensor, angle: float) -> torch.Tensor:
+    """The same picture with everything in it turned clockwise by `angle` about its middle."""
+    region = Region(np.array([[240.0, 240.0]]), np.array([480.0]), np.array([-angle]))
+    return (crop_batch(picture[None], [0], region, out=480)[0] * 255).round().byte().permute(1, 2, 0)
+
+
+def turn_points(xy: np.ndarray, angle: float) -> np.ndarray:
+    matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return (xy - 240) @ matrix.T + 240
+
+
+def box_around(points: np.ndarray) -> np.ndarray:
+    return np.array([*(points[:, :2].min(0) - 4), *(points[:, :2].max(0) + 4)], np.float32)
+
+
+def test_finds_a_person_from_behind_with_left_and_right_in_place(estimator, scene) -> None:
+    picture, box = scene
+    estimator.reset()
+    [people] = estimator(picture[None], [0], [{7: box}])
+    points, joints = people[7]
+    assert points.dtype == joints.dtype == np.float32
+    assert points[:, 2].mean() > 0.5
+    # From behind, left is on the image's left, and feet are below the head (y down).
+    assert points[INDEX["left_shoulder"], 0] < points[INDEX["right_shoulder"], 0]
+    assert joints[INDEX["left_shoulder"], 0] < joints[INDEX["right_shoulder"], 0]
+    assert joints[INDEX["left_ankle"], 1] > 0.4
+    assert joints[INDEX["nose"], 1] < -0.4
+    # The nose is on the far side of the ears.
+    assert joints[INDEX["nose"], 2] > joints[[INDEX["left_ear"], INDEX["right_ear"]], 2].mean()
+    np.testing.assert_allclose(joints[[INDEX["left_hip"], INDEX["right_hip"]]].mean(0), 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("angle", [np.pi / 2, np.pi])
+def test_people_who_lean_lie_or_stand_on_their_heads_are_found(estimator, scene, angle: float) -> None:
+    picture, box = scene
+    estimator.reset()
+    [people] = estimator(picture[None], [0], [{1: box}])
+    wanted = turn_points(people[1][0][:, :2], angle)
+    estimator.reset()
+    tilted = turned(picture, angle)
+    [tilted_people] = estimator(tilted[None], [0], [{1: box_around(wanted)}])
+    height = np.ptp(people[1][0][:, 1])
+    trunk = [INDEX[f"{side}_{part}"] for side in ("left", "right") for part in ("shoulder", "hip", "knee", "ankle")]
+    error = np.linalg.norm(tilted_people[1][0][trunk, :2] - wanted[trunk], axis=-1)
+    assert error.max() < 0.08 * height
+
+
+def test_batches_change_nothing_and_chunks_little(estimator, scene) -> None:
+    picture, box = scene
+    frames, boxes = picture[None].expand(3, -1, -1, -1), [{1: box, 2: box + 3}] * 3
+    estimator.reset()
+    whole = estimator(frames, range(3), boxes)[-1]
+    small = BlazePoseEstimator(torch.device("cpu"), max_crops=2)
+    batched = small(frames, range(3), boxes)[-1]
+    small.reset()
+    one_by_one = [small(frames[s : s + 1], [s], boxes[s : s + 1]) for s in range(3)][-1][-1]
+    trunk = [INDEX[f"{side}_{part}"] for side in ("left", "right") for part in ("shoulder", "hip", "ankle")]
+    for i in (1, 2):
+        np.testing.assert_allclose(whole[i][0], batched[i][0], atol=0.05)
+        # A chunk later the region follows the landmarks more closely.
+        np.testing.assert_allclose(whole[i][0][trunk, :2], one_by_one[i][0][trunk, :2], atol=0.05 * 165)
+    assert estimator(frames[:1], [9], [{}]) == [{}]
+
+
+def test_flip_averaging_agrees_with_the_plain_answer(scene) -> None:
+    picture, box = scene
+    plain, flipped = (BlazePoseEstimator(torch.device("cpu"), flip_test=flip) for flip in (False, True))
+    a, b = (e(picture[None], [0], [{1: box}])[0][1] for e in (plain, flipped))
+    big = [INDEX[f"{side}_{part}"] for side in ("left", "right") for part in ("shoulder", "hip", "knee")]
+    assert np.abs(a[0][big, :2] - b[0][big, :2]).max() < 12
+    assert np.abs(a[1][big] - b[1][big]).max() < 0.12
+
+
+def test_world_landmarks_turn_with_the_crop_and_with_the_view() -> None:
+    camera = assume_camera(1000, 800)
+    world = np.random.default_rng(0).normal(size=(2, 33, 3))
+    region = np.array([[500.0, 400.0, 100.0, np.pi / 2], [900.0, 100.0, 100.0, 0.0]])
+    joints = _to_camera(world, region, camera)
+    root = world[:, [INDEX["left_hip"], INDEX["right_hip"]]].mean(1, keepdims=True)
+    x, y, z = (world - root)[0].T
+    np.testing.assert_allclose(joints[0], np.stack([-y, x, z], -1), atol=1e-5)  # a quarter turn about the view
+    np.testing.assert_allclose(joints[1], (world - root)[1] @ camera_from_ray(camera, region[1, :2]).T, atol=1e-5)
+
+
+def test_a_relation_brings_its_region_back_and_follows_the_box() -> None:
+    box = np.array([10.0, 20, 110, 320])
+    region = np.array([70.0, 150, 400, 0.3])
+    kept = relation(region, box)
+    np.testing.assert_allclose(place(kept, box, region * 0), region)
+    np.testing.assert_allclose(place(kept, box + 50, region * 0), region + [50, 50, 0, 0])
+    np.testing.assert_allclose(place(kept, 2 * box, region * 0)[:3], 2 * region[:3])
+    assert agree(region[None], region[None] + [0, 0, 0, 2 * np.pi]).all()
+    assert not agree(region[None], region[None] + [0, 0, 0, np.pi]).any()
+
+
+def test_a_box_cut_off_below_leaves_room_for_the_legs() -> None:
+    whole, cut = standing(np.array([[100.0, 50, 200, 300], [100, 200, 200, 400]]), 400)
+    assert cut[2] >= whole[2]
+    assert cut[1] > 300  # hips below the box's own middle
+
+
+def test_the_smoothest_path_follows_a_somersault_and_ignores_one_lucky_frame() -> None:
+    turns = np.radians([0.0, 90, 180, 270])
+    rolling = [np.array([0.8, 0.1, 0.1, 0.1]), np.array([0.3, 0.7, 0, 0]), np.array([0, 0.3, 0.7, 0])]
+    assert smoothest_path(rolling, [turns] * 3, 0.0) == [0, 1, 2]
+    still = [np.array([0.6, 0, 0, 0]), np.array([0.4, 0, 0.6, 0]), np.array([0.6, 0, 0, 0])]
+    assert smoothest_path(still, [turns] * 3, 0.0) == [0, 0, 0]
