@@ -27,7 +27,7 @@ People = dict[int, tuple[np.ndarray, np.ndarray | None]]
 
 @dataclass(frozen=True)
 class KeypointSpec:
-    """One member of the family. `argument` says what may follow ``name:``; in square brackets where it may be left out."""
+    """One member of the family. `argument` says what may follow ``name:``; [in brackets] where it may be left out."""
 
     module: str
     summary: str
@@ -87,7 +87,7 @@ class KeypointEstimator(Protocol):
     weights_sha256: str
 
     def reset(self, camera: Camera | None = None) -> None:
-        """Forget every track, before another clip; `camera` is that of the clip (None: assumed from the frames' size)."""
+        """Forget every track, before another clip; `camera` is the clip's (None: assumed from the frames' size)."""
         ...
 
     def __call__(
@@ -95,8 +95,8 @@ class KeypointEstimator(Protocol):
     ) -> list[People]:
         """Keypoints of every box of consecutive frames of a clip, one entry a frame, every id of its boxes in it.
 
-        `frames` (B,H,W,3) uint8 RGB on the estimator's device; `frame_indices` their numbers in the clip; `boxes` for each
-        frame track id -> box (4,) xyxy px. 3D joints are metres about the middle of the hips along the axes of the
+        `frames` (B,H,W,3) uint8 RGB on the estimator's device; `frame_indices` their numbers in the clip; `boxes` for
+        each frame track id -> box (4,) xyxy px. 3D joints are metres about the middle of the hips along the axes of the
         camera frame ``_c``. What an estimator did not find is NaN with confidence 0.
         """
         ...

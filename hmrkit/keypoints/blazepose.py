@@ -4,7 +4,7 @@ The network expects its crop as MediaPipe makes it: centred at the middle of the
 circle about the body, turned so that the person stands upright. Where to cut is only known once the network has looked
 (auxiliary landmarks 33 and 34 are the circle's centre and its topmost point). MediaPipe takes the answer of the frame
 before; here a chunk of frames and all their people go through the network together, each with a region guessed from
-its track's box and from how region and box lay to each other last time, and only those whose guess was off are run again.
+its track's box and from how region and box lay to each other last time; only those whose guess was off run again.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from hmrkit.keypoints import People
 from hmrkit.keypoints.blazepose_net import CROP_SIZE, WEIGHTS, BlazePoseOutput, load_network
 from hmrkit.keypoints.blazepose_regions import (
     NEW_TURN_COST,
+    TILT_COST,
     agree,
     as_region,
     overlap,
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 
 BODY = len(BLAZEPOSE_33)
 HIPS = BLAZEPOSE_33.indices("left_hip", "right_hip")
+SHOULDERS = BLAZEPOSE_33.indices("left_shoulder", "right_shoulder")
 CENTER, TOP = 33, 34  # auxiliary landmarks: middle of the hips, topmost point of the circle about the body
 CIRCLE_TO_CROP = 2.5  # MediaPipe: 1.25 x the diameter
 
@@ -66,6 +68,13 @@ class Answers:
         """Replace `rows[chosen]` by `other[chosen]`."""
         for field in fields(self):
             getattr(self, field.name)[rows[chosen]] = getattr(other, field.name)[chosen]
+
+    def tilt(self) -> np.ndarray:
+        """How far (N,) the trunk is from standing upright in its crop, in quarter turns."""
+        hips, shoulders = (self.points[:, rows, :2].mean(1) for rows in (HIPS, SHOULDERS))
+        x, y = (shoulders - hips).T
+        off = np.arctan2(x, -y) - self.used[:, 3]
+        return np.abs((off + np.pi) % (2 * np.pi) - np.pi) / (np.pi / 2)
 
     def take(self, rows: np.ndarray) -> Answers:
         return Answers(*(getattr(self, field.name)[rows] for field in fields(self)))
@@ -189,10 +198,14 @@ class BlazePoseEstimator:
         places, other = self._turns(frames, rows, box, upright, pilots)
         if other.score.reshape(len(pilots), -1).max(1).max() - NEW_TURN_COST > answers.score[pilots].min():
             places, other = self._turns(frames, rows, box, upright, low)
+        tilts, other_tilts = answers.tilt(), other.tilt()
         scores, angles = [], []
         for n in mine:
             more = places.get(int(n), np.zeros(0, int))
-            scores.append(np.append(answers.score[n], other.score[more] - NEW_TURN_COST))
+            scores.append(
+                np.append(answers.score[n], other.score[more] - NEW_TURN_COST)
+                - TILT_COST * np.append(tilts[n], other_tilts[more])
+            )
             angles.append(np.append(answers.used[n, 3], other.used[more, 3]))
         start = None if track.relation is None else float(track.relation[3])
         path = smoothest_path(scores, angles, start)

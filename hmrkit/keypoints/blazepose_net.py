@@ -134,7 +134,7 @@ class BlazePoseTrunk(nn.Module):
 
 
 class BlazePose(nn.Module):
-    """Crops (B,3,256,256) RGB in [0, 1] -> `BlazePoseOutput`. The mask and the heatmaps are made only when asked for."""
+    """Crops (B,3,256,256) RGB in [0, 1] -> `BlazePoseOutput`. Mask and heatmaps are made only when asked for."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -19,6 +19,7 @@ ANGLE_TOLERANCE = float(np.radians(12))
 # Turns tried when a person cannot be made out: somersaults, handstands, people who lie.
 TURNS = np.radians([0, 45, 90, 135, 180, 225, 270, 315])
 NEW_TURN_COST = 0.1  # of score, for leaving what was found without a search
+TILT_COST = 0.2  # of score, for a trunk that lies in its crop: wrong by 45 degrees scores as well as right
 TURN_COST = 0.25  # of score, for a quarter turn from one frame to the next
 
 
@@ -62,7 +63,7 @@ def agree(used: np.ndarray, asked: np.ndarray) -> np.ndarray:
 
 
 def overlap(xy: np.ndarray, box: np.ndarray, image_size: np.ndarray) -> np.ndarray:
-    """(N,) intersection over union of the landmarks' bounding box, cut off at the image's edges, and the track's box."""
+    """(N,) intersection over union of the landmarks' bounding box, cut at the image's edges, and the track's box."""
     low, high = np.clip(xy.min(1), 0, image_size), np.clip(xy.max(1), 0, image_size)
     common = np.clip(np.minimum(high, box[:, 2:]) - np.maximum(low, box[:, :2]), 0, None).prod(-1)
     union = (high - low).prod(-1) + (box[:, 2:] - box[:, :2]).prod(-1) - common

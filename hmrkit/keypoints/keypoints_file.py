@@ -1,8 +1,8 @@
 """Keypoints made elsewhere: COCO's result format (JSON), or VideoPose3D's 2D files (npz).
 
-COCO: a list (or ``{"annotations": [...]}``) of people with ``keypoints`` ``[x, y, confidence] * 17``, a frame number from
-0 as ``frame`` or ``image_id``, and optionally ``bbox`` ``[x, y, w, h]``. VideoPose3D: ``positions_2d``, a dict subject ->
-action -> list of cameras' (T,17,2 or 3) arrays, pickled in an object array; each is taken as one person from frame 0 on.
+COCO: a list (or ``{"annotations": [...]}``) of people with ``keypoints`` ``[x, y, confidence] * 17``, a frame number
+from 0 as ``frame`` or ``image_id``, and optionally ``bbox`` ``[x, y, w, h]``. VideoPose3D: ``positions_2d``, a dict
+subject -> action -> list of cameras' (T,17,2 or 3) arrays, pickled in an object array; each is one person from frame 0.
 Both hold COCO's 17 keypoints in image pixels; other counts are refused.
 """
 
@@ -89,7 +89,7 @@ def read_coco(path: Path) -> Frames:
 
 
 def read_videopose3d(path: Path) -> Frames:
-    """People of every frame of a ``data_2d_*.npz``; only arrays, dicts and lists are unpickled, anything else refused."""
+    """People of every frame of a ``data_2d_*.npz``; only arrays, dicts and lists are unpickled."""
     try:
         with zipfile.ZipFile(path) as archive:
             raw = archive.read("positions_2d.npy")
@@ -126,7 +126,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def _sequences(positions: Any) -> Iterator[np.ndarray]:
-    """Every numeric array inside dicts, lists and object arrays; a list or an array with a camera axis is taken apart."""
+    """Every numeric array inside dicts, lists and object arrays; a list or an array of cameras is taken apart."""
     if isinstance(positions, dict):
         for value in positions.values():
             yield from _sequences(value)

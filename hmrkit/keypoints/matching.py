@@ -23,7 +23,7 @@ def box_overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def box_of_points(points: np.ndarray, least_confidence: float = 0.0) -> np.ndarray:
     """Bounding boxes (N,4) of the points (N,K,3) that are seen; NaN where none is."""
-    seen = (points[..., 2] > least_confidence) & np.isfinite(points).all(-1)
+    seen = np.asarray((points[..., 2] > least_confidence) & np.isfinite(points).all(-1))
     low = np.where(seen[..., None], points[..., :2], np.inf).min(1)
     high = np.where(seen[..., None], points[..., :2], -np.inf).max(1)
     return np.where(seen.any(1)[:, None], np.concatenate([low, high], 1), np.nan)

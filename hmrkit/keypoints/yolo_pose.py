@@ -24,7 +24,7 @@ MOST_PEOPLE = 3000  # ultralytics must be given a limit; its default of 300 woul
 
 
 class YoloPoseEstimator:
-    """See `hmrkit.keypoints.KeypointEstimator`. It looks at whole frames; its people are matched to the tracks' boxes."""
+    """See `hmrkit.keypoints.KeypointEstimator`. It looks at whole frames; people are matched to the boxes."""
 
     skeleton = COCO_17
     has_depth = False

@@ -1,4 +1,4 @@
-"""BlazePose on tracks: the region finds the person, turns do not matter, chunks do not matter, 3D is in the camera's axes."""
+"""BlazePose on tracks: the region finds the person, turns and chunks do not matter, 3D is in the camera's axes."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_relation_brings_its_region_back_and_follows_the_box() -> None:
     region = np.array([70.0, 150, 400, 0.3])
     kept = relation(region, box)
     np.testing.assert_allclose(place(kept, box, region * 0), region)
-    np.testing.assert_allclose(place(kept, box + 50, region * 0), region + [50, 50, 0, 0])
+    np.testing.assert_allclose(place(kept, box + 50, region * 0), region + np.array([50, 50, 0, 0]))
     np.testing.assert_allclose(place(kept, 2 * box, region * 0)[:3], 2 * region[:3])
     assert agree(region[None], region[None] + [0, 0, 0, 2 * np.pi]).all()
     assert not agree(region[None], region[None] + [0, 0, 0, np.pi]).any()

@@ -23,7 +23,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def oracle() -> tuple[torch.Tensor, dict[str, np.ndarray]]:
-    """Four crops (4,3,256,256) and what the original runtime said about them (heatmaps and masks: a grid of samples)."""
+    """Four crops (4,3,256,256) and what the original runtime said about them (of heatmaps and masks: a grid)."""
     with np.load(ORACLE) as file:
         pictures = [np.asarray(Image.open(io.BytesIO(file[f"png_{k}"].tobytes()))) for k in range(4)]
         names = ("landmarks", "world", "presence", "heatmaps", "mask")
