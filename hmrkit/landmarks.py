@@ -7,6 +7,7 @@ fitting a hundred times cheaper than posing the mesh, at the price of leaving ou
 
 from __future__ import annotations
 
+import copy
 from functools import lru_cache
 
 import numpy as np
@@ -66,6 +67,14 @@ class BodyLandmarks:
         basis = [values.to(body.dtype) for values in basis]
         self._moments, self._joints, self._rest = [(v[0], v[1:] - v[0]) for v in basis]
         self._share = share.to(body.dtype)
+
+    def to(self, device: torch.device) -> BodyLandmarks:
+        """The same on another device."""
+        moved = copy.copy(self)
+        for name in ("_moments", "_joints", "_rest"):
+            setattr(moved, name, tuple(values.to(device) for values in getattr(self, name)))
+        moved._share = self._share.to(device)
+        return moved
 
     def rest(self, betas: Tensor) -> Tensor:
         """Points (L,3) m of the T-pose for betas (10,)."""

@@ -1,0 +1,109 @@
+"""How likely a pose is: mixtures of Gaussians over joint rotations, learned from motion capture (SMPLify's kind of prior).
+
+The body is split into groups whose joints move together (both legs, trunk and head, each arm), because half an hour of
+motion cannot show every arm with every leg. A group's vector is its joints' axis-angles; the right arm is judged as
+the left arm's mirror image. The energy is SMPLify's (Bogo et al. 2016, equation 6): the most likely component's alone,
+which keeps its pull steady far from all poses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hmrkit.skeletons import SMPL_24
+from hmrkit.weights import find_weights, load_state
+
+WEIGHTS = "pose_prior/gmm.safetensors"
+GROUPS: dict[str, tuple[str, ...]] = {
+    "legs": tuple(f"{side}_{joint}" for side in ("left", "right") for joint in ("hip", "knee", "ankle")),
+    "trunk": ("spine1", "spine2", "spine3", "neck", "head"),
+    "arm": ("left_shoulder", "left_elbow", "left_wrist"),
+}
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """`log_weights` (C), `means` (C,D), `precisions` (C,D,D): lower-triangular factors L with covariance^-1 = L L^T."""
+
+    log_weights: Tensor
+    means: Tensor
+    precisions: Tensor
+
+    def component_energies(self, values: Tensor) -> Tensor:
+        """Minus log density of values (...,D) under each weighted component (...,C), up to one constant."""
+        # One product against all components' factors together.
+        factors = self.precisions.permute(1, 0, 2).flatten(1)
+        whitened = (values @ factors).unflatten(-1, self.means.shape)
+        whitened = whitened - torch.einsum("cd,cde->ce", self.means, self.precisions)
+        log_det = self.precisions.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return 0.5 * (whitened**2).sum(-1) - log_det - self.log_weights
+
+    def energy(self, values: Tensor) -> Tensor:
+        """Energy (...) of values (...,D): the best component's, zero at the likeliest point of all."""
+        lowest = (-self.precisions.diagonal(dim1=-2, dim2=-1).log().sum(-1) - self.log_weights).min()
+        return self.component_energies(values).min(-1).values - lowest
+
+
+class PosePrior:
+    """The three mixtures on one device. ``prior(axis_angles)`` is the energy of body poses."""
+
+    def __init__(self, mixtures: dict[str, Mixture]) -> None:
+        self.mixtures = mixtures
+
+    def __call__(self, body_pose: Tensor) -> Tensor:
+        """Energy (T,) >= 0 of body poses (T,23,3) as axis-angles; a natural pose has about 15 to 25, noise hundreds."""
+        values = group_vectors(body_pose)
+        energies = [self.mixtures[name].energy(value) for name, value in values.items()]
+        return torch.stack([e.flatten(1).sum(1) for e in energies]).sum(0)
+
+
+def group_vectors(body_pose: Tensor) -> dict[str, Tensor]:
+    """Vectors (T,copies,D) of each group of poses (T,23,3): one copy of legs and trunk, two arms."""
+
+    def pick(names: tuple[str, ...], flip: bool = False) -> Tensor:
+        joints = [SMPL_24.mirror[i] if flip else i for i in SMPL_24.indices(*names)]
+        picked = body_pose[:, [i - 1 for i in joints]]
+        return (picked * picked.new_tensor([1.0, -1, -1]) if flip else picked).flatten(1)
+
+    both = {name: [pick(names)] + ([pick(names, flip=True)] if name == "arm" else []) for name, names in GROUPS.items()}
+    return {name: torch.stack(copies, 1) for name, copies in both.items()}
+
+
+def load_pose_prior(device: str | torch.device = "cpu") -> PosePrior:
+    """The carried prior (``weights/pose_prior/gmm.safetensors``); WeightsError where it is missing or damaged."""
+    tensors = load_state(find_weights(WEIGHTS))
+    parts = ("log_weights", "means", "precisions")
+    loaded = {name: [tensors[f"{name}.{part}"].float().to(device) for part in parts] for name in GROUPS}
+    return PosePrior({name: Mixture(*values) for name, values in loaded.items()})
+
+
+def fit_mixture(
+    values: Tensor, components: int, floor: float, rounds: int = 60, seed: int = 0
+) -> tuple[Mixture, float]:
+    """Expectation-maximisation on samples (N,D) -> the mixture and its mean energy on them.
+
+    `floor` (radians) is added to every standard deviation, so that a joint that hardly moves in the samples may.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    count, size = values.shape
+    means = values[torch.randperm(count, generator=generator)[:components]]
+    eye = torch.eye(size, dtype=values.dtype)
+    covariance = torch.cov(values.T) / 4 + floor**2 * eye
+    mixture = _mixture(torch.full((components,), 1 / components), means, covariance.expand(components, size, size))
+    for _ in range(rounds):
+        share = torch.softmax(-mixture.component_energies(values), -1)
+        weight = share.sum(0) + 1e-3
+        means = share.T @ values / weight[:, None]
+        second = torch.einsum("nc,nd,ne->cde", share, values, values) / weight[:, None, None]
+        covariances = second - means[:, :, None] * means[:, None, :] + floor**2 * eye
+        mixture = _mixture(weight / weight.sum(), means, covariances)
+    return mixture, float(-torch.logsumexp(-mixture.component_energies(values), -1).mean())
+
+
+def _mixture(weights: Tensor, means: Tensor, covariances: Tensor) -> Mixture:
+    # covariance^-1 = L L^T with L lower triangular, from the covariance's own Cholesky factor.
+    inverse = torch.linalg.inv(covariances)
+    return Mixture(weights.log(), means, torch.linalg.cholesky((inverse + inverse.mT) / 2))
