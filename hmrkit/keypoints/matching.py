@@ -23,10 +23,10 @@ def box_overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def box_of_points(points: np.ndarray, least_confidence: float = 0.0) -> np.ndarray:
     """Bounding boxes (N,4) of the points (N,K,3) that are seen; NaN where none is."""
-    seen = np.asarray((points[..., 2] > least_confidence) & np.isfinite(points).all(-1))
+    seen: np.ndarray = np.logical_and(points[..., 2] > least_confidence, np.isfinite(points).all(-1))
     low = np.where(seen[..., None], points[..., :2], np.inf).min(1)
     high = np.where(seen[..., None], points[..., :2], -np.inf).max(1)
-    return np.where(seen.any(1)[:, None], np.concatenate([low, high], 1), np.nan)
+    return np.where(seen.any(axis=1, keepdims=True), np.concatenate([low, high], 1), np.nan)
 
 
 def match_people(points: np.ndarray, found: np.ndarray, boxes: Mapping[int, np.ndarray]) -> People:
