@@ -162,7 +162,7 @@ def _run_clip(result: ClipResult, take: Take, models: Models, outputs: Outputs, 
     result.files = made
     result.detail = report(take)
     result.status = "done"
-    result.error = None if take.tracks else "no person was found"
+    result.error = None if take.tracks else f"{result.source}: no person was found"
     write_json(folder / "report.json", result.as_json())
 
 

@@ -24,6 +24,7 @@ from hmrkit.errors import ModelMismatchError, WeightsError
 from hmrkit.skeletons import SMPL_24
 from hmrkit.smpl_files import NUM_BETAS, check_smpl_model, content_id, find_body, gender_in_name, read_smpl_file
 from hmrkit.sparse import FixedProduct
+from hmrkit.weights import sha256_of
 
 # Bodies skinned at once: on a CPU so many that the per-vertex transforms stay in the cache, on a GPU so many that they
 # stay below half a gigabyte.
@@ -76,6 +77,7 @@ class Body:
         """`model` as `hmrkit.smpl_files.read_smpl_file` returns it; WeightsError where it is no SMPL body."""
         arrays = check_smpl_model(model)
         self.gender = gender
+        self.weights_sha256 = ""
         self.device = torch.device(device)
         self.dtype = dtype
         self.model_id = str(model["model_id"]) if "model_id" in model else content_id(arrays)
@@ -250,9 +252,11 @@ def load_body(
     """
     path = find_body(source, gender)
     try:
-        return Body(read_smpl_file(path), gender_in_name(path) or gender, device, dtype)
+        body = Body(read_smpl_file(path), gender_in_name(path) or gender, device, dtype)
     except WeightsError as error:
         raise error if str(path) in str(error) else WeightsError(f"{path}: {error}") from error
+    body.weights_sha256 = sha256_of(path)
+    return body
 
 
 def _tree_levels(parents: tuple[int, ...], device: torch.device) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Tensor]:

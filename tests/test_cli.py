@@ -101,7 +101,7 @@ def test_one_bad_clip_stops_nothing(film, tmp_path):
     assert result.returncode == 1
     lines = [line for line in result.stderr.decode().splitlines() if line.startswith("hmrkit:")]
     assert len(lines) == 3
-    assert all(path.name in line for path, line in zip(inputs[:3], lines, strict=True))
+    assert all(sum(path.name in line for line in lines) == 1 for path in inputs[:3])
     assert (out / "walk" / "person_01.npz").exists()
     statuses = {c["source"]: c["status"] for c in json.loads((out / "report.json").read_text())["clips"]}
     assert list(statuses.values()) == ["failed", "failed", "failed", "done"]
@@ -149,7 +149,7 @@ def test_unwritable_output_is_said_before_any_work(film, tmp_path):
 
 
 def test_killed_in_the_middle_it_resumes(tmp_path):
-    films = [write_film(tmp_path / f"f{k}.mp4", frames=40) for k in range(3)]
+    films = [write_film(tmp_path / f"f{k}.mp4", frames=30) for k in range(3)]
     out = tmp_path / "out"
     command = [sys.executable, "-m", "hmrkit", "run", *map(str, films), "--out", str(out), *TOYS]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -164,7 +164,7 @@ def test_killed_in_the_middle_it_resumes(tmp_path):
     assert again.returncode == 0, again.stderr.decode()
     assert first.stat().st_mtime_ns == stamp, "what was finished must not be made again"
     for film in films:
-        assert len(list((out / film.stem / "person_01_obj").glob("*.obj"))) == 40
+        assert len(list((out / film.stem / "person_01_obj").glob("*.obj"))) == 30
     assert not list(out.rglob("*.part"))
 
 

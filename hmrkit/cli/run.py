@@ -64,9 +64,9 @@ def run(
     )  # fmt: skip
     outputs = Outputs(out, check_formats(formats), render, overwrite)
     planned = plan([*(inputs or []), *_listed(input_list)], chosen, outputs)
-    for result, _ in planned:
-        if result.error:
-            sys.stderr.write(f"hmrkit: {result.error}\n")
+    told = {result.error for result, _ in planned if result.error}
+    for line in sorted(told):
+        sys.stderr.write(f"hmrkit: {line}\n")
     if dry_run:
         Models(chosen).load(stages_of(method))
         results = [result for result, _ in planned]
@@ -82,9 +82,7 @@ def run(
 
         def done(result: ClipResult) -> None:
             stack.close()
-            if result.error and result.detail:
-                sys.stderr.write(f"hmrkit: {result.source}: {result.error}\n")
-            elif result.error and result.status == "failed" and result.seconds:
+            if result.error and result.error not in told:
                 sys.stderr.write(f"hmrkit: {result.error}\n")
             if not as_json:
                 _tell(result, as_json)
