@@ -34,6 +34,7 @@ class _FrameBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm, self.inner, self.outer = nn.LayerNorm(width), nn.Linear(width, width), nn.Linear(width, width)
+        _start_as_identity(self.outer)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.outer(gelu(self.inner(self.norm(x))))
@@ -49,6 +50,7 @@ class _TimeBlock(nn.Module):
         super().__init__()
         self.dilation = dilation
         self.norm, self.inner, self.outer = nn.LayerNorm(width), nn.Linear(3 * width, width), nn.Linear(width, width)
+        _start_as_identity(self.outer)
 
     def forward(self, x: Tensor) -> Tensor:
         y, d = self.norm(x), self.dilation
@@ -57,10 +59,18 @@ class _TimeBlock(nn.Module):
         return x + self.outer(gelu(self.inner(y)))
 
 
+def _start_as_identity(last: nn.Linear) -> None:
+    """A residual block that adds nothing yet: a trained network can be given more of them and goes on as it was."""
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+
+
 class RayNet(nn.Module):
     """Features (B,T,`FEATURES`) of `encode` at 30 Hz -> joints (B,T,17,3) m about the pelvis, virtual camera's axes."""
 
-    def __init__(self, width: int = 320, frame_blocks: int = 2, dilations: tuple[int, ...] = (1, 3, 9, 27)) -> None:
+    def __init__(
+        self, width: int = 320, frame_blocks: int = 2, dilations: tuple[int, ...] = (1, 3, 9, 27, 1, 3, 9)
+    ) -> None:
         super().__init__()
         self.dilations = dilations
         self.stem = nn.Linear(FEATURES, width)

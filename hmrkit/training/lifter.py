@@ -20,7 +20,7 @@ from hmrkit.skeletons import COCO_17, H36M_17
 from hmrkit.training.lifter_samples import CLEAN, BodyPoints, LifterSampler, Noise, chain, observe, random_people
 from hmrkit.training.loop import LoopConfig, fit
 from hmrkit.training.motion import Motion, load_motion
-from hmrkit.weights import save_state
+from hmrkit.weights import load_into, load_state, save_state
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class LifterPreset:
     loop: LoopConfig
     width: int = 320
     frame_blocks: int = 2
-    dilations: tuple[int, ...] = (1, 3, 9, 27)
+    dilations: tuple[int, ...] = (1, 3, 9, 27, 1, 3, 9)
     frames: int = 81
     batch: int = 20
     noise: Noise = field(default_factory=Noise)
@@ -57,10 +57,12 @@ def train_lifter(
     steps: int | None = None,
     device: str | torch.device = "cpu",
     resume: bool = False,
+    start: str | Path | None = None,
 ) -> Path:
     """Train on the training split of a motion file; returns ``out/videopose3d.safetensors``.
 
-    `steps` replaces the preset's number (the schedule ends there). `resume` goes on from ``out/checkpoint.pt``. The
+    `steps` replaces the preset's number (the schedule ends there). `resume` goes on from ``out/checkpoint.pt``.
+    `start` begins from a weights file, also of a network with fewer blocks: the others then begin as the identity. The
     held-out score in the log is of a fixed small part without noise; `evaluate_lifter` measures properly.
     """
     if preset not in PRESETS:
@@ -70,7 +72,11 @@ def train_lifter(
     device = torch.device(device)
     torch.manual_seed(loop.seed)
     shape = {"width": numbers.width, "frame_blocks": numbers.frame_blocks, "dilations": list(numbers.dilations)}
-    network = RayNet(numbers.width, numbers.frame_blocks, numbers.dilations).to(device)
+    network = RayNet(numbers.width, numbers.frame_blocks, numbers.dilations)
+    if start is not None:
+        begun = {key: value.float() for key, value in load_state(start).items()}
+        load_into(network, network.state_dict() | begun, start)
+    network = network.to(device)
     sampler = LifterSampler(load_motion(motion, "train"), numbers.frames, numbers.noise)
     held_out = LifterSampler(load_motion(motion, "test"), numbers.frames, CLEAN, augment=False, known=1.0)
     fixed = held_out(96, torch.Generator().manual_seed(1))

@@ -1,0 +1,160 @@
+"""Samples, loop and recipe of the lifter."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hmrkit.body import load_body
+from hmrkit.errors import InputError, UsageError
+from hmrkit.lifters import load_lifter
+from hmrkit.skeletons import COCO_17, H36M_17, SMPL_24
+from hmrkit.training import lifter as recipe
+from hmrkit.training.lifter_samples import CLEAN, BodyPoints, LifterSampler, Noise, chain
+from hmrkit.training.loop import LoopConfig, fit, schedule
+from hmrkit.training.motion import load_motion, world_rotations
+
+EXCERPT = Path(__file__).parents[1] / "data" / "motion_excerpt.npz"
+
+
+@pytest.fixture(scope="module")
+def motion():
+    return load_motion(EXCERPT, "all")
+
+
+def test_points_are_the_bodys_own(motion):
+    """Keypoints and joints by the short way equal those of the skinned mesh."""
+    local = torch.from_numpy(motion.local_rotations[::90])
+    body = load_body()
+    output = body(local[:, 0], local[:, 1:], pose_blend=False)
+    keypoints, joints = BodyPoints.shared()(
+        chain(local.permute(1, 2, 3, 0)[:, :, :, None]),
+        torch.zeros(3, 1, len(local)),
+        torch.zeros(1, 10),
+        torch.ones(1, 24),
+    )
+    named = [body.keypoint_names.index(name) for name in COCO_17.joints]
+    wanted = body.keypoints(output.vertices)[:, named]
+    pelvis = output.joints[:, :1]
+    torch.testing.assert_close(keypoints[0], wanted - pelvis, atol=2e-4, rtol=0)
+    for name in ("left_knee", "right_wrist", "left_shoulder"):
+        mine, theirs = joints[0, :, H36M_17.index[name]], output.joints[:, SMPL_24.index[name]] - pelvis[:, 0]
+        torch.testing.assert_close(mine, theirs, atol=2e-4, rtol=0)
+
+
+def test_chain_is_world_rotations(motion):
+    local = torch.from_numpy(motion.local_rotations[:7])
+    torch.testing.assert_close(chain(local.permute(1, 2, 3, 0)).permute(3, 0, 1, 2), world_rotations(local))
+
+
+def test_samples_repeat_and_are_what_the_camera_sees(motion):
+    sampler = LifterSampler(motion, 20, replace(CLEAN, cut=0), known=1.0)
+    samples, again = (sampler(6, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(samples.keypoints, again.keypoints)
+    # Clean keypoints and joints fit one camera: a translation exists that projects limbs' joints near their keypoints.
+    from hmrkit.camera import project, solve_translation
+    from hmrkit.types import Camera
+
+    camera = Camera(np.ones(2, np.float32), np.zeros(2, np.float32), 1, 1)
+    names = [
+        n for n in COCO_17.joints if n in H36M_17.index and n.split("_")[-1] in ("knee", "ankle", "elbow", "wrist")
+    ]
+    for keypoints, joints in zip(samples.keypoints.numpy(), samples.joints_c.numpy(), strict=True):
+        rays, points = keypoints[:, COCO_17.indices(*names), :2], joints[:, H36M_17.indices(*names)]
+        moved = points + solve_translation(camera, points, rays, np.ones(rays.shape[:2]))[:, None]
+        size = np.ptp(rays[..., 1], 1).mean()
+        assert np.abs(project(camera, moved) - rays).mean() < 0.06 * size
+
+
+def test_noise_is_as_large_as_it_says(motion):
+    noise = Noise(clean=0, jitter=0.0, offset=0.03, drift=0, slips=0, drops=0, swaps=0, cut=0, low_rate=0, exact=True)
+    flawed, clean = (
+        LifterSampler(motion, 30, n, known=1.0)(64, torch.Generator().manual_seed(5)) for n in (noise, CLEAN)
+    )
+    torch.testing.assert_close(flawed.joints_c, clean.joints_c)
+    offset = flawed.keypoints[..., :2] - clean.keypoints[..., :2]
+    assert offset.diff(dim=1).abs().max() < 1e-4
+    height = (clean.keypoints[..., 1].amax(-1) - clean.keypoints[..., 1].amin(-1)).mean(-1)
+    assert float((offset[:, 0] / height[:, None, None]).std()) == pytest.approx(0.03, rel=0.1)
+
+
+def test_full_noise_is_finite_and_drops_joints(motion):
+    samples = LifterSampler(motion, 40)(32, torch.Generator().manual_seed(0))
+    assert torch.isfinite(samples.keypoints).all()
+    assert torch.isfinite(samples.joints_c).all()
+    gone = (samples.keypoints[..., 2] == 0).float().mean()
+    assert 0.02 < gone < 0.5
+
+
+def test_loop_resumes_where_it_was(tmp_path):
+    def loss(network, generator):
+        x = torch.randn(8, 3, generator=generator)
+        return (network(x) - x.sum(-1, keepdim=True)).square().mean()
+
+    def network():
+        torch.manual_seed(0)
+        return torch.nn.Linear(3, 1)
+
+    config = LoopConfig(steps=10, warmup=2, learning_rate=0.2, log_every=5)
+    whole = fit(network(), loss, config, tmp_path / "whole")
+    stopped = tmp_path / "parts"
+
+    class Stop(Exception):
+        pass
+
+    def stopping(model, generator):
+        stopping.count += 1
+        if stopping.count > 4:
+            raise Stop
+        return loss(model, generator)
+
+    stopping.count = 0
+    with pytest.raises(Stop):
+        fit(network(), stopping, replace(config, checkpoint_seconds=-1), stopped)
+    parts = fit(network(), loss, config, stopped, resume=True)
+    for mine, other in zip(parts.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(mine, other)
+    assert (stopped / "curve.png").stat().st_size > 1000
+    before, after = (loss(net, torch.Generator().manual_seed(9)).item() for net in (network(), parts))
+    assert after < 0.5 * before
+    with pytest.raises(InputError, match="--resume"):
+        fit(network(), loss, config, tmp_path / "nothing", resume=True)
+    with pytest.raises(InputError, match="another network"):
+        fit(torch.nn.Linear(2, 1), loss, config, stopped, resume=True)
+
+
+def test_schedule_warms_up_and_ends_low():
+    config = LoopConfig(steps=100, warmup=10)
+    assert schedule(0, config) == pytest.approx(0.1)
+    assert schedule(10, config) == pytest.approx(1.0)
+    assert schedule(99, config) < 0.02
+
+
+def test_recipe_makes_weights_that_load(tmp_path, monkeypatch):
+    small = replace(recipe.PRESETS["cpu"], width=32, batch=4, frames=24)
+    monkeypatch.setitem(recipe.PRESETS, "cpu", small)
+    whole = np.load(EXCERPT)
+    names = ["cmu_daz_01-09/02/a.bvh", *whole["clips"].tolist()[1:]]
+    np.savez(tmp_path / "motion.npz", **{key: whole[key] for key in whole.files if key != "clips"}, clips=names)
+    path = recipe.train_lifter(tmp_path / "motion.npz", tmp_path / "run", steps=3)
+    lifter = load_lifter("videopose3d", checkpoint=path)
+    scores = recipe.evaluate_lifter(lifter, EXCERPT, cameras=1)
+    assert scores["clean"]["frames"] == whole["starts"][-1]
+    assert scores["clean"]["mpjpe_mm"] > 100  # three steps teach nothing: the measure must say so
+    with pytest.raises(UsageError, match="gpu"):
+        recipe.train_lifter(tmp_path / "motion.npz", tmp_path, preset="huge")
+
+
+def test_errors_of_a_perfect_and_of_a_turned_pose(motion):
+    joints = torch.randn(5, 17, 3, generator=torch.Generator().manual_seed(0))
+    joints = joints - joints[:, :1]
+    turned = 1.3 * joints @ torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
+    plain, aligned = recipe.joint_errors_mm(joints, joints)
+    assert plain.max() < 1e-3
+    assert aligned.max() < 1e-2
+    turned = turned if torch.linalg.det(torch.linalg.lstsq(joints[0, 1:], turned[0, 1:]).solution) > 0 else -turned
+    plain, aligned = recipe.joint_errors_mm(turned, joints)
+    assert plain.min() > 50
+    assert aligned.max() < 1e-2
