@@ -82,6 +82,11 @@ class CleanTrack:
     height: np.ndarray
     farthest: np.ndarray
 
+    @property
+    def known(self) -> np.ndarray:
+        """(33,): landmarks that the track shows at least once; the others' places are zero and mean nothing."""
+        return self.weights.max(0) > 0
+
 
 def fit_track(
     track: Track, keypoints: Keypoints, camera: Camera, body: Body, fps: float, options: FitOptions | None = None
@@ -174,6 +179,8 @@ def fit_shape(landmarks: Tensor, weights: Tensor, points: BodyLandmarks, options
     # Trunk and widths are landmarks' definitions as much as bones: trusted less.
     spread = torch.tensor([1.0] * 4 + [2.0], device=landmarks.device).repeat(2)
     spread = torch.cat([spread, spread.new_tensor([2.0, 3.0])]) * options.bone_sigma
+    known = weights.amax(0) > 0
+    spread = torch.where(known[start] & known[end], spread, 1e3)
     betas = landmarks.new_zeros(10)
     log_scale = landmarks.new_zeros(1)
     step = 1e-2
@@ -208,6 +215,7 @@ def place(camera: Camera, points: Tensor, clean: CleanTrack, options: FitOptions
     """
     posed = points.cpu().numpy()[:, _STEADY]
     pixels, weights = clean.pixels[:, _STEADY], clean.weights[:, _STEADY].clip(0.02, 1) ** 2
+    weights = weights * clean.known[_STEADY]
     offset = solve_translation(camera, posed, pixels, weights)
     for _ in range(2):  # robust: what projects far off counts less (Geman-McClure)
         off = np.linalg.norm(project(camera, posed + offset[:, None]) - pixels, axis=-1) / clean.height[:, None]

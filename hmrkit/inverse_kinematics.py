@@ -24,11 +24,11 @@ FACE = [i for i, name in enumerate(BLAZEPOSE_33.joints) if i < 11 and "eye_" not
 # Radians, and per radian that the thighs are raised: least squares over the training motion (15 degrees of error become
 # 9); the chest turns the other way by a part of it.
 PELVIS_TIP, CHEST_COUNTER = (0.175, -0.47), 0.25
+BOW_LIMIT = math.radians(35)
 TWIST_NOISE, TWIST_ACCELERATION = 0.35, 30.0  # of a unit vector and its second derivative: smoothing of shown twist
 REST_TWIST_WEIGHT = 0.03  # pull towards no twist, against 1 for a limb bent at a right angle
 KNEE_LIMIT = math.radians(-3)  # least bending
 WRIST_LIMIT, ANKLE_LIMIT, FOREARM_TWIST_LIMIT = math.radians(70), math.radians(50), math.radians(100)
-AIM = 1.0  # 0: bones point as between landmarks, 1: from the body's joint to the landmark
 COLLAR_SHARE = 0.22  # part of the upper arm's rise above the horizontal that the collar takes
 
 
@@ -68,17 +68,17 @@ class _Solver:
         rest = [self._point(self.rest[None], name)[0] for name in (start, end)]
         return ends[1] - ends[0], rest[1] - rest[0]
 
-    def _aim(self, start: str, end: str) -> tuple[Tensor, Tensor]:
-        """As `_vector`, but from where the body's own joint has come to lie, so that errors do not add up outwards.
+    def _aim(self, joint: str, landmark: str) -> tuple[Tensor, Tensor]:
+        """From where a joint of the body has come to lie to a landmark: (T,3) as seen, (3,) at rest.
 
-        Where proportions differ, the landmarks' direction and the way to the landmark's place differ: half each.
+        Starting at the body's own joint, errors of place and proportion do not add up outwards.
         """
-        seen, rest = self._vector(start, end)
-        points, _ = self.body(self.world, self.betas)
+        points, joints = self.body(self.world, self.betas)
         trunk = BLAZEPOSE_33.indices("left_hip", "right_hip", "left_shoulder", "right_shoulder")
         offset = (self.seen[:, trunk] - points[:, trunk]).mean(1)
-        way = self._point(self.seen, end) - self._point(points, start) - offset
-        return seen + AIM * (way - seen), rest
+        place = SMPL_24.index[joint]
+        rest = self._point(self.rest[None], landmark)[0] - self.body.rest_joints(self.betas)[place]
+        return self._point(self.seen, landmark) - joints[:, place] - offset, rest
 
     def _point(self, points: Tensor, name: str) -> Tensor:
         index = BLAZEPOSE_33.index
@@ -101,18 +101,20 @@ class _Solver:
         up, rest_up = self._vector("mid_hip", "mid_shoulder")
         hips, rest_hips = self._vector("right_hip", "left_hip")
         shoulders, rest_shoulders = self._vector("right_shoulder", "left_shoulder")
-        pelvis = align(up, hips, rest_up, rest_hips)
-        chest = align(up, shoulders, rest_up, rest_shoulders)
+        pelvis = align(hips, up, rest_hips, rest_up)
+        chest = align(shoulders, up, rest_shoulders, rest_up)
         tip = self._pelvis_tip(pelvis)
         pelvis, chest = pelvis @ about_x(tip), chest @ about_x(-CHEST_COUNTER * tip)
         index = BLAZEPOSE_33.index
         middle = [index[n] for n in ("left_hip", "right_hip", "left_shoulder", "right_shoulder")]
-        for _ in range(2):
-            self._bend_spine(pelvis, chest)
+        bow = torch.zeros_like(up)
+        for _ in range(3):
+            self._bend_spine(pelvis, chest, axis_angle_to_matrix(bow))
             points = self.body(self.world, self.betas)[0][:, middle]
             turn = rotation_between(points[:, 2:].mean(1) - points[:, :2].mean(1), up)
-            pelvis, chest = turn @ pelvis, turn @ chest
-        self._bend_spine(pelvis, chest)
+            # The middle of the spine is half of the way from hips to shoulders: it must turn twice as far.
+            bow = _limit(bow + 2 * matrix_to_axis_angle(turn), BOW_LIMIT)
+        self._bend_spine(pelvis, chest, axis_angle_to_matrix(bow))
 
     def _pelvis_tip(self, pelvis: Tensor) -> Tensor:
         """Angle (T,) about its side axis by which the pelvis tips out of the line from hips to shoulders.
@@ -124,12 +126,12 @@ class _Solver:
         rise = torch.atan2(local[..., 2], (-local[..., 1]).clamp_min(0.05)).mean(0)
         return (PELVIS_TIP[0] + PELVIS_TIP[1] * rise).clamp(-0.6, 0.3)
 
-    def _bend_spine(self, pelvis: Tensor, chest: Tensor) -> None:
-        """Pelvis and chest given, the spine's joints between share the turn evenly; what hangs on the chest follows."""
+    def _bend_spine(self, pelvis: Tensor, chest: Tensor, bow: Tensor) -> None:
+        """Pelvis and chest given, the spine's joints between share the turn evenly and then turn by `bow`."""
         third = axis_angle_to_matrix(matrix_to_axis_angle(pelvis.mT @ chest) / 3)
         self._set("pelvis", pelvis)
-        self._set("spine1", pelvis @ third)
-        self._set("spine2", pelvis @ third @ third)
+        self._set("spine1", bow @ pelvis @ third)
+        self._set("spine2", bow @ pelvis @ third @ third)
         for name in ("spine3", "neck", "head", "left_collar", "right_collar"):
             self._set(name, chest)
         for name in ("left_shoulder", "right_shoulder"):
@@ -145,6 +147,8 @@ class _Solver:
         # Necks do not turn beyond about 80 degrees: further turns are errors of the face's landmarks.
         angle = turned.norm(dim=-1, keepdim=True)
         turned = turned * (angle.clamp_max(math.radians(80)) / angle.clamp_min(1e-6))
+        shown = (self.weights[:, FACE] > 0.02).sum(1, keepdim=True) >= 3  # else the head follows the chest
+        turned = turned * shown
         self._set("neck", chest @ axis_angle_to_matrix(turned * 0.4))
         self._set("head", chest @ axis_angle_to_matrix(turned))
 
@@ -170,7 +174,7 @@ class _Solver:
         ]
         upper = self._twist(untwisted, thigh, rest_thigh, hinge_rest, witness, math.radians(60))
         self._set(f"{side}_hip", upper)
-        shin, _ = self._aim(f"{side}_knee", f"{side}_ankle")
+        shin, rest_shin = self._aim(f"{side}_knee", f"{side}_ankle")
         # The shin: onto its landmark, but never in front of the thigh's line.
         local = normalize(_turn(upper.mT, shin), dim=-1)
         straight = normalize(rest_shin, dim=-1)
@@ -197,14 +201,14 @@ class _Solver:
         collar = chest @ axis_angle_to_matrix(torch.stack([zero, zero, sign * COLLAR_SHARE * rise], -1))
         self._set(f"{side}_collar", collar)
         self._set(f"{side}_shoulder", collar)
-        arm, _ = self._aim(f"{side}_shoulder", f"{side}_elbow")
+        arm, rest_arm = self._aim(f"{side}_shoulder", f"{side}_elbow")
         untwisted = rotation_between(_turn(chest, rest_arm), arm) @ chest
         hinge_rest = self.rest.new_tensor([0.0, -sign, 0])
         seen = torch.linalg.cross(normalize(arm, dim=-1), normalize(forearm, dim=-1))
         elbow = self._weight(f"{side}_shoulder", f"{side}_elbow", f"{side}_wrist")
         upper = self._twist(untwisted, arm, rest_arm, hinge_rest, elbow[:, None] * seen, math.radians(120))
         self._set(f"{side}_shoulder", upper)
-        forearm, _ = self._aim(f"{side}_elbow", f"{side}_wrist")
+        forearm, rest_forearm = self._aim(f"{side}_elbow", f"{side}_wrist")
         lower = rotation_between(_turn(upper, rest_forearm), forearm) @ upper
         # The hand turns about the forearm's length; the elbow takes half of it, as radius and ulna do.
         hand, rest_hand = self._vector(f"{side}_wrist", f"{side}_index")

@@ -149,7 +149,7 @@ def drop_spikes(values: np.ndarray, noise: float, tolerance: float = 4.0) -> np.
     around = np.stack([padded[i : i + len(values)] for i in range(5)])
     with np.errstate(all="ignore"):
         off = np.linalg.norm(values - np.median(around, 0), axis=-1)
-        step = np.median(np.linalg.norm(np.diff(around, axis=0), axis=-1), 0)
+        step = np.sort(np.linalg.norm(np.diff(around, axis=0), axis=-1), 0)[1]  # of four, two are the spike's own
         return off > tolerance * step + 5 * noise
 
 

@@ -115,7 +115,8 @@ class _Energy:
         self.pixels, self.height = tensor(clean.pixels), tensor(clean.height)[:, None]
         weights = tensor(clean.weights)
         self.weights_2d = weights**2 * _landmark_weights(device)
-        self.weights_3d = weights.clamp_min(0.1) * _landmark_weights(device)
+        self.known = tensor(clean.known)
+        self.weights_3d = weights.clamp_min(0.1) * self.known * _landmark_weights(device)
         self.landmarks = tensor(clean.landmarks)
         self.times = clean.times - clean.times[0]
         self.steps = tensor(np.diff(clean.times))
@@ -192,7 +193,8 @@ class _Energy:
         """Bring the network's metres to the body's: one factor for the chunk, by the spread of the landmarks."""
         with torch.no_grad():
             points, _ = self.points(world_from_local(rotations), self.betas)
-            ratio = _about_hips(points).norm(dim=-1).mean(1) / self.landmarks.norm(dim=-1).mean(1).clamp_min(1e-3)
+            mine, theirs = ((p * self.known[:, None]).norm(dim=-1) for p in (_about_hips(points), self.landmarks))
+            ratio = mine.mean(1) / theirs.mean(1).clamp_min(1e-3)
             self.landmarks = self.landmarks * ratio.median()
 
 

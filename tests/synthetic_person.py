@@ -1,0 +1,102 @@
+"""A person of known pose and shape before a known camera: what a fit is compared with."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from conftest import DATA
+
+from hmrkit.body import load_body
+from hmrkit.camera import assume_camera, project
+from hmrkit.geometry import axis_angle_to_matrix
+from hmrkit.landmarks import BodyLandmarks, world_from_local
+from hmrkit.skeletons import BLAZEPOSE_33
+from hmrkit.training.motion import load_motion
+from hmrkit.types import Camera, Keypoints, Track
+
+BODY = load_body()
+LANDMARKS = BodyLandmarks(BODY)
+CAMERA = assume_camera(1280, 720)
+LIMBS = BLAZEPOSE_33.indices(
+    *(f"{side}_{name}" for name in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist") for side in ("left", "right"))
+)
+
+
+@dataclass(frozen=True)
+class Person:
+    """`world` rotations (T,24,3,3), `joints` (T,24,3), `landmarks` (T,33,3), all in the camera frame; `fps`."""
+
+    track: Track
+    keypoints: Keypoints
+    world: torch.Tensor
+    joints: np.ndarray
+    landmarks: np.ndarray
+    betas: np.ndarray
+    fps: float
+    camera: Camera = CAMERA
+
+
+def make_person(clip=0, frames=slice(0, 60), betas=None, yaw=0.3, pitch=0.15, distance=4.0) -> Person:
+    """One clip of the motion excerpt, seen from `distance` m by a camera turned about the person by `yaw`."""
+    motion = load_motion(DATA / "motion_excerpt.npz", "all")
+    chosen = np.arange(len(motion))[motion.clip(clip)][frames]
+    local = torch.from_numpy(motion.local_rotations[chosen]).float()
+    root = torch.from_numpy(motion.root_pos_m[chosen]).float()
+    upright = torch.diag(torch.tensor([1.0, -1, -1]))
+    tilt, turn = (axis_angle_to_matrix(torch.tensor(v)) for v in ([pitch, 0.0, 0.0], [0.0, yaw, 0.0]))
+    camera_from_world = tilt @ upright @ turn
+    local[:, 0] = camera_from_world @ local[:, 0]
+    root = (root - root.mean(0)) @ camera_from_world.T + torch.tensor([0, 0, distance])
+    shape = torch.zeros(10) if betas is None else torch.as_tensor(betas, dtype=torch.float32)
+    world = world_from_local(local)
+    points, joints = (p + root[:, None] for p in LANDMARKS(world, shape))
+    pixels = project(CAMERA, points.numpy())
+    keypoints = keypoints_of(pixels, points.numpy())
+    fps = motion.fps / (frames.step or 1)
+    return Person(track_of(pixels), keypoints, world, joints.numpy(), points.numpy(), shape.numpy(), fps)
+
+
+def keypoints_of(pixels, points, confidence=1.0) -> Keypoints:
+    middle = points[:, BLAZEPOSE_33.indices("left_hip", "right_hip")].mean(1, keepdims=True)
+    score = np.broadcast_to(np.float32(confidence), pixels.shape[:2])[..., None]
+    return Keypoints(np.concatenate([pixels, score], -1).astype(np.float32), points - middle, BLAZEPOSE_33.name)
+
+
+def track_of(pixels) -> Track:
+    boxes = np.concatenate([pixels.min(1) - 10, pixels.max(1) + 10], 1).astype(np.float32)
+    count = len(boxes)
+    return Track(1, np.arange(count), boxes, np.ones(count, np.float32), np.zeros(count, bool))
+
+
+def corrupted(person: Person, seed=0) -> Person:
+    """Errors as BlazePose makes them: constant ones per landmark (3 cm, most in depth), jitter (1 cm), a lean, a scale."""
+    rng = np.random.default_rng(seed)
+    pixels, points = person.keypoints.keypoints_2d.copy(), person.keypoints.joints_3d.astype(np.float64)
+    depth = np.array([0.6, 0.6, 1.4])
+    points = points + rng.normal(0, 0.03, (33, 3)) * depth + rng.normal(0, 0.012, points.shape) * depth
+    lean = axis_angle_to_matrix(torch.tensor([rng.normal() * 0.1, 0.0, 0.0])).numpy()
+    points = points @ lean.T * (1 + rng.normal() * 0.05)
+    height = (person.track.boxes_xyxy[:, 3] - person.track.boxes_xyxy[:, 1])[:, None, None]
+    pixels[..., :2] += (rng.normal(0, 0.01, (33, 2)) + rng.normal(0, 0.005, pixels[..., :2].shape)) * height
+    points = points - points[:, BLAZEPOSE_33.indices("left_hip", "right_hip")].mean(1, keepdims=True)
+    return replace(person, keypoints=Keypoints(pixels, points.astype(np.float32), BLAZEPOSE_33.name))
+
+
+def pose_body(params):
+    """Landmarks (T,33,3) and joints (T,24,3) of fitted parameters in the camera frame."""
+    local = torch.from_numpy(np.concatenate([params.global_orient[:, None], params.body_pose], 1))
+    points, joints = LANDMARKS(world_from_local(local), torch.from_numpy(params.betas))
+    return points.numpy() + params.transl_c[:, None], joints.numpy() + params.transl_c[:, None]
+
+
+def root_relative_mm(points, truth) -> float:
+    """Mean distance in mm between limb landmarks (T,33,3), each about the middle of its hips."""
+    a, b = (p[:, LIMBS] - p[:, LIMBS[:2]].mean(1, keepdims=True) for p in (points, truth))
+    return float(np.linalg.norm(a - b, axis=-1).mean() * 1000)
+
+
+def reprojection_percent(params, person: Person) -> float:
+    """Median distance of the limbs' projections to the keypoints, in percent of the box's height."""
+    off = project(person.camera, pose_body(params)[0]) - person.keypoints.keypoints_2d[..., :2]
+    height = person.track.boxes_xyxy[:, 3] - person.track.boxes_xyxy[:, 1]
+    return float(np.median(np.linalg.norm(off[:, LIMBS], axis=-1) / height[:, None]) * 100)
