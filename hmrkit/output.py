@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from hmrkit.errors import InputError
 from hmrkit.pipeline import Models, Progress, iter_meshes, mesh_slice
+from hmrkit.skeletons import SMPL_24
 from hmrkit.take import atomic_path
 from hmrkit.types import Take
 
@@ -54,7 +56,9 @@ def render_take(
     total, done = len(take.video.frame_indices), 0
     with contextlib.ExitStack() as stack:
         writer = stack.enter_context(
-            OverlayWriter(video_path, take.camera, take.faces, take.video.sampled_fps, device=models.device)
+            OverlayWriter(
+                video_path, take.camera, take.faces, _rate(take), device=models.device, up_c=upright(take, models)
+            )
         )
         sheet = stack.enter_context(ContactSheet(sheet_path, frames=total)) if sheet_path else None
         for batch in read_frames(take.video, batch_size=models.options.batch_size):
@@ -73,6 +77,34 @@ def render_take(
             done += len(indices) + len(batch.failed)
             progress("render", done, total)
     return [video_path] + ([sheet_path] if sheet_path else [])
+
+
+def upright(take: Take, models: Models) -> np.ndarray:
+    """Direction (3,) against gravity in the camera frame, guessed from the people: the median of ankles to neck.
+
+    Good enough to level a picture. The image's own up where the guess is more than 50 degrees from it, or nobody is
+    seen standing: then people lie or the camera does.
+    """
+    image_up = np.array([0.0, -1.0, 0.0])
+    directions = []
+    for i, params in take.body.items():
+        done = take.calibrated.get(i)
+        joints = done.joints_c if done else models.body.joints_only(
+            params.global_orient, params.body_pose, params.betas, params.transl_c
+        ).joints.cpu().numpy()  # fmt: skip
+        neck, ankles = joints[:, SMPL_24.index["neck"]], joints[:, SMPL_24.indices("left_ankle", "right_ankle")].mean(1)
+        directions.append((neck - ankles) / np.linalg.norm(neck - ankles, axis=1, keepdims=True).clip(1e-6))
+    if not directions:
+        return image_up
+    up = np.median(np.concatenate(directions), axis=0)
+    up /= max(np.linalg.norm(up), 1e-6)
+    return up if up @ image_up > np.cos(np.radians(50)) else image_up
+
+
+def _rate(take: Take) -> Fraction | float:
+    """Frames per second of the chosen frames: exact where the clip's rate is constant and only thinned out."""
+    exact = take.video.fps / max(int(np.diff(take.video.frame_indices[:2]).sum()), 1)
+    return exact if abs(float(exact) / take.video.sampled_fps - 1) < 1e-3 else take.video.sampled_fps
 
 
 def report(take: Take) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from hmrkit.geometry import rotation_between
 from hmrkit.rendering.shading import draw_meshes, shade, track_colour, vertex_normals
 from hmrkit.rendering.writer import VideoWriter
 from hmrkit.types import Camera
@@ -31,7 +32,8 @@ class OverlayWriter:
     """Draws people over frames and writes the result as a video (`hmrkit.rendering.writer`).
 
     `camera` is the one the meshes were placed with, `faces` (F,3) their topology (None where there is nobody). With
-    `side_view` a square panel to the right shows the same people seen from their camera's right.
+    `side_view` a square panel to the right shows the same people seen from their camera's right, upright along `up_c`
+    (3,), the direction against gravity in the camera frame (None: the image's own up).
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class OverlayWriter:
         fps: Fraction | float,
         side_view: bool = True,
         device: str | torch.device = "cpu",
+        up_c: np.ndarray | None = None,
     ) -> None:
         self._camera = camera
         self._device = torch.device(device)
@@ -49,6 +52,7 @@ class OverlayWriter:
         self._faces = torch.from_numpy(corners).to(self._device)
         self._side = SideView(min(camera.width, camera.height), camera.height, float(fps)) if side_view else None
         self._width = camera.width + (self._side.width if self._side else 0)
+        self._level = torch.from_numpy(level_rotation(up_c)).to(self._device, torch.float32)
         self._font = ImageFont.load_default(max(13, min(camera.height, camera.width) // 24))
         self._video = VideoWriter(path, self._width, camera.height, fps)
 
@@ -66,8 +70,11 @@ class OverlayWriter:
         canvas[:, :, :width] = pixels
         looks = []  # the side view's state, frame by frame: it follows the people
         if self._side:
-            panels = canvas[:, :, width:]
-            looks = [self._side.look(panel, here) for panel, here in zip(panels, people, strict=True)]
+            panels, level = canvas[:, :, width:], self._level.cpu().numpy().T
+            looks = [
+                self._side.look(panel, [(i, vertices @ level) for i, vertices in here])
+                for panel, here in zip(panels, people, strict=True)
+            ]
 
         labels: list[list[tuple[float, float, int]]] = [[] for _ in people]
         flat = [(b, track_id, vertices) for b, here in enumerate(people) for track_id, vertices in here]
@@ -85,13 +92,16 @@ class OverlayWriter:
             _note(labels, tops, ids, picture, 0)
             if self._side:
                 turn = torch.tensor(SIDE_FROM_CAMERA, device=self._device)
+                level_turn = turn @ self._level
                 look = torch.tensor(looks, device=self._device)[picture]
                 middle, scale = look[:, :3], look[:, 3]
                 away = torch.tensor([0, 0, SIDE_DISTANCE_M], device=self._device)
-                turned = (vertices - middle[:, None]) @ turn.T + away
+                turned = (vertices @ self._level.T - middle[:, None]) @ turn.T + away
                 focal = (scale * SIDE_DISTANCE_M)[:, None].expand(-1, 2)
                 center = torch.tensor([self._side.width / 2, height / 2], device=self._device).expand(len(flat), 2)
-                tops = self._paint(canvas[:, :, width:], turned, normals @ turn.T, colours, focal, center, picture, 1)
+                tops = self._paint(
+                    canvas[:, :, width:], turned, normals @ level_turn.T, colours, focal, center, picture, 1
+                )
                 _note(labels, tops, ids, picture, width)
         grids = [grid_step(look[3], height) for look in looks] or [None] * len(canvas)
         for image, here, index, grid in zip(canvas, labels, frame_indices, grids, strict=True):
@@ -206,6 +216,14 @@ class SideView:
             lines = lines[(lines >= 0) & (lines < size)]
             picture[(slice(None), lines) if axis else lines] = GRID
         return float(state[0]), float(state[1]), float(state[2]), scale
+
+
+def level_rotation(up_c: np.ndarray | None) -> np.ndarray:
+    """Smallest rotation (3,3) that brings `up_c` onto the image's up, (0, -1, 0); the identity where it is None."""
+    if up_c is None:
+        return np.eye(3)
+    source = torch.as_tensor(np.asarray(up_c, np.float64))
+    return rotation_between(source, torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64)).numpy()
 
 
 def grid_step(scale: float, height: int) -> float:
