@@ -61,7 +61,7 @@ def find_weights(name: str | Path) -> Path:
 
 
 def available() -> list[dict[str, str]]:
-    """Every weights file in every folder, first wins: ``name``, ``path``, and the manifest's ``licence`` ("" if none)."""
+    """Every weights file of every folder, first wins: ``name``, ``path``, the manifest's ``licence`` ("" if none)."""
     entries: dict[str, dict[str, str]] = {}
     for folder in weight_folders():
         manifest = read_manifest(folder)
