@@ -1,0 +1,153 @@
+"""The chain in Python with toy networks: what is kept, what is made again, what comes out."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from films import write_film
+
+import hmrkit
+from hmrkit.benchmark import run_benchmark
+from hmrkit.errors import InputError, UsageError
+from hmrkit.geometry import axis_angle_to_matrix
+from hmrkit.output import report, upright
+from hmrkit.pipeline import Models, Options, iter_meshes, keep_stages, mesh_slice, open_clip, run_stages, stages_of
+from hmrkit.types import BodyParams, Take
+
+TOYS = {"detector": "toy", "tracker": "toy", "keypoints": "toy", "lifter": "toy", "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    return str(write_film(tmp_path_factory.mktemp("film") / "walk.mp4"))
+
+
+@pytest.fixture(scope="module")
+def models():
+    return Models(Options(**TOYS))
+
+
+@pytest.fixture(scope="module")
+def take(film):
+    return hmrkit.run(film, **TOYS)
+
+
+def test_every_stage_fills_its_part(take):
+    assert list(take.provenance) == list(stages_of("pc-hmr"))
+    person = take.tracks[0]
+    frames = len(person.frame_indices)
+    assert frames == 12
+    i = person.track_id
+    assert len(take.keypoints[i].keypoints_2d) == len(take.body[i].transl_c) == len(take.lifted[i].joints_c) == frames
+    assert take.calibrated[i].refit_residual_mm.shape == (frames,)
+    assert np.isfinite(take.calibrated[i].joints_c).all()
+
+
+def test_batch_size_changes_nothing(film, take):
+    other = hmrkit.run(film, **TOYS, batch_size=5)
+    assert np.array_equal(other.calibrated[1].joints_c, take.calibrated[1].joints_c)
+
+
+def test_meshes_come_the_same_whole_or_in_stretches(take, models):
+    whole = mesh_slice(take, 1, slice(None), models)
+    parts = list(iter_meshes(take, 1, models, batch=5))
+    assert [len(p.frame_indices) for p in parts] == [5, 5, 2]
+    assert np.allclose(np.concatenate([p.vertices_c for p in parts]), whole.vertices_c, atol=1e-5)
+
+
+def test_meshes_stand_in_front_of_the_camera_inside_the_picture(take, models):
+    from hmrkit.camera import project
+
+    mesh = mesh_slice(take, 1, slice(None), models)
+    assert (mesh.vertices_c[..., 2] > 0.5).all()
+    boxes = take.tracks[0].boxes_xyxy
+    middle = project(take.camera, mesh.vertices_c).mean(1)
+    assert (middle > boxes[:, :2]).all()
+    assert (middle < boxes[:, 2:]).all()
+
+
+def test_a_take_that_is_up_to_date_is_left_alone(take, models):
+    def never(*_):
+        raise AssertionError("a stage ran again")
+
+    again = run_stages(take, stages_of("pc-hmr"), models, progress=never, save=never)
+    assert again is take
+
+
+def test_a_stage_made_anew_takes_what_was_built_on_it_away(take):
+    other = Models(Options(**TOYS, gender="female"))
+    again = run_stages(take, ["regress"], other)
+    assert again.body[1].gender == "female"
+    assert not again.calibrated
+    assert not again.lifted
+    assert "calibrate" not in again.provenance
+    assert again.keypoints is take.keypoints
+
+
+def test_keep_stages_empties_the_rest(take):
+    kept = keep_stages(take, ["detect", "track"])
+    assert kept.tracks
+    assert not kept.keypoints
+    assert list(kept.provenance) == ["detect", "track"]
+
+
+def test_a_stage_without_what_it_needs_says_so(film, models):
+    with pytest.raises(InputError, match="detect"):
+        run_stages(open_clip(film, models.options), ["pose"], models)
+
+
+@pytest.mark.parametrize("bad", [{"method": "x"}, {"mesh": "x"}, {"people": "0"}, {"every": 0}, {"batch_size": 0}])
+def test_options_are_checked(bad):
+    with pytest.raises(UsageError):
+        Options(**bad)
+
+
+def test_two_dimensional_keypoints_are_lifted_for_the_mesh_stream(take, models):
+    from hmrkit.skeletons import BLAZEPOSE_33, COCO_17, common_joints
+    from hmrkit.types import Keypoints
+
+    source, target = common_joints(BLAZEPOSE_33, COCO_17)
+    assert target == list(range(17))
+    flat = {1: Keypoints(take.keypoints[1].keypoints_2d[:, source], None, COCO_17.name)}
+    again = run_stages(keep_stages(replace(take, keypoints=flat), ["detect", "track", "pose"]), ["regress"], models)
+    # keep_stages keeps the dictionary of a stage that it keeps: the flat one.
+    assert np.isfinite(again.body[1].transl_c).all()
+    assert again.keypoints[1].joints_3d is None
+
+
+def test_report_is_plain_json(take):
+    import json
+
+    facts = json.loads(json.dumps(report(take)))
+    assert facts["people"][0]["frames"] == 12
+    assert facts["frames_without_people"] == []
+
+
+def test_upright_finds_a_tilted_camera(take, models):
+    tilt = axis_angle_to_matrix(torch.tensor([0.45, 0.0, 0.1])).numpy()
+    down = axis_angle_to_matrix(torch.tensor([torch.pi, 0.0, 0.0])).numpy()  # y up to y down
+    params = BodyParams(
+        np.repeat((tilt @ down)[None], 5, 0).astype(np.float32),
+        np.tile(np.eye(3, dtype=np.float32), (5, 23, 1, 1)),
+        np.zeros(10, np.float32),
+        np.tile(np.float32([0, 0, 4]), (5, 1)),
+        "neutral",
+        models.body.model_id,
+    )
+    up = upright(Take(take.video, take.camera, body={1: params}), models)
+    assert up @ (tilt @ [0, -1, 0]) > np.cos(np.radians(4))
+    assert np.array_equal(upright(Take(take.video, take.camera), models), [0, -1, 0])
+
+
+def test_export_from_python(take, tmp_path):
+    files = hmrkit.export(take, tmp_path, formats=["npz"], device="cpu")
+    assert files == [tmp_path / "person_01.npz"]
+
+
+def test_benchmark_reports_every_stage(film):
+    facts = run_benchmark(film, Options(**TOYS), ("npz",), render=False)
+    assert set(facts["stages"]) == {*stages_of("pc-hmr"), "export"}
+    assert all(row["ms_per_frame"] >= 0 for row in facts["stages"].values())
+    assert facts["frames"] == facts["person_frames"] == 12
+    assert facts["peak_rss_mib"] > 50
