@@ -25,7 +25,7 @@ from hmrkit.weights import load_into, load_state, save_state
 log = logging.getLogger(__name__)
 
 # Beside the joints' distance (m): bones as vectors, and movement from frame to frame.
-_BONE_WEIGHT, _VELOCITY_WEIGHT = 0.3, 1.0
+_BONE_WEIGHT, _VELOCITY_WEIGHT = 0.3, 0.5
 
 
 @dataclass(frozen=True)

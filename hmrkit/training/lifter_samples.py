@@ -74,7 +74,7 @@ class Noise:
     offset: float = 0.04
     drift: float = 0.02
     slips: float = 0.3
-    drops: float = 0.45
+    drops: float = 0.35
     swaps: float = 0.1
     cut: float = 0.7
     low_rate: float = 0.25
@@ -225,10 +225,10 @@ def chain(local: Tensor) -> Tensor:
 
 
 def random_people(batch: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Shapes (B,10) and stretches (B,24) of limb segments, alike on both sides; one in five is the template."""
-    plain = torch.rand(batch, 1, generator=g) < 0.2
+    """Shapes (B,10) and stretches (B,24) of limb segments, alike on both sides; three in ten are the template."""
+    plain = torch.rand(batch, 1, generator=g) < 0.3
     betas = torch.randn(batch, 10, generator=g) * 0.8
-    stretch = torch.exp(0.06 * torch.randn(batch, 24, generator=g).clamp(-2, 2))
+    stretch = torch.exp(0.05 * torch.randn(batch, 24, generator=g).clamp(-2, 2))
     stretch = (stretch + stretch[:, list(SMPL_24.mirror)]) / 2
     return torch.where(plain, 0.0, betas), torch.where(plain, 1.0, stretch)
 
