@@ -24,6 +24,11 @@ from hmrkit.weights import find_weights, load_into, load_state, read_metadata, s
 
 DEFAULT_WEIGHTS = "lifter/videopose3d.safetensors"
 NETWORK_FPS = 30.0
+# What the network is told of every joint that is seen. Confidences mean another thing with every detector, and one that
+# is unsure of a hidden joint still places it well: told BlazePose's own, the network did 10 % worse on rendered people.
+_TRUST = 0.75
+# Joints out of the picture are guesses; below this confidence they are left out.
+_OUTSIDE_CONFIDENCE = 0.5
 # Frames in one pass; longer clips go through in overlapping pieces, so memory does not grow with the clip.
 _PIECE = 1024
 
@@ -166,7 +171,8 @@ class VideoPose3D:
     ) -> np.ndarray:
         """Keypoints (T,17,2|3) px, COCO order, NaN or confidence 0 = missing -> joints (T,17,3) m about the pelvis.
 
-        Axes are the camera's. Size is that of a person of average height: a single camera cannot tell it. `flip`
+        Confidence only tells what is missing (and which guesses out of the picture are left out). Axes are the
+        camera's. Size is that of a person of average height: a single camera cannot tell it. `flip`
         averages with the mirrored clip. `focal_px` where it is known; the published networks do not use it. Any
         number of frames, any frame rate.
         """
@@ -199,7 +205,10 @@ class VideoPose3D:
         center = assumed.center_px if center_px is None else np.asarray(center_px, np.float32)
         # A caller may pass the assumed focal length on; that does not make it known.
         known = float(not np.allclose(focal, assumed.focal_px, rtol=1e-3))
-        rays = np.concatenate([(keypoints[..., :2] - center) / focal, keypoints[..., 2:]], -1)
+        outside = ((keypoints[..., :2] < 0) | (keypoints[..., :2] > (width, height))).any(-1, keepdims=True)
+        left_out = outside & (keypoints[..., 2:] < _OUTSIDE_CONFIDENCE)
+        seen = np.where(np.isfinite(keypoints).all(-1, keepdims=True) & ~left_out, _TRUST, np.nan)
+        rays = np.concatenate([(keypoints[..., :2] - center) / focal, seen], -1).astype(np.float32)
         count = len(rays)
         steps = max(1, round((count - 1) / fps * NETWORK_FPS) + 1)
         source = np.linspace(0, count - 1, steps)

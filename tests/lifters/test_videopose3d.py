@@ -54,6 +54,18 @@ def test_confidence_zero_is_missing_at_every_rate(lifter):
         np.testing.assert_array_equal(lifter(junk, fps=fps, **SIZE), lifter(missing, fps=fps, **SIZE))
 
 
+def test_confidence_counts_only_outside_the_picture(lifter):
+    points, doubtful = walk(), walk()
+    doubtful[..., 2] = 0.05
+    wanted = lifter(points, fps=30.0, **SIZE)
+    np.testing.assert_array_equal(lifter(doubtful, fps=30.0, **SIZE), wanted)
+    points[:, 15, 1], doubtful[:, 15, 1] = 800, 800  # below the lower edge
+    gone = points.copy()
+    gone[:, 15] = np.nan
+    np.testing.assert_array_equal(lifter(doubtful, fps=30.0, **SIZE), lifter(gone, fps=30.0, **SIZE))
+    assert np.abs(lifter(points, fps=30.0, **SIZE) - lifter(gone, fps=30.0, **SIZE)).max() > 1e-3
+
+
 def test_mirrored_clip_gives_the_mirrored_pose(lifter):
     points = walk()
     mirrored = points[:, list(COCO_17.mirror)] * np.array([-1, 1, 1]) + np.array([1280, 0, 0])
