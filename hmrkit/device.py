@@ -44,3 +44,18 @@ def inference(device: torch.device, dtype: torch.dtype = torch.float32) -> Itera
             yield
     except torch.cuda.OutOfMemoryError as error:
         raise DeviceError(f"{device} ran out of memory; use a smaller --batch-size or --device cpu") from error
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Run small tensor operations without PyTorch's thread pool.
+
+    Thousands of operations on a few hundred frames gain nothing from a second thread, and where other processes or the
+    video decoder share the cores each of them waits for it: 7 ms per frame became 80 to 250.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
