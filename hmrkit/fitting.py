@@ -19,6 +19,7 @@ from torch import Tensor
 
 from hmrkit.body import Body
 from hmrkit.camera import pixel_rays, project, solve_translation
+from hmrkit.device import one_thread
 from hmrkit.errors import UsageError
 from hmrkit.inverse_kinematics import solve_pose
 from hmrkit.landmarks import BodyLandmarks, body_landmarks, world_from_local
@@ -27,7 +28,7 @@ from hmrkit.smoothing import drop_spikes, smooth_series, unswap_sides
 from hmrkit.types import BodyParams, Camera, Keypoints, Track
 
 # Bones whose lengths tell a person's shape.
-BONES = tuple(
+_LIMB_BONES = tuple(
     pair
     for side in ("left", "right")
     for pair in (
@@ -37,7 +38,8 @@ BONES = tuple(
         (f"{side}_elbow", f"{side}_wrist"),
         (f"{side}_hip", f"{side}_shoulder"),
     )
-) + (("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"))
+)
+BONES = (*_LIMB_BONES, ("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"))
 _STEADY = BLAZEPOSE_33.indices(
     *(f"{s}_{n}" for s in ("left", "right") for n in ("shoulder", "hip", "knee", "ankle", "elbow", "wrist", "ear"))
 )
@@ -53,8 +55,8 @@ TALLEST_M = 2.4  # a tall person with raised arms
 class FitOptions:
     """Noise levels are what BlazePose shows on real clips; accelerations are those of unhurried people.
 
-    `smooth` False leaves the keypoints as they come. `rounds` of posing and moving (a second one changes little). `bone_sigma` is the relative
-    spread of measured bone lengths, against which betas have spread 1.
+    `smooth` False leaves the keypoints as they come. `rounds` of posing and moving (a second one changes little).
+    `bone_sigma` is the relative spread of measured bone lengths, against which betas have spread 1.
     """
 
     smooth: bool = True
@@ -100,7 +102,7 @@ def fit_track(
     options = options or FitOptions()
     clean = clean_track(track, keypoints, camera, fps, options)
     device = body.device
-    with torch.no_grad():
+    with one_thread(), torch.no_grad():
         points = body_landmarks(body)
         weights = torch.from_numpy(clean.weights).to(device)
         landmarks = torch.from_numpy(clean.landmarks).to(device)
@@ -121,7 +123,7 @@ def fit_track(
 
 
 def frame_times(frame_indices: np.ndarray, fps: float) -> np.ndarray:
-    """Times (T,) s of a track's frames, where `fps` is the rate of the chosen frames and indices count source frames."""
+    """Times (T,) s of a track's frames: `fps` is the rate of the chosen frames, indices count the source's."""
     steps = np.diff(frame_indices)
     stride = int(np.gcd.reduce(steps)) if len(steps) else 1
     return ((frame_indices - frame_indices[0]) / stride / fps).astype(np.float64)
@@ -236,8 +238,8 @@ def place(camera: Camera, points: Tensor, clean: CleanTrack, options: FitOptions
     # Sideways at that depth: weighted mean of what each landmark asks for.
     rays = pixel_rays(camera, pixels)[..., :2]
     asked = rays * (posed[..., 2:] + depth[:, None, None]) - posed[..., :2]
-    robust = (robust + 1e-6)[..., None]
-    sideways = (robust * asked).sum(1) / robust.sum(1)
+    shares = (np.asarray(robust) + 1e-6)[..., None]
+    sideways = (shares * asked).sum(1) / shares.sum(1)
     return np.concatenate([sideways, depth[:, None]], 1).astype(np.float32)
 
 

@@ -268,7 +268,7 @@ class _Solver:
 
 
 def align(first: Tensor, second: Tensor, rest_first: Tensor, rest_second: Tensor) -> Tensor:
-    """Rotations (T,3,3) that take `rest_first` exactly and `rest_second` as nearly as they can onto (T,3) directions."""
+    """Rotations (T,3,3) that take `rest_first` onto `first` (T,3), `rest_second` as near to `second` as may be."""
     return _frame(first, second) @ _frame(rest_first, rest_second).mT
 
 

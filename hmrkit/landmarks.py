@@ -18,24 +18,24 @@ from hmrkit.body import Body
 from hmrkit.skeletons import BLAZEPOSE_33, COCO_17, SMPL_24, swap_sides
 
 # Vertices that the free body and SMPL share by index (the ones smplx adds as joints).
-_VERTICES = dict(
-    nose=332, left_eye=2800, right_eye=6260, left_ear=583, right_ear=4071,
-    left_thumb_tip=2746, right_thumb_tip=6191, left_index_tip=2319, right_index_tip=5782,
-    left_pinky_tip=2673, right_pinky_tip=6133, left_big_toe=3216, right_big_toe=6617,
-    left_small_toe=3226, right_small_toe=6624, left_heel=3387, right_heel=6787,
-)  # fmt: skip
+_VERTICES = {
+    "nose": 332, "left_eye": 2800, "right_eye": 6260, "left_ear": 583, "right_ear": 4071,
+    "left_thumb_tip": 2746, "right_thumb_tip": 6191, "left_index_tip": 2319, "right_index_tip": 5782,
+    "left_pinky_tip": 2673, "right_pinky_tip": 6133, "left_big_toe": 3216, "right_big_toe": 6617,
+    "left_small_toe": 3226, "right_small_toe": 6624, "left_heel": 3387, "right_heel": 6787,
+}  # fmt: skip
 
 # Landmarks that neither table holds, as combinations of points that do (weights sum to 1); right sides by mirroring.
 # Knuckles lie half-way from wrist to fingertip; mouth corners are built from the face's other points.
-_COMBINED = dict(
-    left_eye_inner=dict(left_eye=0.75, right_eye=0.25),
-    left_eye_outer=dict(left_eye=1.2, right_eye=-0.2),
-    left_mouth=dict(nose=1.65, left_eye=-0.1, right_eye=-0.9, left_ear=0.175, right_ear=0.175),
-    left_pinky=dict(left_wrist=0.4, left_pinky_tip=0.6),
-    left_index=dict(left_wrist=0.4, left_index_tip=0.6),
-    left_thumb=dict(left_wrist=0.35, left_thumb_tip=0.65),
-    left_foot_index=dict(left_big_toe=0.75, left_small_toe=0.25),
-)
+_COMBINED = {
+    "left_eye_inner": {"left_eye": 0.75, "right_eye": 0.25},
+    "left_eye_outer": {"left_eye": 1.2, "right_eye": -0.2},
+    "left_mouth": {"nose": 1.65, "left_eye": -0.1, "right_eye": -0.9, "left_ear": 0.175, "right_ear": 0.175},
+    "left_pinky": {"left_wrist": 0.4, "left_pinky_tip": 0.6},
+    "left_index": {"left_wrist": 0.4, "left_index_tip": 0.6},
+    "left_thumb": {"left_wrist": 0.35, "left_thumb_tip": 0.65},
+    "left_foot_index": {"left_big_toe": 0.75, "left_small_toe": 0.25},
+}
 
 
 @lru_cache(maxsize=4)
@@ -67,13 +67,14 @@ class BodyLandmarks:
         basis = [values.to(body.dtype) for values in basis]
         self._moments, self._joints, self._rest = [(v[0], v[1:] - v[0]) for v in basis]
         self._share = share.to(body.dtype)
+        self._chain = _ancestors(body.parents).to(body.device, body.dtype)
 
     def to(self, device: torch.device) -> BodyLandmarks:
         """The same on another device."""
         moved = copy.copy(self)
         for name in ("_moments", "_joints", "_rest"):
             setattr(moved, name, tuple(values.to(device) for values in getattr(self, name)))
-        moved._share = self._share.to(device)
+        moved._share, moved._chain = self._share.to(device), self._chain.to(device)
         return moved
 
     def rest(self, betas: Tensor) -> Tensor:
@@ -87,30 +88,40 @@ class BodyLandmarks:
     def __call__(self, world: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
         """Points (T,L,3) and joints (T,24,3) m about the pelvis for world rotations (T,24,3,3) and betas (10,)."""
         rest = self.rest_joints(betas)
-        places: list[Tensor] = []
-        for joint, parent in enumerate(self.parents):
-            if parent < 0:
-                places.append(rest[joint].expand(len(world), 3))
-            else:
-                places.append(places[parent] + world[:, parent] @ (rest[joint] - rest[parent]))
-        joints = torch.stack(places, 1)
+        above = list(self.parents[1:])
+        bones = world[:, above] @ (rest[1:] - rest[above])[..., None]
+        joints = rest[0] + self._chain @ bones[..., 0]
         moments = _shaped(self._moments, betas)
         turned = torch.einsum("tjab,ljb->tla", world, moments)
         return turned + torch.einsum("lj,tjk->tlk", self._share, joints), joints
 
 
 def world_from_local(local: Tensor, parents: tuple[int, ...] = SMPL_24.parents) -> Tensor:
-    """Rotations (T,24,3,3) relative to the parent -> relative to the world."""
-    world: list[Tensor] = []
-    for joint, parent in enumerate(parents):
-        world.append(local[:, joint] if parent < 0 else world[parent] @ local[:, joint])
-    return torch.stack(world, 1)
+    """Rotations (T,24,3,3) relative to the parent -> relative to the world; joints of one depth at a time."""
+    level, turned = [parents.index(-1)], local[:, [parents.index(-1)]]
+    order, found = list(level), [turned]
+    while below := [joint for joint, parent in enumerate(parents) if parent in level]:
+        turned = turned[:, [level.index(parents[joint]) for joint in below]] @ local[:, below]
+        level = below
+        order += below
+        found.append(turned)
+    return torch.cat(found, 1)[:, [order.index(joint) for joint in range(len(parents))]]
 
 
 def local_from_world(world: Tensor, parents: tuple[int, ...] = SMPL_24.parents) -> Tensor:
     """Rotations (T,24,3,3) relative to the world -> relative to the parent."""
     above = torch.as_tensor(parents[1:], device=world.device)
     return torch.cat([world[:, :1], world[:, above].mT @ world[:, 1:]], 1)
+
+
+def _ancestors(parents: tuple[int, ...]) -> Tensor:
+    """(J, J-1): which bones, named by their child, lie between the root and each joint."""
+    table = torch.zeros(len(parents), len(parents))
+    for joint, parent in enumerate(parents):
+        if parent >= 0:
+            table[joint] = table[parent]
+            table[joint, joint] = 1
+    return table[:, 1:]
 
 
 def _shaped(basis: tuple[Tensor, Tensor], betas: Tensor) -> Tensor:

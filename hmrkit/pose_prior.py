@@ -1,4 +1,4 @@
-"""How likely a pose is: mixtures of Gaussians over joint rotations, learned from motion capture (SMPLify's kind of prior).
+"""How likely a pose is: mixtures of Gaussians over joint rotations, learned from motion capture, as in SMPLify.
 
 The body is split into groups whose joints move together (both legs, trunk and head, each arm), because half an hour of
 motion cannot show every arm with every leg. A group's vector is its joints' axis-angles; the right arm is judged as

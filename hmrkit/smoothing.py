@@ -31,7 +31,7 @@ def smooth_series(
     values' unit; faster motion is followed, because each of the `rounds` adapts to the acceleration found so far.
     A series without any sample returns NaN. Returns (T,S,D) in the values' dtype.
     """
-    seen = (weights > 0) & np.isfinite(values).all(-1)
+    seen = np.logical_and(weights > 0, np.isfinite(values).all(-1))
     filled = bridge(values.astype(np.float64), seen, times)
     smooth = filled
     if len(values) >= 3:
@@ -46,7 +46,7 @@ def smooth_series(
                 edge = np.pad(energy, ((1, 1), (0, 0)), mode="edge")
                 energy = np.maximum(np.maximum(edge[:-2], edge[2:]), energy)
                 bend = 4 / (3 * acceleration**2 + energy)
-    return np.where(seen.any(0)[None, :, None], smooth, np.nan).astype(values.dtype)
+    return np.where(np.any(seen, axis=0)[None, :, None], smooth, np.nan).astype(values.dtype)
 
 
 def bridge(values: np.ndarray, seen: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -113,9 +113,10 @@ def _solve_windows(values: np.ndarray, weights: np.ndarray, curve: np.ndarray, b
 
 
 def _solve_pentadiagonal(diagonal: np.ndarray, first: np.ndarray, second: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Solve B symmetric systems at once by LDL^T: `diagonal`, `first` and `second` off-diagonals (n,B), `right` (n,B,D).
+    """Solve B symmetric systems at once by LDL^T.
 
-    ``first[i]`` couples i with i + 1, ``second[i]`` i with i + 2; what would reach beyond the end is ignored.
+    `diagonal`, `first` and `second` off-diagonals (n,B), `right` (n,B,D). ``first[i]`` couples i
+    with i + 1, ``second[i]`` i with i + 2; what would reach beyond the end is ignored.
     """
     n = len(diagonal)
     pivot, low1, low2, x = diagonal.copy(), np.zeros_like(first), np.zeros_like(second), right.copy()

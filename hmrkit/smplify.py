@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hmrkit.body import Body
+from hmrkit.device import one_thread
 from hmrkit.fitting import CleanTrack, FitOptions, clean_track
 from hmrkit.geometry import axis_angle_to_matrix, matrix_to_axis_angle, project_to_rotation
 from hmrkit.landmarks import BodyLandmarks, body_landmarks, world_from_local
@@ -42,7 +43,7 @@ class RefineOptions:
     overlap: int = 30
     noise_2d: float = 0.008  # of the person's height in the image
     outlier_2d: float = 0.05
-    noise_3d_m: float = 0.05
+    noise_3d_m: float = 0.07
     outlier_3d_m: float = 0.2
     prior: float = 0.5
     acceleration: float = 3.0  # m/s^2
@@ -82,8 +83,9 @@ def refine_track(
         stop = min(count, low + options.chunk)
         stop = count if count - stop < options.overlap else stop
         piece = slice(low, stop)
-        energy = _Energy(_cut(clean, piece), camera, points, prior, betas, device, options)
-        turned, shifted = energy.descend(torch.from_numpy(start[piece]), torch.from_numpy(params.transl_c[piece]))
+        with one_thread():
+            energy = _Energy(_cut(clean, piece), camera, points, prior, betas, device, options)
+            turned, shifted = energy.descend(torch.from_numpy(start[piece]), torch.from_numpy(params.transl_c[piece]))
         # Over the overlap the earlier chunk fades into the later one.
         fade = np.clip((np.arange(low, stop) - low + 1) / (done - low + 1), 0, 1).astype(np.float32)
         fade = np.ones_like(fade) if low == done else fade
@@ -249,8 +251,8 @@ def _about_hips(points: Tensor) -> Tensor:
 def _track_of(keypoints: Keypoints, frames: np.ndarray) -> Track:
     """The track that the cleaning asks for; its boxes are those of the keypoints."""
     pixels = keypoints.keypoints_2d[..., :2]
-    missing = ~np.isfinite(pixels).all(-1).all(-1)
-    held = np.where(missing[:, None, None], np.nanmedian(pixels, 0), pixels)
+    missing = np.asarray(~np.isfinite(pixels).all(-1).all(-1))
+    held = np.where(np.reshape(missing, (-1, 1, 1)), np.nanmedian(pixels, 0), pixels)
     boxes = np.concatenate([held.min(1), held.max(1)], 1).astype(np.float32)
     blank = np.zeros(len(frames), bool)
     return Track(0, frames, boxes, np.ones(len(frames), np.float32), blank)

@@ -62,6 +62,12 @@ def keypoints_of(pixels, points, confidence=1.0) -> Keypoints:
     return Keypoints(np.concatenate([pixels, score], -1).astype(np.float32), points - middle, BLAZEPOSE_33.name)
 
 
+def arrays_of(keypoints: Keypoints) -> tuple[np.ndarray, np.ndarray]:
+    """Copies of the 2D and 3D landmarks."""
+    assert keypoints.joints_3d is not None
+    return keypoints.keypoints_2d.copy(), keypoints.joints_3d.copy()
+
+
 def track_of(pixels) -> Track:
     boxes = np.concatenate([pixels.min(1) - 10, pixels.max(1) + 10], 1).astype(np.float32)
     count = len(boxes)
@@ -69,9 +75,9 @@ def track_of(pixels) -> Track:
 
 
 def corrupted(person: Person, seed=0) -> Person:
-    """Errors as BlazePose makes them: constant ones per landmark (3 cm, most in depth), jitter (1 cm), a lean, a scale."""
+    """Errors like BlazePose's: constant per landmark (3 cm, most in depth), jitter (1 cm), a lean, a scale."""
     rng = np.random.default_rng(seed)
-    pixels, points = person.keypoints.keypoints_2d.copy(), person.keypoints.joints_3d.astype(np.float64)
+    pixels, points = arrays_of(person.keypoints)
     depth = np.array([0.6, 0.6, 1.4])
     points = points + rng.normal(0, 0.03, (33, 3)) * depth + rng.normal(0, 0.012, points.shape) * depth
     lean = axis_angle_to_matrix(torch.tensor([rng.normal() * 0.1, 0.0, 0.0])).numpy()

@@ -4,8 +4,18 @@ import numpy as np
 import pytest
 import torch
 from synthetic_person import (
-    BODY, CAMERA, LANDMARKS, LIMBS, corrupted, keypoints_of, make_person, pose_body, reprojection_percent,
-    root_relative_mm, track_of,
+    BODY,
+    CAMERA,
+    LANDMARKS,
+    LIMBS,
+    arrays_of,
+    corrupted,
+    keypoints_of,
+    make_person,
+    pose_body,
+    reprojection_percent,
+    root_relative_mm,
+    track_of,
 )  # fmt: skip
 
 from hmrkit.camera import project
@@ -82,7 +92,7 @@ def test_noise_is_reduced_and_keypoints_are_met():
 
 def test_dropped_frames_and_landmarks_are_bridged():
     person = make_person(1)
-    flat, deep = person.keypoints.keypoints_2d.copy(), person.keypoints.joints_3d.copy()
+    flat, deep = arrays_of(person.keypoints)
     flat[20:24], deep[20:24] = np.nan, np.nan
     flat[20:24, :, 2] = 0
     wrist = BLAZEPOSE_33.index["left_wrist"]
@@ -90,12 +100,13 @@ def test_dropped_frames_and_landmarks_are_bridged():
     whole, holed = fit(person), fit(person, keypoints=Keypoints(flat, deep, BLAZEPOSE_33.name))
     apart = np.linalg.norm(pose_body(whole)[0] - pose_body(holed)[0], axis=-1)[:, LIMBS]
     assert np.isfinite(apart).all()
-    assert apart.max() < 0.12 and apart.mean() < 0.015
+    assert apart.max() < 0.12
+    assert apart.mean() < 0.015
 
 
 def test_sides_exchanged_for_a_few_frames_are_put_right():
     person = make_person(0)
-    flat, deep = person.keypoints.keypoints_2d.copy(), person.keypoints.joints_3d.copy()
+    flat, deep = arrays_of(person.keypoints)
     mirror = list(BLAZEPOSE_33.mirror)
     flat[25:30], deep[25:30] = flat[25:30][:, mirror], deep[25:30][:, mirror]
     legs = [i for i, n in enumerate(BLAZEPOSE_33.joints) if any(w in n for w in ("knee", "ankle", "heel", "foot"))]
@@ -107,7 +118,7 @@ def test_sides_exchanged_for_a_few_frames_are_put_right():
 
 def test_a_spike_leaves_no_trace():
     person = make_person(1)
-    flat, deep = person.keypoints.keypoints_2d.copy(), person.keypoints.joints_3d.copy()
+    flat, deep = arrays_of(person.keypoints)
     ankle = BLAZEPOSE_33.index["right_ankle"]
     flat[25, ankle, :2] += 300
     deep[25, ankle] += 0.8
@@ -155,7 +166,7 @@ def test_frame_rate_changes_little():
 
 def test_landmarks_that_are_never_seen_do_no_harm():
     person = make_person(0)
-    flat, deep = person.keypoints.keypoints_2d.copy(), person.keypoints.joints_3d.copy()
+    flat, deep = arrays_of(person.keypoints)
     gone = [i for i in range(33) if i not in LIMBS]
     flat[:, gone, 2], deep[:, gone] = 0, np.nan
     params = fit(person, keypoints=Keypoints(flat, deep, BLAZEPOSE_33.name))

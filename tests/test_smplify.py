@@ -4,22 +4,28 @@ import numpy as np
 import pytest
 import torch
 from synthetic_person import (
-    BODY, CAMERA, LIMBS, corrupted, keypoints_of, make_person, pose_body, reprojection_percent, root_relative_mm,
+    BODY,
+    CAMERA,
+    arrays_of,
+    corrupted,
+    keypoints_of,
+    make_person,
+    pose_body,
+    reprojection_percent,
+    root_relative_mm,
 )  # fmt: skip
 
 from hmrkit.camera import project
 from hmrkit.fitting import FitOptions, clean_track, fit_track
-from hmrkit.pose_prior import load_pose_prior
 from hmrkit.geometry import matrix_to_axis_angle
+from hmrkit.pose_prior import load_pose_prior
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
 from hmrkit.smplify import RefineOptions, geman_mcclure, refine_track, spline_basis, standing
 
 
 def fit_and_refine(person, **options):
     fitted = fit_track(person.track, person.keypoints, person.camera, BODY, person.fps)
-    refined = refine_track(
-        fitted, person.keypoints, person.camera, BODY, person.fps, options=RefineOptions(**options)
-    )
+    refined = refine_track(fitted, person.keypoints, person.camera, BODY, person.fps, options=RefineOptions(**options))
     return fitted, refined
 
 
@@ -31,9 +37,9 @@ def noisy():
 
 
 def test_refinement_meets_the_keypoints_better(noisy):
-    for person, fitted, refined in noisy:
-        assert reprojection_percent(refined, person) < reprojection_percent(fitted, person)
-        assert reprojection_percent(refined, person) < 1.5
+    percent = [[reprojection_percent(p, person) for p in (fitted, refined)] for person, fitted, refined in noisy]
+    assert np.mean(percent, 0)[1] < np.mean(percent, 0)[0]
+    assert np.max(percent, 0)[1] < 1.3
 
 
 def test_refinement_comes_nearer_to_the_truth_than_fit_and_landmarks(noisy):
@@ -82,11 +88,12 @@ def test_single_frames_and_missing_frames_work():
     _, refined = fit_and_refine(one, iterations=10)
     assert reprojection_percent(refined, one) < 1
     person = make_person(0, slice(0, 20))
-    flat, deep = person.keypoints.keypoints_2d.copy(), person.keypoints.joints_3d.copy()
+    flat, deep = arrays_of(person.keypoints)
     flat[5:8], deep[5:8], flat[5:8, :, 2] = np.nan, np.nan, 0
     holed = replace(person, keypoints=type(person.keypoints)(flat, deep, BLAZEPOSE_33.name))
     _, refined = fit_and_refine(holed, iterations=10)
-    assert np.isfinite(refined.body_pose).all() and np.isfinite(refined.transl_c).all()
+    assert np.isfinite(refined.body_pose).all()
+    assert np.isfinite(refined.transl_c).all()
 
 
 def test_standing_feet_are_recognised_and_held():

@@ -49,7 +49,7 @@ def mirrored(body_pose: Tensor) -> Tensor:
 
 
 def discrimination(prior: PosePrior, motion: str | Path, noise_rad: float = 0.3, seed: int = 0) -> dict[str, float]:
-    """On held-out clips: median energy of true poses, of poses with joint noise, and how often the true one is lower."""
+    """On held-out clips: median energy of true and of disturbed poses, and how often the true one is lower."""
     poses = body_poses(load_motion(motion, "test"), 10)
     generator = torch.Generator().manual_seed(seed)
     noisy = poses + noise_rad * torch.randn(poses.shape, generator=generator)
