@@ -176,7 +176,7 @@ def save_state(state: dict[str, Tensor], path: str | Path, metadata: dict[str, s
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(save({key: value.contiguous() for key, value in state.items()}, metadata))
+    partial.write_bytes(_in_order(save({key: value.contiguous() for key, value in state.items()}, metadata)))
     partial.replace(path)
 
 
@@ -186,6 +186,17 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
     with safe_open(find_weights(path), framework="np") as file:
         return dict(file.metadata() or {})
+
+
+def _in_order(data: bytes) -> bytes:
+    """A ``.safetensors`` file's bytes with its text fields sorted: the library shuffles them, and hashes with them."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def _state_of(loaded: Any, path: Path) -> dict[str, Tensor]:
