@@ -154,7 +154,7 @@ def load_movenet(device: str | torch.device = "cpu", dtype: torch.dtype = torch.
     """The carried weights on `device` in `dtype` (they are kept as float16, as published), ready for inference."""
     network = MoveNet().eval()
     load_into(network, load_state(WEIGHTS), WEIGHTS)
-    return network.to(device=device, dtype=dtype, memory_format=torch.channels_last).requires_grad_(False)
+    return network.to(device, dtype).to(memory_format=torch.channels_last).requires_grad_(False)
 
 
 def _head(outputs: int) -> nn.Sequential:
