@@ -45,8 +45,6 @@ def render_take(
     take: Take, video_path: Path, sheet_path: Path | None, models: Models, progress: Progress
 ) -> list[Path]:
     """Draw the final meshes over the footage, a view from the side beside it, as a video and a contact sheet."""
-    import torch
-
     from hmrkit.rendering.overlay import OverlayWriter
     from hmrkit.rendering.sheet import ContactSheet
     from hmrkit.video import read_frames
@@ -62,7 +60,7 @@ def render_take(
         )
         sheet = stack.enter_context(ContactSheet(sheet_path, frames=total)) if sheet_path else None
         for batch in read_frames(take.video, batch_size=models.options.batch_size):
-            indices = [int(f) for f in batch.frame_indices]
+            indices, frames = _with_gaps(batch.frame_indices, batch.frames, batch.failed, take)
             people: list[list[tuple[int, np.ndarray]]] = [[] for _ in indices]
             for i, row in rows.items():
                 here = [k for k, f in enumerate(indices) if f in row]
@@ -70,13 +68,24 @@ def render_take(
                     mesh = mesh_slice(take, i, np.array([row[indices[k]] for k in here]), models)
                     for k, vertices in zip(here, mesh.vertices_c, strict=True):
                         people[k].append((i, vertices))
-            if indices:
-                drawn = writer.add_batch(torch.from_numpy(batch.frames), people, indices)
-                if sheet:
-                    sheet.add_batch(drawn, indices)
-            done += len(indices) + len(batch.failed)
+            drawn = writer.add_batch(frames, people, indices)
+            if sheet:
+                sheet.add_batch(drawn, indices)
+            done += len(indices)
             progress("render", done, total)
     return [video_path] + ([sheet_path] if sheet_path else [])
+
+
+def _with_gaps(
+    frame_indices: np.ndarray, frames: np.ndarray, failed: Sequence[int], take: Take
+) -> tuple[list[int], np.ndarray]:
+    """A batch with black pictures where frames could not be decoded, so that the overlay keeps the clip's time."""
+    if not failed:
+        return [int(f) for f in frame_indices], frames
+    indices = sorted([*map(int, frame_indices), *failed])
+    whole = np.zeros((len(indices), take.video.height, take.video.width, 3), np.uint8)
+    whole[np.searchsorted(indices, frame_indices)] = frames
+    return indices, whole
 
 
 def upright(take: Take, models: Models) -> np.ndarray:

@@ -46,7 +46,7 @@ class Options:
     keypoints: str = "blazepose-heavy"
     lifter: str = "videopose3d"
     lifter_checkpoint: str | None = None
-    flip: bool = False
+    flip: bool = True
     refine: bool = False
     body: str | None = None
     gender: str = "neutral"

@@ -193,7 +193,7 @@ def _from_arrays(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Tak
 def atomic_path(target: str | Path) -> Iterator[Path]:
     """A temporary path beside `target`, renamed onto it if the block succeeds and removed if it does not."""
     target = Path(target)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    temporary = target.with_name(f".{target.name}.part")  # one name: what a killed run left is written over
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

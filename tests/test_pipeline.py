@@ -151,3 +151,12 @@ def test_benchmark_reports_every_stage(film):
     assert all(row["ms_per_frame"] >= 0 for row in facts["stages"].values())
     assert facts["frames"] == facts["person_frames"] == 12
     assert facts["peak_rss_mib"] > 50
+
+
+def test_frames_that_could_not_be_decoded_are_black_in_the_overlay(take):
+    from hmrkit.output import _with_gaps
+
+    frames = np.full((2, take.video.height, take.video.width, 3), 200, np.uint8)
+    indices, whole = _with_gaps(np.array([4, 6]), frames, (5, 7), take)
+    assert indices == [4, 5, 6, 7]
+    assert whole.max((1, 2, 3)).tolist() == [200, 0, 200, 0]
