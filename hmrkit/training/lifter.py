@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hmrkit.camera import assume_camera
 from hmrkit.errors import UsageError
 from hmrkit.geometry import rigid_align
 from hmrkit.lifters import Lifter
@@ -139,7 +140,7 @@ _FLAWED = replace(CLEAN, clean=0.0, jitter=0.015, offset=0.03, drift=0.0, exact=
 
 
 def evaluate_lifter(
-    lifter: Lifter, motion_path: str | Path, seed: int = 0, cameras: int = 4
+    lifter: Lifter, motion_path: str | Path, seed: int = 0, cameras: int = 3
 ) -> dict[str, dict[str, float]]:
     """MPJPE / PA-MPJPE in mm on every frame of the held-out clips, each seen by `cameras` random static cameras.
 
@@ -192,8 +193,6 @@ def _clip_errors(
     width, height, focal = 1280, 720, 1000.0
     center = np.array([width / 2, height / 2], np.float32)
     if not known:
-        from hmrkit.camera import assume_camera
-
         focal = float(assume_camera(width, height).focal_px[0])
     found = []
     for rays in samples.keypoints.numpy():

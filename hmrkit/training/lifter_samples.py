@@ -69,7 +69,7 @@ class Noise:
     """Detector errors, in parts of the person's box height. Each is drawn per clip between 0 and the figure given
     (exactly the figure where `exact`)."""
 
-    clean: float = 0.35
+    clean: float = 0.5
     jitter: float = 0.02
     offset: float = 0.04
     drift: float = 0.02

@@ -17,7 +17,13 @@ import torch
 from torch import Tensor
 
 from hmrkit.errors import InputError
-from hmrkit.geometry import quaternion_to_matrix, rotation_between
+from hmrkit.geometry import (
+    axis_angle_to_matrix,
+    matrix_to_axis_angle,
+    matrix_to_quaternion,
+    quaternion_to_matrix,
+    rotation_between,
+)
 from hmrkit.skeletons import SMPL_24
 from hmrkit.weights import find_weights
 
@@ -127,8 +133,6 @@ def load_motion(path: str | Path, split: Split = "train") -> Motion:
 
 def save_motion(motion: Motion, path: str | Path) -> None:
     """Write clips in the body's own joints, compactly (16-bit quaternions w, x, y, z); `load_motion` reads it."""
-    from hmrkit.geometry import matrix_to_quaternion
-
     quaternions = matrix_to_quaternion(torch.from_numpy(motion.local_rotations)).numpy()
     np.savez_compressed(
         path,
@@ -199,6 +203,4 @@ def _retarget(data: dict[str, np.ndarray]) -> Motion:
 
 def _halfway(first: Tensor, second: Tensor) -> Tensor:
     """Rotations half way along the shortest path between rotations (...,3,3)."""
-    from hmrkit.geometry import axis_angle_to_matrix, matrix_to_axis_angle
-
     return first @ axis_angle_to_matrix(matrix_to_axis_angle(first.mT @ second) / 2)
