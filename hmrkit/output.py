@@ -25,12 +25,13 @@ def export_take(take: Take, folder: Path, formats: Sequence[str], models: Models
     """
     from hmrkit.exporters import load_exporter
 
-    _require(take, "body", "regress")
+    _require(take, "regress")
     files: list[Path] = []
-    total = sum(len(person.frame_indices) for person in take.tracks)
+    people = take.people_with_mesh()
+    total = sum(len(person.frame_indices) for person in people)
     done = 0
     exporters = [load_exporter(name)(folder, take) for name in formats]
-    for person in take.tracks:
+    for person in people:
         for mesh in iter_meshes(take, person.track_id, models):
             for exporter in exporters:
                 exporter.add(mesh)
@@ -49,8 +50,8 @@ def render_take(
     from hmrkit.rendering.sheet import ContactSheet
     from hmrkit.video import read_frames
 
-    _require(take, "body", "regress")
-    rows = {t.track_id: {int(f): row for row, f in enumerate(t.frame_indices)} for t in take.tracks}
+    _require(take, "regress")
+    rows = {t.track_id: {int(f): row for row, f in enumerate(t.frame_indices)} for t in take.people_with_mesh()}
     total, done = len(take.video.frame_indices), 0
     with contextlib.ExitStack() as stack:
         writer = stack.enter_context(
@@ -131,6 +132,7 @@ def report(take: Take) -> dict[str, Any]:
             "first_frame": int(frames[0]),
             "last_frame": int(frames[-1]),
             "interpolated_frames": int(person.interpolated.sum()),
+            "mesh": i in take.body,
         }
         if i in take.keypoints:
             entry["keypoint_confidence"] = round(float(np.nanmean(take.keypoints[i].keypoints_2d[..., 2])), 3)
@@ -159,6 +161,6 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=1) + "\n")
 
 
-def _require(take: Take, part: str, stage: str) -> None:
-    if take.tracks and not getattr(take, part):
+def _require(take: Take, stage: str) -> None:
+    if take.tracks and stage not in take.provenance:
         raise InputError(f"{take.video.path}: the take has no meshes yet; run `hmrkit {stage}` on it first")

@@ -215,13 +215,18 @@ def regress(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     params: dict[int, BodyParams] = {}
     for done, person in enumerate(take.tracks, 1):
         points = take.keypoints[person.track_id]
+        if not (points.keypoints_2d[..., 2] > 0).any():
+            log.warning("%s: track %d shows no keypoint and gets no mesh", take.video.path, person.track_id)
+            continue
         if points.joints_3d is None:
             points = _landmarks_by_lifting(points, take, models)
         fitted = fit_track(person, points, take.camera, models.body, fps)
         if options.refine:
             from hmrkit.smplify import refine_track
 
-            fitted = refine_track(fitted, points, take.camera, models.body, fps, device=models.device)
+            fitted = refine_track(
+                fitted, points, take.camera, models.body, fps, models.device, frame_indices=person.frame_indices
+            )
         params[person.track_id] = fitted
         progress("regress", done, len(take.tracks))
     return {"body": params, "faces": np.asarray(models.body.faces, np.int32)}
@@ -241,7 +246,8 @@ def calibrate(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     from hmrkit.refit import calibrate_track
 
     calibrated: dict[int, Calibration] = {}
-    for done, person in enumerate(take.tracks, 1):
+    people = take.people_with_mesh()
+    for done, person in enumerate(people, 1):
         i = person.track_id
         calibrated[i] = calibrate_track(
             person,
@@ -253,7 +259,7 @@ def calibrate(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
             models.calibration,
             take.video.sampled_fps,
         )
-        progress("calibrate", done, len(take.tracks))
+        progress("calibrate", done, len(people))
     return {"calibrated": calibrated}
 
 

@@ -234,6 +234,10 @@ class Take:
     faces: np.ndarray | None = None
     provenance: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    def people_with_mesh(self) -> tuple[Track, ...]:
+        """The tracks that have body parameters: all but those in which no keypoint was ever seen."""
+        return tuple(track for track in self.tracks if track.track_id in self.body)
+
     def track(self, track_id: int) -> Track:
         """The track of that id; KeyError where there is none."""
         for track in self.tracks:

@@ -160,3 +160,14 @@ def test_frames_that_could_not_be_decoded_are_black_in_the_overlay(take):
     indices, whole = _with_gaps(np.array([4, 6]), frames, (5, 7), take)
     assert indices == [4, 5, 6, 7]
     assert whole.max((1, 2, 3)).tolist() == [200, 0, 200, 0]
+
+
+def test_a_track_without_any_keypoint_is_reported_and_stops_nothing(take, models, tmp_path):
+    ghost = replace(take.tracks[0], track_id=2)
+    unseen = take.keypoints[1].keypoints_2d.copy()
+    unseen[..., :2], unseen[..., 2] = np.nan, 0
+    keypoints = {**take.keypoints, 2: replace(take.keypoints[1], keypoints_2d=unseen)}
+    haunted = replace(keep_stages(take, ["detect", "track", "pose"]), tracks=(*take.tracks, ghost), keypoints=keypoints)
+    done = run_stages(haunted, ["regress", "lift", "calibrate"], models)
+    assert [(p["track_id"], p["mesh"]) for p in report(done)["people"]] == [(1, True), (2, False)]
+    assert len(hmrkit.export(done, tmp_path, formats=["npz"], device="cpu")) == 1
