@@ -24,7 +24,7 @@ from hmrkit.errors import UsageError
 from hmrkit.inverse_kinematics import solve_pose
 from hmrkit.landmarks import BodyLandmarks, body_landmarks, world_from_local
 from hmrkit.skeletons import BLAZEPOSE_33
-from hmrkit.smoothing import drop_spikes, smooth_series, unswap_sides
+from hmrkit.smoothing import drop_spikes, hold_still, smooth_series, standing_still, unswap_sides
 from hmrkit.types import BodyParams, Camera, Keypoints, Track
 
 # Bones whose lengths tell a person's shape.
@@ -89,6 +89,10 @@ class CleanTrack:
         """(33,): landmarks that the track shows at least once; the others' places are zero and mean nothing."""
         return self.weights.max(0) > 0
 
+    def standing(self, landmarks: list[int]) -> np.ndarray:
+        """How surely (T-1,S) these landmarks of the feet stand between two frames (`smoothing.standing_still`)."""
+        return standing_still(self.pixels[:, landmarks], self.weights[:, landmarks], self.height, self.times)
+
 
 def fit_track(
     track: Track, keypoints: Keypoints, camera: Camera, body: Body, fps: float, options: FitOptions | None = None
@@ -111,7 +115,7 @@ def fit_track(
         transl = place(camera, seen, clean, options)
         local = torch.eye(3, device=device).repeat(len(seen), 24, 1, 1)
         for _ in range(options.rounds):
-            target = onto_rays(camera, seen, transl, clean, points.rest(betas))
+            target = onto_rays(camera, seen, transl, clean, points.rest(betas), options.smooth)
             local = solve_pose(target, weights, clean.times, points, betas)
             posed, _ = points(world_from_local(local), betas)
             transl = place(camera, posed, clean, options)
@@ -227,13 +231,8 @@ def place(camera: Camera, points: Tensor, clean: CleanTrack, options: FitOptions
     if options.smooth and len(depth) > 2:
         typical = float(np.median(depth))
         trust = np.minimum(1, robust.sum(1) / np.median(robust.sum(1)).clip(1e-6))
-        smoothed = smooth_series(
-            depth[:, None, None],
-            trust[:, None],
-            clean.times,
-            options.depth_noise * typical,
-            options.depth_acceleration,
-        )
+        noise, series = options.depth_noise * typical, depth[:, None, None]
+        smoothed = smooth_series(series, trust[:, None], clean.times, noise, options.depth_acceleration)
         depth = np.maximum(smoothed[:, 0, 0], 0.3)
     # Sideways at that depth: weighted mean of what each landmark asks for.
     rays = pixel_rays(camera, pixels)[..., :2]
@@ -243,11 +242,14 @@ def place(camera: Camera, points: Tensor, clean: CleanTrack, options: FitOptions
     return np.concatenate([sideways, depth[:, None]], 1).astype(np.float32)
 
 
-def onto_rays(camera: Camera, seen: Tensor, transl: np.ndarray, clean: CleanTrack, rest: Tensor) -> Tensor:
+def onto_rays(
+    camera: Camera, seen: Tensor, transl: np.ndarray, clean: CleanTrack, rest: Tensor, steady: bool = True
+) -> Tensor:
     """Landmarks (T,33,3) m in the camera frame: on their pixels' rays, depths from `seen` made fit for the bones.
 
     Along each limb, from the trunk outwards, the far end's depth is the compromise of what the network guessed and
-    what gives the bone its length: of the two depths that do, the one on the guess's side.
+    what gives the bone its length: of the two depths that do, the one on the guess's side. `steady`: a foot that rests
+    in the image keeps its depth.
     """
     rays = torch.from_numpy(pixel_rays(camera, clean.pixels)).to(seen.device)
     moved = torch.from_numpy(transl).to(seen.device)
@@ -276,6 +278,12 @@ def onto_rays(camera: Camera, seen: Tensor, transl: np.ndarray, clean: CleanTrac
             follow = guess + change - (seen[:, b, 2] + moved[:, 2])
             for k in group:
                 depth[:, k] = seen[:, k, 2] + moved[:, 2] + follow
+    if steady and len(depth) > 1:
+        for side in ("left", "right"):
+            foot = BLAZEPOSE_33.indices(f"{side}_ankle", f"{side}_heel", f"{side}_foot_index")
+            mean, contact = depth[:, foot].mean(1).double().cpu().numpy(), clean.standing(foot[1:]).max(1)
+            change = torch.from_numpy(hold_still(mean, contact, clean.times) - mean).to(depth)
+            depth[:, foot] += change[:, None]
     return rays * depth[..., None]
 
 

@@ -20,6 +20,7 @@ from hmrkit.landmarks import BodyLandmarks, local_from_world
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
 from hmrkit.smoothing import smooth_series
 
+TRUNK = BLAZEPOSE_33.indices("left_hip", "right_hip", "left_shoulder", "right_shoulder")
 FACE = [i for i, name in enumerate(BLAZEPOSE_33.joints) if i < 11 and "eye_" not in name]
 # Radians, and per radian that the thighs are raised: least squares over the training motion (15 degrees of error become
 # 9); the chest turns the other way by a part of it.
@@ -74,8 +75,7 @@ class _Solver:
         Starting at the body's own joint, errors of place and proportion do not add up outwards.
         """
         points, joints = self.body(self.world, self.betas)
-        trunk = BLAZEPOSE_33.indices("left_hip", "right_hip", "left_shoulder", "right_shoulder")
-        offset = (self.seen[:, trunk] - points[:, trunk]).mean(1)
+        offset = (self.seen[:, TRUNK] - points[:, TRUNK]).mean(1)
         place = SMPL_24.index[joint]
         rest = self._point(self.rest[None], landmark)[0] - self.body.rest_joints(self.betas)[place]
         return self._point(self.seen, landmark) - joints[:, place] - offset, rest

@@ -202,3 +202,34 @@ def _short_exchanges(
         inside[begin:end] = short
         position += 2 if short else 1
     return inside
+
+
+def standing_still(
+    pixels: np.ndarray, weights: np.ndarray, height: np.ndarray, times: np.ndarray, still: float = 0.12
+) -> np.ndarray:
+    """How surely (T-1,S) points of the feet stand between two frames, 0 to 1: where they rest in the image.
+
+    `pixels` (T,S,2), `weights` (T,S), `height` (T,) px of the person, `still` in heights per second. In the image, and
+    not by the fitted body's height: neither the ground nor the camera's tilt is known. A moving camera moves all feet
+    and so shows no contact.
+    """
+    size = (height[1:, None] + height[:-1, None]) / 2
+    speed = np.linalg.norm(np.diff(pixels, axis=0), axis=-1) / size / np.diff(times)[:, None]
+    # Shoes are often half seen, and a foot that rests before and after a gap rested in it; never seen is no rest.
+    seen = np.minimum(weights[1:], weights[:-1]).clip(0.3, 1) ** 0.5 * (weights.max(0) > 0)
+    return (seen * np.exp(-((speed / still) ** 2))).astype(np.float32)
+
+
+def hold_still(depth: np.ndarray, contact: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Depth (T,) m of a foot made constant while it stands; between two stands the change is spread evenly.
+
+    `contact` (T-1,) in [0, 1] says how surely it stands between two frames (`standing_still`).
+    """
+    joined = contact > 0.5
+    stands = np.concatenate([joined, [False]]) | np.concatenate([[False], joined])
+    if not stands.any():
+        return depth
+    stretch = np.concatenate([[0], np.cumsum(~joined)])  # frames of one stand share a number
+    mean = np.bincount(stretch, depth) / np.bincount(stretch)
+    change = np.where(stands, mean[stretch] - depth, np.nan)
+    return depth + bridge(change[:, None, None], stands[:, None], times)[:, 0, 0]

@@ -49,7 +49,6 @@ class RefineOptions:
     acceleration: float = 3.0  # m/s^2
     depth_acceleration: float = 1.0
     contact_speed: float = 0.03  # m/s of a foot that stands
-    still: float = 0.12  # heights per second in the image below which a foot stands
     hinge_rad: float = 0.05
     held_rad: float = 0.15
 
@@ -122,7 +121,7 @@ class _Energy:
         self.landmarks = tensor(clean.landmarks)
         self.times = clean.times - clean.times[0]
         self.steps = tensor(np.diff(clean.times))
-        self.contact = tensor(standing(clean, options.still))
+        self.contact = tensor(clean.standing(_FEET))
         self.held: Tensor | None = None
 
     def descend(self, rotations: Tensor, transl: Tensor) -> tuple[Tensor, Tensor]:
@@ -220,20 +219,6 @@ def geman_mcclure(residual: Tensor, noise: float, outlier: float) -> Tensor:
     """Half the squared residual in units of `noise`, which levels off where the residual nears `outlier`."""
     square = residual.square()
     return 0.5 * square / (1 + square / outlier**2) / noise**2
-
-
-def standing(clean: CleanTrack, still: float) -> np.ndarray:
-    """How surely (T-1,4) heels and toes (left, right) stand between two frames, 0 to 1: where they rest in the image.
-
-    In the image, and not by the fitted body's height: neither the ground nor the camera's tilt is known. A moving
-    camera moves all feet and so shows no contact.
-    """
-    steps = np.diff(clean.times)[:, None]
-    feet = clean.pixels[:, _FEET]
-    height = (clean.height[1:, None] + clean.height[:-1, None]) / 2
-    speed = np.linalg.norm(np.diff(feet, axis=0), axis=-1) / height / steps
-    seen = np.minimum(clean.weights[1:, _FEET], clean.weights[:-1, _FEET])
-    return (seen * np.exp(-((speed / still) ** 2))).astype(np.float32)
 
 
 def _landmark_weights(device: torch.device) -> Tensor:

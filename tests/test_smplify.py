@@ -20,7 +20,7 @@ from hmrkit.fitting import FitOptions, clean_track, fit_track
 from hmrkit.geometry import matrix_to_axis_angle
 from hmrkit.pose_prior import load_pose_prior
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
-from hmrkit.smplify import RefineOptions, geman_mcclure, refine_track, spline_basis, standing
+from hmrkit.smplify import RefineOptions, geman_mcclure, refine_track, spline_basis
 
 
 def fit_and_refine(person, **options):
@@ -102,12 +102,13 @@ def test_standing_feet_are_recognised_and_held():
     times = np.arange(60) / 30
     points = np.repeat(one.landmarks, 60, 0)
     left = BLAZEPOSE_33.indices("left_heel", "left_foot_index")
+    feet = left + BLAZEPOSE_33.indices("right_heel", "right_foot_index")
     other = [i for i in range(33) if i not in left]
     points[:, other, 0] += 0.15 * np.sin(4 * times)[:, None].astype(np.float32)
     pixels = project(CAMERA, points)
     person = replace(one, keypoints=keypoints_of(pixels, points), track=repeated(one.track, 60))
     clean = clean_track(person.track, person.keypoints, CAMERA, 30, FitOptions())
-    contact = standing(clean, RefineOptions().still)
+    contact = clean.standing(feet)
     assert contact[:, :2].min() > 0.9
     assert contact[:, 2:].mean() < 0.7
     fitted, refined = fit_and_refine(person)
