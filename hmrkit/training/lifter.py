@@ -18,7 +18,8 @@ from hmrkit.lifters import Lifter
 from hmrkit.lifters.rays import encode
 from hmrkit.lifters.videopose3d import NETWORK_FPS, RayNet
 from hmrkit.skeletons import COCO_17, H36M_17
-from hmrkit.training.lifter_samples import CLEAN, BodyPoints, LifterSampler, Noise, chain, observe, random_people
+from hmrkit.training.lifter_samples import BodyPoints, LifterSampler, chain, random_people
+from hmrkit.training.lifter_views import CLEAN, Noise, observe
 from hmrkit.training.loop import LoopConfig, fit
 from hmrkit.training.motion import Motion, load_motion
 from hmrkit.weights import load_into, load_state, save_state
