@@ -25,7 +25,7 @@ from hmrkit.types import Detections, Track
 CROSSING_S = 1.0  # longest time that two people may cover each other and be told apart by what was before and after
 JOIN_S = 2.5  # longest gap that is joined
 FILL_S = 1.0  # longest gap that is filled; a longer one stays open
-SHORTEST_S = 0.3
+SHORTEST_S = 0.5
 VELOCITY_S = 0.5  # a velocity is taken over this time, and extrapolation forgets it over this time
 SMOOTH_S = 0.3
 # Overlaps (IoU).
