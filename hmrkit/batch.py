@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hmrkit.errors import EXIT_OK, EXIT_SOME_FAILED, HmrkitError, InputError, UsageError
-from hmrkit.output import export_take, render_take, report, write_json
+from hmrkit.output import export_take, render_take, report, reprojection, write_json
 from hmrkit.pipeline import Models, Options, Progress, keep_stages, open_clip, run_stages, stages_of
 from hmrkit.take import load_take, provenance_record, save_take, with_stage
 from hmrkit.types import Take
@@ -161,6 +161,10 @@ def _run_clip(result: ClipResult, take: Take, models: Models, outputs: Outputs, 
         save_take(with_stage(take, "files", files_record), take_path)
     result.files = made
     result.detail = report(take)
+    errors = reprojection(take, models)
+    for person in result.detail["people"]:
+        if person["track_id"] in errors:
+            person["reprojection_percent_of_box"] = round(100 * errors[person["track_id"]], 2)
     result.status = "done"
     result.error = None if take.tracks else f"{result.source}: no person was found"
     write_json(folder / "report.json", result.as_json())

@@ -13,7 +13,7 @@ import numpy as np
 
 from hmrkit.errors import InputError
 from hmrkit.pipeline import Models, Progress, iter_meshes, mesh_slice
-from hmrkit.skeletons import SMPL_24
+from hmrkit.skeletons import SMPL_24, get_skeleton
 from hmrkit.take import atomic_path
 from hmrkit.types import Take
 
@@ -153,6 +153,34 @@ def report(take: Take) -> dict[str, Any]:
         "dropped_tracks": list(take.dropped_tracks),
         "stages": list(take.provenance),
     }
+
+
+def reprojection(take: Take, models: Models, frames: int = 64) -> dict[int, float]:
+    """Per track id: median distance of the final mesh's COCO keypoints from the 2D keypoints, over the box's height.
+
+    Of `frames` frames spread over each track. A body without a keypoint regressor is measured by its joints.
+    """
+    import torch
+
+    from hmrkit.camera import project
+    from hmrkit.metrics import reprojection_error
+
+    errors = {}
+    for person in take.people_with_mesh():
+        points = take.keypoints[person.track_id]
+        rows = np.unique(np.linspace(0, len(person.frame_indices) - 1, frames).round().astype(int))
+        mesh = mesh_slice(take, person.track_id, rows, models)
+        if models.body.keypoint_regressor is None:
+            names, places = SMPL_24.joints, mesh.joints_c
+        else:
+            names = models.body.keypoint_names
+            places = models.body.keypoints(torch.from_numpy(mesh.vertices_c).to(models.device)).cpu().numpy()
+        index = get_skeleton(points.skeleton).index
+        common = [k for k, name in enumerate(names) if name in index]
+        seen = points.keypoints_2d[rows][:, [index[names[k]] for k in common]]
+        heights = person.boxes_xyxy[rows, 3] - person.boxes_xyxy[rows, 1]
+        errors[person.track_id] = reprojection_error(project(take.camera, places[:, common]), seen, heights)
+    return errors
 
 
 def write_json(path: Path, value: Any) -> None:

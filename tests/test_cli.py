@@ -9,10 +9,9 @@ import time
 
 import numpy as np
 import pytest
+from films import TOYS, write_film
 
 from hmrkit.take import load_take
-
-from films import TOYS, write_film
 
 
 def hmrkit(*args, stdin=b"", **options):
@@ -42,7 +41,9 @@ def test_run_writes_all_it_promises(done):
         assert (clip / name).stat().st_size > 0
         assert str(clip / name) in printed
     assert len(list((clip / "person_01_obj").glob("*.obj"))) == 12
-    assert json.loads((out / "report.json").read_text())["clips"][0]["status"] == "done"
+    clip_report = json.loads((out / "report.json").read_text())["clips"][0]
+    assert clip_report["status"] == "done"
+    assert clip_report["people"][0]["reprojection_percent_of_box"] < 5
     with np.load(clip / "person_01.npz", allow_pickle=False) as person:
         assert person["poses"].shape == (12, 72)
         assert float(person["mocap_framerate"]) == pytest.approx(10)
