@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class Outputs:
     """Where results go and which ones: `render` is a file name inside each clip's folder, or None."""
 
     folder: Path
-    formats: tuple[str, ...] = ("npz", "obj")
+    formats: Sequence[str] = ("npz", "obj")
     render: str | None = None
     overwrite: bool = False
 
@@ -140,14 +141,13 @@ def _run_clip(result: ClipResult, take: Take, models: Models, outputs: Outputs, 
     take = run_stages(take, stages, models, progress, lambda t: save_take(t, take_path))
     last = take.provenance[stages[-1]]
     made = [take_path]
-    products = {
-        f"export-{name}": lambda name=name: export_take(take, folder, [name], models, progress)
-        for name in outputs.formats
+    products: dict[str, Callable[[], list[Path]]] = {
+        f"export-{name}": partial(export_take, take, folder, [name], models, progress) for name in outputs.formats
     }
     if outputs.render:
         video_path = folder / outputs.render
         sheet_path = video_path.with_name(video_path.stem + "_sheet.png")
-        products["render"] = lambda: render_take(take, video_path, sheet_path, models, progress)
+        products["render"] = partial(render_take, take, video_path, sheet_path, models, progress)
     files_record = dict(take.provenance.get("files", {}))
     for name, make in products.items():
         record = provenance_record({"product": name, "render": outputs.render if name == "render" else None}, {}, last)

@@ -6,6 +6,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hmrkit.pipeline import Models, Options, open_clip, run_stages, stages_of
 from hmrkit.video import read_frames
 
 
-def run_benchmark(video: str, options: Options, formats: tuple[str, ...], render: bool) -> dict[str, Any]:
+def run_benchmark(video: str, options: Options, formats: Sequence[str], render: bool) -> dict[str, Any]:
     """Run a clip through the chain once, with the models loaded and warmed up before the clock starts.
 
     Returns plain values: `stages` name -> {"ms_per_frame", "ms_per_person_frame"}, `fps` of the stages together,

@@ -147,7 +147,8 @@ def _to_arrays(take: Take) -> dict[str, Any]:
 
 def _from_arrays(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Take:
     def body(prefix: str, meta: dict[str, str]) -> BodyParams:
-        return BodyParams(*(arrays[f"{prefix}/{name}"] for name in _BODY_ARRAYS), meta["gender"], meta["model"])
+        orient, pose, betas, transl = (arrays[f"{prefix}/{name}"] for name in _BODY_ARRAYS)
+        return BodyParams(orient, pose, betas, transl, meta["gender"], meta["model"])
 
     meta = manifest["video"] | {"fps": Fraction(manifest["video"]["fps"])}
     meta["failed_frames"] = tuple(meta["failed_frames"])

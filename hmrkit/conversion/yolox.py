@@ -51,7 +51,7 @@ def read_onnx_convolutions(path: Path) -> list[tuple[Tensor, Tensor]]:
 def _in_running_order(model: nn.Module) -> list[str]:
     names = {module: name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
     order: list[str] = []
-    hooks = [module.register_forward_hook(lambda layer, *_: order.append(names[layer])) for module in names]
+    hooks = [module.register_forward_hook(lambda layer, *_: order.append(names[layer])) for module in names]  # type: ignore[index]
     with torch.inference_mode():
         model.eval()(torch.zeros(1, 3, 64, 64))
     for hook in hooks:

@@ -54,7 +54,7 @@ def read_boxes(path: Path, score_threshold: float = 0.0) -> dict[int, np.ndarray
             category = int(entry.get("category_id", PERSON_CATEGORY))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
-                f"{path}: entry {position} needs a whole number 'frame' or 'image_id' and 'bbox' [x, y, w, h]: {error!r}"
+                f"{path}: entry {position} needs a whole number 'frame' or 'image_id', and 'bbox' [x,y,w,h]: {error!r}"
             ) from error
         if category == PERSON_CATEGORY and score >= score_threshold:
             frames[frame].append([x, y, x + width, y + height, score])

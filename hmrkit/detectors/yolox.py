@@ -19,8 +19,8 @@ from hmrkit.weights import find_weights, load_into, load_state, sha256_of
 
 PERSON = 0  # of COCO's 80 classes
 PADDING = 114  # the grey that YOLOX was trained to see outside the picture
-# Boxes that overlap more (IoU) are one person. YOLOX tests with 0.65; there a person with raised arms can keep two boxes,
-# one without the arms, and become two tracks.
+# Boxes that overlap more (IoU) are one person. YOLOX tests with 0.65; there a person with raised arms can keep two
+# boxes, one without the arms, and become two tracks.
 OVERLAP = 0.55
 # Longer side of what the network sees, px: half of the frame's within these bounds, never more than the frame's. The
 # nano was trained at 416, but there it loses people of a fifth of the picture's height that it finds at 640 and 832.
@@ -31,7 +31,13 @@ class YoloXDetector:
     """See `hmrkit.detectors.Detector`."""
 
     def __init__(
-        self, weights: Path, name: str, device: torch.device, dtype: torch.dtype, size: int | None, score_threshold: float
+        self,
+        weights: Path,
+        name: str,
+        device: torch.device,
+        dtype: torch.dtype,
+        size: int | None,
+        score_threshold: float,
     ) -> None:
         state = fold_batch_norm(load_state(weights))
         try:
@@ -50,7 +56,8 @@ class YoloXDetector:
         self.device = device
         self.dtype = dtype
         # Channels last is three times as fast as the default layout on a CPU, and what tensor cores want.
-        self.network = network.eval().requires_grad_(False).to(device, dtype, memory_format=torch.channels_last)
+        network = network.eval().requires_grad_(False).to(device, dtype)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def __call__(self, frames: Tensor, frame_indices: Sequence[int]) -> list[Detections]:
         """Frames (B,H,W,3) uint8 RGB -> people, one entry a frame; boxes in px of the frame, clipped to it."""

@@ -178,7 +178,7 @@ class Head(nn.Module):
 
 
 class YoloX(nn.Module):
-    """`width` channels after the stem (16 nano, 24 tiny, 32 s, 48 m, 64 l, 80 x), `depth` blocks (1 nano to s, 2, 3, 4).
+    """`width` channels after the stem (16 nano, 24 tiny, 32 s, 48 m, 64 l, 80 x), `depth` blocks (1 to 4: nano to x).
 
     Takes (B,3,H,W) float, BGR 0-255, H and W multiples of 32; returns (B,A,5+classes) for the cells of strides 8,
     16, 32 in row-major order: x, y, log w, log h in cells (see `decode`), objectness and class scores in [0, 1].

@@ -205,4 +205,4 @@ def load_network(device: str | torch.device = "cpu") -> BlazePose:
     parts = [load_state(name) for name in WEIGHTS]
     model = BlazePose().eval()
     load_into(model, {key: value.float() for part in parts for key, value in part.items()}, WEIGHTS[0])
-    return model.to(device=device, memory_format=torch.channels_last).requires_grad_(False)
+    return model.to(device).to(memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
