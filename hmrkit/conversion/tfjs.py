@@ -77,7 +77,9 @@ def _node(raw: dict[str, Any]) -> Node:
 
 def _value(attr: dict[str, Any]) -> Any:
     """An ``AttrValue`` as a plain value: {"i": "3"} -> 3, {"s": base64} -> str, {"list": {"i": [..]}} -> list."""
-    kind, value = next(iter(attr.items())) if attr else ("", None)
+    kind: str
+    value: Any
+    kind, value = next(iter(attr.items()), ("", None))
     if kind == "i":
         return int(value)
     if kind == "f":
