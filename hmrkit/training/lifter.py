@@ -138,6 +138,7 @@ def joint_errors_mm(joints: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
 
 
 _FLAWED = replace(CLEAN, clean=0.0, jitter=0.015, offset=0.03, drift=0.0, exact=True)
+_FLAWED_BY_LENGTH = replace(_FLAWED, jitter=_FLAWED.jitter / 2**0.5, offset=_FLAWED.offset / 2**0.5)
 
 
 def evaluate_lifter(
@@ -150,6 +151,7 @@ def evaluate_lifter(
     - ``clean``: the template body, exact keypoints, focal length given; ``clean_martial_arts``: those clips alone;
     - ``noise``: 1.5 % jitter in each frame and a 3 % offset constant over the clip (Gaussian deviations of each
       coordinate of each joint, in parts of the box's mean height), as above otherwise;
+    - ``noise_by_length``: the same where these figures are the root mean square length of a joint's displacement;
     - ``clean_focal_assumed``: the cameras' fields of view (30-90 degrees) are not told, 55 are assumed;
     - ``clean_other_bodies``: random shapes and limb lengths, brought to the template's total bone length.
     """
@@ -157,6 +159,7 @@ def evaluate_lifter(
     protocols = {
         "clean": (CLEAN, 1.0, False),
         "noise": (_FLAWED, 1.0, False),
+        "noise_by_length": (_FLAWED_BY_LENGTH, 1.0, False),
         "clean_focal_assumed": (CLEAN, 0.0, False),
         "clean_other_bodies": (CLEAN, 1.0, True),
     }
