@@ -1,139 +1,234 @@
-"""Weights: where they are looked for, what is refused, and that the message says why."""
+"""Where weights are looked for, what is checked, and what users are told."""
 
+from __future__ import annotations
+
+import hashlib
 import json
 import os
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from hmrkit import weights
-from hmrkit.errors import WeightsError
+from hmrkit.conversion import convert
+from hmrkit.errors import UsageError, WeightsError
+from hmrkit.weights import (
+    MANIFEST,
+    available,
+    carried_folder,
+    find_weights,
+    load_into,
+    load_state,
+    read_manifest,
+    read_metadata,
+    save_state,
+    sha256_of,
+    verify,
+    write_manifest,
+)
+
+NAME = "lifter/mine.safetensors"
 
 
 @pytest.fixture
-def folders(tmp_path, monkeypatch):
-    """The four folders of the search, best first, all empty: environment, working folder, user's data, carried."""
-    places = [
-        tmp_path / "environment",
-        tmp_path / "here" / "weights",
-        tmp_path / "data" / "hmrkit",
-        tmp_path / "carried",
-    ]
-    for place in places:
-        place.mkdir(parents=True)
-    monkeypatch.setenv("HMRKIT_WEIGHTS", str(places[0]))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr(weights, "carried_folder", lambda: places[3])
-    return places
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The four folders in the order in which they are searched, none of them there yet."""
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.setenv("HMRKIT_WEIGHTS", str(tmp_path / "variable"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "user"))
+    monkeypatch.setattr(weights, "carried_folder", lambda: tmp_path / "carried")
+    return [tmp_path / "variable", tmp_path / "project/weights", tmp_path / "user/hmrkit", tmp_path / "carried"]
 
 
-def test_the_first_folder_that_has_the_file_wins(folders):
-    for place in folders:
-        (place / "a.npz").write_bytes(str(place).encode())
-    for place in folders:
-        found = weights.find_weights("a.npz")
-        assert found.read_bytes() == str(place).encode()
-        found.unlink()
+def put(folder: Path, value: float = 1.0, name: str = NAME) -> Path:
+    save_state({"a": torch.full((2,), value)}, folder / name)
+    return folder / name
+
+
+def one_line(error: pytest.ExceptionInfo[WeightsError]) -> str:
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_the_first_folder_that_has_the_file_wins(folders) -> None:
+    for folder in reversed(folders):
+        path = put(folder)
+        assert find_weights(NAME).resolve() == path
+
+
+def test_a_file_that_is_named_wins_over_every_folder(folders, tmp_path: Path) -> None:
+    put(folders[0])
+    mine = put(tmp_path / "elsewhere")
+    assert find_weights(mine) == mine
+
+
+def test_missing_weights_name_every_place(folders) -> None:
     with pytest.raises(WeightsError) as error:
-        weights.find_weights("a.npz")
-    assert all(str(place.name) in str(error.value) for place in folders)
+        find_weights(NAME)
+    told = one_line(error)
+    for folder in (folders[0], Path("weights"), *folders[2:]):
+        assert str(folder / NAME) in told
+    assert "$HMRKIT_WEIGHTS" in told
+    assert error.value.exit_code == 3
 
 
-def test_an_explicit_path_needs_no_folder(folders, tmp_path):
-    path = tmp_path / "mine.safetensors"
-    path.write_bytes(b"x")
-    assert weights.find_weights(path) == path
-    with pytest.raises(WeightsError, match="absent"):
-        weights.find_weights(tmp_path / "absent.pt")
+def test_the_variable_and_home_may_be_absent(folders, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("HMRKIT_WEIGHTS")
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    path = put(tmp_path / "home/.local/share/hmrkit")
+    assert find_weights(NAME) == path
 
 
-def test_a_damaged_file_is_noticed_and_a_users_own_is_not_held_to_it(folders):
-    user, carried = folders[2], folders[3]
-    weights.save_state({"a": torch.ones(3)}, carried / "net" / "a.safetensors")
-    weights.write_manifest(carried)
-    assert weights.verify("net/a.safetensors") == weights.sha256_of(carried / "net" / "a.safetensors")
+def test_available_lists_each_name_once_with_its_licence(folders) -> None:
+    put(folders[3], 1.0)
+    put(folders[3], 2.0, "body/other.safetensors")
+    manifest = write_manifest(folders[3])
+    entries = json.loads(manifest.read_text())
+    entries[NAME]["licence"] = "Apache-2.0"
+    manifest.write_text(json.dumps(entries))
+    (folders[3] / "body/README.md").write_text("not weights")
+    assert {e["name"]: e["licence"] for e in available()} == {NAME: "Apache-2.0", "body/other.safetensors": ""}
+    mine = put(folders[0])
+    found = {entry["name"]: entry for entry in available()}
+    assert len(found) == 2
+    assert found[NAME] == {"name": NAME, "path": str(mine), "licence": ""}  # another file, so another licence
 
-    weights.save_state({"a": torch.zeros(3)}, user / "net" / "a.safetensors")
-    assert weights.load_state("net/a.safetensors")["a"].sum() == 0
-    (user / "net" / "a.safetensors").unlink()
 
-    path = carried / "net" / "a.safetensors"
+def test_damaged_files_are_noticed_and_the_users_own_are_not_called_damaged(folders) -> None:
+    path = put(folders[3], 1.0)
+    write_manifest(folders[3])
+    assert verify(NAME) == hashlib.sha256(path.read_bytes()).hexdigest()
+    put(folders[0], 5.0)
+    assert load_state(NAME)["a"].tolist() == [5, 5]
+    (folders[0] / NAME).unlink()
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    os.utime(path, ns=(1, 1))  # not remembered under its old hash, however coarse the file system's clock
-    with pytest.raises(WeightsError, match="expected sha256"):
-        weights.load_state("net/a.safetensors")
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(WeightsError, match="damaged") as error:
+        load_state(NAME)
+    assert sha256_of(path) in one_line(error)
 
 
-def test_the_manifest_keeps_what_was_written_by_hand(folders):
-    path = folders[3] / "a.safetensors"
-    weights.save_state({"a": torch.ones(3)}, path)
-    (folders[3] / weights.MANIFEST).write_text(json.dumps({"a.safetensors": {"licence": "CC0-1.0", "sha256": "old"}}))
-    weights.write_manifest(folders[3])
-    entry = weights.read_manifest(folders[3])["a.safetensors"]
-    assert entry == {"licence": "CC0-1.0", "sha256": weights.sha256_of(path)}
-    assert weights.available() == [{"name": "a.safetensors", "path": str(path), "licence": "CC0-1.0"}]
+def test_writing_a_manifest_keeps_what_people_wrote_and_drops_what_is_gone(folders) -> None:
+    path = put(folders[1])
+    put(folders[1], name="gone.safetensors")
+    manifest = write_manifest(folders[1])
+    entries = json.loads(manifest.read_text())
+    entries[NAME] |= {"source": "us", "licence": "CC0-1.0"}
+    manifest.write_text(json.dumps(entries))
+    (folders[1] / "gone.safetensors").unlink()
+    put(folders[1], 9.0)
+    os.utime(path, ns=(2, 2))
+    write_manifest(folders[1])
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert read_manifest(folders[1]) == {NAME: {"source": "us", "licence": "CC0-1.0", "sha256": sha256}}
 
 
-@pytest.mark.parametrize("wrapping", [None, "state_dict", "model", "model_pos"])
-def test_checkpoints_are_unwrapped(tmp_path, wrapping):
-    state = {"module.layer.weight": torch.arange(3.0)}
-    torch.save({wrapping: state, "epoch": 3} if wrapping else state, tmp_path / "a.pth")
-    loaded = weights.load_state(tmp_path / "a.pth")
-    assert list(loaded) == ["layer.weight"]
-    assert torch.equal(loaded["layer.weight"], torch.arange(3.0))
+def test_a_broken_manifest_is_named(folders) -> None:
+    put(folders[1])
+    (folders[1] / MANIFEST).write_text("{")
+    with pytest.raises(WeightsError, match=MANIFEST) as error:
+        verify(NAME)
+    one_line(error)
 
 
-def test_numpy_numbers_in_a_checkpoint_are_no_obstacle(tmp_path):
-    import numpy as np
-
-    torch.save({"model": {"a": torch.ones(2)}, "best": np.float64(3), "step": np.int64(2)}, tmp_path / "a.pt")
-    assert weights.load_state(tmp_path / "a.pt")["a"].tolist() == [1, 1]
-
-
-class Code:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
+def test_every_carried_file_is_in_the_manifest_as_it_is() -> None:
+    manifest = read_manifest(carried_folder())
+    carried = {
+        p.relative_to(carried_folder()).as_posix(): p
+        for p in carried_folder().rglob("*")
+        if p.suffix in (".safetensors", ".npz")
+    }
+    assert set(manifest) == set(carried)
+    for name, path in carried.items():
+        assert sha256_of(path) == manifest[name]["sha256"], f"{name} changed: run hmrkit.weights.write_manifest"
+        assert all(manifest[name].get(field) for field in ("licence", "source", "summary")), name
 
 
-def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
-    torch.save({"model": Code(str(tmp_path / "made"))}, tmp_path / "bad.pt")
-    with pytest.raises(WeightsError, match="mkdir"):
-        weights.load_state(tmp_path / "bad.pt")
-    assert not (tmp_path / "made").exists()
-
-
-@pytest.mark.parametrize("name", ["a.safetensors", "a.pt"])
-def test_a_file_that_is_no_weights_is_one_clear_error(tmp_path, name):
-    (tmp_path / name).write_bytes(b"not weights at all")
-    with pytest.raises(WeightsError, match=name):
-        weights.load_state(tmp_path / name)
-
-
-def test_strict_loading_names_every_kind_of_misfit():
-    layer = nn.Linear(2, 3)
+def test_strict_loading_names_what_does_not_fit() -> None:
+    module = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    state = {
+        "0.weight": torch.ones(3, 2),
+        "0.bias": torch.ones(4),
+        "1.weight": torch.ones(1, 3),
+        "2.bias": torch.ones(1),
+    }
     with pytest.raises(WeightsError) as error:
-        weights.load_into(layer, {"weight": torch.ones(2, 2), "scale": torch.ones(1)}, "some.pt")
-    text = str(error.value)
-    assert all(part in text for part in ("some.pt", "1 missing (bias)", "1 unexpected (scale)", "(2, 2) not (3, 2)"))
-    assert "\n" not in text
+        load_into(module, state, "some.pth")
+    told = one_line(error)
+    for part in ("some.pth", "1 missing (1.bias)", "1 unexpected (2.bias)", "0.bias is (4,) not (3,)"):
+        assert part in told
+    for key, value in module.state_dict().items():
+        torch.testing.assert_close(value, before[key])
+    load_into(module, before, "right.pth")
 
 
-def test_half_precision_files_fill_float32_modules(tmp_path):
+@pytest.mark.parametrize(
+    "wrap", [lambda s: s, lambda s: {"model": s, "epoch": 3}, lambda s: {"state_dict": s}, lambda s: {"model_pos": s}]
+)
+def test_checkpoints_of_trainers_load(tmp_path: Path, wrap) -> None:
+    state = {"module.a": torch.ones(2), "module.n": torch.tensor(4)}
+    torch.save(wrap(state), tmp_path / "c.pth")
+    loaded = load_state(tmp_path / "c.pth")
+    assert sorted(loaded) == ["a", "n"]
+    assert loaded["n"] == 4
+
+
+def test_numpy_numbers_beside_the_state_do_no_harm(tmp_path: Path) -> None:
+    torch.save({"model": {"a": torch.ones(2)}, "best": np.float64(3), "step": np.int64(2)}, tmp_path / "c.pt")
+    assert load_state(tmp_path / "c.pt")["a"].tolist() == [1, 1]
+
+
+def test_half_precision_files_fill_float32_modules(tmp_path: Path) -> None:
     layer, other = nn.Linear(2, 3), nn.Linear(2, 3)
-    weights.save_state({key: value.half() for key, value in layer.state_dict().items()}, tmp_path / "a.safetensors")
-    weights.load_into(other, weights.load_state(tmp_path / "a.safetensors"), "a")
+    save_state({key: value.half() for key, value in layer.state_dict().items()}, tmp_path / "a.safetensors")
+    load_into(other, load_state(tmp_path / "a.safetensors"), "a")
     assert other.weight.dtype == torch.float32
-    assert torch.equal(other.weight, layer.weight.half().float())
+    torch.testing.assert_close(other.weight, layer.weight.half().float(), atol=0, rtol=0)
 
 
-def test_the_carried_files_are_whole():
-    """Each file that ships and is in the manifest has the manifest's hash."""
-    for name in weights.read_manifest(weights.carried_folder()):
-        weights.verify(weights.carried_folder() / name)
+class _Danger:
+    def __reduce__(self):
+        return os.mkdir, ("danger",)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused_in_one_line(folders, tmp_path: Path) -> None:
+    torch.save({"model": {"a": torch.ones(2)}, "args": _Danger()}, tmp_path / "evil.pt")
+    with pytest.raises(WeightsError, match="mkdir") as error:
+        load_state(tmp_path / "evil.pt")
+    assert "weights_only" not in one_line(error)  # torch's own advice is how to let it run
+    assert not Path("danger").exists()
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+@pytest.mark.parametrize("content", [b"", b"nothing of the kind", b"\x80\x02}q\x00."])
+def test_files_that_are_no_weights_are_refused_in_one_line(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"bad{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="bad") as error:
+        load_state(path)
+    one_line(error)
+
+
+def test_the_same_state_gives_the_same_bytes_and_reads_back(tmp_path: Path) -> None:
+    state = {"b": torch.arange(6.0).reshape(2, 3).T, "a": torch.arange(3, dtype=torch.float16)}
+    metadata = {key: key.upper() for key in "zyxwvutsr"}
+    for i in range(2):
+        save_state(state, tmp_path / f"{i}.safetensors", metadata)
+    assert (tmp_path / "0.safetensors").read_bytes() == (tmp_path / "1.safetensors").read_bytes()
+    loaded = load_state(tmp_path / "0.safetensors")
+    assert all(torch.equal(loaded[key], state[key]) and loaded[key].dtype == state[key].dtype for key in state)
+    assert read_metadata(tmp_path / "0.safetensors") == metadata
+    assert list(tmp_path.glob("*.partial")) == []
+
+
+def test_unknown_converters_are_told_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="yolox-nano, movenet-thunder, blazepose-heavy"):
+        convert("resnet", tmp_path / "a", tmp_path / "b")
