@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]  # stage, done, total
 
 METHODS = {
-    "fit": "body fitted to 2D and 3D keypoints: analytic inverse kinematics (--refine: SMPLify)",
+    "fit": "body fitted to 2D and 3D keypoints: analytic inverse kinematics, refined over the whole track",
     "pc-hmr": "a mesh stream (--mesh) calibrated by a temporally lifted pose (PC-HMR, parallel)",
 }
 MESH_STREAMS = ("fit",)
@@ -47,7 +47,7 @@ class Options:
     lifter: str = "videopose3d"
     lifter_checkpoint: str | None = None
     flip: bool = True
-    refine: bool = False
+    refine: bool = True
     body: str | None = None
     gender: str = "neutral"
     focal: float | None = None

@@ -236,9 +236,11 @@ def _about_hips(points: Tensor) -> Tensor:
 def _track_of(keypoints: Keypoints, frames: np.ndarray) -> Track:
     """The track that the cleaning asks for; its boxes are those of the keypoints."""
     pixels = keypoints.keypoints_2d[..., :2]
-    missing = np.asarray(~np.isfinite(pixels).all(-1).all(-1))
-    held = np.where(np.reshape(missing, (-1, 1, 1)), np.nanmedian(pixels, 0), pixels)
-    boxes = np.concatenate([held.min(1), held.max(1)], 1).astype(np.float32)
+    seen = np.isfinite(pixels).all(-1, keepdims=True)
+    low, high = np.where(seen, pixels, np.inf).min(1), np.where(seen, pixels, -np.inf).max(1)
+    boxes = np.concatenate([low, high], 1).astype(np.float32)
+    some = seen.any((1, 2))
+    boxes[~some] = np.median(boxes[some], 0)
     blank = np.zeros(len(frames), bool)
     return Track(0, frames, boxes, np.ones(len(frames), np.float32), blank)
 

@@ -156,7 +156,7 @@ def test_killed_in_the_middle_it_resumes(tmp_path):
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     first = out / "f0" / "person_01.npz"
     deadline = time.monotonic() + 120
-    while not first.exists() and time.monotonic() < deadline:
+    while not (out / "f0" / "report.json").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()

@@ -13,7 +13,7 @@ from hmrkit.cli import options as o
 def bench(
     video: Annotated[str, typer.Argument(help="A video, or a folder of frames.")],
     method: Annotated[str, typer.Option(help="pc-hmr or fit.")] = "pc-hmr",
-    refine: o.Refine = False,
+    refine: o.Refine = True,
     formats: Annotated[str, typer.Option("--format", help="Comma-separated: npz, obj.")] = "npz,obj",
     render: Annotated[bool, typer.Option("--render/--no-render", help="Measure drawing, too.")] = False,
     people: o.People = "all",

@@ -22,7 +22,7 @@ def run(
     input_list: Annotated[str | None, typer.Option(help="File with one input a line, or - for standard input.")] = None,
     method: Annotated[str, typer.Option(help="pc-hmr or fit.")] = "pc-hmr",
     mesh: o.Mesh = "fit",
-    refine: o.Refine = False,
+    refine: o.Refine = True,
     formats: Annotated[str, typer.Option("--format", help="Comma-separated: npz, obj.")] = "npz,obj",
     render: Annotated[
         str | None, typer.Option(help="Also draw NAME.mp4 and NAME_sheet.png in each clip's folder.")

@@ -66,7 +66,7 @@ def regress(
     take: TakeIn,
     out: TakeOut,
     method: Annotated[str, typer.Option(help="Mesh stream: fit.")] = "fit",
-    refine: o.Refine = False,
+    refine: o.Refine = True,
     body: o.BodyFile = None,
     gender: o.Gender = "neutral",
     device: o.Device = "auto",
