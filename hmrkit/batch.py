@@ -109,7 +109,6 @@ def run_batch(
         models.load(stages_of(options.method))
     results = []
     for result, take in planned:
-        started = time.perf_counter()
         if take is not None:
             try:
                 _run_clip(result, take, models, outputs, progress(result.source))
@@ -119,7 +118,6 @@ def run_batch(
                 log.debug("unexpected error in %s", result.source, exc_info=True)
                 result.status, result.exit_code = "failed", EXIT_SOME_FAILED
                 result.error = f"{result.source}: unexpected {type(error).__name__}: {error} (-v shows where)"
-        result.seconds = time.perf_counter() - started
         results.append(result)
         done(result)
         write_json(outputs.folder / "report.json", {"clips": [r.as_json() for r in results]})
@@ -135,6 +133,7 @@ def exit_code(results: Sequence[ClipResult]) -> int:
 
 
 def _run_clip(result: ClipResult, take: Take, models: Models, outputs: Outputs, progress: Progress) -> None:
+    started = time.perf_counter()
     folder, take_path = result.folder, result.folder / "take.npz"
     stages = stages_of(models.options.method)
     take = keep_stages(_resume(take, take_path, outputs.overwrite), [*stages, "files"])
@@ -167,6 +166,7 @@ def _run_clip(result: ClipResult, take: Take, models: Models, outputs: Outputs, 
             person["reprojection_percent_of_box"] = round(100 * errors[person["track_id"]], 2)
     result.status = "done"
     result.error = None if take.tracks else f"{result.source}: no person was found"
+    result.seconds = time.perf_counter() - started
     write_json(folder / "report.json", result.as_json())
 
 
