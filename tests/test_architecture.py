@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "hmrkit"
 FAMILIES = {"detectors", "trackers", "keypoints", "lifters", "regressors", "exporters", "datasets", "backbones"}
 LAYERS = [
-    {"types", "errors"},
+    {"types", "errors", "members"},
     {"geometry", "camera", "skeletons", "crops", "video", "video_probe", "take", "smoothing"},
     {"body", "metrics", "weights", "device", "smpl_files", "smpl_pickles", "sparse"},
     FAMILIES | {"conversion"},

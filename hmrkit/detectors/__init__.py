@@ -7,66 +7,46 @@ a score down to `score_threshold` are all returned, however many: the tracker's 
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from hmrkit.errors import UsageError
+from hmrkit.members import Member, choose
 from hmrkit.types import Detections
 
 if TYPE_CHECKING:
     import torch
 
 
-@dataclass(frozen=True)
-class DetectorSpec:
-    """One member of the family. `argument` says what must follow ``name:``, empty where nothing may."""
-
-    module: str
-    summary: str
-    argument: str
-    paper: str
-    licence: str
-    weights: tuple[str, ...] = ()
-
-
-DETECTORS: dict[str, DetectorSpec] = {
-    "yolox-nano": DetectorSpec(
+DETECTORS: dict[str, Member] = {
+    "yolox-nano": Member(
         module="hmrkit.detectors.yolox",
         summary="YOLOX-nano, COCO: small, fast on a CPU (default)",
-        argument="",
         paper="Ge et al. 2021, YOLOX: Exceeding YOLO Series in 2021",
-        licence="Apache-2.0",
         weights=("detector/yolox_nano.safetensors",),
     ),
-    "yolox": DetectorSpec(
+    "yolox": Member(
         module="hmrkit.detectors.yolox",
         summary="YOLOX of any size from a published checkpoint, yolox:yolox_s.pth",
         argument="checkpoint",
         paper="Ge et al. 2021, YOLOX: Exceeding YOLO Series in 2021",
-        licence="Apache-2.0",
     ),
-    "yolo": DetectorSpec(
+    "yolo": Member(
         module="hmrkit.detectors.ultralytics_yolo",
         summary="any detection or pose weights of ultralytics, yolo:yolo11n.pt (needs hmrkit[yolo])",
         argument="weights",
         paper="https://docs.ultralytics.com",
         licence="AGPL-3.0 (ultralytics and its weights)",
     ),
-    "file": DetectorSpec(
+    "file": Member(
         module="hmrkit.detectors.boxes_file",
         summary="boxes made elsewhere, file:boxes.json in COCO's result format",
         argument="json",
         paper="https://cocodataset.org/#format-results",
         licence="",
     ),
-    "toy": DetectorSpec(
+    "toy": Member(
         module="hmrkit.detectors.toy",
         summary="one box about what differs from the picture's border; for tests",
-        argument="",
-        paper="",
-        licence="Apache-2.0",
     ),
 }
 
@@ -96,15 +76,8 @@ def load_detector(
     """
     import torch
 
-    name, _, argument = spec.partition(":")
-    if name not in DETECTORS:
-        raise UsageError(f"unknown detector {name!r}; choose one of {', '.join(DETECTORS)}")
-    entry = DETECTORS[name]
-    if bool(argument) != bool(entry.argument):
-        wanted = f"{name}:<{entry.argument}>" if entry.argument else name
-        raise UsageError(f"detector {spec!r} should be written {wanted}")
-    module = importlib.import_module(entry.module)
-    return module.load(
+    member, argument = choose(DETECTORS, spec, "detector")
+    return member.load_module().load(
         argument,
         device=torch.device(device),
         dtype=dtype or torch.float32,

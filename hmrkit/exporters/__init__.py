@@ -8,42 +8,25 @@ file through `hmrkit.take.atomic_path`.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from hmrkit.errors import UsageError
+from hmrkit.members import Member
 from hmrkit.types import MeshTrack, Take
 
-
-@dataclass(frozen=True)
-class ExporterSpec:
-    """One member of the family: `class_name` in `module`."""
-
-    module: str
-    class_name: str
-    summary: str
-    paper: str
-    licence: str
-    weights: tuple[str, ...] = ()
-
-
-EXPORTERS: dict[str, ExporterSpec] = {
-    "npz": ExporterSpec(
+EXPORTERS: dict[str, Member] = {
+    "npz": Member(
         module="hmrkit.exporters.npz",
         class_name="NpzExporter",
         summary="one .npz a person: pose, shape and translation in AMASS's layout, joints, keypoints, camera",
         paper="Mahmood et al. 2019, AMASS: Archive of Motion Capture as Surface Shapes",
-        licence="Apache-2.0",
     ),
-    "obj": ExporterSpec(
+    "obj": Member(
         module="hmrkit.exporters.obj",
         class_name="ObjExporter",
         summary="one folder of .obj files a person, one a frame: exact vertices, one topology, y up",
-        paper="",
-        licence="Apache-2.0",
     ),
 }
 
@@ -74,7 +57,7 @@ def load_exporter(name: str) -> Callable[[Path, Take], Exporter]:
     """The exporter class of that name; call it with the output folder and the take. UsageError if there is none."""
     check_formats([name])
     spec = EXPORTERS[name]
-    return getattr(importlib.import_module(spec.module), spec.class_name)
+    return getattr(spec.load_module(), spec.class_name)
 
 
 def person_name(track_id: int) -> str:

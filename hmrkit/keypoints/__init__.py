@@ -7,14 +7,12 @@ joints are in a new order, name it in `hmrkit.skeletons`.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from hmrkit.errors import UsageError
+from hmrkit.members import Member, choose
 from hmrkit.skeletons import Skeleton
 from hmrkit.types import Camera
 
@@ -25,55 +23,36 @@ if TYPE_CHECKING:
 People = dict[int, tuple[np.ndarray, np.ndarray | None]]
 
 
-@dataclass(frozen=True)
-class KeypointSpec:
-    """One member of the family. `argument` says what may follow ``name:``; [in brackets] where it may be left out."""
-
-    module: str
-    summary: str
-    argument: str
-    paper: str
-    licence: str
-    weights: tuple[str, ...] = ()
-
-
-KEYPOINTS: dict[str, KeypointSpec] = {
-    "blazepose-heavy": KeypointSpec(
+KEYPOINTS: dict[str, Member] = {
+    "blazepose-heavy": Member(
         module="hmrkit.keypoints.blazepose",
         summary="BlazePose GHUM heavy: 33 landmarks in 2D and 3D (default)",
-        argument="",
         paper="Grishchenko et al. 2022, BlazePose GHUM Holistic",
-        licence="Apache-2.0",
         weights=("keypoints/blazepose_heavy-1of2.safetensors", "keypoints/blazepose_heavy-2of2.safetensors"),
     ),
-    "movenet-thunder": KeypointSpec(
+    "movenet-thunder": Member(
         module="hmrkit.keypoints.movenet_tracks",
         summary="MoveNet thunder: COCO's 17 keypoints in 2D",
-        argument="",
         paper="https://blog.tensorflow.org/2021/05/next-generation-pose-detection-with-movenet-and-tensorflowjs.html",
-        licence="Apache-2.0",
         weights=("keypoints/movenet_thunder.safetensors",),
     ),
-    "yolo-pose": KeypointSpec(
+    "yolo-pose": Member(
         module="hmrkit.keypoints.yolo_pose",
         summary="any pose weights of ultralytics, yolo-pose:yolo11n-pose.pt (needs hmrkit[yolo])",
         argument="[weights]",
         paper="https://docs.ultralytics.com/tasks/pose",
         licence="AGPL-3.0 (ultralytics and its weights)",
     ),
-    "file": KeypointSpec(
+    "file": Member(
         module="hmrkit.keypoints.keypoints_file",
         summary="keypoints made elsewhere, file:keypoints.json (COCO) or file:keypoints.npz (VideoPose3D)",
         argument="path",
         paper="https://cocodataset.org/#format-results",
         licence="",
     ),
-    "toy": KeypointSpec(
+    "toy": Member(
         module="hmrkit.keypoints.toy",
         summary="a standing mannequin drawn into each box; for tests",
-        argument="",
-        paper="",
-        licence="Apache-2.0",
     ),
 }
 
@@ -116,13 +95,7 @@ def load_keypoints(
     """
     import torch
 
-    name, _, argument = spec.partition(":")
-    if name not in KEYPOINTS:
-        raise UsageError(f"unknown keypoint estimator {name!r}; choose one of {', '.join(KEYPOINTS)}")
-    entry = KEYPOINTS[name]
-    if (argument and not entry.argument) or (not argument and entry.argument and entry.argument[0] != "["):
-        raise UsageError(f"keypoints {spec!r} should be written {name}{entry.argument and f':{entry.argument}'}")
-    module = importlib.import_module(entry.module)
-    return module.load(
+    member, argument = choose(KEYPOINTS, spec, "keypoint estimator")
+    return member.load_module().load(
         argument, device=torch.device(device), dtype=dtype or torch.float32, camera=camera, max_crops=max_crops
     )

@@ -6,44 +6,29 @@ line to `LIFTERS`.
 
 from __future__ import annotations
 
-import importlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from hmrkit.errors import UsageError
+from hmrkit.members import Member, choose
 from hmrkit.skeletons import Skeleton
 
 if TYPE_CHECKING:
     import torch
 
 
-@dataclass(frozen=True)
-class LifterSpec:
-    """One member of the family."""
-
-    module: str
-    summary: str
-    paper: str
-    licence: str
-    weights: tuple[str, ...] = ()
-
-
-LIFTERS: dict[str, LifterSpec] = {
-    "videopose3d": LifterSpec(
+LIFTERS: dict[str, Member] = {
+    "videopose3d": Member(
         module="hmrkit.lifters.videopose3d",
         summary="temporal convolution; own weights, or a published VideoPose3D checkpoint (default)",
         paper="Pavllo et al. 2019, 3D human pose estimation in video with temporal convolutions",
         licence="Apache-2.0 (published checkpoints: CC BY-NC 4.0)",
         weights=("lifter/videopose3d.safetensors",),
     ),
-    "toy": LifterSpec(
+    "toy": Member(
         module="hmrkit.lifters.toy",
         summary="a flat pose as tall as a person; for tests",
-        paper="",
-        licence="Apache-2.0",
     ),
 }
 
@@ -79,6 +64,5 @@ def load_lifter(
     name: str = "videopose3d", checkpoint: str | Path | None = None, device: str | torch.device = "cpu"
 ) -> Lifter:
     """Load a lifter by name, with its shipped weights or `checkpoint`; UsageError lists the known names."""
-    if name not in LIFTERS:
-        raise UsageError(f"unknown lifter {name!r}; known: {', '.join(LIFTERS)}")
-    return importlib.import_module(LIFTERS[name].module).load(checkpoint, device=device)
+    member, _ = choose(LIFTERS, name, "lifter")
+    return member.load_module().load(checkpoint, device=device)

@@ -10,39 +10,24 @@ pure rather than complete: two tracklets of one person are joined later, a track
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from hmrkit.errors import UsageError
+from hmrkit.members import Member, choose
 from hmrkit.types import Detections, Track
 
-
-@dataclass(frozen=True)
-class TrackerSpec:
-    """One member of the family."""
-
-    module: str
-    summary: str
-    paper: str
-    licence: str
-    weights: tuple[str, ...] = ()
-
-
-TRACKERS: dict[str, TrackerSpec] = {
-    "bytetrack": TrackerSpec(
+TRACKERS: dict[str, Member] = {
+    "bytetrack": Member(
         module="hmrkit.trackers.bytetrack",
         summary="ByteTrack (package trackers): motion, strong boxes first, then weak ones (default)",
         paper="Zhang et al. 2022, ByteTrack: Multi-Object Tracking by Associating Every Detection Box",
-        licence="Apache-2.0",
     ),
-    "toy": TrackerSpec(
+    "toy": Member(
         module="hmrkit.trackers.toy",
         summary="best overlap with the previous frame, greedily; for tests",
-        paper="",
-        licence="Apache-2.0",
     ),
 }
 
@@ -96,9 +81,8 @@ class Tracker:
 
 def load_tracker(name: str = "bytetrack") -> Tracker:
     """A tracker for one clip. UsageError where there is no such tracker."""
-    if name not in TRACKERS:
-        raise UsageError(f"unknown tracker {name!r}; choose one of {', '.join(TRACKERS)}")
-    return Tracker(importlib.import_module(TRACKERS[name].module).associate)
+    member, _ = choose(TRACKERS, name, "tracker")
+    return Tracker(member.load_module().associate)
 
 
 def select_people(tracks: Sequence[Track], people: str | int = "all") -> tuple[Track, ...]:

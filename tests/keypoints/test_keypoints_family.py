@@ -27,7 +27,7 @@ def person(x: float, y: float, seed: int = 0) -> np.ndarray:
 
 @pytest.mark.parametrize("spec", ["posenet", "blazepose-heavy:x", "file", "toy:1"])
 def test_wrong_specs_say_what_is_right(spec: str) -> None:
-    with pytest.raises(UsageError, match=r"blazepose-heavy|file:path|toy"):
+    with pytest.raises(UsageError, match=r"blazepose-heavy|file:<path>|toy"):
         load_keypoints(spec)
 
 

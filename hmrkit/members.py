@@ -1,0 +1,50 @@
+"""What a family's table says of each member: the same few facts in all families.
+
+A table is a literal dict name -> `Member`. The member's module is imported only when it is chosen.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+
+from hmrkit.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One member of a family.
+
+    `argument` says what must follow ``name:``, [in brackets] where it may be left out, empty where nothing may;
+    `weights` are the carried files that it reads; `licence` is that of its network or library.
+    """
+
+    module: str
+    summary: str
+    paper: str = ""
+    licence: str = "Apache-2.0"
+    argument: str = ""
+    class_name: str = ""
+    weights: tuple[str, ...] = ()
+
+    def load_module(self) -> ModuleType:
+        """The member's module, imported now."""
+        return importlib.import_module(self.module)
+
+
+def choose(table: Mapping[str, Member], spec: str, family: str) -> tuple[Member, str]:
+    """The member that `spec` (``name`` or ``name:argument``) names, and the argument ("" where none was given).
+
+    UsageError where `family` has no such member, or the argument is missing or too much.
+    """
+    name, _, argument = spec.partition(":")
+    if name not in table:
+        raise UsageError(f"unknown {family} {name!r}; choose one of {', '.join(table)}")
+    member = table[name]
+    must = bool(member.argument) and not member.argument.startswith("[")
+    if (argument and not member.argument) or (must and not argument):
+        wanted = f"{name}:<{member.argument}>" if member.argument else name
+        raise UsageError(f"{family} {spec!r} should be written {wanted}")
+    return member, argument
