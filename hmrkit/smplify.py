@@ -239,7 +239,7 @@ def _track_of(keypoints: Keypoints, frames: np.ndarray) -> Track:
     seen = np.isfinite(pixels).all(-1, keepdims=True)
     low, high = np.where(seen, pixels, np.inf).min(1), np.where(seen, pixels, -np.inf).max(1)
     boxes = np.concatenate([low, high], 1).astype(np.float32)
-    some = seen.any((1, 2))
+    some = seen.any(1)[:, 0]
     boxes[~some] = np.median(boxes[some], 0)
     blank = np.zeros(len(frames), bool)
     return Track(0, frames, boxes, np.ones(len(frames), np.float32), blank)

@@ -37,7 +37,7 @@ def list_choices(
     for name, members in tables.items():
         typer.echo(f"{name}:")
         for member, facts in members.items():
-            licence = f"  [{facts['licence']}]" if "licence" in facts else ""
+            licence = f"  [{facts['licence']}]" if facts.get("licence") else ""
             typer.echo(f"  {member:18s} {facts['summary']}{licence}")
 
 
