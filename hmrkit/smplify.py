@@ -236,10 +236,10 @@ def _about_hips(points: Tensor) -> Tensor:
 def _track_of(keypoints: Keypoints, frames: np.ndarray) -> Track:
     """The track that the cleaning asks for; its boxes are those of the keypoints."""
     pixels = keypoints.keypoints_2d[..., :2]
-    seen = np.isfinite(pixels).all(-1, keepdims=True)
+    seen = ~np.isnan(pixels).any(axis=-1, keepdims=True)
     low, high = np.where(seen, pixels, np.inf).min(1), np.where(seen, pixels, -np.inf).max(1)
     boxes = np.concatenate([low, high], 1).astype(np.float32)
-    some = seen.any(1)[:, 0]
+    some = np.isfinite(boxes).all(axis=1)
     boxes[~some] = np.median(boxes[some], 0)
     blank = np.zeros(len(frames), bool)
     return Track(0, frames, boxes, np.ones(len(frames), np.float32), blank)
