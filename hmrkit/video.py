@@ -1,7 +1,7 @@
 """Video in: `probe` says what a clip is, `read_frames` gives its chosen frames in batches without ever holding it.
 
 Inputs are video files and folders of images. decord decodes where it can, PyAV where decord is missing or fails (VP9,
-damaged files); both number frames alike, by presentation order, and their pixels are the same. Frames come
+damaged files) or would hold too much; both number frames alike, by presentation order, and their pixels are the same. Frames come
 turned upright as the file's rotation metadata says.
 """
 
@@ -40,6 +40,9 @@ Backend = Literal["auto", "decord", "pyav"]
 _CLOCK_SLACK_S = 5.1e-4
 # In others (MPEG-TS was seen to) decord passes off neighbours as the frames that it did not find.
 _DECORD_CONTAINERS = ("mov", "matroska")
+# decord decodes ahead of its reader without a bound (measured: a thousand frames of a slowly read clip), so it gets the
+# clips whose decoded frames fit into this; PyAV, nearly as fast, decodes the others frame by frame.
+_DECORD_BYTES = 128 * 2**20
 # Jumping to a keyframe restarts the decoder; decoding fewer frames than this and throwing them away is cheaper.
 _SEEK_GAIN_FRAMES = 32
 
@@ -175,7 +178,8 @@ def _decode_batches(info: VideoInfo, batch_size: int, backend: Backend) -> Itera
     if len(index.pts) != info.frame_count:
         raise InputError(f"{path}: expected {info.frame_count} frames, found {len(index.pts)}; it changed, start anew")
     rest = 0
-    if backend != "pyav":
+    decoded = len(index.pts) * index.height * index.width * 3
+    if backend == "decord" or (backend == "auto" and decoded <= _DECORD_BYTES):
         try:
             for batch in _read_decord(path, index, groups):
                 yield batch
