@@ -1,8 +1,8 @@
 """Video in: `probe` says what a clip is, `read_frames` gives its chosen frames in batches without ever holding it.
 
 Inputs are video files and folders of images. decord decodes where it can, PyAV where decord is missing or fails (VP9,
-damaged files) or would hold too much; both number frames alike, by presentation order, and their pixels are the same. Frames come
-turned upright as the file's rotation metadata says.
+damaged files) or would hold too much; both number frames alike, by presentation order, and their pixels are the same.
+Frames come turned upright as the file's rotation metadata says.
 """
 
 from __future__ import annotations
