@@ -169,6 +169,19 @@ def test_killed_in_the_middle_it_resumes(tmp_path):
     assert not list(out.rglob("*.part"))
 
 
+def test_interrupted_it_says_so(tmp_path):
+    film = write_film(tmp_path / "long.mp4", frames=30)
+    command = [sys.executable, "-m", "hmrkit", "run", str(film), "--out", str(tmp_path / "out"), *TOYS]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "out" / "long" / "take.npz").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"interrupted" in said
+
+
 def test_clips_of_one_name_get_folders_of_their_own(film, tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()

@@ -21,9 +21,10 @@ def main() -> None:
             raise
         sys.stderr.write(f"hmrkit: {error}\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("hmrkit: interrupted; the same command goes on from here\n")
-        sys.exit(EXIT_INTERRUPTED)
+    except SystemExit as stop:  # typer turns Ctrl-C into this
+        if stop.code == EXIT_INTERRUPTED:
+            sys.stderr.write("hmrkit: interrupted; the same command goes on from here\n")
+        raise
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(EXIT_INTERRUPTED)
