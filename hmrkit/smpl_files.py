@@ -18,6 +18,7 @@ import numpy as np
 from hmrkit.errors import UsageError, WeightsError
 from hmrkit.skeletons import SMPL_24
 from hmrkit.smpl_pickles import plain, unpickle
+from hmrkit.take import atomic_path
 from hmrkit.weights import find_weights, verify
 
 GENDERS = ("neutral", "male", "female")
@@ -132,10 +133,8 @@ def export_smpl_pickle(path: str | Path, gender: str = "neutral", source: str | 
     # Text arrays as plain lists and strings: other tools expect bs_type == "lrotmin", not a NumPy value.
     twin = {k: v.tolist() if isinstance(v, np.ndarray) and v.dtype.kind in "US" else v for k, v in model.items()}
     path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_bytes(pickle.dumps(twin, protocol=2))
-    partial.replace(path)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(pickle.dumps(twin, protocol=2))
     return path
 
 

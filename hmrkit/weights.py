@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hmrkit.errors import WeightsError
+from hmrkit.take import atomic_path
 
 if TYPE_CHECKING:  # torch takes a second to import; finding and listing weights must not wait for it
     from torch import Tensor, nn
@@ -173,11 +174,8 @@ def save_state(state: dict[str, Tensor], path: str | Path, metadata: dict[str, s
     """Write a ``.safetensors`` file; it appears under its name only when it is complete."""
     from safetensors.torch import save
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(_in_order(save({key: value.contiguous() for key, value in state.items()}, metadata)))
-    partial.replace(path)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(_in_order(save({key: value.contiguous() for key, value in state.items()}, metadata)))
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

@@ -226,7 +226,7 @@ def test_the_same_state_gives_the_same_bytes_and_reads_back(tmp_path: Path) -> N
     loaded = load_state(tmp_path / "0.safetensors")
     assert all(torch.equal(loaded[key], state[key]) and loaded[key].dtype == state[key].dtype for key in state)
     assert read_metadata(tmp_path / "0.safetensors") == metadata
-    assert list(tmp_path.glob("*.partial")) == []
+    assert [p for p in tmp_path.rglob("*") if p.suffix in (".partial", ".part")] == []
 
 
 def test_unknown_converters_are_told_the_known_ones(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from hmrkit.geometry import (
     quaternion_to_matrix,
     rotation_between,
 )
+from hmrkit.landmarks import world_from_local
 from hmrkit.skeletons import SMPL_24
 from hmrkit.weights import find_weights
 
@@ -151,20 +152,12 @@ def rest_joints() -> np.ndarray:
         return (body["J_regressor"] @ body["v_template"]).astype(np.float32)
 
 
-def world_rotations(local: Tensor, parents: tuple[int, ...] = SMPL_24.parents) -> Tensor:
-    """Local rotations (...,J,3,3) down the chain -> rotations (...,J,3,3) relative to the world."""
-    world: list[Tensor] = []
-    for joint, parent in enumerate(parents):
-        world.append(local[..., joint, :, :] if parent < 0 else world[parent] @ local[..., joint, :, :])
-    return torch.stack(world, -3)
-
-
 def _retarget(data: dict[str, np.ndarray]) -> Motion:
     names, parents = data["names"].tolist(), tuple(int(p) for p in data["parents"])
     offsets = torch.from_numpy(data["offsets_cm"] / 100)
     rest = torch.from_numpy(rest_joints())
     quaternion = torch.from_numpy(data["local_quat_xyzw_i16"].astype(np.float32))[..., [3, 0, 1, 2]]
-    source = world_rotations(quaternion_to_matrix(quaternion), parents)
+    source = world_from_local(quaternion_to_matrix(quaternion), parents)
     joints = SMPL_24.index
     world: list[Tensor] = []
     for joint, parent in zip(SMPL_24.joints, SMPL_24.parents, strict=True):

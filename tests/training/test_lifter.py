@@ -9,13 +9,14 @@ import torch
 
 from hmrkit.body import load_body
 from hmrkit.errors import InputError, UsageError
+from hmrkit.landmarks import world_from_local
 from hmrkit.lifters import load_lifter
 from hmrkit.skeletons import COCO_17, H36M_17, SMPL_24
 from hmrkit.training import lifter as recipe
 from hmrkit.training.lifter_samples import BodyPoints, LifterSampler, chain
 from hmrkit.training.lifter_views import CLEAN, Noise
 from hmrkit.training.loop import LoopConfig, fit, schedule
-from hmrkit.training.motion import load_motion, world_rotations
+from hmrkit.training.motion import load_motion
 
 EXCERPT = Path(__file__).parents[1] / "data" / "motion_excerpt.npz"
 
@@ -47,7 +48,7 @@ def test_points_are_the_bodys_own(motion):
 
 def test_chain_is_world_rotations(motion):
     local = torch.from_numpy(motion.local_rotations[:7])
-    torch.testing.assert_close(chain(local.permute(1, 2, 3, 0)).permute(3, 0, 1, 2), world_rotations(local))
+    torch.testing.assert_close(chain(local.permute(1, 2, 3, 0)).permute(3, 0, 1, 2), world_from_local(local))
 
 
 def test_samples_repeat_and_are_what_the_camera_sees(motion):

@@ -64,7 +64,7 @@ def test_excerpt_is_held_out_and_upright(tmp_path):
     assert len(motion) == len(m.load_motion(EXCERPT, "all")) == motion.starts[-1] > 200
     local = torch.from_numpy(motion.local_rotations)
     torch.testing.assert_close(local @ local.mT, torch.eye(3).expand_as(local), atol=1e-5, rtol=0)
-    world = m.world_rotations(local)
+    world = m.world_from_local(local)
     # People walk and fight on their feet: the chest's up is the world's.
     assert world[:, SMPL_24.index["spine3"], 1, 1].median() > 0.8
     m.save_motion(motion, tmp_path / "again.npz")
