@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hmrkit.skeletons import COCO_17, H36M_17, SMPL_24
 from hmrkit.training.lifter_views import Noise, Samples, observe
-from hmrkit.training.motion import Motion
+from hmrkit.training.motion import Motion, limb_blends
 from hmrkit.weights import find_weights
 
 # What the 17 output joints are on the body: means of its joints, or a point of its surface.
@@ -26,25 +26,6 @@ H36M_FROM_BODY: dict[str, tuple[str, ...]] = {
     "nose": ("keypoint:nose",),
     "head_top": ("surface:top",),
 }
-
-_LIMBS = {
-    "left_arm": ("left_collar", "left_shoulder", "left_elbow", "left_wrist", "left_hand"),
-    "right_arm": ("right_collar", "right_shoulder", "right_elbow", "right_wrist", "right_hand"),
-    "left_leg": ("left_hip", "left_knee", "left_ankle", "left_foot"),
-    "right_leg": ("right_hip", "right_knee", "right_ankle", "right_foot"),
-    "head": ("neck", "head"),
-    "back": ("spine1", "spine2", "spine3"),
-}
-# What is taken from the second clip, with how often.
-_BLENDS: tuple[tuple[float, tuple[str, ...]], ...] = (
-    (0.35, ()),
-    (0.10, ("left_arm",)),
-    (0.15, ("left_arm", "right_arm")),
-    (0.15, ("left_arm", "right_arm", "head", "back")),
-    (0.10, ("left_leg", "right_leg")),
-    (0.05, ("left_leg",)),
-    (0.10, ("left_arm", "left_leg", "head")),
-)
 
 
 class BodyPoints:
@@ -128,11 +109,7 @@ class LifterSampler:
         self.rows = torch.from_numpy(np.concatenate([motion.local_rotations.reshape(-1, 216), motion.root_pos_m], 1))
         self.starts = torch.from_numpy(motion.starts)
         self.points = BodyPoints.shared()
-        self._blend_weights = torch.tensor([w for w, _ in _BLENDS])
-        self._blends = torch.zeros(len(_BLENDS), 24, dtype=torch.bool)
-        for row, (_, limbs) in enumerate(_BLENDS):
-            for limb in limbs:
-                self._blends[row, SMPL_24.indices(*_LIMBS[limb])] = True
+        self._blend_weights, self._blends = limb_blends()
 
     def __call__(self, batch: int, generator: torch.Generator) -> Samples:
         """A batch, the same for the same generator state."""

@@ -72,6 +72,26 @@ _BONES = {
 }
 
 
+_LIMBS = {
+    "left_arm": ("left_collar", "left_shoulder", "left_elbow", "left_wrist", "left_hand"),
+    "right_arm": ("right_collar", "right_shoulder", "right_elbow", "right_wrist", "right_hand"),
+    "left_leg": ("left_hip", "left_knee", "left_ankle", "left_foot"),
+    "right_leg": ("right_hip", "right_knee", "right_ankle", "right_foot"),
+    "head": ("neck", "head"),
+    "back": ("spine1", "spine2", "spine3"),
+}
+# What is taken from the second clip, with how often.
+_BLENDS: tuple[tuple[float, tuple[str, ...]], ...] = (
+    (0.35, ()),
+    (0.10, ("left_arm",)),
+    (0.15, ("left_arm", "right_arm")),
+    (0.15, ("left_arm", "right_arm", "head", "back")),
+    (0.10, ("left_leg", "right_leg")),
+    (0.05, ("left_leg",)),
+    (0.10, ("left_arm", "left_leg", "head")),
+)
+
+
 @dataclass(frozen=True)
 class Motion:
     """Clips one after the other: clip i has frames ``starts[i]:starts[i + 1]``.
@@ -143,6 +163,16 @@ def save_motion(motion: Motion, path: str | Path) -> None:
         root_pos_m=motion.root_pos_m.astype(np.float32),
         local_rotations_i16=np.round(quaternions * 32767).astype(np.int16),
     )
+
+
+def limb_blends() -> tuple[Tensor, Tensor]:
+    """How limbs of two clips are combined: how often each of P patterns comes (P,), and the joints (P,24) bool that it
+    takes from the second clip."""
+    taken = torch.zeros(len(_BLENDS), 24, dtype=torch.bool)
+    for row, (_, limbs) in enumerate(_BLENDS):
+        for limb in limbs:
+            taken[row, SMPL_24.indices(*_LIMBS[limb])] = True
+    return torch.tensor([weight for weight, _ in _BLENDS]), taken
 
 
 @cache

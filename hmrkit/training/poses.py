@@ -1,0 +1,101 @@
+"""Poses and shapes of the people in synthetic images: captured poses, mirrored, blended by limb, perturbed.
+
+The poses that ship (``weights/synthetic/poses.npz``) are every third frame of the CMU motion file, so that anyone can
+train and regenerate the benchmark after install.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hmrkit.geometry import axis_angle_to_matrix
+from hmrkit.skeletons import SMPL_24
+from hmrkit.training.motion import Motion, Split, limb_blends, load_motion, save_motion
+from hmrkit.weights import find_weights
+
+POSES = "synthetic/poses.npz"
+
+# Standard deviation of a training pose's perturbation in degrees about the parent's x (bending), y (twisting) and z
+# (spreading) axes. Knees and elbows are hinges.
+_WOBBLE_DEG: dict[str, tuple[float, float, float]] = {
+    "hip": (9, 7, 6),
+    "knee": (9, 2, 1),
+    "ankle": (9, 6, 4),
+    "foot": (6, 1, 1),
+    "spine1": (4, 4, 4),
+    "spine2": (3, 4, 3),
+    "spine3": (4, 4, 4),
+    "neck": (7, 9, 6),
+    "head": (7, 9, 6),
+    "collar": (3, 4, 4),
+    "shoulder": (10, 12, 12),
+    "elbow": (5, 10, 3),
+    "wrist": (10, 8, 15),
+    "hand": (4, 3, 6),
+}
+
+
+class PoseSampler:
+    """Poses of one split. ``train`` varies them; ``test`` takes held-out frames as they are, mirrored or not.
+
+    `wobble` scales the perturbation, `tumble` is how often a training person is turned to any side (lying, falling,
+    upside down). `source` is another motion file.
+    """
+
+    def __init__(
+        self, split: Split = "train", wobble: float = 1.0, tumble: float = 0.05, source: str | Path | None = None
+    ) -> None:
+        motion = load_motion(source or find_weights(POSES), split)
+        self.rotations = torch.from_numpy(motion.local_rotations)
+        self.varied = split != "test"
+        self.tumble = tumble
+        self._blend_weights, self._blends = limb_blends()
+        spread = [
+            _WOBBLE_DEG.get(name.removeprefix("left_").removeprefix("right_"), (0, 0, 0)) for name in SMPL_24.joints
+        ]
+        self._wobble = torch.deg2rad(torch.tensor(spread, dtype=torch.float32)) * wobble
+        self._mirror = list(SMPL_24.mirror)
+
+    def __call__(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """`global_orient` (B,3,3) in a world with y up, `body_pose` (B,23,3,3), `betas` (B,10)."""
+        g = generator
+        local = self._frames(batch, g)
+        betas = torch.randn(batch, 10, generator=g).clamp(-2.5, 2.5)
+        if self.varied:
+            chosen = self._blends[torch.multinomial(self._blend_weights, batch, True, generator=g)]
+            local = torch.where(chosen[..., None, None], self._frames(batch, g), local)
+            # How much differs from person to person, so that captured poses stay frequent.
+            amount = torch.rand(batch, 1, 1, generator=g) ** 1.5 * 1.8
+            turn = torch.randn(batch, 24, 3, generator=g).clamp(-2, 2) * self._wobble * amount
+            local = local @ axis_angle_to_matrix(turn)
+            betas = betas * torch.where(torch.rand(batch, 1, generator=g) < 0.2, 1.5, 1.0)
+            local[:, 0] = self._tilts(batch, g) @ local[:, 0]
+        mirrored = torch.rand(batch, 1, 1, 1, generator=g) < 0.5
+        flip = torch.tensor([1.0, -1.0, -1.0])
+        local = torch.where(mirrored, local[:, self._mirror] * flip[:, None] * flip, local)
+        return local[:, 0], local[:, 1:], betas
+
+    def _frames(self, batch: int, g: torch.Generator) -> Tensor:
+        return self.rotations[torch.randint(len(self.rotations), (batch,), generator=g)]
+
+    def _tilts(self, batch: int, g: torch.Generator) -> Tensor:
+        """Rotations (B,3,3) of whole people: a lean of some degrees, now and then anything."""
+        lean = torch.randn(batch, 3, generator=g) * torch.tensor([0.12, 0.0, 0.12])
+        axis = torch.nn.functional.normalize(torch.randn(batch, 3, generator=g), dim=-1)
+        any_turn = axis * torch.rand(batch, 1, generator=g) * torch.pi
+        tumbling = torch.rand(batch, 1, generator=g) < self.tumble
+        return axis_angle_to_matrix(torch.where(tumbling, any_turn, lean))
+
+
+def save_poses(motion_path: str | Path, path: str | Path, every: int = 3) -> None:
+    """Write every third frame of a motion file's clips in the body's joints: what ships as ``synthetic/poses.npz``."""
+    motion = load_motion(motion_path, "all")
+    rows = [np.arange(motion.starts[i], motion.starts[i + 1], every) for i in range(len(motion.clips))]
+    starts = np.concatenate([[0], np.cumsum([len(part) for part in rows])]).astype(np.int64)
+    keep = np.concatenate(rows)
+    excerpt = Motion(motion.clips, starts, motion.fps / every, motion.local_rotations[keep], motion.root_pos_m[keep])
+    save_motion(excerpt, path)
