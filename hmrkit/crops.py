@@ -104,3 +104,26 @@ def crop_batch(frames: Tensor, frame_of_crop: Sequence[int] | np.ndarray, region
         grid = torch.stack([xx * across + xy * down + x1, yx * across + yy * down + y1], -1)
         crops[n] = functional.grid_sample(patch, grid[None], padding_mode="zeros", align_corners=False)[0]
     return crops.div_(255.0)
+
+
+# The points that `person_region` looks at; COCO-17 and BlazePose both have them.
+REGION_POINTS = (
+    "nose", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
+    "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
+)  # fmt: skip
+
+
+def person_region(points: np.ndarray) -> Region:
+    """The square about a person that upright regressors are trained on, from `REGION_POINTS` (...,13,2) px.
+
+    Centred at the middle of the hips, 2.5 times the radius of the circle about the body (MediaPipe's way; head, hands
+    and feet reach 15 % farther than these points), turned so that the person stands upright in it. A trunk seen nearly
+    end-on has no direction: the turn fades out below 0.3 radii.
+    """
+    points = np.asarray(points, np.float64)
+    hips, shoulders = points[..., 7:9, :].mean(-2), points[..., 1:3, :].mean(-2)
+    radius = 1.15 * np.linalg.norm(points - hips[..., None, :], axis=-1).max(-1)
+    trunk = shoulders - hips
+    length = np.linalg.norm(trunk, axis=-1)
+    trust = np.clip((length / np.maximum(radius, 1e-6) - 0.1) / 0.2, 0, 1)
+    return Region(hips, 2.5 * radius, trust * np.arctan2(trunk[..., 0], -trunk[..., 1]))

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hmrkit.blazepose_net import BlazePose
 from hmrkit.conversion.tfjs import read_tfjs
 from hmrkit.errors import WeightsError
-from hmrkit.keypoints.blazepose_net import BlazePose
 from hmrkit.weights import save_state
 
 SHARDS = 2  # one file would be 26 MiB; git hosts and reviews prefer less

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hmrkit.blazepose_net import CROP_SIZE, WEIGHTS, BlazePoseOutput, load_network
 from hmrkit.camera import assume_camera, camera_from_ray
 from hmrkit.crops import crop_batch, image_from_crop
 from hmrkit.device import inference
 from hmrkit.keypoints import People
-from hmrkit.keypoints.blazepose_net import CROP_SIZE, WEIGHTS, BlazePoseOutput, load_network
 from hmrkit.keypoints.blazepose_regions import (
     NEW_TURN_COST,
     TILT_COST,

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from hmrkit.blazepose_net import FEATURE_CHANNELS, FEATURE_STRIDES, load_network
 from hmrkit.keypoints.blazepose import refine_by_heatmaps
-from hmrkit.keypoints.blazepose_net import FEATURE_CHANNELS, FEATURE_STRIDES, load_network
 
-ORACLE = Path(__file__).parent.parent / "data" / "blazepose_oracle.npz"
+ORACLE = Path(__file__).parent / "data" / "blazepose_oracle.npz"
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_a_batch_changes_nothing_and_what_is_not_asked_for_is_not_made(network, 
 
 def test_features_have_the_strides_and_widths_that_they_announce(network) -> None:
     with torch.inference_mode():
-        maps = network.features(torch.rand(1, 3, 128, 192))
+        maps = network.trunk(torch.rand(1, 3, 128, 192))[1:]
     assert [tuple(m.shape[1:]) for m in maps] == [
         (c, 128 // s, 192 // s) for c, s in zip(FEATURE_CHANNELS, FEATURE_STRIDES, strict=True)
     ]

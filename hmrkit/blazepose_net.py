@@ -44,6 +44,17 @@ class BlazePoseOutput:
     mask: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Lower:
+    """The lower half's maps: the `trunk`'s of strides 2, 4, 8, 16, 32; `wide` (B,1632,8,8), the last one widened;
+    `merged` (B,48,64,64), the pyramid's sum, from which heatmaps are read; `branch` (B,192,16,16), the regression branch at stride 16."""
+
+    trunk: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+    wide: Tensor
+    merged: Tensor
+    branch: Tensor
+
+
 class Separable(nn.Module):
     """A k x k convolution of each channel by itself, ReLU6, then a 1 x 1 convolution across channels (and ReLU6)."""
 
@@ -172,32 +183,45 @@ class BlazePose(nn.Module):
         self.to_world = nn.Conv2d(288, LANDMARKS * 3, 2)
         self.to_presence = nn.Conv2d(288, 1, 2)
 
-    def features(self, crops: Tensor) -> list[Tensor]:
-        """The trunk's maps, of strides `FEATURE_STRIDES` and widths `FEATURE_CHANNELS`, for crops of any size."""
-        return list(self.trunk(crops)[1:])
-
-    def forward(self, crops: Tensor, mask: bool = False, heatmaps: bool = False) -> BlazePoseOutput:
+    def lower(self, crops: Tensor) -> Lower:
+        """What both the landmarks and the backbone of regressors are made from."""
         at2, at4, at8, at16, at32 = self.trunk(crops)
-        wide = functional.relu6(self.widen_depthwise(functional.relu6(self.widen(at32), inplace=True)), inplace=True)
+        wide = widest(self, at32)
         merged = _twice(self.pyramid32(wide)).add_(self.pyramid16(at16))
         merged = _twice(merged).add_(self.pyramid8(at8))
         merged = _twice(merged).add_(self.pyramid4(at4))
+        branch = self.blocks8(self.down8(merged)).add_(self.join8(at8))
+        branch = self.blocks16(self.down16(branch)).add_(self.join16(at16))
+        return Lower((at2, at4, at8, at16, at32), wide, merged, branch)
 
-        x = self.blocks8(self.down8(merged)).add_(self.join8(at8))
-        x = self.blocks16(self.down16(x)).add_(self.join16(at16))
-        x = self.blocks32(self.down32(x)).add_(self.join32(wide))
-        x = self.blocks128(self.down128(self.blocks64(self.down64(x))))
+    def upper(self, lower: Lower, mask: bool = False, heatmaps: bool = False) -> BlazePoseOutput:
+        """The answer that `lower` leads to."""
+        x = landmark_map(self, lower.branch, lower.wide)
         return BlazePoseOutput(
             landmarks=self.to_landmarks(x).float().reshape(-1, LANDMARKS, 5),
             world=self.to_world(x).float().reshape(-1, LANDMARKS, 3),
             presence=self.to_presence(x).float().sigmoid().flatten(),
-            heatmaps=self.to_heatmaps(merged).float() if heatmaps else None,
-            mask=self._mask(at2, merged) if mask else None,
+            heatmaps=self.to_heatmaps(lower.merged).float() if heatmaps else None,
+            mask=self._mask(lower.trunk[0], lower.merged) if mask else None,
         )
+
+    def forward(self, crops: Tensor, mask: bool = False, heatmaps: bool = False) -> BlazePoseOutput:
+        return self.upper(self.lower(crops), mask, heatmaps)
 
     def _mask(self, at2: Tensor, merged: Tensor) -> Tensor:
         x = self.mask_blocks2(_twice(self.mask_from4(merged)).add_(self.mask_join2(at2)))
         return self.to_mask(self.mask_blocks1(_twice(x))).float()
+
+
+def widest(net: nn.Module, at32: Tensor) -> Tensor:
+    """The trunk's last map (B,272,h,w) widened to 1632 channels by `net`'s layers of those names."""
+    return functional.relu6(net.widen_depthwise(functional.relu6(net.widen(at32), inplace=True)), inplace=True)
+
+
+def landmark_map(net: nn.Module, branch: Tensor, wide: Tensor) -> Tensor:
+    """The regression branch from stride 16 (B,192,16,16) down to the map (B,288,2,2) that landmarks are read from."""
+    x = net.blocks32(net.down32(branch)) + net.join32(wide)
+    return net.blocks128(net.down128(net.blocks64(net.down64(x))))
 
 
 def load_network(device: str | torch.device = "cpu") -> BlazePose:

@@ -1,0 +1,83 @@
+"""Backbones turn crops of people into what regressors read: one global feature, maps, and landmarks where they know any.
+
+How to add one: write a module with a function ``load(name, checkpoint, *, device)`` that returns a `Backbone`, and add its
+line to `BACKBONES`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from hmrkit.members import Member, choose
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+BACKBONES: dict[str, Member] = {
+    "embedded": Member(
+        module="hmrkit.backbones.embedded",
+        summary="BlazePose-heavy's trunk and landmark branch, trained on real photographs (default)",
+        paper="Bazarevsky et al. 2020, BlazePose",
+        weights=("keypoints/blazepose_heavy-1of2.safetensors", "keypoints/blazepose_heavy-2of2.safetensors"),
+    ),
+    "resnet50": Member(
+        module="hmrkit.backbones.resnet",
+        summary="ResNet-50; key names of the published checkpoints",
+        paper="He et al. 2016, Deep residual learning for image recognition",
+    ),
+    "hrnet-w32": Member(
+        module="hmrkit.backbones.hrnet",
+        summary="HRNet-W32; key names of the published checkpoints",
+        paper="Sun et al. 2019, Deep high-resolution representation learning for human pose estimation",
+    ),
+    "hrnet-w48": Member(
+        module="hmrkit.backbones.hrnet",
+        summary="HRNet-W48; key names of the published checkpoints",
+        paper="Sun et al. 2019, Deep high-resolution representation learning for human pose estimation",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """`points_2d` (B,33,3): crop px and visibility in [0, 1]; `world` (B,33,3): m about the middle of the hips, axes of
+    a camera that looks at the crop's middle. Order: `hmrkit.skeletons.BLAZEPOSE_33`."""
+
+    points_2d: Tensor
+    world: Tensor
+
+
+@dataclass(frozen=True)
+class Features:
+    """`global_feature` (B,C); `maps`: (B,c,h,w) each, finest first; `landmarks`, None where the backbone knows none."""
+
+    global_feature: Tensor
+    maps: tuple[Tensor, ...]
+    landmarks: Landmarks | None = None
+
+
+class Backbone(Protocol):
+    """A ``torch.nn.Module``. `input_size` (H, W) px of its crops, `global_channels` C of the global feature,
+    `map_channels` and `map_strides` of the maps, finest first."""
+
+    input_size: tuple[int, int]
+    global_channels: int
+    map_channels: tuple[int, ...]
+    map_strides: tuple[int, ...]
+
+    def __call__(self, crops: Tensor) -> Features:
+        """Crops (B,3,H,W) RGB in [0, 1] -> features. What normalisation the network wants is done inside."""
+        ...
+
+
+def load_backbone(name: str, checkpoint: str | Path | None = None, device: str | torch.device = "cpu") -> Backbone:
+    """Load a backbone by name with its shipped weights or `checkpoint`; with neither its weights are random.
+
+    UsageError lists the known names; WeightsError where a checkpoint does not fit.
+    """
+    member, _ = choose(BACKBONES, name, "backbone")
+    return member.load_module().load(name, checkpoint, device=device)

@@ -1,0 +1,114 @@
+"""The backbone that ships: BlazePose-heavy, which has seen real people where the synthetic images have not.
+
+BlazePose is used as two halves. The lower half stays as it was published. Of the upper half, which ends in the 2 x 2
+map that landmarks are read from, there are two copies: the published one says the landmarks, the other one makes the
+global feature, and only that one is ever trained.
+
+The global feature is the 2 x 2 map (4 x 288), the mean of the widest map (1632), and the landmarks in the crop and in
+metres: what a regressor would have to learn to measure is told to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from hmrkit.backbones import Features, Landmarks
+from hmrkit.blazepose_net import (
+    CROP_SIZE,
+    FEATURE_CHANNELS,
+    FEATURE_STRIDES,
+    BlazePose,
+    landmark_map,
+    load_network,
+    widest,
+)
+from hmrkit.skeletons import BLAZEPOSE_33
+
+BODY = len(BLAZEPOSE_33)
+_UPPER = (
+    "widen", "widen_depthwise", "join32", "down32", "blocks32", "down64", "blocks64", "down128", "blocks128",
+)  # fmt: skip
+_MAP_CHANNELS, _WIDE_CHANNELS = 4 * 288, 1632
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What the frozen lower half and the landmarks say about crops: all that the trained part needs.
+
+    `branch` (B,192,16,16), `at32` (B,272,8,8), `landmarks`, and the other `maps` of the trunk, finest first.
+    """
+
+    branch: Tensor
+    at32: Tensor
+    landmarks: Landmarks
+    maps: tuple[Tensor, ...] = ()
+
+
+class UpperHalf(nn.Module):
+    """BlazePose's upper half under its published key names, to be fine-tuned."""
+
+    def __init__(self, network: BlazePose) -> None:
+        super().__init__()
+        fresh = BlazePose()
+        for name in _UPPER:
+            module = getattr(fresh, name)
+            module.load_state_dict(getattr(network, name).state_dict())
+            self.add_module(name, module)
+
+    def forward(self, branch: Tensor, at32: Tensor) -> Tensor:
+        """-> (B, 4 x 288 + 1632)."""
+        wide = widest(self, at32)
+        return torch.cat([landmark_map(self, branch, wide).flatten(1), wide.mean((2, 3))], 1)
+
+
+class EmbeddedBackbone(nn.Module):
+    """See `hmrkit.backbones.Backbone`. `upper` is the trainable part; the rest never gets a gradient."""
+
+    input_size = (CROP_SIZE, CROP_SIZE)
+    global_channels = _MAP_CHANNELS + _WIDE_CHANNELS + BODY * 6
+    map_channels = FEATURE_CHANNELS
+    map_strides = FEATURE_STRIDES
+
+    def __init__(self, network: BlazePose) -> None:
+        super().__init__()
+        # Kept out of the module's own tensors: its weights ship once, with the keypoints.
+        object.__setattr__(self, "_network", network)
+        self.upper = UpperHalf(network)
+
+    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
+        """Moves and casts reach the published network too."""
+        self._network._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    def forward(self, crops: Tensor) -> Features:
+        return self.features(self.look(crops))
+
+    @torch.no_grad()
+    def look(self, crops: Tensor) -> Looked:
+        """The frozen part for crops (B,3,256,256) RGB in [0, 1]."""
+        lower = self._network.lower(crops)
+        said = self._network.upper(lower)
+        points = said.landmarks[:, :BODY]
+        points = torch.cat([points[..., :2], points[..., 3:4].sigmoid()], -1)
+        landmarks = Landmarks(points, said.world[:, :BODY])
+        return Looked(lower.branch, lower.trunk[-1], landmarks, lower.trunk[1:])
+
+    def features(self, looked: Looked) -> Features:
+        """The trained part: what `look` found, or what was kept of it."""
+        said = looked.landmarks
+        told = torch.cat([said.points_2d[..., :2] / (CROP_SIZE / 2) - 1, said.points_2d[..., 2:], said.world], -1)
+        feature = torch.cat([self.upper(looked.branch, looked.at32), told.flatten(1)], 1)
+        return Features(feature, looked.maps, said)
+
+
+def load(name: str, checkpoint: str | Path | None, *, device: str | torch.device) -> EmbeddedBackbone:
+    """See `hmrkit.backbones.load_backbone`. The published weights always; a regressor's own file has the tuned half."""
+    if checkpoint is not None:
+        from hmrkit.errors import UsageError
+
+        raise UsageError("backbone embedded carries its weights; give the checkpoint to the regressor instead")
+    return EmbeddedBackbone(load_network("cpu")).eval().to(device)

@@ -1,0 +1,96 @@
+"""HMR and SPIN: one network (a backbone's global feature, iterative error feedback), trained in two ways."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from hmrkit.backbones import Features, load_backbone
+from hmrkit.errors import UsageError, WeightsError
+from hmrkit.regressors import BodyEstimate
+from hmrkit.regressors.ief import IefHead
+from hmrkit.weights import load_into, load_state, read_metadata, verify
+
+SHIPPED = "regressors/{}.safetensors"
+PUBLISHED_TENSORS = 331
+
+
+class HmrRegressor(nn.Module):
+    """See `hmrkit.regressors.Regressor`.
+
+    Features of the embedded backbone are standardised by `feature_mean` and `feature_scale`, measured once in training.
+    """
+
+    def __init__(self, name: str, backbone: Any, head: IefHead, framing: Literal["upright", "box"]) -> None:
+        super().__init__()
+        self.name, self.framing, self.weights_sha256 = name, framing, ""
+        self.backbone, self.head = backbone, head
+        self.input_size: tuple[int, int] = backbone.input_size
+        if framing == "upright":
+            self.register_buffer("feature_mean", torch.zeros(backbone.global_channels))
+            self.register_buffer("feature_scale", torch.ones(backbone.global_channels))
+
+    def forward(self, crops: Tensor) -> BodyEstimate:
+        return self.regress(self.backbone(crops))
+
+    def regress(self, features: Features) -> BodyEstimate:
+        """What follows the backbone."""
+        feature = features.global_feature
+        if self.framing == "upright":
+            feature = (feature - self.feature_mean) * self.feature_scale
+        return self.head(feature)
+
+
+def build(name: str, backbone: str = "embedded", hidden: int = 1024) -> HmrRegressor:
+    """An untrained regressor."""
+    trunk = load_backbone(backbone)
+    head = IefHead(trunk.global_channels, hidden)
+    return HmrRegressor(name, trunk, head, "upright" if backbone == "embedded" else "box")
+
+
+def load(
+    name: str,
+    checkpoint: str | Path | None,
+    *,
+    device: str | torch.device,
+    weights: str | None = "default",
+    backbone: str | None = None,
+) -> HmrRegressor:
+    """See `hmrkit.regressors.load_regressor`."""
+    if checkpoint is None and weights is None:
+        regressor = build(name, backbone or "embedded")
+    else:
+        path = checkpoint or SHIPPED.format(name)
+        state = load_state(path)
+        if "conv1.weight" in state:
+            regressor = _published(name, state, path)
+        else:
+            regressor = _trained(name, {key: value.float() for key, value in state.items()}, path)
+        trained_on = "resnet50" if "conv1.weight" in state else "embedded"
+        if backbone not in (None, trained_on):
+            raise UsageError(f"{path} was trained on backbone {trained_on}, not {backbone}; leave --backbone out")
+        regressor.weights_sha256 = verify(path)
+    return regressor.eval().requires_grad_(False).to(device)
+
+
+def _trained(name: str, state: dict[str, Tensor], path: str | Path) -> HmrRegressor:
+    shape = json.loads(read_metadata(path).get("network", "{}"))
+    if "backbone" not in shape:
+        raise WeightsError(f"{path}: wanted a regressor that `hmrkit train` wrote or SPIN's checkpoint, found neither")
+    regressor = build(name, shape["backbone"], shape["hidden"])
+    load_into(regressor, state, path)
+    return regressor
+
+
+def _published(name: str, state: dict[str, Tensor], path: str | Path) -> HmrRegressor:
+    """SPIN's ``model_checkpoint.pt``: ResNet-50's keys at top level, then the head's."""
+    trunk = load_backbone("resnet50")
+    head = IefHead(trunk.global_channels, activate=False)
+    own = head.state_dict()
+    load_into(head, {key: value for key, value in state.items() if key in own}, path)
+    load_into(trunk, {key: value for key, value in state.items() if key not in own}, path)
+    return HmrRegressor(name, trunk, head, "box")

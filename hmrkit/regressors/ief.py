@@ -1,0 +1,61 @@
+"""Iterative error feedback (Kanazawa et al. 2018, section 3.2): parameters corrected three times from one feature."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hmrkit.geometry import rotation_from_6d, rotation_to_6d
+from hmrkit.regressors import BodyEstimate
+
+POSE, SHAPE, CAMERA = 24 * 6, 10, 3
+
+
+class IefHead(nn.Module):
+    """Feature (B,C) -> `BodyEstimate`. Key names and 6D layout (interleaved) are those of SPIN's checkpoint.
+
+    `activate` puts ReLUs between the layers, as HMR has them; SPIN's published network has none.
+    """
+
+    def __init__(self, channels: int, hidden: int = 1024, iterations: int = 3, activate: bool = True) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(channels + POSE + SHAPE + CAMERA, hidden)
+        self.fc2 = nn.Linear(hidden, hidden)
+        self.decpose = nn.Linear(hidden, POSE)
+        self.decshape = nn.Linear(hidden, SHAPE)
+        self.deccam = nn.Linear(hidden, CAMERA)
+        self.drop = nn.Dropout()
+        self.iterations, self.activate = iterations, activate
+        for layer in (self.decpose, self.decshape, self.deccam):
+            nn.init.xavier_uniform_(layer.weight, gain=0.01)
+        # Standing before the camera: the body's y points up, the camera's down.
+        rest = torch.eye(3).repeat(24, 1, 1)
+        rest[0] = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+        self.register_buffer("init_pose", rotation_to_6d(rest, "interleaved").reshape(1, POSE))
+        self.register_buffer("init_shape", torch.zeros(1, SHAPE))
+        self.register_buffer("init_cam", torch.tensor([[0.9, 0.0, 0.0]]))
+
+    def forward(self, feature: Tensor) -> BodyEstimate:
+        batch = len(feature)
+        pose, shape, camera = (b.expand(batch, -1) for b in (self.init_pose, self.init_shape, self.init_cam))
+        estimates: list[BodyEstimate] = []
+        for _ in range(self.iterations):
+            hidden = self.drop(self._activated(self.fc1(torch.cat([feature, pose, shape, camera], 1))))
+            hidden = self.drop(self._activated(self.fc2(hidden)))
+            pose = pose + self.decpose(hidden)
+            shape = shape + self.decshape(hidden)
+            camera = camera + self.deccam(hidden)
+            estimates.append(_estimate(pose, shape, camera))
+        last = estimates[-1]
+        return BodyEstimate(
+            last.global_orient, last.body_pose, last.betas, last.crop_camera, iterations=tuple(estimates[:-1])
+        )
+
+    def _activated(self, x: Tensor) -> Tensor:
+        return functional.relu(x) if self.activate else x
+
+
+def _estimate(pose: Tensor, shape: Tensor, camera: Tensor) -> BodyEstimate:
+    rotations = rotation_from_6d(pose.float().view(-1, 24, 6), "interleaved")
+    return BodyEstimate(rotations[:, 0], rotations[:, 1:], shape.float(), camera.float())
