@@ -44,6 +44,7 @@ def _plain(value: Any) -> Any:
         return type(value)(_plain(item) for item in value)
     if isinstance(value, np.ndarray) and value.dtype == object:
         flat = np.empty(value.size, object)
-        flat[:] = [_plain(item) for item in value.ravel()]
+        for k, item in enumerate(value.ravel()):  # one by one: NumPy would make one array of equal ones
+            flat[k] = _plain(item)
         return flat.reshape(value.shape)
     return value

@@ -190,7 +190,40 @@ H36M_16 = _tree(
     right_wrist="right_elbow",
 )
 
-SKELETONS: dict[str, Skeleton] = {s.name: s for s in (SMPL_24, COCO_17, BLAZEPOSE_33, H36M_17, H36M_16)}
+# Leeds Sports Pose's 14 joints (Johnson and Everingham 2010), which papers on body meshes report on.
+LSP_14 = Skeleton(
+    "lsp-14",
+    (
+        "right_ankle",
+        "right_knee",
+        "right_hip",
+        "left_hip",
+        "left_knee",
+        "left_ankle",
+        "right_wrist",
+        "right_elbow",
+        "right_shoulder",
+        "left_shoulder",
+        "left_elbow",
+        "left_wrist",
+        "neck",
+        "head_top",
+    ),
+)
+
+# The 24 annotated joints of SPIN's files (Kolotouros et al. 2019): LSP's, then MPII's, Human3.6M's and the face.
+SPIN_24 = Skeleton(
+    "spin-24",
+    LSP_14.joints
+    + ("pelvis", "thorax", "spine", "jaw", "head", "nose", "left_eye", "right_eye", "left_ear", "right_ear"),
+)
+
+# What SPIN evaluates MPI-INF-3DHP on: LSP's and Human3.6M's trunk (the order of ``J24_TO_J17``).
+SPIN_17 = Skeleton("spin-17", LSP_14.joints + ("pelvis", "spine", "jaw"))
+
+SKELETONS: dict[str, Skeleton] = {
+    s.name: s for s in (SMPL_24, COCO_17, BLAZEPOSE_33, H36M_17, H36M_16, LSP_14, SPIN_24, SPIN_17)
+}
 
 
 def get_skeleton(name: str) -> Skeleton:

@@ -126,13 +126,16 @@ class DatasetOptions:
     """What a user may choose of a dataset; a member refuses (UsageError) what means nothing to it.
 
     `split` and `subset` "" mean the default (the split that papers report). `frame_list` is a user's file of frames.
-    `settings` are ``--dataset-option key=value``, for what only one dataset has (``time_offset=0.12``).
+    `settings` are ``--dataset-option key=value``, for what only one dataset has (``time_offset=0.12``). `protocol` is
+    the protocol that was chosen ("" the default one): where protocols differ in cameras or frames (Human3.6M), the
+    reader leaves out those cameras and gives those frames ``valid`` False.
     """
 
     split: str = ""
     subset: str = ""
     frame_list: Path | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
+    protocol: str = ""
 
 
 @dataclass(frozen=True)
@@ -166,9 +169,9 @@ class GroundTruth:
     - `frame_indices` (T,) int, strictly rising: positions in the sequence's frames (see `EvalSequence.frames`).
     - `valid` (T,) bool: the frames that the dataset's makers say to evaluate. Protocols may narrow it further.
     - `boxes_xyxy` (T,4) px, tight about the visible person; NaN where the person is not seen.
-    - `joints_c` (T,J,3) m in the camera frame (x right, y down, z forward), in the order of `skeleton`; measured joints
-      (markers, triangulation), not ones computed from `body`. Use the names of hmrkit.skeletons where a joint is defined
-      like one there; a dataset may bring its own `Skeleton`.
+    - `joints_c` (T,J,3) m in the camera frame (x right, y down, z forward), in the order of `skeleton`: the joints that
+      the dataset hands out (markers, triangulation, 3DPW's jointPositions), not ones that we compute from `body`. Use
+      the names of hmrkit.skeletons where a joint is defined like one there; a dataset may bring its own `Skeleton`.
     - `keypoints_2d` (T,K,3): x, y px and flag in the order of `keypoint_skeleton`; flag 0 not annotated (x, y NaN),
       1 annotated but hidden, 2 visible. A detector's confidence in [0, 1] (3DPW's poses2d) becomes 2 above 0.
     - `body`, in the world frame if `camera_from_world` (T,4,4) is given, else in the camera frame.
@@ -219,12 +222,13 @@ class GroundTruth:
 class EvalSequence:
     """One stretch of pictures by one camera with the people in it.
 
-    `frames`: a video or a folder of images (frame k is the k-th of its sorted files), or a tuple of image paths (frame k
-    is ``frames[k]``), or None where the pictures are not there and only ``--predictions`` can be scored. `stills`: the
-    frames have nothing to do with one another (sizes may differ, nothing is tracked or smoothed through them).
+    `frames`: a video or a folder of images (frame k is the k-th of its sorted files), or a tuple of image paths (frame
+    k is ``frames[k]``), or None where the pictures are not there and only ``--predictions`` can be scored. `stills`:
+    the frames have nothing to do with one another (sizes may differ, nothing is tracked or smoothed through them).
     `camera` None: not known, assumed from the picture's size. `fps` of a clip. `group` is what results are also listed
     by (action, subset, difficulty), "" for none. `frame_count` is the number of frames, people in them or not.
-    `name` is unique in the dataset and fit to be a file name (letters, digits, ``_ - .``).
+    `name` is unique in the dataset and fit to be a file name (letters, digits, ``_ - .``). `cropped`: stills that are
+    one person's crop each, as a regressor takes them (`synthetic`).
     """
 
     name: str
@@ -235,6 +239,7 @@ class EvalSequence:
     fps: float = 30.0
     group: str = ""
     stills: bool = False
+    cropped: bool = False
 
 
 class Dataset(Protocol):
