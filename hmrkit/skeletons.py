@@ -214,12 +214,14 @@ LSP_14 = Skeleton(
 # The 24 annotated joints of SPIN's files (Kolotouros et al. 2019): LSP's, then MPII's, Human3.6M's and the face.
 SPIN_24 = Skeleton(
     "spin-24",
-    LSP_14.joints
-    + ("pelvis", "thorax", "spine", "jaw", "head", "nose", "left_eye", "right_eye", "left_ear", "right_ear"),
+    (
+        *LSP_14.joints,
+        *("pelvis", "thorax", "spine", "jaw", "head", "nose", "left_eye", "right_eye", "left_ear", "right_ear"),
+    ),
 )
 
 # What SPIN evaluates MPI-INF-3DHP on: LSP's and Human3.6M's trunk (the order of ``J24_TO_J17``).
-SPIN_17 = Skeleton("spin-17", LSP_14.joints + ("pelvis", "spine", "jaw"))
+SPIN_17 = Skeleton("spin-17", (*LSP_14.joints, "pelvis", "spine", "jaw"))
 
 SKELETONS: dict[str, Skeleton] = {
     s.name: s for s in (SMPL_24, COCO_17, BLAZEPOSE_33, H36M_17, H36M_16, LSP_14, SPIN_24, SPIN_17)
