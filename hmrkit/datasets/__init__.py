@@ -142,8 +142,8 @@ class DatasetOptions:
 class BodyTruth:
     """A person's true SMPL parameters in the dataset's own frame, as published: `hmrkit eval` poses the body with them.
 
-    `global_orient` (T,3,3), `body_pose` (T,23,3,3), `betas` (10,), `transl` (T,3) m, `gender` neutral / male / female.
-    All float32; a frame without truth is NaN.
+    `global_orient` (T,3,3), `body_pose` (T,23,3,3), `betas` (10,) or (T,10), `transl` (T,3) m, `gender` neutral / male /
+    female. All float32; a frame without truth is NaN. `model`: ``smpl``, the official files, or ``hmrkit``, the free body.
     """
 
     global_orient: np.ndarray
@@ -151,12 +151,13 @@ class BodyTruth:
     betas: np.ndarray
     transl: np.ndarray
     gender: str
+    model: str = "smpl"
 
     def __post_init__(self) -> None:
         frames = len(self.transl)
         _shape("BodyTruth.global_orient", self.global_orient, (frames, 3, 3))
         _shape("BodyTruth.body_pose", self.body_pose, (frames, 23, 3, 3))
-        _shape("BodyTruth.betas", self.betas, (10,))
+        _shape("BodyTruth.betas", self.betas, (10,) if self.betas.ndim == 1 else (frames, 10))
         _shape("BodyTruth.transl", self.transl, (frames, 3))
         if self.gender not in ("neutral", "male", "female"):
             raise ValueError(f"BodyTruth.gender: expected neutral, male or female, got {self.gender!r}")
@@ -225,7 +226,7 @@ class EvalSequence:
     `frames`: a video or a folder of images (frame k is the k-th of its sorted files), or a tuple of image paths (frame
     k is ``frames[k]``), or None where the pictures are not there and only ``--predictions`` can be scored. `stills`:
     the frames have nothing to do with one another (sizes may differ, nothing is tracked or smoothed through them).
-    `camera` None: not known, assumed from the picture's size. `fps` of a clip. `group` is what results are also listed
+    `camera` None: not known, assumed from the picture's size; stills may have one each. `fps` of a clip. `group` is what results are also listed
     by (action, subset, difficulty), "" for none. `frame_count` is the number of frames, people in them or not.
     `name` is unique in the dataset and fit to be a file name (letters, digits, ``_ - .``). `cropped`: stills that are
     one person's crop each, as a regressor takes them (`synthetic`).
@@ -235,7 +236,7 @@ class EvalSequence:
     frames: Path | tuple[Path, ...] | None
     frame_count: int
     people: tuple[GroundTruth, ...]
-    camera: Camera | None = None
+    camera: Camera | tuple[Camera, ...] | None = None
     fps: float = 30.0
     group: str = ""
     stills: bool = False
