@@ -142,8 +142,9 @@ class DatasetOptions:
 class BodyTruth:
     """A person's true SMPL parameters in the dataset's own frame, as published: `hmrkit eval` poses the body with them.
 
-    `global_orient` (T,3,3), `body_pose` (T,23,3,3), `betas` (10,) or (T,10), `transl` (T,3) m, `gender` neutral / male /
-    female. All float32; a frame without truth is NaN. `model`: ``smpl``, the official files, or ``hmrkit``, the free body.
+    `global_orient` (T,3,3), `body_pose` (T,23,3,3), `betas` (10,) or (T,10), `transl` (T,3) m, `gender` neutral, male
+    or female. All float32; a frame without truth is NaN. `model`: ``smpl`` for the official files, ``hmrkit`` for the
+    free body.
     """
 
     global_orient: np.ndarray
@@ -226,10 +227,10 @@ class EvalSequence:
     `frames`: a video or a folder of images (frame k is the k-th of its sorted files), or a tuple of image paths (frame
     k is ``frames[k]``), or None where the pictures are not there and only ``--predictions`` can be scored. `stills`:
     the frames have nothing to do with one another (sizes may differ, nothing is tracked or smoothed through them).
-    `camera` None: not known, assumed from the picture's size; stills may have one each. `fps` of a clip. `group` is what results are also listed
-    by (action, subset, difficulty), "" for none. `frame_count` is the number of frames, people in them or not.
-    `name` is unique in the dataset and fit to be a file name (letters, digits, ``_ - .``). `cropped`: stills that are
-    one person's crop each, as a regressor takes them (`synthetic`).
+    `camera` None: not known, assumed from the picture's size; stills may have one each (a tuple). `fps` of a clip.
+    `group` is what results are also listed by (action, subset, difficulty), "" for none. `frame_count` is the number
+    of frames, people in them or not. `name` is unique in the dataset and fit to be a file name (letters, digits,
+    ``_ - .``). `cropped`: stills that are one person's crop each, as a regressor takes them (`synthetic`).
     """
 
     name: str
