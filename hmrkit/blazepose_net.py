@@ -47,7 +47,8 @@ class BlazePoseOutput:
 @dataclass(frozen=True)
 class Lower:
     """The lower half's maps: the `trunk`'s of strides 2, 4, 8, 16, 32; `wide` (B,1632,8,8), the last one widened;
-    `merged` (B,48,64,64), the pyramid's sum, from which heatmaps are read; `branch` (B,192,16,16), the regression branch at stride 16."""
+    `merged` (B,48,64,64), the pyramid's sum, from which heatmaps are read; `branch` (B,192,16,16), the regression
+    branch at stride 16."""
 
     trunk: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
     wide: Tensor

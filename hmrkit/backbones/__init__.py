@@ -1,7 +1,7 @@
-"""Backbones turn crops of people into what regressors read: one global feature, maps, and landmarks where they know any.
+"""Backbones turn crops of people into what regressors read: a global feature, maps, and landmarks if they know any.
 
-How to add one: write a module with a function ``load(name, checkpoint, *, device)`` that returns a `Backbone`, and add its
-line to `BACKBONES`.
+How to add one: write a module with a function ``load(name, checkpoint, *, device)`` that returns a `Backbone`, and add
+its line to `BACKBONES`.
 """
 
 from __future__ import annotations

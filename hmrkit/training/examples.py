@@ -1,0 +1,135 @@
+"""What regressors learn from: what the frozen half of the backbone sees in synthetic images, with the truth.
+
+The frozen half never changes, so its answers can be kept (0.13 MB an image) and learned from many times: on a CPU the
+images and the frozen half cost twenty times as much as the part that learns.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from safetensors.torch import load_file
+from torch import Tensor
+
+from hmrkit.backbones import Landmarks
+from hmrkit.backbones.embedded import EmbeddedBackbone, Looked
+from hmrkit.device import inference
+from hmrkit.training.motion import Split
+from hmrkit.weights import save_state
+
+log = logging.getLogger(__name__)
+
+SHARD = 512
+_IMAGES_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Bodies in B crops, in the crop's own camera: parameters as in `BodyEstimate`, `transl_c` (B,3) m, `focal_px`
+    (B,), `joints_2d` (B,24,2) crop px."""
+
+    global_orient: Tensor
+    body_pose: Tensor
+    betas: Tensor
+    transl_c: Tensor
+    focal_px: Tensor
+    joints_2d: Tensor
+
+
+@dataclass(frozen=True)
+class Examples:
+    """B examples: what the backbone's frozen half saw, and the truth."""
+
+    looked: Looked
+    truth: Truth
+
+    def __len__(self) -> int:
+        return len(self.truth.betas)
+
+    def __getitem__(self, rows: Tensor | slice) -> Examples:
+        flat = self.tensors()
+        return Examples.from_tensors({key: value[rows] for key, value in flat.items()})
+
+    def to(self, device: torch.device) -> Examples:
+        """On `device`, in float32."""
+        return Examples.from_tensors({key: value.to(device).float() for key, value in self.tensors().items()})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By name, as files hold them."""
+        looked = {
+            "branch": self.looked.branch,
+            "at32": self.looked.at32,
+            "points_2d": self.looked.landmarks.points_2d,
+            "world": self.looked.landmarks.world,
+        }
+        return looked | {f.name: getattr(self.truth, f.name) for f in fields(Truth)}
+
+    @staticmethod
+    def from_tensors(values: dict[str, Tensor]) -> Examples:
+        """The inverse of `tensors`."""
+        looked = Looked(values["branch"], values["at32"], Landmarks(values["points_2d"], values["world"]))
+        return Examples(looked, Truth(**{f.name: values[f.name] for f in fields(Truth)}))
+
+
+def fresh_examples(backbone: EmbeddedBackbone, images, batch: int, generator: torch.Generator) -> Examples:
+    """`batch` new examples from a `SyntheticImages`, on its device."""
+    samples = images(batch, generator)
+    device = samples.images.device
+    with inference(device):
+        looked = backbone.look(samples.images.contiguous(memory_format=torch.channels_last))
+    truth = Truth(**{f.name: getattr(samples, f.name) for f in fields(Truth)})
+    return Examples(Looked(looked.branch, looked.at32, looked.landmarks), truth)
+
+
+def make_examples(
+    folder: str | Path,
+    count: int,
+    backbone: EmbeddedBackbone,
+    device: torch.device,
+    split: Split = "train",
+    part: int = 0,
+    parts: int = 1,
+) -> None:
+    """Fill `folder` with shards of kept examples until there are `count`; what is there already stays.
+
+    Shard k is made from seed k, whoever makes it: several processes may each make every `parts`-th shard.
+    """
+    from hmrkit.training.synthetic import SyntheticImages
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = [k for k in range(part, -(-count // SHARD), parts) if not _shard(folder, k).is_file()]
+    if not wanted:
+        return
+    images = SyntheticImages(split, device=device)
+    console = Console(stderr=True)
+    for k in track(wanted, f"images ({SHARD} each)", console=console, disable=not console.is_terminal):
+        generator = torch.Generator().manual_seed(k)
+        made = []
+        for _ in range(SHARD // _IMAGES_AT_ONCE):
+            tensors = fresh_examples(backbone, images, _IMAGES_AT_ONCE, generator).tensors()
+            made.append({key: v.half() if key in ("branch", "at32") else v for key, v in tensors.items()})
+        save_state({key: torch.cat([m[key] for m in made]).cpu() for key in made[0]}, _shard(folder, k))
+        log.info("%s: %d of %d shards", folder, k + 1, -(-count // SHARD))
+
+
+def load_examples(folder: str | Path, count: int | None = None) -> Examples:
+    """The first `count` kept examples of a folder (or all), in memory."""
+    shards = sorted(Path(folder).glob("examples-*.safetensors"))
+    if count is not None:
+        shards = shards[: -(-count // SHARD)]
+    first = load_file(shards[0])
+    whole = {key: v.new_empty(len(shards) * SHARD, *v.shape[1:]) for key, v in first.items()}
+    for k, shard in enumerate(shards):
+        for key, value in load_file(shard).items():
+            whole[key][k * SHARD : (k + 1) * SHARD] = value
+    return Examples.from_tensors({key: v[:count] for key, v in whole.items()})
+
+
+def _shard(folder: Path, k: int) -> Path:
+    return folder / f"examples-{k:05d}.safetensors"
