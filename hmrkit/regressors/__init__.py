@@ -31,6 +31,10 @@ REGRESSORS: dict[str, Member] = {
         licence="Apache-2.0 (published checkpoint: non-commercial)",
         weights=("regressors/spin.safetensors",),
     ),
+    "toy": Member(
+        module="hmrkit.regressors.toy",
+        summary="a standing body whose arms hang lower the darker the crop is; for tests",
+    ),
 }
 
 
@@ -52,11 +56,13 @@ class BodyEstimate:
 
 class Regressor(Protocol):
     """A ``torch.nn.Module``. `input_size` (H, W) px of its crops. `framing` says how they are cut: ``upright`` about
-    the hips and turned (`hmrkit.crops.person_region`), ``box`` as 1.2 times the box, not turned."""
+    the hips and turned (`hmrkit.crops.person_region`), ``box`` as 1.2 times the box, not turned. `shape_space` says on
+    whose body it was trained: betas of one mean nothing to the other."""
 
     name: str
     input_size: tuple[int, int]
     framing: Literal["upright", "box"]
+    shape_space: Literal["hmrkit", "smpl"]
     weights_sha256: str
 
     def __call__(self, crops: Tensor) -> BodyEstimate:

@@ -28,6 +28,7 @@ class HmrRegressor(nn.Module):
     def __init__(self, name: str, backbone: Any, head: IefHead, framing: Literal["upright", "box"]) -> None:
         super().__init__()
         self.name, self.framing, self.weights_sha256 = name, framing, ""
+        self.shape_space: Literal["hmrkit", "smpl"] = "hmrkit"
         self.backbone, self.head = backbone, head
         self.input_size: tuple[int, int] = backbone.input_size
         if framing == "upright":
@@ -93,4 +94,6 @@ def _published(name: str, state: dict[str, Tensor], path: str | Path) -> HmrRegr
     own = head.state_dict()
     load_into(head, {key: value for key, value in state.items() if key in own}, path)
     load_into(trunk, {key: value for key, value in state.items() if key not in own}, path)
-    return HmrRegressor(name, trunk, head, "box")
+    regressor = HmrRegressor(name, trunk, head, "box")
+    regressor.shape_space = "smpl"
+    return regressor
