@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from hmrkit.errors import UsageError
 from hmrkit.types import Camera
+
+if TYPE_CHECKING:  # crops need torch, projection does not
+    from hmrkit.crops import Region
 
 # Field of view across the longer side of the image: between a phone's main camera and a 35 mm lens.
 ASSUMED_FOV_DEG = 55.0
@@ -56,6 +62,42 @@ def camera_from_ray(camera: Camera, pixels: np.ndarray) -> np.ndarray:
     c = 1 / (1 + z)
     rows = [1 - c * x * x, -c * x * y, x, -c * x * y, 1 - c * y * y, y, -x, -y, z]
     return np.stack(rows, -1).reshape(*x.shape, 3, 3).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class CropCameras:
+    """Virtual cameras that see N regions of an image as pictures of their own, principal point in the middle.
+
+    `camera_from_crop` (N,3,3) turns their axes into the full camera's, both stand in the same place; `focal_px` (N,)
+    in crop pixels; `image_from_crop` (N,3,3) is the homography from crop pixels (x, y, 1) to image pixels times z.
+    """
+
+    camera_from_crop: np.ndarray
+    focal_px: np.ndarray
+    image_from_crop: np.ndarray
+
+
+def crop_cameras(camera: Camera, region: Region, out: int) -> CropCameras:
+    """The cameras that look along the middles of `region` (N), rolled with it, with pictures of side `out` px.
+
+    Two pinhole cameras in one place see the same rays, so with ``R = camera_from_ray(middle) @ roll(angle)`` no
+    point's projection is lost between them: ``image_from_crop = K R K_crop^-1``, exactly, however far off the axis.
+    The focal length is ``f_crop = f |ray| out / size`` with ``|ray| = 1 / cos(off-axis angle)``, the distance of the
+    middle's pixel from the pinhole in units of f. With it the crop has the region's scale across the direction that
+    points away from the image's centre; along that direction an image is stretched by ``|ray|``, and the crop is not.
+    At the image's centre the homography is the plain map of `hmrkit.crops.crop_affine`.
+    """
+    ray = pixel_rays(camera, region.center).astype(np.float64)
+    cosine, sine, zero = np.cos(region.angle), np.sin(region.angle), np.zeros(np.shape(region.angle))
+    roll = np.stack([cosine, -sine, zero, sine, cosine, zero, zero, zero, zero + 1], -1).reshape(*zero.shape, 3, 3)
+    turn = camera_from_ray(camera, region.center).astype(np.float64) @ roll
+    full_focal = np.sqrt(np.prod(camera.focal_px.astype(np.float64)))
+    focal = full_focal * np.linalg.norm(ray, axis=-1) * out / region.size
+    intrinsics = np.diag([*camera.focal_px.astype(np.float64), 1.0])
+    intrinsics[:2, 2] = camera.center_px
+    half = zero + out / 2
+    ray_from_crop = np.stack([1 / focal, zero, -half / focal, zero, 1 / focal, -half / focal, zero, zero, zero + 1], -1)
+    return CropCameras(turn, focal, intrinsics @ turn @ ray_from_crop.reshape(*zero.shape, 3, 3))
 
 
 def solve_translation(

@@ -15,6 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+# Rays this close to the image plane's own plane, or behind it, leave every image far outside its frame.
+_NEAREST = 0.02
+
 
 @dataclass(frozen=True)
 class Region:
@@ -69,21 +72,30 @@ def crop_from_image(points: np.ndarray, region: Region, out: int = 256) -> np.nd
     return (points - affine[..., None, :, 2]) @ np.swapaxes(inverse, -1, -2)
 
 
-def crop_batch(frames: Tensor, frame_of_crop: Sequence[int] | np.ndarray, region: Region, out: int = 256) -> Tensor:
+def crop_batch(
+    frames: Tensor,
+    frame_of_crop: Sequence[int] | np.ndarray,
+    region: Region,
+    out: int = 256,
+    image_from_crop: np.ndarray | None = None,
+) -> Tensor:
     """Cut N crops out of frames (B,H,W,3) uint8 -> (N,3,out,out) float32 in [0, 1], zero outside the frame.
 
-    Crop n is the square `region[n]` of frame `frame_of_crop[n]`. Where a crop shrinks its source, the source is first
+    Crop n is the square `region[n]` of frame `frame_of_crop[n]`, or what the homography `image_from_crop[n]` (3,3) of
+    about that scale shows (`hmrkit.camera.crop_cameras`). Where a crop shrinks its source, the source is first
     averaged over blocks of 2, 4, 8 ... pixels, so that thin limbs do not fall between the samples.
     """
     height, width = frames.shape[1:3]
-    affines = crop_affine(region, out)
+    maps = _as_homographies(crop_affine(region, out)) if image_from_crop is None else image_from_crop
     middles = torch.arange(out, dtype=torch.float32, device=frames.device) + 0.5
-    crops = torch.empty(len(affines), 3, out, out, dtype=torch.float32, device=frames.device)
+    across, down = middles[None, :], middles[:, None]
+    crops = torch.empty(len(maps), 3, out, out, dtype=torch.float32, device=frames.device)
     # A loop, because each crop needs only its own patch of a frame, and patches differ in size: turning whole frames
     # into floats would cost more than the networks that read the crops.
-    for n, (frame, affine, size) in enumerate(zip(frame_of_crop, affines, region.size, strict=True)):
+    for n, (frame, to_image, size) in enumerate(zip(frame_of_crop, maps, region.size, strict=True)):
         block = 2 ** max(0, int(np.floor(np.log2(max(size / out, 1e-6)) + 0.25)))
-        corners = affine @ np.array([[0, out, 0, out], [0, 0, out, out], [1, 1, 1, 1]], np.float64)
+        corners = to_image @ np.array([[0, out, 0, out], [0, 0, out, out], [1, 1, 1, 1]], np.float64)
+        corners = corners[:2] / corners[2].clip(_NEAREST)
         low = np.maximum(np.floor(corners.min(1)).astype(int) - block - 1, 0)
         high = np.minimum(np.ceil(corners.max(1)).astype(int) + block + 1, (width, height))
         if not (high > low).all():
@@ -95,15 +107,21 @@ def crop_batch(frames: Tensor, frame_of_crop: Sequence[int] | np.ndarray, region
             patch = functional.avg_pool2d(patch, block, ceil_mode=True, count_include_pad=False)
         # Crop pixel -> patch pixel (blocks) -> grid_sample's [-1, 1], whose ends are the patch's outer edges too.
         spans = np.array([patch.shape[-1], patch.shape[-2]], np.float64)
-        to_grid = affine.copy()
-        to_grid[:, 2] -= low
-        to_grid *= (2 / block / spans)[:, None]
-        to_grid[:, 2] -= 1
-        (xx, xy, x1), (yx, yy, y1) = to_grid.tolist()
-        across, down = middles[None, :], middles[:, None]
+        to_grid = to_image.copy()
+        to_grid[:2] -= low[:, None] * to_grid[2]
+        to_grid[:2] *= (2 / block / spans)[:, None]
+        to_grid[:2] -= to_grid[2]
+        (xx, xy, x1), (yx, yy, y1), (zx, zy, z1) = to_grid.tolist()
         grid = torch.stack([xx * across + xy * down + x1, yx * across + yy * down + y1], -1)
+        if zx or zy:
+            grid /= (zx * across + zy * down + z1).clamp_min(_NEAREST)[..., None]
         crops[n] = functional.grid_sample(patch, grid[None], padding_mode="zeros", align_corners=False)[0]
     return crops.div_(255.0)
+
+
+def _as_homographies(affines: np.ndarray) -> np.ndarray:
+    last = np.broadcast_to(np.array([0.0, 0.0, 1.0]), (*affines.shape[:-2], 1, 3))
+    return np.concatenate([affines, last], -2)
 
 
 # The points that `person_region` looks at; COCO-17 and BlazePose both have them.

@@ -11,15 +11,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hmrkit.errors import InputError, UsageError
+from hmrkit.regressors import REGRESSORS
 from hmrkit.take import provenance_record, with_stage
-from hmrkit.types import BodyParams, Calibration, Detections, Keypoints, LiftedPose, MeshTrack, Take
+from hmrkit.types import BodyParams, Calibration, Detections, Keypoints, LiftedPose, MeshTrack, Take, Track
 
 if TYPE_CHECKING:
     from hmrkit.body import Body
@@ -29,17 +30,23 @@ Progress = Callable[[str, int, int], None]  # stage, done, total
 
 METHODS = {
     "fit": "body fitted to 2D and 3D keypoints: analytic inverse kinematics, refined over the whole track",
+    **{name: member.summary for name, member in REGRESSORS.items()},
     "pc-hmr": "a mesh stream (--mesh) calibrated by a temporally lifted pose (PC-HMR, parallel)",
 }
-MESH_STREAMS = ("fit",)
+MESH_STREAMS = ("fit", *REGRESSORS)
 
 
 @dataclass(frozen=True)
 class Options:
-    """Everything that a user can choose about a run. Names follow the command line's."""
+    """Everything that a user can choose about a run. Names follow the command line's.
+
+    `mesh` None is the method's own stream, ``fit`` for ``pc-hmr``; `refine` None is on for ``fit`` and off for
+    regressors. Both are what was chosen once the options are made.
+    """
 
     method: str = "pc-hmr"
-    mesh: str = "fit"
+    mesh: str | None = None
+    checkpoint: str | None = None
     detector: str = "yolox-nano"
     tracker: str = "bytetrack"
     people: str = "all"
@@ -47,7 +54,7 @@ class Options:
     lifter: str = "videopose3d"
     lifter_checkpoint: str | None = None
     flip: bool = True
-    refine: bool = True
+    refine: bool | None = None
     body: str | None = None
     gender: str = "neutral"
     focal: float | None = None
@@ -63,12 +70,20 @@ class Options:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise UsageError(f"--method must be one of {', '.join(METHODS)}, got {self.method!r}")
-        if self.mesh not in MESH_STREAMS:
-            raise UsageError(f"--mesh must be one of {', '.join(MESH_STREAMS)}, got {self.mesh!r}")
+        own = "fit" if self.method == "pc-hmr" else self.method
+        mesh = self.mesh or own
+        if mesh not in MESH_STREAMS:
+            raise UsageError(f"--mesh must be one of {', '.join(MESH_STREAMS)}, got {mesh!r}")
+        if self.method != "pc-hmr" and mesh != own:
+            raise UsageError(f"--method {own} is its own mesh stream; for --mesh {mesh} use --method {mesh} or pc-hmr")
+        if self.checkpoint and mesh not in REGRESSORS:
+            raise UsageError(f"--checkpoint is a regressor's ({', '.join(REGRESSORS)}), but the mesh stream is {mesh}")
         if self.every < 1 or self.batch_size < 1:
             raise UsageError("--every and --batch-size must be 1 or more")
         if self.people not in ("all", "largest") and not (self.people.isdigit() and int(self.people) > 0):
             raise UsageError(f"--people must be all, largest or a number from 1, got {self.people!r}")
+        object.__setattr__(self, "mesh", mesh)
+        object.__setattr__(self, "refine", mesh == "fit" if self.refine is None else self.refine)
 
 
 class Models:
@@ -100,6 +115,12 @@ class Models:
         return load_lifter(self.options.lifter, checkpoint=self.options.lifter_checkpoint, device=self.device)
 
     @cached_property
+    def regressor(self):
+        from hmrkit.regressors import load_regressor
+
+        return load_regressor(str(self.options.mesh), self.options.checkpoint, device=self.device)
+
+    @cached_property
     def body(self) -> Body:
         from hmrkit.body import load_body
 
@@ -114,7 +135,7 @@ class Models:
     def load(self, stages: Sequence[str]) -> None:
         """Load now what these stages use, so that what is missing is said before any work is done."""
         for stage in stages:
-            for name in STAGES[stage].models:
+            for name in models_of(stage, self.options):
                 getattr(self, name)
 
 
@@ -208,28 +229,52 @@ def pose(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
 
 
 def regress(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
-    """Body parameters of every track by the mesh stream."""
+    """Body parameters of every track by the mesh stream, refined if asked for."""
+    seen = []
+    for person in take.tracks:
+        if (take.keypoints[person.track_id].keypoints_2d[..., 2] > 0).any():
+            seen.append(person)
+        else:
+            log.warning("%s: track %d shows no keypoint and gets no mesh", take.video.path, person.track_id)
+    if models.options.mesh == "fit":
+        params = _fit(take, seen, models, progress)
+    else:
+        from hmrkit.regression import regress_tracks
+
+        batch_size = models.options.batch_size
+        told = partial(progress, "regress")
+        params = regress_tracks(take, seen, models.regressor, models.body, models.device, batch_size, told)
+        if models.options.refine:
+            params = {i: _refined(take, take.track(i), mesh, models) for i, mesh in params.items()}
+    return {"body": params, "faces": np.asarray(models.body.faces, np.int32)}
+
+
+def _fit(take: Take, people: Sequence[Track], models: Models, progress: Progress) -> dict[int, BodyParams]:
     from hmrkit.fitting import fit_track
 
-    options, fps = models.options, take.video.sampled_fps
     params: dict[int, BodyParams] = {}
-    for done, person in enumerate(take.tracks, 1):
-        points = take.keypoints[person.track_id]
-        if not (points.keypoints_2d[..., 2] > 0).any():
-            log.warning("%s: track %d shows no keypoint and gets no mesh", take.video.path, person.track_id)
-            continue
-        if points.joints_3d is None:
-            points = _landmarks_by_lifting(points, take, models)
-        fitted = fit_track(person, points, take.camera, models.body, fps)
-        if options.refine:
-            from hmrkit.smplify import refine_track
+    for done, person in enumerate(people, 1):
+        points = _with_depth(take, person, models)
+        fitted = fit_track(person, points, take.camera, models.body, take.video.sampled_fps)
+        params[person.track_id] = _refined(take, person, fitted, models, points) if models.options.refine else fitted
+        progress("regress", done, len(people))
+    return params
 
-            fitted = refine_track(
-                fitted, points, take.camera, models.body, fps, models.device, frame_indices=person.frame_indices
-            )
-        params[person.track_id] = fitted
-        progress("regress", done, len(take.tracks))
-    return {"body": params, "faces": np.asarray(models.body.faces, np.int32)}
+
+def _refined(
+    take: Take, person: Track, params: BodyParams, models: Models, points: Keypoints | None = None
+) -> BodyParams:
+    from hmrkit.smplify import refine_track
+
+    points = points or _with_depth(take, person, models)
+    fps, frames = take.video.sampled_fps, person.frame_indices
+    return refine_track(params, points, take.camera, models.body, fps, models.device, frame_indices=frames)
+
+
+def _with_depth(take: Take, person: Track, models: Models) -> Keypoints:
+    """The person's landmarks with 3D: the estimator's own, or the lifter's where it has none."""
+    points = take.keypoints[person.track_id]
+    return points if points.joints_3d is not None else _landmarks_by_lifting(points, take, models)
 
 
 def lift(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
@@ -321,6 +366,12 @@ def stages_of(method: str) -> tuple[str, ...]:
     return ("detect", "track", "pose", "regress") + (("lift", "calibrate") if method == "pc-hmr" else ())
 
 
+def models_of(stage: str, options: Options) -> tuple[str, ...]:
+    """Which of `Models` a stage uses with these options: only they are loaded, and their hashes recorded."""
+    regressor = ("regressor",) if stage == "regress" and options.mesh != "fit" else ()
+    return STAGES[stage].models + regressor
+
+
 # ---------------------------------------------------------------------------------------------------- the chain
 
 
@@ -342,7 +393,7 @@ def run_stages(
         options = {key: value for key, value in asdict(models.options).items() if key in stage.options}
         if stage.camera:
             options["focal_px"] = [round(float(f), 3) for f in take.camera.focal_px]
-        hashes = {key: getattr(models, key).weights_sha256 for key in stage.models}
+        hashes = {key: getattr(models, key).weights_sha256 for key in models_of(name, models.options)}
         record = provenance_record(options, hashes, previous or take.video.sha256)
         if take.provenance.get(name) == record:
             log.debug("%s: %s is up to date", take.video.path, name)

@@ -12,8 +12,10 @@ from hmrkit.cli import options as o
 
 def bench(
     video: Annotated[str, typer.Argument(help="A video, or a folder of frames.")],
-    method: Annotated[str, typer.Option(help="pc-hmr or fit.")] = "pc-hmr",
-    refine: o.Refine = True,
+    method: o.Method = "pc-hmr",
+    mesh: o.Mesh = None,
+    checkpoint: o.Checkpoint = None,
+    refine: o.Refine = None,
     formats: Annotated[str, typer.Option("--format", help="Comma-separated: npz, obj.")] = "npz,obj",
     render: Annotated[bool, typer.Option("--render/--no-render", help="Measure drawing, too.")] = False,
     people: o.People = "all",
@@ -33,8 +35,8 @@ def bench(
 
     o.start_logging(verbose)
     options = Options(
-        method=method, refine=refine, people=people, keypoints=keypoints, detector=detector, end=end, device=device,
-        dtype=dtype, batch_size=batch_size,
+        method=method, mesh=mesh, checkpoint=checkpoint, refine=refine, people=people, keypoints=keypoints,
+        detector=detector, end=end, device=device, dtype=dtype, batch_size=batch_size,
     )  # fmt: skip
     facts = run_benchmark(video, options, check_formats(formats), render)
     if as_json:

@@ -9,14 +9,14 @@ import typer
 
 from hmrkit.cli import options as o
 
-FAMILIES = ("methods", "detectors", "trackers", "keypoints", "lifters", "exporters")
+FAMILIES = ("methods", "detectors", "trackers", "keypoints", "backbones", "regressors", "lifters", "exporters")
 
 
 def list_choices(
     family: Annotated[str | None, typer.Argument(help=f"One of {', '.join(FAMILIES)}; else all.")] = None,
     as_json: o.AsJson = False,
 ) -> None:
-    """List methods, detectors, trackers, keypoints, lifters and exporters, with licences."""
+    """List methods and the members of every family, with licences."""
     from importlib import import_module
 
     from hmrkit.errors import UsageError

@@ -22,8 +22,17 @@ KeypointSource = Annotated[
 Lifter = Annotated[str, typer.Option(help="videopose3d.")]
 LifterCheckpoint = Annotated[str | None, typer.Option(help="A checkpoint of your own for the lifter.")]
 Flip = Annotated[bool, typer.Option("--flip/--no-flip", help="Lift the mirrored keypoints too and average.")]
-Mesh = Annotated[str, typer.Option(help="Mesh stream: fit.")]
-Refine = Annotated[bool, typer.Option("--refine/--no-refine", help="SMPLify-style optimisation of each whole track.")]
+Method = Annotated[str, typer.Option(help="pc-hmr, fit, hmr or spin.")]
+Mesh = Annotated[str | None, typer.Option(help="Mesh stream that pc-hmr calibrates: fit (default), hmr or spin.")]
+Checkpoint = Annotated[
+    str | None, typer.Option(help="A checkpoint of your own for the regressor (SPIN's as published, or hmrkit's).")
+]
+Refine = Annotated[
+    bool | None,
+    typer.Option(
+        "--refine/--no-refine", help="SMPLify over each whole track. [default: on for fit, off for regressors]"
+    ),
+]
 BodyFile = Annotated[str | None, typer.Option("--body", help="An SMPL model file of your own (.pkl or .npz).")]
 Gender = Annotated[str, typer.Option(help="neutral, male or female.")]
 Focal = Annotated[float | None, typer.Option(help="Focal length in pixels, if known.")]

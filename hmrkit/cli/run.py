@@ -20,9 +20,10 @@ def run(
     inputs: Annotated[list[str] | None, typer.Argument(help="Videos, or folders of frames.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for results: one folder a clip.")] = Path("meshes"),
     input_list: Annotated[str | None, typer.Option(help="File with one input a line, or - for standard input.")] = None,
-    method: Annotated[str, typer.Option(help="pc-hmr or fit.")] = "pc-hmr",
-    mesh: o.Mesh = "fit",
-    refine: o.Refine = True,
+    method: o.Method = "pc-hmr",
+    mesh: o.Mesh = None,
+    checkpoint: o.Checkpoint = None,
+    refine: o.Refine = None,
     formats: Annotated[str, typer.Option("--format", help="Comma-separated: npz, obj.")] = "npz,obj",
     render: Annotated[
         str | None, typer.Option(help="Also draw NAME.mp4 and NAME_sheet.png in each clip's folder.")
@@ -57,10 +58,10 @@ def run(
 
     o.start_logging(verbose)
     chosen = Options(
-        method=method, mesh=mesh, detector=detector, tracker=tracker, people=people, keypoints=keypoints,
-        lifter=lifter, lifter_checkpoint=lifter_checkpoint, flip=flip, refine=refine, body=body, gender=gender,
-        focal=focal, fov=fov, start=start, end=end, every=every, fps=fps, device=device, dtype=dtype,
-        batch_size=batch_size,
+        method=method, mesh=mesh, checkpoint=checkpoint, detector=detector, tracker=tracker, people=people,
+        keypoints=keypoints, lifter=lifter, lifter_checkpoint=lifter_checkpoint, flip=flip, refine=refine,
+        body=body, gender=gender, focal=focal, fov=fov, start=start, end=end, every=every, fps=fps,
+        device=device, dtype=dtype, batch_size=batch_size,
     )  # fmt: skip
     outputs = Outputs(out, check_formats(formats), render, overwrite)
     planned = plan([*(inputs or []), *_listed(input_list)], chosen, outputs)

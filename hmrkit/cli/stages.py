@@ -65,15 +65,20 @@ def pose(
 def regress(
     take: TakeIn,
     out: TakeOut,
-    method: Annotated[str, typer.Option(help="Mesh stream: fit.")] = "fit",
-    refine: o.Refine = True,
+    method: Annotated[str, typer.Option(help="Mesh stream: fit, hmr or spin.")] = "fit",
+    checkpoint: o.Checkpoint = None,
+    refine: o.Refine = None,
     body: o.BodyFile = None,
     gender: o.Gender = "neutral",
     device: o.Device = "auto",
+    batch_size: o.BatchSize = 8,
     verbose: o.Verbose = False,
 ) -> None:
     """Body parameters of every person, by a mesh stream."""
-    _chain("regress", take, out, verbose, mesh=method, refine=refine, body=body, gender=gender, device=device)
+    _chain(
+        "regress", take, out, verbose, mesh=method, checkpoint=checkpoint, refine=refine, body=body, gender=gender,
+        device=device, batch_size=batch_size,
+    )  # fmt: skip
 
 
 def lift(

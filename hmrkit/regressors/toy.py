@@ -12,7 +12,7 @@ from hmrkit.geometry import axis_angle_to_matrix
 from hmrkit.regressors import BodyEstimate
 from hmrkit.skeletons import SMPL_24
 
-CROP_M = 2.7  # what an upright crop of a standing person spans
+CROP_M = 2.2  # what an upright crop of a standing person spans
 
 
 class ToyRegressor:

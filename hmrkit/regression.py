@@ -1,0 +1,205 @@
+"""Mesh streams ``hmr``, ``spin`` ...: a regressor's bodies in the crops of every track -> parameters in the camera.
+
+A second pass over the clip: the crops of all people in a batch of frames go through the network together, and only
+its numbers are kept. Crops are not cut straight out of the image but seen by a camera that looks at the person
+(`hmrkit.camera.crop_cameras`): what the network says of the crop is then carried to the full camera by one rotation,
+and every joint keeps its pixel, wherever in the image the person is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hmrkit.body import Body
+from hmrkit.camera import CropCameras, crop_cameras
+from hmrkit.crops import REGION_POINTS, Region, crop_batch, person_region, region_from_boxes
+from hmrkit.device import inference
+from hmrkit.fitting import frame_times
+from hmrkit.geometry import project_to_rotation
+from hmrkit.regressors import BodyEstimate, Regressor
+from hmrkit.skeletons import SMPL_24, get_skeleton
+from hmrkit.smoothing import bridge, smooth_series
+from hmrkit.types import BodyParams, Keypoints, Take, Track
+from hmrkit.video import read_frames
+
+log = logging.getLogger(__name__)
+
+MAX_CROPS = 16  # through the network at once, where the frames in flight are fewer
+BOX_EXPAND = 1.2  # framing "box": the published networks' crops
+SMALLEST_SCALE = 0.05  # of a crop camera: a person 40 m across the crop is no answer, and zero has no depth
+# A region's jitter, which is the keypoints', and how people move: in sides of the region, e-folds of it, and radians.
+REGION_NOISE = 0.02
+REGION_ACCELERATION = 2.0  # per second squared
+
+ROTATIONS, BETAS, CROP_CAMERA = slice(0, 216), slice(216, 226), slice(226, 229)  # columns of a flat estimate
+
+
+@dataclass(frozen=True)
+class _Crops:
+    """All crops of a clip, one a person and frame: who (N,) as index of the track, frame (N,), region, camera."""
+
+    who: np.ndarray
+    frame: np.ndarray
+    region: Region
+    cameras: CropCameras
+
+
+def regress_tracks(
+    take: Take,
+    tracks: Sequence[Track],
+    regressor: Regressor,
+    body: Body,
+    device: torch.device,
+    batch_size: int = 8,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> dict[int, BodyParams]:
+    """Body parameters by track id, one shape a track; `progress` is told frames done and in all.
+
+    `take` has the clip, its camera and the keypoints that say where to look. Frames that cannot be decoded get the
+    pose between their neighbours; a track of which none can is left out, with a warning. Networks run in float32:
+    half precision moves the embedded backbone's landmarks. A regressor trained on SMPL says nothing about the shape of
+    the free body, nor the other way round: people get the mean shape, with a warning. InputError where the clip cannot
+    be read any more.
+    """
+    if not tracks:
+        return {}
+    crops = _crops_of(take, tracks, regressor)
+    said = np.full((len(crops.who), CROP_CAMERA.stop), np.nan, np.float32)
+    done, total = 0, len(take.video.frame_indices)
+    for batch in read_frames(take.video, batch_size=batch_size):
+        rows = np.flatnonzero(np.isin(crops.frame, batch.frame_indices))
+        if len(rows):
+            frames = torch.from_numpy(batch.frames).to(device, non_blocking=True)
+            places = np.searchsorted(batch.frame_indices, crops.frame[rows])
+            said[rows] = _look(frames, places, crops, rows, regressor, max(batch_size, MAX_CROPS))
+        done += len(batch.frame_indices) + len(batch.failed)
+        progress(done, total)
+    if (regressor.shape_space == "smpl") != body.model_id.startswith("smpl"):
+        log.warning("%s was trained on another body than %s: people get its mean shape", regressor.name, body.model_id)
+        said[:, BETAS] = 0
+    params: dict[int, BodyParams] = {}
+    for k, track in enumerate(tracks):
+        mine = crops.who == k
+        if np.isnan(said[mine, 0]).all():
+            log.warning("%s: no frame of track %d could be read; it gets no mesh", take.video.path, track.track_id)
+            continue
+        times = frame_times(track.frame_indices, take.video.sampled_fps)
+        turn, focal = crops.cameras.camera_from_crop[mine], crops.cameras.focal_px[mine]
+        params[track.track_id] = bodies_in_camera(said[mine], turn, focal, regressor.input_size[0], body, times)
+    return params
+
+
+def track_regions(track: Track, keypoints: Keypoints, framing: str, fps: float) -> Region:
+    """Where to cut one person's crops, (T), by a regressor's `framing` ("upright" or "box"), without jitter.
+
+    "upright" goes by the keypoints: points that are not seen in a frame are taken to lie between where they were
+    before and after. A track that never shows hips and shoulders is framed by its boxes.
+    """
+    times = frame_times(track.frame_indices, fps)
+    region = _upright(keypoints, times) if framing == "upright" else None
+    if region is None:
+        region = region_from_boxes(track.boxes_xyxy, BOX_EXPAND)
+    side = max(float(np.median(region.size)), 1.0)
+    logarithm = np.log(np.maximum(region.size, 1.0))
+    series = np.column_stack([region.center / side, logarithm, np.unwrap(region.angle)])[:, None]
+    smooth = smooth_series(series, np.ones((len(times), 1)), times, REGION_NOISE, REGION_ACCELERATION)[:, 0]
+    return Region(smooth[:, :2] * side, np.exp(smooth[:, 2]), smooth[:, 3])
+
+
+def bodies_in_camera(
+    said: np.ndarray,
+    camera_from_crop: np.ndarray,
+    focal_px: np.ndarray,
+    out: int,
+    body: Body,
+    times: np.ndarray,
+) -> BodyParams:
+    """A regressor's flat answers (T,229), NaN where a frame could not be read, as parameters in the full camera.
+
+    ``s, tx, ty`` of a crop of side `out` seen with focal length f put the body at ``t = (tx, ty, 2 f / (s out))`` m
+    in the crop's camera, so that its scale at the root's depth is the weak-perspective one. In the full camera it is
+    ``X_c = R (X + t)`` with R = `camera_from_crop` (T,3,3): the body turns about the camera, its own origin is the
+    pelvis J of the resting body, hence ``global_orient_c = R global_orient`` and ``transl_c = R (J + t) - J``.
+    One shape a track, the median: a frame in which the network saw a larger person is brought nearer or farther by
+    the ratio of the two bodies, so that the person keeps its size in the image.
+    """
+    seen = np.isfinite(said).all(1)
+    rotations = said[:, ROTATIONS].reshape(-1, 24, 3, 3).astype(np.float64)
+    scale, tx, ty = np.moveaxis(said[:, CROP_CAMERA].astype(np.float64), 1, 0)
+    transl = np.stack([tx, ty, 2 * focal_px / (np.maximum(scale, SMALLEST_SCALE) * out)], -1)
+    betas = said[:, BETAS]
+    shape = np.median(betas[seen], 0).astype(np.float32)
+    each = _rest_joints(body, np.where(seen[:, None], betas, shape))
+    rest = _rest_joints(body, shape[None])
+    pelvis = (each[:, 0] + transl) * (_spread(rest) / _spread(each))[:, None]
+    transl_c = (camera_from_crop @ pelvis[..., None])[..., 0] - rest[0, 0]
+    rotations[:, 0] = camera_from_crop @ rotations[:, 0]
+    if not seen.all():
+        flat = bridge(rotations.reshape(len(said), 24, 9), np.repeat(seen[:, None], 24, 1), times)
+        rotations = project_to_rotation(torch.from_numpy(flat.reshape(-1, 24, 3, 3))).numpy()
+        transl_c = bridge(transl_c[:, None], seen[:, None], times)[:, 0]
+    pose = rotations.astype(np.float32)
+    return BodyParams(pose[:, 0], pose[:, 1:], shape, transl_c.astype(np.float32), body.gender, body.model_id)
+
+
+def _crops_of(take: Take, tracks: Sequence[Track], regressor: Regressor) -> _Crops:
+    fps = take.video.sampled_fps
+    regions = [track_regions(t, take.keypoints[t.track_id], regressor.framing, fps) for t in tracks]
+    who = np.repeat(np.arange(len(tracks)), [len(t.frame_indices) for t in tracks])
+    frame = np.concatenate([t.frame_indices for t in tracks])
+    region = Region(*(np.concatenate([getattr(r, part) for r in regions]) for part in ("center", "size", "angle")))
+    return _Crops(who, frame, region, crop_cameras(take.camera, region, regressor.input_size[0]))
+
+
+def _look(
+    frames: Tensor, places: np.ndarray, crops: _Crops, rows: np.ndarray, regressor: Regressor, at_once: int
+) -> np.ndarray:
+    """Flat estimates (n,229) of the crops `rows` (n), which lie in `frames[places]`."""
+    out, found = regressor.input_size[0], []
+    with inference(frames.device):
+        for start in range(0, len(rows), at_once):
+            part = rows[start : start + at_once]
+            maps = crops.cameras.image_from_crop[part]
+            pictures = crop_batch(frames, places[start : start + at_once], crops.region[part], out, maps)
+            found.append(_flat(regressor(pictures.contiguous(memory_format=torch.channels_last))))
+        return torch.cat(found).float().cpu().numpy()
+
+
+def _flat(estimate: BodyEstimate) -> Tensor:
+    parts = (estimate.global_orient, estimate.body_pose, estimate.betas, estimate.crop_camera)
+    return torch.cat([part.flatten(1) for part in parts], 1)
+
+
+def _upright(keypoints: Keypoints, times: np.ndarray) -> Region | None:
+    """`person_region` of every frame; None where hips and shoulders were never seen."""
+    index = get_skeleton(keypoints.skeleton).index
+    points = np.full((len(times), len(REGION_POINTS), 2), np.nan)
+    seen = np.zeros(points.shape[:2], bool)
+    here = [k for k, name in enumerate(REGION_POINTS) if name in index]
+    given = keypoints.keypoints_2d[:, [index[REGION_POINTS[k]] for k in here]]
+    points[:, here] = given[..., :2]
+    seen[:, here] = np.isfinite(given).all(-1) & (given[..., 2] > 0)
+    trunk = [REGION_POINTS.index(f"{side}_{name}") for name in ("shoulder", "hip") for side in ("left", "right")]
+    if not seen[:, trunk].any(0).all():
+        return None
+    filled = bridge(points, seen, times)
+    # A point that the track never shows must not decide how far the person reaches.
+    filled[:, ~seen.any(0)] = filled[:, trunk[2:]].mean(1, keepdims=True)
+    return person_region(filled)
+
+
+def _rest_joints(body: Body, betas: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        return body.joints_only(betas=torch.from_numpy(betas).to(body.device)).joints.cpu().numpy().astype(np.float64)
+
+
+def _spread(joints: np.ndarray) -> np.ndarray:
+    """Size (T) of resting bodies: root mean square distance of their joints from the pelvis."""
+    off = joints - joints[:, SMPL_24.index["pelvis"], None]
+    return np.sqrt((off**2).sum(-1).mean(-1))
