@@ -82,17 +82,18 @@ class BodyLandmarks:
         return _shaped(self._rest, betas)
 
     def rest_joints(self, betas: Tensor) -> Tensor:
-        """Joints (24,3) m of the T-pose for betas (10,)."""
+        """Joints (...,24,3) m of the T-pose for betas (...,10)."""
         return _shaped(self._joints, betas)
 
     def __call__(self, world: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
-        """Points (T,L,3) and joints (T,24,3) m about the pelvis for world rotations (T,24,3,3) and betas (10,)."""
+        """Points (T,L,3) and joints (T,24,3) m about the pelvis for world rotations (T,24,3,3) and betas (10,) or
+        (T,10)."""
         rest = self.rest_joints(betas)
         above = list(self.parents[1:])
-        bones = world[:, above] @ (rest[1:] - rest[above])[..., None]
-        joints = rest[0] + self._chain @ bones[..., 0]
+        bones = world[:, above] @ (rest[..., 1:, :] - rest[..., above, :])[..., None]
+        joints = rest[..., :1, :] + self._chain @ bones[..., 0]
         moments = _shaped(self._moments, betas)
-        turned = torch.einsum("tjab,ljb->tla", world, moments)
+        turned = torch.einsum("tjab,tljb->tla" if betas.ndim > 1 else "tjab,ljb->tla", world, moments)
         return turned + torch.einsum("lj,tjk->tlk", self._share, joints), joints
 
 

@@ -115,9 +115,9 @@ class _Energy:
         self.focal, self.center = tensor(camera.focal_px), tensor(camera.center_px)
         self.pixels, self.height = tensor(clean.pixels), tensor(clean.height)[:, None]
         weights = tensor(clean.weights)
-        self.weights_2d = weights**2 * _landmark_weights(device)
+        self.weights_2d = weights**2 * landmark_weights(device)
         self.known = tensor(clean.known)
-        self.weights_3d = weights.clamp_min(0.1) * self.known * _landmark_weights(device)
+        self.weights_3d = weights.clamp_min(0.1) * self.known * landmark_weights(device)
         self.landmarks = tensor(clean.landmarks)
         self.times = clean.times - clean.times[0]
         self.steps = tensor(np.diff(clean.times))
@@ -177,10 +177,10 @@ class _Energy:
         return self.weights_3d * geman_mcclure(off, self.options.noise_3d_m, self.options.outlier_3d_m)
 
     def _limits(self, pose: Tensor) -> Tensor:
-        bent = torch.stack([sign * pose[:, SMPL_24.index[name] - 1, axis] for name, axis, sign in _HINGES], 1)
-        backwards = ((-bent - self.options.hinge_rad).clamp_min(0) / self.options.hinge_rad).square().sum(1)
         assert self.held is not None
-        return backwards + 0.5 * ((pose[:, _HELD] - self.held) / self.options.held_rad).square().sum((1, 2))
+        return bent_backwards(pose, self.options.hinge_rad) + 0.5 * (
+            (pose[:, _HELD] - self.held) / self.options.held_rad
+        ).square().sum((1, 2))
 
     def _smoothness(self, joints: Tensor) -> Tensor:
         before, after = self.steps[:-1, None, None], self.steps[1:, None, None]
@@ -221,7 +221,13 @@ def geman_mcclure(residual: Tensor, noise: float, outlier: float) -> Tensor:
     return 0.5 * square / (1 + square / outlier**2) / noise**2
 
 
-def _landmark_weights(device: torch.device) -> Tensor:
+def bent_backwards(pose: Tensor, slack_rad: float) -> Tensor:
+    """Energy (T,) of knees and elbows that bend the wrong way by more than `slack_rad`; `pose` (T,23,3) axis-angles."""
+    bent = torch.stack([sign * pose[:, SMPL_24.index[name] - 1, axis] for name, axis, sign in _HINGES], 1)
+    return ((-bent - slack_rad).clamp_min(0) / slack_rad).square().sum(1)
+
+
+def landmark_weights(device: torch.device) -> Tensor:
     """(33,): eleven landmarks on one rigid head and four on each hand must not outvote the limbs."""
     groups = {"eye": 0.25, "mouth": 0.2, "nose": 0.6, "ear": 0.6, "pinky": 0.35, "index": 0.35, "thumb": 0.35}
     weights = [next((w for key, w in groups.items() if key in n and "foot" not in n), 1.0) for n in BLAZEPOSE_33.joints]

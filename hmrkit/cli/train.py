@@ -10,17 +10,29 @@ import typer
 
 from hmrkit.cli import options as o
 
-app = typer.Typer(help="Train networks from motion capture.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Train networks from motion capture and synthetic images.", no_args_is_help=True, rich_markup_mode=None
+)
 Motion = Annotated[Path, typer.Option(help="Motion capture .npz (see the README, Training).")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for checkpoints, weights and the curve.")]
+Preset = Annotated[str, typer.Option(help="cpu or gpu.")]
+Steps = Annotated[int | None, typer.Option(help="Stop after so many steps (else the preset's).")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")]
+Images = Annotated[int | None, typer.Option(help="Synthetic images made once and kept; 0 makes new ones every step.")]
+Begin = Annotated[Path | None, typer.Option("--start", help="Begin from a trained regressor's file.")]
+LoopFit = Annotated[
+    list[Path] | None, typer.Option(help="Clip of real people without labels for SPIN's fitting loop; repeatable.")
+]
+Adversarial = Annotated[bool, typer.Option("--adversarial", help="Add HMR's factorised adversarial prior.")]
 
 
 @app.command("lifter")
 def lifter(
     motion: Motion,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for checkpoints, weights and the curve.")],
-    preset: Annotated[str, typer.Option(help="cpu or gpu.")] = "cpu",
-    steps: Annotated[int | None, typer.Option(help="Stop after so many steps (else the preset's).")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
+    out: Out,
+    preset: Preset = "cpu",
+    steps: Steps = None,
+    resume: Resume = False,
     device: o.Device = "auto",
     verbose: o.Verbose = False,
 ) -> None:
@@ -30,6 +42,48 @@ def lifter(
 
     o.start_logging(verbose)
     typer.echo(str(train_lifter(motion, out, preset=preset, steps=steps, device=resolve_device(device), resume=resume)))
+
+
+@app.command("hmr")
+def hmr(
+    out: Out,
+    preset: Preset = "cpu",
+    steps: Steps = None,
+    images: Images = None,
+    start: Begin = None,
+    adversarial: Adversarial = False,
+    resume: Resume = False,
+    device: o.Device = "auto",
+    verbose: o.Verbose = False,
+) -> None:
+    """Train HMR's regressor on synthetic images."""
+    _regressor("hmr", out, preset, steps, images, start, (), adversarial, resume, device, verbose)
+
+
+@app.command("spin")
+def spin(
+    out: Out,
+    preset: Preset = "cpu",
+    steps: Steps = None,
+    images: Images = None,
+    start: Begin = None,
+    loop_fit: LoopFit = None,
+    adversarial: Adversarial = False,
+    resume: Resume = False,
+    device: o.Device = "auto",
+    verbose: o.Verbose = False,
+) -> None:
+    """Train HMR's regressor on synthetic images and on clips that the body is fitted to in the loop."""
+    _regressor("spin", out, preset, steps, images, start, loop_fit or (), adversarial, resume, device, verbose)
+
+
+def _regressor(name, out, preset, steps, images, start, clips, adversarial, resume, device, verbose) -> None:  # type: ignore[no-untyped-def]
+    from hmrkit.device import resolve_device
+    from hmrkit.training.regressors import train_regressor
+
+    o.start_logging(verbose)
+    device = resolve_device(device)
+    typer.echo(str(train_regressor(name, out, preset, steps, images, device, resume, start, clips, adversarial)))
 
 
 @app.command("evaluate-lifter")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +17,19 @@ from hmrkit.body import Body, load_body
 from hmrkit.errors import UsageError
 from hmrkit.regressors import BodyEstimate
 from hmrkit.regressors.hmr import HmrRegressor, build
-from hmrkit.training.examples import Examples, Truth, fresh_examples, load_examples, make_examples
+from hmrkit.training.adversary import Adversary
+from hmrkit.training.examples import Examples, Truth, clip_examples, fresh_examples, load_examples, make_examples
 from hmrkit.training.loop import LoopConfig, fit
+from hmrkit.training.loop_fit import LoopFit
+from hmrkit.training.poses import PoseSampler
+from hmrkit.training.projection import CROP, crop_camera, project
 from hmrkit.weights import load_into, load_state, save_state
 
 log = logging.getLogger(__name__)
+
+EVALUATE_EVERY = 500
+ADVERSARY_WEIGHT = 0.05
+LOOP_EVERY, LOOP_WEIGHT = 4, 1.0
 
 
 @dataclass(frozen=True)
@@ -71,11 +81,14 @@ def train_regressor(
     device: str | torch.device = "cpu",
     resume: bool = False,
     start: str | Path | None = None,
+    clips: Sequence[str | Path] = (),
+    adversarial: bool = False,
 ) -> Path:
     """Train on synthetic images; returns ``out/<name>.safetensors``.
 
     `steps` and `images` replace the preset's numbers. `resume` goes on from ``out/checkpoint.pt``; kept images in
-    ``out/images`` are used again. `start` begins from a trained regressor's file.
+    ``out/images`` are used again. `start` begins from a trained regressor's file. `clips` are videos without labels
+    that SPIN's loop fits bodies to; `adversarial` adds HMR's prior.
     """
     if preset not in PRESETS:
         raise UsageError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
@@ -93,20 +106,48 @@ def train_regressor(
         load_into(regressor, {key: value.float() for key, value in load_state(start).items()}, start)
     else:
         standardise(regressor, draw)
+    fits = LoopFit(clip_examples(clips, regressor, device), body) if clips else None
+    people = PoseSampler("train", wobble=0.0)
+    if adversarial:
+        regressor.adversary = Adversary().to(device)
+
+    def estimates(model: nn.Module, examples: Examples) -> BodyEstimate:
+        with torch.autocast(device.type, torch.bfloat16):
+            return model.regress(model.backbone.features(examples.looked))  # type: ignore[operator]
 
     def loss(model: nn.Module, generator: torch.Generator) -> Tensor:
         examples = draw(generator)
-        with torch.autocast(device.type, torch.bfloat16):
-            estimate = model.regress(model.backbone.features(examples.looked))  # type: ignore[operator]
-        return body_loss(estimate, examples.truth, body)
+        estimate = estimates(model, examples)
+        total = body_loss(estimate, examples.truth, body)
+        if adversarial:
+            _, pose, betas = people(len(examples), generator)
+            total = total + ADVERSARY_WEIGHT * model.adversary(estimate, pose.to(device), betas.to(device))
+        # Fitting costs as much as ten steps: the network sees new fits in some steps, more pictures in these.
+        if fits is not None and torch.rand((), generator=generator) < 1 / LOOP_EVERY:
+            rows = torch.randint(len(fits.examples), (numbers.batch,), generator=generator)
+            unlabelled = estimates(model, fits.examples[rows].to(device))
+            truth, good = fits(rows, unlabelled)
+            if good.any():
+                total = total + LOOP_WEIGHT * body_loss(_rows(unlabelled, good), _rows(truth, good), body)
+        return total
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         return score(model, held_out, body, device)  # type: ignore[arg-type]
 
-    average = fit(regressor, loss, loop, out, evaluate=evaluate, evaluate_every=500, resume=resume)
+    average = fit(regressor, loss, loop, out, evaluate=evaluate, evaluate_every=EVALUATE_EVERY, resume=resume)
     path = out / f"{name}.safetensors"
-    export_regressor(average, path, {"preset": preset, "images": images, "loop": asdict(loop)})  # type: ignore[arg-type]
+    recipe = {"preset": preset, "images": images, "loop": asdict(loop), "clips": len(clips), "adversarial": adversarial}
+    export_regressor(average, path, recipe)  # type: ignore[arg-type]
     return path
+
+
+def _rows(values: Any, mask: Tensor) -> Any:
+    """The rows of every tensor of a dataclass (and of dataclasses in it) that `mask` (B,) chooses."""
+    parts = {}
+    for part in fields(values):
+        value = getattr(values, part.name)
+        parts[part.name] = tuple(_rows(v, mask) for v in value) if isinstance(value, tuple) else value[mask]
+    return type(values)(**parts)
 
 
 class _Source:
@@ -158,7 +199,7 @@ def _terms(
     root, wanted_root = made.joints[:, :1], joints[:, :1]
     rotations = torch.cat([estimate.global_orient[:, None], estimate.body_pose], 1)
     wanted_rotations = torch.cat([truth.global_orient[:, None], truth.body_pose], 1)
-    projected = project_crop(made.joints, estimate.crop_camera, truth.focal_px)
+    projected = project(made.joints, estimate.crop_camera, truth.focal_px)
     off = (projected - truth.joints_2d) / (CROP / 2)
     wanted_camera = crop_camera(truth.transl_c, truth.focal_px)
     total = w.rotations * (rotations - wanted_rotations).square().mean()
@@ -171,35 +212,20 @@ def _terms(
     return total
 
 
-CROP = 256
-
-
-def crop_camera(transl_c: Tensor, focal_px: Tensor, size: int = CROP) -> Tensor:
-    """Translations (B,3) m in the crop's camera -> s, tx, ty (B,3); see `BodyEstimate`."""
-    return torch.cat([(2 * focal_px / (size * transl_c[:, 2]))[:, None], transl_c[:, :2]], 1)
-
-
-def project_crop(points: Tensor, camera: Tensor, focal_px: Tensor, size: int = CROP) -> Tensor:
-    """Points (B,J,3) m under `crop_camera` (B,3), seen in perspective with `focal_px` (B,) -> (B,J,2) crop px."""
-    depth = 2 * focal_px / (size * camera[:, 0].clamp_min(0.05))
-    moved = points + torch.stack([camera[:, 1], camera[:, 2], depth], -1)[:, None]
-    return focal_px[:, None, None] * moved[..., :2] / moved[..., 2:].clamp_min(0.1) + size / 2
-
-
 def _length(vectors: Tensor) -> Tensor:
     return (vectors.square().sum(-1) + 1e-8).sqrt().mean()
 
 
 @torch.no_grad()
 def score(regressor: HmrRegressor, examples: Examples, body: Body, device: torch.device) -> dict[str, float]:
-    """MPJPE, PA-MPJPE (24 joints) and PVE in mm about the pelvis, and the joints' median distance in the picture, px."""
+    """MPJPE, PA-MPJPE (24 joints) and PVE in mm about the pelvis, and the joints' median distance in px."""
     found, wanted, pixels = [], [], []
     for start in range(0, len(examples), 128):
         part = examples[slice(start, start + 128)].to(device)
         estimate, truth = regressor.regress(regressor.backbone.features(part.looked)), part.truth
         found.append(body(estimate.global_orient, estimate.body_pose, estimate.betas))
         wanted.append(body(truth.global_orient, truth.body_pose, truth.betas))
-        projected = project_crop(found[-1].joints, estimate.crop_camera, truth.focal_px)
+        projected = project(found[-1].joints, estimate.crop_camera, truth.focal_px)
         pixels.append((projected - truth.joints_2d).norm(dim=-1))
     joints, true_joints = (torch.cat([o.joints for o in outs]) for outs in (found, wanted))
     vertices, true_vertices = (torch.cat([o.vertices for o in outs]) for outs in (found, wanted))
@@ -215,4 +241,5 @@ def export_regressor(regressor: HmrRegressor, path: str | Path, recipe: dict) ->
     """Write a regressor as `load_regressor` reads it: float16, with what is needed to rebuild it."""
     shape = {"backbone": "embedded", "hidden": regressor.head.fc2.out_features}
     metadata = {"network": json.dumps(shape), "recipe": json.dumps(recipe)}
-    save_state({key: value.half() for key, value in regressor.state_dict().items()}, path, metadata)
+    state = {key: value.half() for key, value in regressor.state_dict().items() if not key.startswith("adversary.")}
+    save_state(state, path, metadata)

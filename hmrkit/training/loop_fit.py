@@ -1,0 +1,108 @@
+"""SPIN's loop (Kolotouros et al. 2019, section 3.3): fit the body to keypoints from the network's own estimate, keep
+the better fit of each picture, and train the network on it. Pictures of real people without labels become examples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hmrkit.body import Body
+from hmrkit.geometry import axis_angle_to_matrix, matrix_to_axis_angle
+from hmrkit.landmarks import body_landmarks, world_from_local
+from hmrkit.pose_prior import load_pose_prior
+from hmrkit.regressors import BodyEstimate
+from hmrkit.smplify import bent_backwards, geman_mcclure, landmark_weights
+from hmrkit.training.examples import Examples, Truth
+from hmrkit.training.projection import CROP, project
+
+
+@dataclass(frozen=True)
+class LoopFitOptions:
+    """`iterations` of Adam a fit. Noise levels in crop pixels and radians; `good_px`: a fit whose landmarks lie
+    farther off (weighted mean) teaches nothing."""
+
+    iterations: int = 40
+    rate: float = 0.03
+    noise_px: float = 2.0
+    outlier_px: float = 12.0
+    prior: float = 0.3
+    shape: float = 1.0
+    hinge_rad: float = 0.05
+    good_px: float = 6.0
+
+
+class LoopFit:
+    """The best fit so far of each of N unlabelled examples, whose `looked.landmarks.points_2d` are fitted to.
+
+    ``loop(rows, estimate)`` fits `rows` (B,) from a network's estimate, keeps what got better, and returns the best
+    fits as `Truth` with a mask (B,) of those good enough to learn from.
+    """
+
+    def __init__(self, examples: Examples, body: Body, options: LoopFitOptions | None = None) -> None:
+        self.examples, self.body, self.options = examples, body, options or LoopFitOptions()
+        self.points = body_landmarks(body)
+        self.prior = load_pose_prior(body.device)
+        self.weights = landmark_weights(body.device)
+        self.best = examples.truth
+        self.error_px = torch.full((len(examples),), torch.inf)
+
+    def __call__(self, rows: Tensor, estimate: BodyEstimate) -> tuple[Truth, Tensor]:
+        device = self.body.device
+        part = self.examples[rows].to(device)
+        seen = part.looked.landmarks.points_2d
+        made, error = self._fit(estimate, seen, part.truth.focal_px)
+        better = error.cpu() < self.error_px[rows]
+        chosen = rows[better]
+        self.error_px[chosen] = error.cpu()[better]
+        for name, values in made.items():
+            getattr(self.best, name)[chosen] = values.cpu()[better]
+        return Examples(self.examples.looked, self.best)[rows].to(device).truth, (
+            self.error_px[rows] < self.options.good_px
+        ).to(device)
+
+    def _fit(self, estimate: BodyEstimate, seen: Tensor, focal_px: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Parameters by name, and the mean distance (B,) in px of the landmarks that they leave."""
+        o = self.options
+        first = estimate.global_orient.detach()
+        start = estimate.crop_camera.detach()
+        pose = matrix_to_axis_angle(estimate.body_pose.detach()).requires_grad_()
+        turn = torch.zeros_like(pose[:, 0]).requires_grad_()
+        betas = estimate.betas.detach().clone().requires_grad_()
+        moved = torch.zeros_like(start).requires_grad_()
+        solver = torch.optim.Adam([pose, turn, betas, moved], lr=o.rate, betas=(0.9, 0.95))
+        weights = seen[..., 2] * self.weights
+
+        def camera() -> Tensor:
+            return torch.cat([start[:, :1].clamp_min(0.1) * moved[:, :1].exp(), start[:, 1:] + moved[:, 1:]], 1)
+
+        def off() -> Tensor:
+            local = torch.cat([(axis_angle_to_matrix(turn) @ first)[:, None], axis_angle_to_matrix(pose)], 1)
+            points, _ = self.points(world_from_local(local), betas)
+            return (project(points, camera(), focal_px) - seen[..., :2]).square().sum(-1).add(1e-4).sqrt()
+
+        with torch.enable_grad():
+            for step in range(o.iterations):
+                solver.param_groups[0]["lr"] = o.rate * (1 - step / o.iterations) ** 0.7
+                solver.zero_grad()
+                energy = (weights * geman_mcclure(off(), o.noise_px, o.outlier_px)).sum(1)
+                energy = energy + o.prior * self.prior(pose) + bent_backwards(pose, o.hinge_rad)
+                energy = energy + o.shape * betas.square().sum(1)
+                energy.sum().backward()
+                solver.step()
+        with torch.no_grad():
+            error = (weights * off()).sum(1) / weights.sum(1).clamp_min(1e-3)
+            # A picture in which hardly anything is sure cannot judge a fit.
+            error = torch.where(weights.sum(1) > 0.4 * self.weights.sum(), error, torch.inf)
+            scale, tx, ty = camera().unbind(1)
+            made = {
+                "global_orient": axis_angle_to_matrix(turn) @ first,
+                "body_pose": axis_angle_to_matrix(pose),
+                "betas": betas.detach(),
+                "transl_c": torch.stack([tx, ty, 2 * focal_px / (CROP * scale)], 1),
+            }
+            joints = self.body.joints_only(made["global_orient"], made["body_pose"], made["betas"]).joints
+            made["joints_2d"] = project(joints, camera(), focal_px)
+        return made, error
