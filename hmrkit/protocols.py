@@ -33,7 +33,7 @@ CHALLENGE_PCK = tuple(f"{side}_{part}" for part in ("hip", "knee", "ankle", "sho
 LANDMARKS = tuple(f"{side}_{part}" for part in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
                   for side in ("left", "right"))  # fmt: skip
 # Names for one place in different skeletons: a joint that is not found is looked for under these, in this order.
-ALIASES = {"neck": ("thorax",), "thorax": ("neck",), "jaw": ("nose",), "spine": ("spine2",)}
+ALIASES = {"neck": ("thorax",), "thorax": ("neck",), "jaw": ("nose",), "nose": ("jaw",), "spine": ("spine2",)}
 
 _POSE_METRICS = ("mpjpe_mm", "pa_mpjpe_mm")
 

@@ -1,0 +1,314 @@
+"""What a method says of the people of a sequence: by the same stages that `hmrkit run` goes through, or by a file.
+
+With true boxes each person's track is given and the chain runs from the keypoints on; with detection it runs whole and
+its tracks are matched to the people frame by frame. Stills become clips in which nobody appears twice, so that nothing
+is carried from one picture into the next.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hmrkit.datasets import EvalSequence, GroundTruth
+from hmrkit.errors import InputError
+from hmrkit.pipeline import Models, Progress, mesh_slice, open_clip, run_stages, stages_of
+from hmrkit.skeletons import Skeleton
+from hmrkit.types import Camera, Take, Track
+from hmrkit.video_probe import read_image
+
+if TYPE_CHECKING:
+    from hmrkit.regressors import Regressor
+
+log = logging.getLogger(__name__)
+
+MIN_IOU = 0.3  # below, a found box is somebody else's
+STILLS_AT_ONCE = 128
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is said of one person; T rows as in its `GroundTruth`, NaN where `found` (T,) is False.
+
+    `rotations` (T,24,3,3) relative to the parent joint, root first in the camera frame; `betas` (T,10); `transl_c`
+    (T,3) m. `meshes` gives vertices (n,V,3) and joints (n,24,3) in the camera frame of some rows; None: pose the body
+    with the parameters. Results made elsewhere may be `joints_c` (T,J,3) m in the order of `skeleton` (None: the
+    protocol's), and `parts` (T,9,3,3), global rotations as the 3DPW challenge has them, and nothing else.
+    """
+
+    found: np.ndarray
+    rotations: np.ndarray | None = None
+    betas: np.ndarray | None = None
+    transl_c: np.ndarray | None = None
+    meshes: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None
+    joints_c: np.ndarray | None = None
+    skeleton: Skeleton | None = None
+    parts: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Some rows of a take's track that are some rows of a person."""
+
+    take: Take
+    track_id: int
+    track_rows: np.ndarray
+    rows: np.ndarray
+
+
+def predict(
+    sequence: EvalSequence, models: Models, detect: bool = False, progress: Progress = lambda *_: None
+) -> list[Prediction]:
+    """The chain's meshes of every person of a sequence, by the true boxes or by its own detections.
+
+    InputError where the pictures are not there.
+    """
+    stages = [s for s in stages_of(models.options.method) if detect or s not in ("detect", "track")]
+    pieces: list[list[_Piece]] = [[] for _ in sequence.people]
+    for take, frames in _open(sequence, models):
+        if detect:
+            take = run_stages(take, stages, models, progress)
+            for person, rows, track_id, track_rows in _matched(take, frames, sequence.people):
+                pieces[person].append(_Piece(take, track_id, track_rows, rows))
+        else:
+            take, owners = _with_true_boxes(take, frames, sequence)
+            take = run_stages(take, stages, models, progress)
+            for track_id, (person, rows) in owners.items():
+                if track_id in take.body:
+                    pieces[person].append(_Piece(take, track_id, np.arange(len(rows)), rows))
+    return [_assembled(len(truth.valid), made, models) for truth, made in zip(sequence.people, pieces, strict=True)]
+
+
+def predict_crops(sequence: EvalSequence, regressor: Regressor, models: Models, batch: int = 16) -> list[Prediction]:
+    """A regressor's bodies for pictures that are crops already (`EvalSequence.cropped`), each person's own picture."""
+    import torch
+
+    from hmrkit.crops import Region, crop_batch
+
+    if not isinstance(sequence.frames, tuple):
+        raise InputError(f"{sequence.name}: crops are wanted as single pictures")
+    made: list[Prediction] = []
+    for truth in sequence.people:
+        parts: list[list[np.ndarray]] = [[], [], []]
+        for start in range(0, len(truth.valid), batch):
+            frames = truth.frame_indices[start : start + batch]
+            pictures = np.stack([read_image(sequence.frames[f]) for f in frames])
+            cameras = [_camera(sequence, int(f), pictures.shape[2], pictures.shape[1], models) for f in frames]
+            side = regressor.input_size[0]
+            half = np.array([pictures.shape[2] / 2, pictures.shape[1] / 2])
+            count = len(frames)
+            whole = Region(np.tile(half, (count, 1)), np.full(count, float(pictures.shape[2])), np.zeros(count))
+            images = torch.from_numpy(pictures).to(models.device)
+            with torch.inference_mode():
+                estimate = regressor(crop_batch(images, list(range(count)), whole, side))
+            s, tx, ty = estimate.crop_camera.double().cpu().numpy().T
+            focal = np.array([float(c.focal_px[0]) for c in cameras])
+            depth = 2 * focal / (s * pictures.shape[2])
+            turned = torch.cat([estimate.global_orient[:, None], estimate.body_pose], 1)
+            for part, values in zip(
+                parts, (turned.cpu(), estimate.betas.cpu(), np.stack([tx, ty, depth], -1)), strict=True
+            ):
+                part.append(np.asarray(values, np.float32))
+        rotations, betas, transl = (np.concatenate(part) for part in parts)
+        made.append(Prediction(np.isfinite(transl).all(-1), rotations, betas, transl))
+    return made
+
+
+# --------------------------------------------------------------------------------------------- sequences as takes
+
+
+def _open(sequence: EvalSequence, models: Models) -> Iterator[tuple[Take, np.ndarray]]:
+    """Empty takes of a sequence's pictures and, for each of their frames, its number in the sequence."""
+    if sequence.frames is None:
+        raise InputError(
+            f"{sequence.name}: its pictures are not there, only results made elsewhere can be scored; "
+            "put the images in their place or give --predictions FILE"
+        )
+    options = replace(models.options, fps=None if _is_file(sequence.frames) else sequence.fps)
+    if isinstance(sequence.frames, Path):
+        take = open_clip(sequence.frames, options)
+        take = _restricted(take, sequence.frame_count)
+        yield (
+            _seen_by(take, _camera(sequence, 0, take.video.width, take.video.height, models)),
+            take.video.frame_indices,
+        )
+        return
+    for frames in _alike(sequence):
+        with linked([sequence.frames[f] for f in frames]) as folder:
+            take = open_clip(folder, options)
+            yield (
+                _seen_by(take, _camera(sequence, frames[0], take.video.width, take.video.height, models)),
+                np.array(frames),
+            )
+
+
+def _is_file(frames: Path | tuple[Path, ...]) -> bool:
+    return isinstance(frames, Path) and not frames.is_dir()
+
+
+def _restricted(take: Take, frame_count: int) -> Take:
+    """Only the frames that the sequence has: `--limit` cuts sequences short."""
+    video = take.video
+    keep = video.frame_indices < frame_count
+    return replace(
+        take, video=replace(video, frame_indices=video.frame_indices[keep], frame_times=video.frame_times[keep])
+    )
+
+
+def _seen_by(take: Take, camera: Camera) -> Take:
+    return replace(take, camera=camera)
+
+
+def _camera(sequence: EvalSequence, frame: int, width: int, height: int, models: Models) -> Camera:
+    """The camera of a frame, assumed where the dataset does not know it."""
+    from hmrkit.camera import assume_camera
+
+    known = sequence.camera[frame] if isinstance(sequence.camera, tuple) else sequence.camera
+    return known or assume_camera(width, height, models.options.focal, models.options.fov)
+
+
+def _alike(sequence: EvalSequence) -> Iterator[list[int]]:
+    """Runs of frames that can be one take: of one size and one camera; a clip of single images is one run."""
+    assert isinstance(sequence.frames, tuple)
+    if not sequence.stills:
+        yield list(range(min(sequence.frame_count, len(sequence.frames))))
+        return
+    from PIL import Image
+
+    run: list[int] = []
+    before: Any = None
+    for frame in sorted({int(f) for truth in sequence.people for f in truth.frame_indices}):
+        try:
+            with Image.open(sequence.frames[frame]) as image:
+                size = image.size
+        except OSError as error:
+            raise InputError(f"{sequence.frames[frame]}: cannot be read ({error.strerror or error})") from error
+        camera = sequence.camera[frame] if isinstance(sequence.camera, tuple) else None
+        kind = (size, None if camera is None else (camera.focal_px.tolist(), camera.center_px.tolist()))
+        if run and (kind != before or len(run) == STILLS_AT_ONCE):
+            yield run
+            run = []
+        run.append(frame)
+        before = kind
+    if run:
+        yield run
+
+
+@contextmanager
+def linked(paths: Sequence[Path]) -> Iterator[Path]:
+    """A folder whose sorted images are `paths`, as the chain reads folders of frames; gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="hmrkit-eval-") as name:
+        folder = Path(name)
+        for k, path in enumerate(paths):
+            if not path.is_file():
+                raise InputError(f"{path}: no such image; check --data")
+            (folder / f"{k:07d}{path.suffix.lower()}").symlink_to(path.resolve())
+        yield folder
+
+
+def _with_true_boxes(
+    take: Take, frames: np.ndarray, sequence: EvalSequence
+) -> tuple[Take, dict[int, tuple[int, np.ndarray]]]:
+    """The take with a track for each person (for each picture of a person in stills), and whose rows these are."""
+    place = {int(f): k for k, f in enumerate(frames)}
+    indices = take.video.frame_indices
+    tracks: list[Track] = []
+    owners: dict[int, tuple[int, np.ndarray]] = {}
+    for person, truth in enumerate(sequence.people):
+        seen = np.isfinite(truth.boxes_xyxy).all(-1)
+        rows = np.array([r for r, f in enumerate(truth.frame_indices) if seen[r] and int(f) in place], np.int64)
+        for group in np.split(rows, len(rows)) if sequence.stills and len(rows) else [rows]:
+            if not len(group):
+                continue
+            track_id = len(tracks) + 1
+            here = np.array([indices[place[int(truth.frame_indices[r])]] for r in group], np.int64)
+            boxes = truth.boxes_xyxy[group].astype(np.float32)
+            ones = np.ones(len(group), np.float32)
+            tracks.append(Track(track_id, here, boxes, ones, np.zeros(len(group), bool)))
+            owners[track_id] = (person, group)
+    given = {"options": {"boxes": "ground truth"}, "weights": {}, "input": take.video.sha256, "code": ""}
+    return replace(take, tracks=tuple(tracks), provenance={"track": given}), owners
+
+
+def _matched(
+    take: Take, frames: np.ndarray, people: Sequence[GroundTruth]
+) -> Iterator[tuple[int, np.ndarray, int, np.ndarray]]:
+    """(person, its rows, track id, its rows): in each frame found boxes go to true ones for the largest sum of IoU."""
+    from scipy.optimize import linear_sum_assignment
+
+    place = {int(f): int(i) for f, i in zip(frames, take.video.frame_indices, strict=True)}
+    tracks = take.people_with_mesh()
+    where = [{int(f): r for r, f in enumerate(t.frame_indices)} for t in tracks]
+    wanted: dict[int, list[tuple[int, int]]] = {}
+    for person, truth in enumerate(people):
+        for row, frame in enumerate(truth.frame_indices):
+            if int(frame) in place:
+                wanted.setdefault(place[int(frame)], []).append((person, row))
+    pairs: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for index, who in wanted.items():
+        here = [k for k in range(len(tracks)) if index in where[k]]
+        if not here:
+            continue
+        true = np.stack([true_box(people[p], r) for p, r in who])
+        found = np.stack([tracks[k].boxes_xyxy[where[k][index]] for k in here])
+        overlap = np.nan_to_num(box_iou(true, found))
+        for a, b in zip(*linear_sum_assignment(-overlap), strict=True):
+            if overlap[a, b] >= MIN_IOU:
+                person, row = who[a]
+                pairs.setdefault((person, here[b]), []).append((row, where[here[b]][index]))
+    for (person, k), rows in pairs.items():
+        both = np.array(sorted(rows), np.int64)
+        yield person, both[:, 0], tracks[k].track_id, both[:, 1]
+
+
+def true_box(truth: GroundTruth, row: int) -> np.ndarray:
+    """Box (4,) of a person in a frame: the annotated one, else the one about the annotated 2D keypoints, else NaN."""
+    box = truth.boxes_xyxy[row]
+    if np.isfinite(box).all() or truth.keypoints_2d is None:
+        return box
+    points = truth.keypoints_2d[row]
+    points = points[(points[:, 2] > 0) & np.isfinite(points).all(-1), :2]
+    return np.concatenate([points.min(0), points.max(0)]) if len(points) else box
+
+
+def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union (N,M) of boxes (N,4) and (M,4) xyxy."""
+    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared = (high - low).clip(0).prod(-1)
+    area_a, area_b = (x[:, 2:] - x[:, :2] for x in (a, b))
+    return shared / (area_a.prod(-1)[:, None] + area_b.prod(-1)[None] - shared)
+
+
+def _assembled(frames: int, pieces: Sequence[_Piece], models: Models) -> Prediction:
+    """One person's rows out of the takes and tracks that they lie in."""
+    found = np.zeros(frames, bool)
+    rotations = np.full((frames, 24, 3, 3), np.nan, np.float32)
+    betas, transl = np.full((frames, 10), np.nan, np.float32), np.full((frames, 3), np.nan, np.float32)
+    source = np.full((frames, 2), -1)  # which piece, and which row of its track
+    for k, piece in enumerate(pieces):
+        done = piece.take.calibrated.get(piece.track_id)
+        params = done.params if done else piece.take.body[piece.track_id]
+        rows, of = piece.rows, piece.track_rows
+        rotations[rows] = np.concatenate([params.global_orient[of][:, None], params.body_pose[of]], 1)
+        betas[rows], transl[rows] = params.betas[:10], params.transl_c[of]
+        source[rows] = np.stack([np.full(len(rows), k), of], -1)
+        found[rows] = np.isfinite(rotations[rows]).all((1, 2, 3)) & np.isfinite(transl[rows]).all(-1)
+
+    def meshes(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        vertices = np.full((len(rows), models.body.num_vertices, 3), np.nan, np.float32)
+        joints = np.full((len(rows), 24, 3), np.nan, np.float32)
+        for k in np.unique(source[rows, 0]):
+            if k >= 0:
+                here = np.nonzero(source[rows, 0] == k)[0]
+                mesh = mesh_slice(pieces[k].take, pieces[k].track_id, source[rows[here], 1], models)
+                vertices[here], joints[here] = mesh.vertices_c, mesh.joints_c
+        return vertices, joints
+
+    return Prediction(found, rotations, betas, transl, meshes)
