@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Rays this close to the image plane's own plane, or behind it, leave every image far outside its frame.
-_NEAREST = 0.02
+_NEAREST = 0.02  # of a ray's z: nearer to the plane of the pinhole, or behind it, no camera of ours sees it
+_OUTSIDE = 9.0  # in grid_sample's coordinates
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,10 @@ def crop_batch(
     for n, (frame, to_image, size) in enumerate(zip(frame_of_crop, maps, region.size, strict=True)):
         block = 2 ** max(0, int(np.floor(np.log2(max(size / out, 1e-6)) + 0.25)))
         corners = to_image @ np.array([[0, out, 0, out], [0, 0, out, out], [1, 1, 1, 1]], np.float64)
-        corners = corners[:2] / corners[2].clip(_NEAREST)
+        if corners[2].min() > _NEAREST:
+            corners = corners[:2] / corners[2]
+        else:
+            corners = np.array([[0, width], [0, height]])
         low = np.maximum(np.floor(corners.min(1)).astype(int) - block - 1, 0)
         high = np.minimum(np.ceil(corners.max(1)).astype(int) + block + 1, (width, height))
         if not (high > low).all():
@@ -114,7 +117,8 @@ def crop_batch(
         (xx, xy, x1), (yx, yy, y1), (zx, zy, z1) = to_grid.tolist()
         grid = torch.stack([xx * across + xy * down + x1, yx * across + yy * down + y1], -1)
         if zx or zy:
-            grid /= (zx * across + zy * down + z1).clamp_min(_NEAREST)[..., None]
+            z = (zx * across + zy * down + z1)[..., None]
+            grid = torch.where(z > _NEAREST, grid / z, _OUTSIDE)
         crops[n] = functional.grid_sample(patch, grid[None], padding_mode="zeros", align_corners=False)[0]
     return crops.div_(255.0)
 

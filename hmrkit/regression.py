@@ -129,7 +129,7 @@ def bodies_in_camera(
     One shape a track, the median: a frame in which the network saw a larger person is brought nearer or farther by
     the ratio of the two bodies, so that the person keeps its size in the image.
     """
-    seen = np.isfinite(said).all(1)
+    seen = np.all(np.isfinite(said), axis=1)
     rotations = said[:, ROTATIONS].reshape(-1, 24, 3, 3).astype(np.float64)
     scale, tx, ty = np.moveaxis(said[:, CROP_CAMERA].astype(np.float64), 1, 0)
     transl = np.stack([tx, ty, 2 * focal_px / (np.maximum(scale, SMALLEST_SCALE) * out)], -1)

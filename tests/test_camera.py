@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
-from hmrkit.camera import assume_camera, camera_from_ray, pixel_rays, project, solve_translation
+from hmrkit.camera import assume_camera, camera_from_ray, crop_cameras, pixel_rays, project, solve_translation
+from hmrkit.crops import Region, crop_affine
 from hmrkit.errors import UsageError
+from hmrkit.types import Camera
 
 
 @pytest.fixture
@@ -55,3 +57,55 @@ def test_solve_translation_finds_where_the_person_stands(points):
     pixels[:, 3] = np.nan
     found = solve_translation(camera, points - root, pixels, weights)
     assert np.allclose(found, root[:, 0], atol=1e-3)
+
+
+def through(homographies, pixels):
+    """Crop pixels (N,P,2) -> image pixels (N,P,2)."""
+    ends = np.concatenate([pixels, np.ones_like(pixels[..., :1])], -1) @ homographies.transpose(0, 2, 1)
+    return ends[..., :2] / ends[..., 2:]
+
+
+@pytest.mark.parametrize("fov", [30, 55, 110])
+@pytest.mark.parametrize("out", [224, 256])
+def test_a_crops_own_camera_loses_nothing(fov, out):
+    """What it projects lands, by the homography, on the full camera's pixels: wherever the crop, however turned."""
+    rng = np.random.default_rng(fov)
+    plain = assume_camera(1920, 1080, fov_deg=fov)
+    camera = Camera(plain.focal_px * np.float32([1, 1.03]), plain.center_px + np.float32([70, -40]), 1920, 1080)
+    region = Region(
+        rng.uniform([-300, -300], [2200, 1400], (200, 2)), rng.uniform(50, 1500, 200), rng.uniform(-4, 4, 200)
+    )
+    crops = crop_cameras(camera, region, out)
+    points = rng.uniform([-0.8, -0.8, 2], [0.8, 0.8, 6], (200, 24, 3))
+    seen = points[..., :2] / points[..., 2:] * crops.focal_px[:, None, None] + out / 2
+    full = points @ crops.camera_from_crop.transpose(0, 2, 1)
+    rays = full[..., :2] / full[..., 2:] * camera.focal_px.astype(float) + camera.center_px.astype(float)
+    ahead = full[..., 2] > 0.2
+    assert ahead.mean() > 0.9
+    off = np.linalg.norm(through(crops.image_from_crop, seen) - rays, axis=-1)
+    assert off[ahead].max() < 0.01
+    middle = np.full((200, 1, 2), out / 2)
+    assert np.abs(through(crops.image_from_crop, middle)[:, 0] - region.center).max() < 0.01
+    assert np.allclose(crops.camera_from_crop @ crops.camera_from_crop.transpose(0, 2, 1), np.eye(3), atol=1e-6)
+
+
+def test_in_the_middle_of_the_image_a_crops_camera_is_the_plain_crop():
+    camera = assume_camera(1280, 720)
+    region = Region(np.array([[640.0, 360.0]] * 2), np.array([300.0, 90.0]), np.array([0.0, 0.7]))
+    pixels = np.random.default_rng(0).uniform(0, 256, (2, 50, 2))
+    affine = crop_affine(region, 256)
+    plain = pixels @ affine[..., :2].transpose(0, 2, 1) + affine[:, None, :, 2]
+    assert np.abs(through(crop_cameras(camera, region, 256).image_from_crop, pixels) - plain).max() < 0.01
+
+
+def test_off_the_axis_a_crops_camera_keeps_the_scale_across_and_undoes_the_stretch_along():
+    camera = assume_camera(2000, 1000, fov_deg=90)
+    away = np.radians(35)
+    center = camera.center_px + np.array([camera.focal_px[0] * np.tan(away), 0])
+    region = Region(center[None], np.array([400.0]), np.zeros(1))
+    step = 0.01
+    pixels = np.array([[[128.0, 128], [128 + step, 128], [128, 128 + step]]])
+    image = through(crop_cameras(camera, region, 256).image_from_crop, pixels)[0]
+    along, across = np.linalg.norm(image[1:] - image[0], axis=-1) / step
+    assert across == pytest.approx(400 / 256, rel=1e-3)
+    assert along == pytest.approx(400 / 256 / np.cos(away), rel=1e-3)

@@ -55,6 +55,51 @@ def test_a_blob_is_found_where_the_affine_says_at_every_scale(size: float) -> No
     np.testing.assert_allclose(found, crop_from_image(targets[:, None], region)[:, 0], atol=0.05)
 
 
+def test_a_blob_is_found_where_a_homography_says():
+    from hmrkit.camera import assume_camera, crop_cameras
+
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[:720, :1280] + 0.5
+    targets = rng.uniform([60, 60], [1220, 660], (6, 2))
+    images = [np.exp(-((x - u) ** 2 + (y - v) ** 2) / (2 * 6.0**2)) for u, v in targets]
+    frames = torch.from_numpy(np.stack([np.repeat(255 * i[..., None], 3, -1) for i in images]).round().astype(np.uint8))
+    region = Region(targets + rng.uniform(-40, 40, (6, 2)), rng.uniform(200, 600, 6), rng.uniform(-3, 3, 6))
+    maps = crop_cameras(assume_camera(1280, 720, fov_deg=100), region, 256).image_from_crop
+    crops = crop_batch(frames, range(6), region, 256, maps)[:, 0].numpy()
+    v, u = np.mgrid[:256, :256] + 0.5
+    mass = crops.sum((1, 2))
+    found = np.stack([(crops * u).sum((1, 2)) / mass, (crops * v).sum((1, 2)) / mass, np.ones(6)], -1)
+    back = (maps @ found[..., None])[..., 0]
+    # A blob's middle is not exactly the middle of its picture in perspective: half a pixel of some 2 px a crop pixel.
+    np.testing.assert_allclose(back[:, :2] / back[:, 2:], targets, atol=0.5)
+
+
+def test_a_homography_that_is_affine_cuts_the_same_crop():
+    frames = torch.randint(0, 256, (1, 200, 300, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    region = Region(np.array([[140.0, 90.0]]), np.array([120.0]), np.array([0.4]))
+    maps = np.concatenate([crop_affine(region, 64), [[[0, 0, 1.0]]]], 1)
+    torch.testing.assert_close(crop_batch(frames, [0], region, 64, maps), crop_batch(frames, [0], region, 64))
+
+
+def test_what_lies_behind_a_crops_camera_is_black():
+    """A crop so wide and so far off the axis that part of it looks past the image plane's own plane."""
+    from hmrkit.camera import assume_camera, crop_cameras
+
+    camera = assume_camera(200, 100, fov_deg=120)
+    region = Region(np.array([[195.0, 50.0]]), np.array([400.0]), np.zeros(1))
+    maps = crop_cameras(camera, region, 64).image_from_crop
+    u = np.mgrid[:64, :64][1].ravel() + 0.5
+    pixels = np.stack([u, np.mgrid[:64, :64][0].ravel() + 0.5, np.ones(64 * 64)])
+    x, y, z = maps[0] @ pixels
+    assert (z < 0).any()
+    white = torch.full((1, 100, 200, 3), 255, dtype=torch.uint8)
+    crop = crop_batch(white, [0], region, 64, maps)[0, 0].numpy().ravel()
+    assert crop[z <= 0].max() == 0
+    inside = (z > 0) & (np.abs(x / z - 100) < 90) & (np.abs(y / z - 50) < 40)
+    assert inside.any()
+    assert crop[inside].min() > 0.99
+
+
 def test_shrinking_averages_instead_of_skipping() -> None:
     """Stripes of one pixel become grey; plain sampling would give black and white."""
     frames = torch.zeros(1, 512, 512, 3, dtype=torch.uint8)
