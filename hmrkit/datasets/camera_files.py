@@ -233,9 +233,10 @@ def _opencv(path: Path) -> dict[str, Mapping[str, Any]]:
         content |= _file_storage(cv2, path.with_stem(partner))
     if "names" not in content:
         return _named_tables(content, path.stem)
-    keys = {"K": "K", "dist": "dist", "R": "R", "Rot": "Rot", "T": "T", "H": "H", "W": "W"}
-    tables = {str(n): {new: content[f"{old}_{n}"] for old, new in keys.items() if f"{old}_{n}" in content}
-              for n in content["names"]}  # fmt: skip
+    keys = ("K", "dist", "R", "Rot", "T", "H", "W")
+    tables: dict[str, Any] = {}
+    for name in content["names"]:
+        tables[str(name)] = {key: content[f"{key}_{name}"] for key in keys if f"{key}_{name}" in content}
     for table in tables.values():
         if "K" in table and "W" not in table:  # older files do not say it; their authors double the centre
             table["size"] = np.rint(2 * np.asarray(table["K"])[:2, 2])

@@ -23,8 +23,8 @@ the lens's distortion (flag 2 inside the picture, 1 outside); boxes about them, 
 
 Settings (``--dataset-option key=value``): ``time_offset`` seconds by which the video shows a TRC time later
 (``0.12`` or ``cam01=0.12,cam02=-0.04``), ``axes``, ``trc`` (a pattern for file names), ``calibration`` (a file),
-``calibration_unit`` (m, cm, mm), ``markers`` (``LKNE=left_knee,...``), ``fps`` (of image folders). ``--subset cam01,cam03``
-takes only these cameras.
+``calibration_unit`` (m, cm, mm), ``markers`` (``LKNE=left_knee,...``), ``fps`` (of image folders).
+``--subset cam01,cam03`` takes only these cameras.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ import numpy as np
 
 from hmrkit.datasets import DatasetOptions, EvalSequence, GroundTruth, missing_files
 from hmrkit.datasets.camera_files import UNITS, read_cameras
+from hmrkit.datasets.recording import calibration_files, choose_tracks, find_trials, find_videos, match_videos
 from hmrkit.datasets.trc import MarkerTracks, joints_from_markers, read_trc
 from hmrkit.datasets.view_camera import ViewCamera
 from hmrkit.errors import InputError, UsageError
@@ -54,10 +55,6 @@ AXES = {
     "opensim": np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]),
 }
 _SETTINGS = ("time_offset", "axes", "trc", "calibration", "calibration_unit", "markers", "fps")
-_VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".m4v", ".mts", ".webm", ".mpg")
-_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
-_JOINT_FOLDERS = ("pose-3d", "pose3d", "markers", "mocap", "trc")
-_VIDEO_FOLDERS = ("videos", "video")
 _FLESH_M = 0.12
 _SAME_CLOCK = 0.01
 _SNAP = 0.1
@@ -110,31 +107,26 @@ class MultiView:
                     yield self._sequence(trial, camera, video, turn)
 
     def _trials(self) -> dict[Path, list[Path]]:
-        found: dict[Path, list[Path]] = {}
-        for path in sorted(self.root.rglob(self.settings.get("trc", "*.trc"))) if self.root.is_dir() else []:
-            inside = path.parent.name.lower() in _JOINT_FOLDERS
-            found.setdefault(path.parent.parent if inside and path.parent != self.root else path.parent, []).append(
-                path
-            )
+        pattern = self.settings.get("trc", "*.trc")
+        found = find_trials(self.root, pattern)
         if not found:
-            pattern = self.settings.get("trc", "*.trc")
             raise self._missing([f"pose-3d/{pattern}"])
         return found
 
     def _read(self, folder: Path, files: list[Path]) -> Trial:
-        videos = _videos(folder)
+        videos = find_videos(folder)
         if not videos:
             raise self._missing([folder / "videos" / "*.mp4"])
         cameras = self._calibration(folder)
-        chosen = {person: read_trc(path) for person, path in _choose_files(files).items()}
+        chosen = {person: read_trc(path) for person, path in choose_tracks(files).items()}
         name = folder.name if folder != self.root else folder.resolve().name
-        return Trial(name, _match(cameras, videos, folder), chosen)
+        return Trial(name, match_videos(cameras, videos, folder), chosen)
 
     def _calibration(self, folder: Path) -> tuple[ViewCamera, ...]:
         if "calibration" in self.settings:
             return read_cameras(self.root / self.settings["calibration"], self.unit)
         for place in (folder, *folder.parents):
-            files = _calibration_files(place)
+            files = calibration_files(place)
             if files:
                 return tuple(camera for path in files for camera in read_cameras(path, self.unit))
             if place == self.root:
@@ -233,8 +225,7 @@ def _truth(
     flags = np.where(known, np.where(inside, 2.0, 1.0), 0.0)
     skeleton = Skeleton("trc", names)
     box = _boxes(camera, joints_c)
-    with np.errstate(invalid="ignore"):
-        valid = np.isfinite(joints_c[..., 0]).any(1) & inside.any(1) & np.isfinite(box).all(1)
+    valid = np.asarray(inside.any(1) & np.isfinite(box).all(1))
     return GroundTruth(
         person=person,
         frame_indices=frames,
@@ -250,20 +241,20 @@ def _truth(
 
 def _boxes(camera: ViewCamera, joints_c: np.ndarray) -> np.ndarray:
     """Boxes (T,4) px about spheres of flesh around the joints, cut off at the picture; NaN where nobody is in it."""
-    around = [joints_c + [dx, dy, 0] for dx, dy in ((_FLESH_M, 0), (-_FLESH_M, 0), (0, _FLESH_M), (0, -_FLESH_M))]
-    pixels = camera.project(np.concatenate(around, 1))
+    around = _FLESH_M * np.array([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]])
+    pixels = camera.project((joints_c[:, :, None] + around).reshape(len(joints_c), -1, 3))
     seen = np.isfinite(pixels)
     low = np.where(seen, pixels, np.inf).min(1)
     high = np.where(seen, pixels, -np.inf).max(1)
     size = [camera.width, camera.height]
     boxes = np.concatenate([np.clip(low, 0, size), np.clip(high, 0, size)], 1)
-    empty = (boxes[:, 2:] - boxes[:, :2] < 1).any(1)
-    return np.where(empty[:, None], np.nan, boxes).astype(np.float32)
+    empty = np.any(boxes[:, 2:] - boxes[:, :2] < 1, axis=1, keepdims=True)
+    return np.where(empty, np.nan, boxes).astype(np.float32)
 
 
 def _inside(camera: ViewCamera, pixels: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
-        return ((pixels >= 0) & (pixels < [camera.width, camera.height])).all(-1)
+        return np.all((pixels >= 0) & (pixels < [camera.width, camera.height]), axis=-1)
 
 
 def _at_frames(
@@ -304,82 +295,6 @@ def _fitted(camera: ViewCamera, width: int, height: int, video: Path) -> ViewCam
         )
     log.info("%s is %dx%d, its calibration scaled by %.4g", video, width, height, sx)
     return camera.resized(width, height)
-
-
-def _videos(folder: Path) -> list[Path]:
-    for place in (*(folder / name for name in _VIDEO_FOLDERS), folder):
-        if place.is_dir():
-            found = [p for p in sorted(place.iterdir()) if p.suffix.lower() in _VIDEOS or _is_image_folder(p)]
-            if found:
-                return found
-    return []
-
-
-def _is_image_folder(path: Path) -> bool:
-    return path.is_dir() and any(child.suffix.lower() in _IMAGES for child in path.iterdir())
-
-
-def _calibration_files(folder: Path) -> list[Path]:
-    """The calibration file in a folder, or one a camera; those whose name or folder says ``calib``."""
-    places = [p for p in sorted(folder.iterdir()) if p.is_dir() and "calib" in p.name.lower()]
-    files = [p for p in sorted(folder.iterdir()) if p.is_file() and re.search("calib|intri", p.name.lower())]
-    files += [p for place in places for p in sorted(place.iterdir()) if p.is_file()]
-    kinds = (r"\.toml$", r"\.qca\.txt$|\.qca$|\.xml$", r"\.ya?ml$|\.json$")
-    for kind in kinds:
-        found = [p for p in files if re.search(kind, p.name.lower()) and p.stem.lower() not in _NOT_CALIBRATIONS]
-        if kind != kinds[-1] and len(found) > 1:
-            raise InputError(f"{folder}: {' and '.join(p.name for p in found)} are calibrations; say calibration=FILE")
-        if found:
-            return found
-    return []
-
-
-_NOT_CALIBRATIONS = ("config", "image_points", "extri", "object_points")
-
-
-def _choose_files(files: list[Path]) -> dict[str, Path]:
-    """Person -> TRC file of one trial: not augmented before augmented, filtered before raw."""
-    by_person: dict[str, list[Path]] = {}
-    for path in files:
-        label = re.findall(r"_(P\d+)(?=_|$)", path.stem)
-        by_person.setdefault(label[-1] if label else "person", []).append(path)
-    chosen = {}
-    for person, paths in by_person.items():
-        best = [p for p in paths if "lstm" not in p.stem.lower()] or paths
-        best = [p for p in best if "filt" in p.stem.lower()] or best
-        if len(best) > 1:
-            raise InputError(f"{', '.join(str(p) for p in best)}: which is the truth of {person}? say trc=PATTERN")
-        chosen[person] = best[0]
-    return chosen
-
-
-def _match(cameras: tuple[ViewCamera, ...], videos: list[Path], folder: Path) -> tuple[tuple[ViewCamera, Path], ...]:
-    """Each camera's video by name (``cam_01`` is ``cam01``; a serial number within the name does too), else by order."""
-    views = []
-    for camera in cameras:
-        name = _normal(camera.name)
-        found = [v for v in videos if _normal(v.stem if v.is_file() else v.name) == name]
-        found = found or [v for v in videos if name in re.split(r"[^a-z0-9]+", v.stem.lower())]
-        if len(found) == 1:
-            views.append((camera, found[0]))
-    if not views and len(cameras) == len(videos):
-        log.warning("%s: no video is named like a camera; they are matched in order of their names", folder)
-        views = list(zip(cameras, sorted(videos, key=_natural), strict=True))
-    if not views:
-        raise InputError(
-            f"{folder}: cameras {', '.join(c.name for c in cameras)} and videos {', '.join(v.name for v in videos)} "
-            "do not match; name each video like its camera"
-        )
-    return tuple(views)
-
-
-def _normal(name: str) -> str:
-    """Lower case, no separators, numbers without leading zeros."""
-    return re.sub(r"0*(\d+)", r"\1", re.sub(r"[^a-z0-9]", "", name.lower()))
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.stem.lower()) if part]
 
 
 def _pairs(key: str, text: str) -> dict[str, str]:

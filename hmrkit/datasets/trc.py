@@ -3,6 +3,8 @@
 Layout: line 1 ``PathFileType``; lines 2 and 3 names and values of the header (DataRate, NumFrames, NumMarkers, Units);
 line 4 ``Frame#  Time  <marker>...``, a name every third column; line 5 ``X1 Y1 Z1 ...``; perhaps an empty line; then
 one row a frame, separated by tabs. What was not seen is empty or ``nan``; exact zeros are read as not seen too.
+Time starts with the recording. Pose2Sim before 0.10 numbered rows from 1 with the time to match, whatever frame of the
+video they came from (``OrigDataStartFrame``, from 0): these are set right.
 
 Marker names become joint names of hmrkit by `joint_of_marker`; `joints_from_markers` lists what is known.
 """
@@ -91,7 +93,7 @@ def read_trc(path: Path) -> MarkerTracks:
     positions = table[:, 2:].reshape(len(table), count, 3) * scale
     lost = np.isnan(positions).any(-1) | (positions == 0).all(-1)
     positions[lost] = np.nan
-    return MarkerTracks(names, table[:, 1], rate, positions)
+    return MarkerTracks(names, _times(table, header, rate), rate, positions)
 
 
 def joints_from_markers(
@@ -101,7 +103,8 @@ def joints_from_markers(
 
     Known are ``LKnee``, ``left_knee``, ``knee_l``, ``Subject:LKnee`` and the like for shoulder, elbow, wrist, hip,
     knee, ankle, eye, ear, heel, big and small toe; ``LHJC`` ... joint centres; pairs of outer and inner markers
-    (``L_FLE`` + ``L_FME`` ...), whose middle is the joint; nose, head (its top), neck, hip (both as middles). The first marker of a joint counts.
+    (``L_FLE`` + ``L_FME`` ...), whose middle is the joint; nose, head (its top), neck, hip (both as middles).
+    The first marker of a joint counts.
     `extra` maps further marker names to joints (``LKNE -> left_knee``) and has the last word.
     """
     extra = dict(extra or {})
@@ -137,6 +140,14 @@ def joint_of_marker(marker: str) -> str | None:
             if sided[1] in names:
                 return f"{sided[0]}_{joint}"
     return None
+
+
+def _times(table: np.ndarray, header: Mapping[str, str], rate: float) -> np.ndarray:
+    """The rows' times; from the header's first frame where rows are numbered 1, 2, ... at 1 / rate, 2 / rate, ..."""
+    numbers, times = table[:, 0], table[:, 1]
+    first = header.get("OrigDataStartFrame", "")
+    counted = numbers[0] == 1 and abs(times[0] * rate - 1) < 0.01
+    return (numbers - 1 + int(first)) / rate if counted and first.isdigit() else times
 
 
 def _plain(marker: str) -> str:

@@ -75,18 +75,18 @@ class ViewCamera:
         return self._to_pixels(self.distort(xy))
 
     def undistort(self, pixels: np.ndarray) -> np.ndarray:
-        """Pixels (...,2) of the picture as filmed -> pixels of the pinhole camera (`pinhole`), where lines are straight.
+        """Pixels (...,2) of the picture as filmed -> pixels of the camera without its distortion (`pinhole`).
 
         Newton's method on `distort`; NaN where it does not come back to the pixel within 1e-6 px.
         """
         wanted = self._from_pixels(np.asarray(pixels, np.float64))
         radius = np.linalg.norm(wanted, axis=-1, keepdims=True)
         xy = wanted * (np.tan(np.minimum(radius, 1.4)) / np.maximum(radius, 1e-12) if self.fisheye else 1.0)
-        step = 1e-6
+        step_x, step_y = np.array([1e-6, 0.0]), np.array([0.0, 1e-6])
         for _ in range(20):
             error = self.distort(xy) - wanted
-            dx = (self.distort(xy + [step, 0]) - self.distort(xy - [step, 0])) / (2 * step)
-            dy = (self.distort(xy + [0, step]) - self.distort(xy - [0, step])) / (2 * step)
+            dx = (self.distort(xy + step_x) - self.distort(xy - step_x)) / 2e-6
+            dy = (self.distort(xy + step_y) - self.distort(xy - step_y)) / 2e-6
             with np.errstate(divide="ignore", invalid="ignore"):
                 area = dx[..., 0] * dy[..., 1] - dx[..., 1] * dy[..., 0]
                 move_x = (error[..., 0] * dy[..., 1] - error[..., 1] * dy[..., 0]) / area
