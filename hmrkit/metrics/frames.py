@@ -20,10 +20,16 @@ _POINTS = {"cpu": 2**15}
 _POINTS_GPU = 2**23
 
 
+def tensors(*arrays: Array) -> list[Tensor]:
+    """`arrays` as float64 on the device of the first (on the CPU where that has no float64)."""
+    found = [_detached(a) for a in arrays]
+    device = "cpu" if found[0].device.type == "mps" else found[0].device
+    return [f.to(device, torch.float64) for f in found]
+
+
 def tensor(values: Array) -> Tensor:
-    """`values` as float64 on their own device (on the CPU where the device has no float64)."""
-    found = torch.as_tensor(values).detach()
-    return found.to("cpu" if found.device.type == "mps" else found.device, torch.float64)
+    """`values` as float64 on their own device (on the CPU where that has no float64)."""
+    return tensors(values)[0]
 
 
 def same_shape(predicted: Array, truth: Array) -> None:
@@ -34,20 +40,20 @@ def same_shape(predicted: Array, truth: Array) -> None:
         )
 
 
-def per_frame(measure: Callable[..., Tensor], frame_dims: int, *arrays: Array) -> np.ndarray:
+def per_frame(measure: Callable[..., Tensor], frame_dims: int, *arrays: Array, points: int | None = None) -> np.ndarray:
     """`measure` of all frames: arrays (...,*rest) with common leading dimensions -> float64 (...,*result).
 
-    The last `frame_dims` dimensions of the first array belong to a frame. `measure` gets float64 chunks (N,*rest).
+    The last `frame_dims` dimensions of the first array belong to a frame. `measure` gets float64 chunks (N,*rest), as
+    many frames as make a good number of points; a frame has `points`, by default as many as the first array.
     """
     leading = tuple(arrays[0].shape[: arrays[0].ndim - frame_dims])
     for other in arrays[1:]:
         if tuple(other.shape[: len(leading)]) != leading:
             raise ValueError(f"expected leading dimensions {leading}, got an array {tuple(other.shape)}")
-    count = math.prod(leading)
-    flat = [torch.as_tensor(a).detach().reshape(count, *a.shape[len(leading) :]) for a in arrays]
-    points = max(1, math.prod(flat[0].shape[1:]) // 3)
+    flat = [_detached(a).reshape(math.prod(leading), *a.shape[len(leading) :]) for a in arrays]
+    points = points or max(1, math.prod(flat[0].shape[1:]) // 3)
     rows = max(1, _POINTS.get(flat[0].device.type, _POINTS_GPU) // points)
-    parts = [measure(*(tensor(x) for x in chunk)) for chunk in zip(*(f.split(rows) for f in flat), strict=True)]
+    parts = [measure(*tensors(*chunk)) for chunk in zip(*(f.split(rows) for f in flat), strict=True)]
     values = torch.cat(parts).cpu().numpy()
     return values.reshape(*leading, *values.shape[1:])
 
@@ -67,3 +73,9 @@ def root_point(joints: AnyArray, root: Root) -> AnyArray:
 def rooted(joints: Tensor, root: Root | None) -> Tensor:
     """Joints (...,J,3) seen from `root`; unchanged for None."""
     return joints if root is None else joints - root_point(joints, root)[..., None, :]
+
+
+def _detached(values: Array) -> Tensor:
+    if isinstance(values, np.ndarray):
+        values = np.ascontiguousarray(values)  # PyTorch takes no negative strides
+    return torch.as_tensor(values).detach()

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hmrkit.metrics.frames import Array, mean_known, tensor
+from hmrkit.metrics.frames import Array, mean_known, tensor, tensors
 
 COCO_SIGMAS = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89], np.float64) / 1000
 """Spread of COCO's 17 keypoints among annotators, in roots of the object's area (cocodataset.org)."""
@@ -14,26 +14,27 @@ COCO_SIGMAS = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87
 
 def error_px_per_frame(predicted: Array, truth: Array, select: Array | None = None) -> np.ndarray:
     """`error_px` of every frame: points (...,K,2|3) px -> (...) px."""
-    return _distances(predicted, truth, select).nanmean(-1).cpu().numpy()
+    distance, known = _compare(predicted, truth, select)
+    return torch.where(known, distance, torch.nan).nanmean(-1).cpu().numpy()
 
 
 def error_px(predicted: Array, truth: Array, select: Array | None = None) -> float:
     """Mean distance of points (...,K,2) px from keypoints (...,K,2|3) px, px, >= 0, over all keypoints alike.
 
     Keypoints that are NaN or whose third number (confidence, visibility) is 0 are left out, and so are those that
-    `select` (...,K) leaves out: MPII's invisible joints are ``select = is_visible == 0``.
+    `select` (...,K) leaves out. MPII's invisible joints: keypoints (...,K,2) and ``select = is_visible == 0``.
     """
-    return float(_distances(predicted, truth, select).nanmean())
+    distance, known = _compare(predicted, truth, select)
+    return float(distance[known].nanmean())
 
 
 def pck_2d_per_joint(
     predicted: Array, truth: Array, sizes: Array, threshold: float = 0.5, select: Array | None = None
 ) -> np.ndarray:
     """1 where a point (...,K,2) px hits its keypoint, 0 where it misses, NaN where none is known -> (...,K)."""
-    distance = _distances(predicted, truth, select)
-    relative = distance / tensor(sizes).to(distance.device)[..., None]
-    known = _known(tensor(truth), select)
-    return torch.where(known, (relative <= threshold).double(), torch.nan).cpu().numpy()
+    distance, known = _compare(predicted, truth, select)
+    hit = distance <= threshold * tensors(distance, sizes)[1][..., None]
+    return torch.where(known, hit.double(), torch.nan).cpu().numpy()
 
 
 def pck_2d(predicted: Array, truth: Array, sizes: Array, threshold: float = 0.5, select: Array | None = None) -> float:
@@ -57,11 +58,10 @@ def oks(predicted: Array, truth: Array, areas: Array, sigmas: np.ndarray = COCO_
     ``mean over visible keypoints of exp(-d^2 / (2 area (2 sigma)^2))``; points (...,K,2) px, keypoints (...,K,3) px
     with a visibility that counts above 0, `areas` (...) px^2, `sigmas` (K). NaN where no keypoint is visible.
     """
-    distance = _distances(predicted, truth, None)
-    spread = 2 * torch.from_numpy(np.asarray(sigmas, np.float64)).to(distance.device)
-    close = torch.exp(-(distance**2) / (2 * spread**2 * tensor(areas).to(distance.device)[..., None]))
-    close = torch.where(_known(tensor(truth), None), close.nan_to_num(0.0), torch.nan)  # not predicted: far away
-    return close.nanmean(-1).cpu().numpy()
+    distance, known = _compare(predicted, truth, None)
+    _, spread, area = tensors(distance, 2 * np.asarray(sigmas), areas)
+    close = torch.exp(-(distance**2) / (2 * spread**2 * area[..., None])).nan_to_num(0.0)  # not predicted: far away
+    return torch.where(known, close, torch.nan).nanmean(-1).cpu().numpy()
 
 
 def reprojection_error(projected: Array, keypoints: Array, box_heights: Array, min_confidence: float = 0.3) -> float:
@@ -69,27 +69,23 @@ def reprojection_error(projected: Array, keypoints: Array, box_heights: Array, m
 
     0.05 is 5 % of the box height. Keypoints below `min_confidence` (third column) and missing ones are left out.
     """
-    p, k = tensor(projected), tensor(keypoints)
+    p, k, heights = tensors(projected, keypoints, box_heights)
     if p.shape[:-1] != k.shape[:-1]:
         raise ValueError(f"expected points and keypoints of one shape, got {tuple(p.shape)} and {tuple(k.shape)}")
-    distance = (p[..., :2] - k[..., :2]).norm(dim=-1) / tensor(box_heights)[..., None]
+    distance = (p[..., :2] - k[..., :2]).norm(dim=-1) / heights[..., None]
     if k.shape[-1] == 3:
         distance = torch.where(k[..., 2] >= min_confidence, distance, torch.nan)
     return float(distance.nanmedian())
 
 
-def _known(truth: Tensor, select: Array | None) -> Tensor:
-    """Which keypoints (...,K,2|3) count -> (...,K) bool."""
-    known = truth[..., :2].isfinite().all(-1)
-    if truth.shape[-1] == 3:
-        known &= truth[..., 2] > 0
-    return known if select is None else known & torch.as_tensor(select).to(known.device).bool()
-
-
-def _distances(predicted: Array, truth: Array, select: Array | None) -> Tensor:
-    """Distances (...,K) in px; NaN where the keypoint does not count or was not predicted."""
-    p, t = tensor(predicted), tensor(truth)
+def _compare(predicted: Array, truth: Array, select: Array | None) -> tuple[Tensor, Tensor]:
+    """Distances (...,K) in px, NaN where one of both is missing, and which keypoints count, (...,K) bool."""
+    p, t = tensors(predicted, truth)
     if p.shape[:-1] != t.shape[:-1]:
         raise ValueError(f"expected points and keypoints of one shape, got {tuple(p.shape)} and {tuple(t.shape)}")
-    distance = torch.linalg.vector_norm(p[..., :2] - t[..., :2], dim=-1)
-    return torch.where(_known(t, select), distance, torch.nan)
+    known = t[..., :2].isfinite().all(-1)
+    if t.shape[-1] == 3:
+        known &= t[..., 2] > 0
+    if select is not None:
+        known &= tensors(t, select)[1] > 0
+    return torch.linalg.vector_norm(p[..., :2] - t[..., :2], dim=-1), known

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hmrkit.metrics.frames import Array, tensor
+from hmrkit.metrics.frames import Array, tensor, tensors
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,6 @@ def surface_auc_of_points(predicted: Array, truth: Array, limit_m: float = 0.10)
     The straight way in the T-pose is shorter than the one over the skin, so this figure is never below DensePose's.
     Within 10 cm they differ little, except between the legs. A point that was not predicted (NaN) is a miss.
     """
-    p, t = tensor(predicted), tensor(truth)
+    p, t = tensors(predicted, truth)
     distance = (p - t).norm(dim=-1)[t.isfinite().all(-1)]
     return surface_auc(distance.nan_to_num(nan=float("inf")), limit_m)

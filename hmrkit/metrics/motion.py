@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from hmrkit.geometry import rigid_align
-from hmrkit.metrics.frames import Array, mean_known, same_shape, tensor
+from hmrkit.metrics.frames import Array, mean_known, same_shape, tensor, tensors
 
 
 def accel_error_per_frame(predicted: Array, truth: Array, fps: float | None = None) -> np.ndarray:
     """`accel_error` at frames 1 ... T-2 of joints (T,J,3) m -> (T-2). NaN where one of the three frames is missing."""
     same_shape(predicted, truth)
-    error = tensor(predicted) - tensor(truth)
+    p, t = tensors(predicted, truth)
+    error = p - t
     length = torch.linalg.vector_norm(error[:-2] - 2 * error[1:-1] + error[2:], dim=-1)
     return _array(length.nanmean(-1)) * (1000 if fps is None else fps**2)
 
@@ -66,7 +67,7 @@ def foot_sliding(feet: Array, fps: float, contact: Array | None = None, up: int 
 def foot_sliding_mm_per_frame(predicted: Array, truth: Array, contact_m: float = 0.01) -> np.ndarray:
     """`foot_sliding_mm` of points of the feet (T,F,3) m -> (T-1,F) mm; NaN where the true point is not at rest."""
     same_shape(predicted, truth)
-    step, true_step = (torch.linalg.vector_norm(x[1:] - x[:-1], dim=-1) for x in (tensor(predicted), tensor(truth)))
+    step, true_step = (torch.linalg.vector_norm(x[1:] - x[:-1], dim=-1) for x in tensors(predicted, truth))
     return _array(torch.where(true_step < contact_m, step * 1000, torch.nan))
 
 
@@ -105,7 +106,7 @@ def wa_mpjpe_mm(predicted: Array, truth: Array, segment: int = 100) -> float:
 def rte_percent_per_frame(predicted: Array, truth: Array) -> np.ndarray:
     """`rte_percent` of trajectories (T,3) m -> (T) percent."""
     same_shape(predicted, truth)
-    p, t = tensor(predicted), tensor(truth)
+    p, t = tensors(predicted, truth)
     known = (p.isfinite() & t.isfinite()).all(-1)
     p0, t0 = torch.where(known[:, None], p, 0.0), torch.where(known[:, None], t, 0.0)
     rotation, _, translation = rigid_align(p0, t0, known.to(p.dtype))
@@ -127,7 +128,7 @@ def _world_error(predicted: Array, truth: Array, segment: int, aligned_frames: i
     same_shape(predicted, truth)
     frames, joints = predicted.shape[:2]
     count = -(-frames // segment)
-    p, t = (_filled(tensor(x), count * segment).reshape(count, segment, joints, 3) for x in (predicted, truth))
+    p, t = (_filled(x, count * segment).reshape(count, segment, joints, 3) for x in tensors(predicted, truth))
     known = (p.isfinite() & t.isfinite()).all(-1)
     used = known & (torch.arange(segment, device=p.device) < aligned_frames)[:, None]
     p0, t0 = (torch.where(known[..., None], x, 0.0).flatten(1, 2) for x in (p, t))

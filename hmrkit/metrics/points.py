@@ -130,6 +130,7 @@ def pve_s_mm_per_frame(
         1,
         predicted_betas,
         truth_betas,
+        points=body.num_vertices,
     )
 
 
@@ -149,6 +150,7 @@ def pve_p_mm_per_frame(body: Body, predicted_rotations: Array, truth_rotations: 
         3,
         predicted_rotations,
         truth_rotations,
+        points=body.num_vertices,
     )
 
 
