@@ -55,7 +55,7 @@ def per_frame(measure: Callable[..., Tensor], frame_dims: int, *arrays: Array, p
     rows = max(1, _POINTS.get(flat[0].device.type, _POINTS_GPU) // points)
     parts = [measure(*tensors(*chunk)) for chunk in zip(*(f.split(rows) for f in flat), strict=True)]
     values = torch.cat(parts).cpu().numpy()
-    return values.reshape(*leading, *values.shape[1:])
+    return values.reshape((*leading, *values.shape[1:]))
 
 
 def mean_known(values: np.ndarray) -> float:

@@ -33,19 +33,16 @@ def bootstrap_interval(
     """
     edges = [50 * (1 - confidence), 50 * (1 + confidence)]
     random = np.random.default_rng(seed)
-    if statistic is not None:
-        sequences = list(values_by_sequence)
-        if len(sequences) < 2:
-            return Interval(float("nan"), float("nan"))
-        chosen = random.integers(len(sequences), size=(draws, len(sequences)))
-        figures = np.array([statistic([sequences[i] for i in draw]) for draw in chosen])
-        return Interval(*np.nanpercentile(figures, edges).tolist())
-
-    values = [np.asarray(v, np.float64).ravel() for v in values_by_sequence]
-    values = [known for v in values if len(known := v[~np.isnan(v)])]
+    values = list(values_by_sequence)
+    if statistic is None:
+        values = [np.asarray(v, np.float64).ravel() for v in values]
+        values = [known for v in values if len(known := v[~np.isnan(v)])]
     if len(values) < 2:
         return Interval(float("nan"), float("nan"))
-    # A mean of drawn sequences needs only their sums and lengths: all draws at once.
-    sums, lengths = np.array([v.sum() for v in values]), np.array([len(v) for v in values])
-    times = random.multinomial(len(values), np.full(len(values), 1 / len(values)), size=draws)
-    return Interval(*np.percentile(times @ sums / (times @ lengths), edges).tolist())
+    chosen = random.integers(len(values), size=(draws, len(values)))
+    if statistic is None:  # a mean of drawn sequences needs only their sums and lengths: all draws at once
+        sums, lengths = np.array([v.sum() for v in values]), np.array([len(v) for v in values])
+        figures = sums[chosen].sum(1) / lengths[chosen].sum(1)
+    else:
+        figures = np.array([statistic([values[i] for i in draw]) for draw in chosen])
+    return Interval(*np.nanpercentile(figures, edges).tolist())
