@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from hmrkit.backbones import Features, load_backbone
+from hmrkit.backbones.resnet import ResNet50
 from hmrkit.errors import UsageError, WeightsError
 from hmrkit.regressors import BodyEstimate
 from hmrkit.regressors.ief import IefHead
 from hmrkit.weights import load_into, load_state, read_metadata, verify
 
 SHIPPED = "regressors/{}.safetensors"
-PUBLISHED_TENSORS = 331
 
 
 class HmrRegressor(nn.Module):
@@ -24,6 +24,9 @@ class HmrRegressor(nn.Module):
 
     Features of the embedded backbone are standardised by `feature_mean` and `feature_scale`, measured once in training.
     """
+
+    feature_mean: Tensor
+    feature_scale: Tensor
 
     def __init__(self, name: str, backbone: Any, head: IefHead, framing: Literal["upright", "box"]) -> None:
         super().__init__()
@@ -68,28 +71,31 @@ def load(
         path = checkpoint or SHIPPED.format(name)
         state = load_state(path)
         if "conv1.weight" in state:
-            regressor = _published(name, state, path)
+            trained_on, regressor = "resnet50", _published(name, state, path)
         else:
-            regressor = _trained(name, {key: value.float() for key, value in state.items()}, path)
-        trained_on = "resnet50" if "conv1.weight" in state else "embedded"
+            trained_on, regressor = _trained(name, {key: value.float() for key, value in state.items()}, path)
         if backbone not in (None, trained_on):
             raise UsageError(f"{path} was trained on backbone {trained_on}, not {backbone}; leave --backbone out")
         regressor.weights_sha256 = verify(path)
     return regressor.eval().requires_grad_(False).to(device)
 
 
-def _trained(name: str, state: dict[str, Tensor], path: str | Path) -> HmrRegressor:
-    shape = json.loads(read_metadata(path).get("network", "{}"))
+def _trained(name: str, state: dict[str, Tensor], path: str | Path) -> tuple[str, HmrRegressor]:
+    """What `hmrkit train` wrote: the name of its backbone, the regressor."""
+    written = read_metadata(path) if Path(path).suffix == ".safetensors" else {}
+    shape = json.loads(written.get("network", "{}"))
     if "backbone" not in shape:
         raise WeightsError(f"{path}: wanted a regressor that `hmrkit train` wrote or SPIN's checkpoint, found neither")
     regressor = build(name, shape["backbone"], shape["hidden"])
     load_into(regressor, state, path)
-    return regressor
+    return shape["backbone"], regressor
 
 
 def _published(name: str, state: dict[str, Tensor], path: str | Path) -> HmrRegressor:
-    """SPIN's ``model_checkpoint.pt``: ResNet-50's keys at top level, then the head's."""
-    trunk = load_backbone("resnet50")
+    """SPIN's ``model_checkpoint.pt``: ResNet-50's keys at top level, then the head's. Descendants of it carry SMPL's
+    own arrays as ``smpl.*``; the body comes from elsewhere here, so they are passed over."""
+    state = {key: value for key, value in state.items() if not key.startswith("smpl.")}
+    trunk = ResNet50()
     head = IefHead(trunk.global_channels, activate=False)
     own = head.state_dict()
     load_into(head, {key: value for key, value in state.items() if key in own}, path)

@@ -18,6 +18,10 @@ class IefHead(nn.Module):
     `activate` puts ReLUs between the layers, as HMR has them; SPIN's published network has none.
     """
 
+    init_pose: Tensor
+    init_shape: Tensor
+    init_cam: Tensor
+
     def __init__(self, channels: int, hidden: int = 1024, iterations: int = 3, activate: bool = True) -> None:
         super().__init__()
         self.fc1 = nn.Linear(channels + POSE + SHAPE + CAMERA, hidden)
