@@ -37,8 +37,8 @@ def verify_weights() -> None:
 
 @app.command("convert")
 def convert(
-    name: Annotated[str, typer.Argument(help="yolox-nano, movenet-thunder or blazepose-heavy.")],
-    source: Annotated[Path, typer.Option(help="The file as it is published (.onnx, .json, .tflite).")],
+    name: Annotated[str, typer.Argument(help="yolox-nano, movenet-thunder, blazepose-heavy or spin.")],
+    source: Annotated[Path, typer.Option(help="The file as it is published (.onnx, .json, .tflite, .pt).")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The .safetensors file to write.")],
 ) -> None:
     """Convert a published network to this project's form."""

@@ -16,6 +16,7 @@ CONVERTERS: dict[str, tuple[str, str]] = {
     "yolox-nano": ("hmrkit.conversion.yolox", "convert"),
     "movenet-thunder": ("hmrkit.conversion.movenet", "convert"),
     "blazepose-heavy": ("hmrkit.conversion.blazepose", "convert"),
+    "spin": ("hmrkit.conversion.spin", "convert"),
 }
 
 
