@@ -77,16 +77,17 @@ def crop_batch(
     frame_of_crop: Sequence[int] | np.ndarray,
     region: Region,
     out: int = 256,
-    image_from_crop: np.ndarray | None = None,
+    homographies: np.ndarray | None = None,
 ) -> Tensor:
     """Cut N crops out of frames (B,H,W,3) uint8 -> (N,3,out,out) float32 in [0, 1], zero outside the frame.
 
-    Crop n is the square `region[n]` of frame `frame_of_crop[n]`, or what the homography `image_from_crop[n]` (3,3) of
-    about that scale shows (`hmrkit.camera.crop_cameras`). Where a crop shrinks its source, the source is first
-    averaged over blocks of 2, 4, 8 ... pixels, so that thin limbs do not fall between the samples.
+    Crop n is the square `region[n]` of frame `frame_of_crop[n]`, or what a camera of its own shows of about that
+    square: `homographies[n]` (3,3) takes crop pixels to image pixels (`hmrkit.camera.crop_cameras`). Where a crop
+    shrinks its source, the source is first averaged over blocks of 2, 4, 8 ... pixels, so that thin limbs do not fall
+    between the samples.
     """
     height, width = frames.shape[1:3]
-    maps = _as_homographies(crop_affine(region, out)) if image_from_crop is None else image_from_crop
+    maps = _as_homographies(crop_affine(region, out)) if homographies is None else homographies
     middles = torch.arange(out, dtype=torch.float32, device=frames.device) + 0.5
     across, down = middles[None, :], middles[:, None]
     crops = torch.empty(len(maps), 3, out, out, dtype=torch.float32, device=frames.device)
@@ -95,10 +96,7 @@ def crop_batch(
     for n, (frame, to_image, size) in enumerate(zip(frame_of_crop, maps, region.size, strict=True)):
         block = 2 ** max(0, int(np.floor(np.log2(max(size / out, 1e-6)) + 0.25)))
         corners = to_image @ np.array([[0, out, 0, out], [0, 0, out, out], [1, 1, 1, 1]], np.float64)
-        if corners[2].min() > _NEAREST:
-            corners = corners[:2] / corners[2]
-        else:
-            corners = np.array([[0, width], [0, height]])
+        corners = corners[:2] / corners[2] if corners[2].min() > _NEAREST else np.array([[0, width], [0, height]])
         low = np.maximum(np.floor(corners.min(1)).astype(int) - block - 1, 0)
         high = np.minimum(np.ceil(corners.max(1)).astype(int) + block + 1, (width, height))
         if not (high > low).all():

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from hmrkit.blazepose_net import CROP_SIZE, WEIGHTS, BlazePoseOutput, load_network
-from hmrkit.camera import assume_camera, camera_from_ray
+from hmrkit.camera import assume_camera, crop_cameras
 from hmrkit.crops import crop_batch, image_from_crop
 from hmrkit.device import inference
 from hmrkit.keypoints import People
@@ -308,8 +308,6 @@ def _to_camera(world: np.ndarray, region: np.ndarray, camera: Camera) -> np.ndar
 
     Root: the middle of the hips.
     """
-    cosine, sine, zero = np.cos(region[:, 3]), np.sin(region[:, 3]), np.zeros(len(region))
-    roll = np.stack([cosine, -sine, zero, sine, cosine, zero, zero, zero, zero + 1], -1).reshape(-1, 3, 3)
-    turn = camera_from_ray(camera, region[:, :2]) @ roll
+    turn = crop_cameras(camera, as_region(region), CROP_SIZE).camera_from_crop
     joints = (world - world[:, HIPS].mean(1, keepdims=True)) @ np.swapaxes(turn, -1, -2)
     return joints.astype(np.float32)
