@@ -9,7 +9,7 @@ and every joint keeps its pixel, wherever in the image the person is.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +41,7 @@ ROTATIONS, BETAS, CROP_CAMERA = slice(0, 216), slice(216, 226), slice(226, 229) 
 
 
 @dataclass(frozen=True)
-class _Crops:
+class Crops:
     """All crops of a clip, one a person and frame: who (N,) as index of the track, frame (N,), region, camera."""
 
     who: np.ndarray
@@ -69,17 +69,11 @@ def regress_tracks(
     """
     if not tracks:
         return {}
-    crops = _crops_of(take, tracks, regressor)
+    crops = crops_of(take, tracks, regressor)
     said = np.full((len(crops.who), CROP_CAMERA.stop), np.nan, np.float32)
-    done, total = 0, len(take.video.frame_indices)
-    for batch in read_frames(take.video, batch_size=batch_size):
-        rows = np.flatnonzero(np.isin(crops.frame, batch.frame_indices))
-        if len(rows):
-            frames = torch.from_numpy(batch.frames).to(device, non_blocking=True)
-            places = np.searchsorted(batch.frame_indices, crops.frame[rows])
-            said[rows] = _look(frames, places, crops, rows, regressor, max(batch_size, MAX_CROPS))
-        done += len(batch.frame_indices) + len(batch.failed)
-        progress(done, total)
+    for rows, pictures in crop_pictures(take, crops, regressor.input_size[0], device, batch_size, progress):
+        with inference(device):
+            said[rows] = _flat(regressor(pictures)).float().cpu().numpy()
     if (regressor.shape_space == "smpl") != body.model_id.startswith("smpl"):
         log.warning("%s was trained on another body than %s: people get its mean shape", regressor.name, body.model_id)
         said[:, BETAS] = 0
@@ -148,27 +142,38 @@ def bodies_in_camera(
     return BodyParams(pose[:, 0], pose[:, 1:], shape, transl_c.astype(np.float32), body.gender, body.model_id)
 
 
-def _crops_of(take: Take, tracks: Sequence[Track], regressor: Regressor) -> _Crops:
+def crops_of(take: Take, tracks: Sequence[Track], regressor: Regressor) -> Crops:
+    """Where a regressor wants to look at these tracks."""
     fps = take.video.sampled_fps
     regions = [track_regions(t, take.keypoints[t.track_id], regressor.framing, fps) for t in tracks]
     who = np.repeat(np.arange(len(tracks)), [len(t.frame_indices) for t in tracks])
     frame = np.concatenate([t.frame_indices for t in tracks])
     region = Region(*(np.concatenate([getattr(r, part) for r in regions]) for part in ("center", "size", "angle")))
-    return _Crops(who, frame, region, crop_cameras(take.camera, region, regressor.input_size[0]))
+    return Crops(who, frame, region, crop_cameras(take.camera, region, regressor.input_size[0]))
 
 
-def _look(
-    frames: Tensor, places: np.ndarray, crops: _Crops, rows: np.ndarray, regressor: Regressor, at_once: int
-) -> np.ndarray:
-    """Flat estimates (n,229) of the crops `rows` (n), which lie in `frames[places]`."""
-    out, found = regressor.input_size[0], []
-    with inference(frames.device):
+def crop_pictures(
+    take: Take,
+    crops: Crops,
+    out: int,
+    device: torch.device,
+    batch_size: int = 8,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Go through the clip once: rows (n,) of `crops` and their pictures (n,3,out,out) in [0, 1], a few at a time."""
+    done, total, at_once = 0, len(take.video.frame_indices), max(batch_size, MAX_CROPS)
+    for batch in read_frames(take.video, batch_size=batch_size):
+        rows = np.flatnonzero(np.isin(crops.frame, batch.frame_indices))
+        frames = torch.from_numpy(batch.frames).to(device, non_blocking=True) if len(rows) else None
         for start in range(0, len(rows), at_once):
             part = rows[start : start + at_once]
+            places = np.searchsorted(batch.frame_indices, crops.frame[part])
             maps = crops.cameras.image_from_crop[part]
-            pictures = crop_batch(frames, places[start : start + at_once], crops.region[part], out, maps)
-            found.append(_flat(regressor(pictures.contiguous(memory_format=torch.channels_last))))
-        return torch.cat(found).float().cpu().numpy()
+            assert frames is not None
+            pictures = crop_batch(frames, places, crops.region[part], out, maps)
+            yield part, pictures.contiguous(memory_format=torch.channels_last)
+        done += len(batch.frame_indices) + len(batch.failed)
+        progress(done, total)
 
 
 def _flat(estimate: BodyEstimate) -> Tensor:
