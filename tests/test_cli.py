@@ -93,6 +93,35 @@ def test_stages_in_pipes_equal_one_run(film, tmp_path):
     assert facts["people"][0]["frames"] == 12
 
 
+def test_regressors_from_the_command_line(film, tmp_path):
+    """The regressor's mesh, drawn and exported; calibrated by PC-HMR; as a stage of its own: one and the same."""
+    out = tmp_path / "toy"
+    result = hmrkit("run", film, "--out", out, "--method", "toy", "--render", "o.mp4", *TOYS)
+    assert result.returncode == 0, result.stderr.decode()
+    for name in ("person_01.npz", "o.mp4", "o_sheet.png", "report.json"):
+        assert (out / "walk" / name).stat().st_size > 0
+    (person,) = json.loads((out / "walk" / "report.json").read_text())["people"]
+    assert person["reprojection_percent_of_box"] < 10
+    take = load_take(out / "walk" / "take.npz")
+    assert hmrkit("run", film, "--out", out, "--mesh", "toy", "--format", "npz", *TOYS).returncode == 0
+    calibrated = load_take(out / "walk" / "take.npz")
+    assert calibrated.calibrated
+    assert calibrated.provenance["regress"] == take.provenance["regress"]
+    data = (out / "walk" / "take.npz").read_bytes()
+    again = hmrkit("regress", "-", "-o", tmp_path / "again.npz", "--method", "toy", "--device", "cpu", stdin=data)
+    assert again.returncode == 0, again.stderr.decode()
+    assert np.array_equal(load_take(tmp_path / "again.npz").body[1].transl_c, take.body[1].transl_c)
+
+
+def test_a_checkpoint_that_is_not_there_is_said_before_any_work(film, tmp_path):
+    result = hmrkit(
+        "run", film, "--out", tmp_path, "--method", "hmr", "--checkpoint", tmp_path / "no.pt", "--dry-run", *TOYS
+    )
+    assert result.returncode == 3
+    assert result.stderr.decode().count("\n") == 1
+    assert "no.pt" in result.stderr.decode()
+
+
 def test_one_bad_clip_stops_nothing(film, tmp_path):
     (tmp_path / "noise.mp4").write_bytes(b"not a video at all" * 99)
     (tmp_path / "empty.mp4").touch()
@@ -126,6 +155,9 @@ def test_a_clip_without_people_is_said_not_failed(tmp_path):
         (["run", "missing.mp4"], 4),
         (["track", "missing.npz", "-o", "-"], 4),
         (["run", "--no-such-option"], 2),
+        (["run", "x.mp4", "--method", "fit", "--mesh", "hmr"], 2),
+        (["run", "x.mp4", "--checkpoint", "x.pt"], 2),
+        (["regress", "missing.npz", "--method", "hmr", "-o", "-"], 4),
         (["list", "nothing"], 2),
     ],
 )

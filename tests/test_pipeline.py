@@ -171,3 +171,99 @@ def test_a_track_without_any_keypoint_is_reported_and_stops_nothing(take, models
     done = run_stages(haunted, ["regress", "lift", "calibrate"], models)
     assert [(p["track_id"], p["mesh"]) for p in report(done)["people"]] == [(1, True), (2, False)]
     assert len(hmrkit.export(done, tmp_path, formats=["npz"], device="cpu")) == 1
+
+
+# ----------------------------------------------------------------------------------------------------- regressors
+
+
+def test_a_regressor_alone_and_calibrated(film):
+    alone = hmrkit.run(film, **{**TOYS, "method": "toy"})
+    assert list(alone.provenance) == ["detect", "track", "pose", "regress"]
+    assert len(alone.body[1].transl_c) == 12
+    both = hmrkit.run(film, **TOYS, mesh="toy")
+    assert list(both.provenance) == list(stages_of("pc-hmr"))
+    assert np.array_equal(both.body[1].body_pose, alone.body[1].body_pose)
+    assert both.provenance["regress"] == alone.provenance["regress"]
+    assert np.isfinite(both.calibrated[1].joints_c).all()
+
+
+def test_refined_a_regressors_mesh_meets_the_keypoints_better(film):
+    from hmrkit.output import reprojection
+
+    off = {}
+    for refine in (None, True):
+        options = {**TOYS, "method": "toy", "refine": refine}
+        off[refine] = reprojection(hmrkit.run(film, **options), Models(Options(**options)))[1]
+    assert off[True] < 0.5 * off[None]
+
+
+def test_only_what_the_mesh_stream_uses_is_loaded_and_recorded(film, monkeypatch):
+    import hmrkit.fitting
+    import hmrkit.regressors
+
+    def never(*_, **__):
+        raise AssertionError("not to be used")
+
+    fitted = hmrkit.run(film, **{**TOYS, "method": "fit"})
+    assert set(fitted.provenance["regress"]["weights"]) == {"body"}
+    with monkeypatch.context() as patch:
+        patch.setattr(hmrkit.regressors, "load_regressor", never)
+        hmrkit.run(film, **{**TOYS, "method": "fit"})
+    monkeypatch.setattr(hmrkit.fitting, "fit_track", never)
+    for part in ("lifter", "calibration"):
+        monkeypatch.setattr(Models, part, property(never))
+    regressed = hmrkit.run(film, **{**TOYS, "method": "toy"})
+    assert set(regressed.provenance["regress"]["weights"]) == {"body", "regressor"}
+
+
+def test_other_regressor_weights_run_the_stage_again(film):
+    from hmrkit.regressors.toy import ToyRegressor
+
+    models = Models(Options(**{**TOYS, "method": "toy"}))
+    done = run_stages(open_clip(film, models.options), stages_of("toy"), models)
+    other = Models(models.options)
+    other.regressor = ToyRegressor()
+    other.regressor.weights_sha256 = "another"
+    again = run_stages(done, stages_of("toy"), other)
+    assert again.provenance["regress"] != done.provenance["regress"]
+    assert again.keypoints is done.keypoints
+
+
+def test_the_real_network_runs_in_the_chain(film, monkeypatch):
+    """Untrained: what it says is nonsense, but it says it of every frame, in the same way in any batch."""
+    from functools import partial
+
+    import hmrkit.regressors
+
+    torch.manual_seed(0)
+    untrained = hmrkit.regressors.load_regressor("hmr", weights=None)
+    monkeypatch.setattr(hmrkit.regressors, "load_regressor", lambda *_, **__: untrained)
+    run = partial(hmrkit.run, film, **{**TOYS, "method": "hmr"})
+    take, other = run(), run(batch_size=5)
+    assert np.isfinite(take.body[1].transl_c).all()
+    assert (take.body[1].transl_c[:, 2] > 0).all()
+    assert np.allclose(take.body[1].global_orient, other.body[1].global_orient, atol=1e-3)
+
+
+def test_options_choose_mesh_and_refinement():
+    assert Options().mesh == "fit"
+    assert Options(method="spin").mesh == "spin"
+    assert Options(mesh="hmr").method == "pc-hmr"
+    assert Options().refine is True
+    assert Options(method="hmr").refine is False
+    assert Options(mesh="spin", refine=True).refine is True
+    same = Options(**vars(Options(method="hmr", checkpoint="x.pt")))
+    assert same == Options(method="hmr", checkpoint="x.pt")
+
+
+@pytest.mark.parametrize(
+    "bad", [{"method": "fit", "mesh": "hmr"}, {"method": "hmr", "mesh": "spin"}, {"checkpoint": "x.pt"}]
+)
+def test_options_that_contradict_one_another_are_refused(bad):
+    with pytest.raises(UsageError):
+        Options(**bad)
+
+
+def test_benchmark_covers_a_regressor(film):
+    facts = run_benchmark(film, Options(**{**TOYS, "method": "toy"}), ("npz",), render=False)
+    assert set(facts["stages"]) == {*stages_of("toy"), "export"}
