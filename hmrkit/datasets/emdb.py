@@ -79,7 +79,7 @@ def _sequence(path: Path, record: dict) -> EvalSequence:
     points = frames_of(record["kp2d"], (count, 24, 2), path, "kp2d")
     good = frames_of(record["good_frames_mask"], (count,), path, "good_frames_mask").astype(bool)
     boxes = frames_of(boxed["bboxes"], (count, 4), path, "bboxes").astype(np.float32)
-    boxes[np.asarray(boxed["invalid_idxs"], np.int64)] = np.nan
+    boxes[np.isin(np.arange(count), boxed["invalid_idxs"])] = np.nan
     width, height = int(camera["width"]), int(camera["height"])
     person = GroundTruth(
         person="0",

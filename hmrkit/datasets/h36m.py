@@ -18,16 +18,14 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from hmrkit.datasets import DatasetOptions, EvalSequence, GroundTruth, missing_files
-from hmrkit.datasets.annotations import boxes_about, flagged, pick, refuse
+from hmrkit.datasets.annotations import boxes_about, flagged, pick, refuse, require
 from hmrkit.datasets.h36m_cameras import CAMERAS, NAMES, StudioCamera, find_calibration, read_calibration
+from hmrkit.datasets.matlab import read_matlab
 from hmrkit.errors import InputError, WeightsError
 from hmrkit.skeletons import H36M_17
 from hmrkit.smpl_pickles import unpickle
@@ -99,8 +97,10 @@ class Human36M:
         inner = self.root / "data" / "data_3d_h36m.npz"
         return inner if inner.is_file() else self.root / "data_3d_h36m.npz"
 
-    def _mats(self, subject: str) -> list[Path]:
-        return sorted((self.root / subject / "MyPoseFeatures" / "D3_Positions").glob("*.cdf.mat"))
+    def _mats(self, subject: str) -> dict[str, Path]:
+        """Action -> file of a subject's converted poses."""
+        files = (self.root / subject / "MyPoseFeatures" / "D3_Positions").glob("*.cdf.mat")
+        return {path.name.removesuffix(".cdf.mat"): path for path in files}
 
     def _recordings(
         self, subject: str, table: dict[str, dict[str, np.ndarray]] | None
@@ -109,7 +109,7 @@ class Human36M:
         if table is not None:
             recordings = iter(sorted(table[subject].items()))
         else:
-            recordings = ((path.name.removesuffix(".cdf.mat"), _read_mat(path)) for path in self._mats(subject))
+            recordings = ((action, _read_mat(path)) for action, path in sorted(self._mats(subject).items()))
         for action, joints in recordings:
             if action == "_ALL" or (subject, action) in self.skipped:
                 continue
@@ -169,13 +169,15 @@ def read_object(path: Path, key: str) -> Any:
     except WeightsError as error:
         what = str(error).split(", which")[0]
         raise InputError(f"{path}: {key} {what}, which no dataset needs: refused; make the file anew") from None
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile, UnpicklingError, EOFError, AttributeError) as error:
-        raise InputError(f"{path}: wanted an .npz with {key}, cannot read it ({error}); make the file anew") from error
+    except Exception as error:  # a damaged pickle can fail anywhere inside the unpickler, with any exception
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path}: wanted an .npz with {key}, cannot read it ({reason}); make the file anew") from error
 
 
 def _read_mat(path: Path) -> np.ndarray:
     """``data{1,1}`` of a converted CDF file, mm -> joints (T,32,3) m."""
-    try:
-        return np.asarray(loadmat(path)["data"][0, 0], np.float32).reshape(-1, 32, 3) / 1000
-    except (OSError, KeyError, ValueError, IndexError, NotImplementedError, MatReadError) as error:
-        raise InputError(f"{path}: wanted poses converted by convert_cdf_to_mat.m, cannot read it ({error})") from error
+    data = require(read_matlab(path, ("data",)), path, "poses converted by convert_cdf_to_mat.m", ("data",))["data"]
+    cell = data.ravel()[0] if data.dtype == object and data.size else data
+    if not isinstance(cell, np.ndarray) or cell.ndim < 2 or cell.shape[-1] != 96:
+        raise InputError(f"{path}: wanted poses converted by convert_cdf_to_mat.m, a cell of shape (T, 96)")
+    return cell.astype(np.float32).reshape(-1, 32, 3) / 1000

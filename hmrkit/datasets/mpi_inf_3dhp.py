@@ -13,11 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from hmrkit.datasets import DatasetOptions, EvalSequence, GroundTruth, missing_files
 from hmrkit.datasets.annotations import boxes_about, flagged, frames_of, numbered_pictures, pick, refuse, require
+from hmrkit.datasets.matlab import read_matlab
 from hmrkit.errors import InputError
 from hmrkit.skeletons import Skeleton
 from hmrkit.types import Camera
@@ -74,7 +73,7 @@ class MpiInf3dhp:
                 self.name, "fill in the form at https://vcai.mpi-inf.mpg.de/3dhp-dataset", self.root,
                 "the unpacked folder mpi_inf_3dhp_test_set/", lacking,
             )  # fmt: skip
-        read_mat(self._files()[0])
+        read_annotation(self._files()[0])
 
     def sequences(self) -> Iterator[EvalSequence]:
         """TS1 to TS6."""
@@ -86,7 +85,7 @@ class MpiInf3dhp:
 
 
 def _sequence(path: Path, joints: str, whole_only: bool) -> EvalSequence:
-    record = read_mat(path)
+    record = read_annotation(path)
     name = path.parent.name
     scene, width, height = RECORDINGS[name]
     count = record["valid_frame"].size
@@ -133,31 +132,11 @@ def camera_of(joints_c: np.ndarray, points: np.ndarray, width: int, height: int)
     return Camera(focal.astype(np.float32), center.astype(np.float32), width, height, "metadata")
 
 
-def read_mat(path: Path) -> dict[str, np.ndarray]:
-    """``annot_data.mat`` -> arrays with the frame first and the coordinate last, whichever MATLAB format it is in.
+def read_annotation(path: Path) -> dict[str, np.ndarray]:
+    """``annot_data.mat`` -> arrays with the frame first and the coordinate last: (T,1,17,3), (T,1), ...
 
     InputError where it is damaged or lacks a variable, or where h5py would be needed and is not installed.
     """
-    try:
-        matrices = loadmat(path, variable_names=_KEYS)
-        # MATLAB orders (coordinate, joint, 1, frame); HDF5 shows the same memory the other way round.
-        record = {key: value.T for key, value in matrices.items() if isinstance(value, np.ndarray)}
-    except NotImplementedError:
-        record = _read_hdf5(path)
-    except (OSError, ValueError, MatReadError) as error:
-        raise InputError(f"{path}: cannot read it as a MATLAB file ({error}); fetch it again") from error
+    # MATLAB's own order is (coordinate, joint, 1, frame).
+    record = {key: value.T for key, value in read_matlab(path, _KEYS).items()}
     return require(record, path, "an annotation of MPI-INF-3DHP's test set", _KEYS)
-
-
-def _read_hdf5(path: Path) -> dict[str, np.ndarray]:
-    try:
-        import h5py
-    except ImportError:
-        raise InputError(
-            f"{path}: is a MATLAB 7.3 file, which needs h5py: pip install h5py, or save it from MATLAB with -v7"
-        ) from None
-    try:
-        with h5py.File(path, "r") as file:
-            return {key: np.asarray(file[key]) for key in _KEYS if key in file}
-    except OSError as error:
-        raise InputError(f"{path}: cannot read it as a MATLAB file ({error}); fetch it again") from error

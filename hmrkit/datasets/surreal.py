@@ -16,11 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from hmrkit.datasets import BodyTruth, DatasetOptions, EvalSequence, GroundTruth, missing_files
 from hmrkit.datasets.annotations import boxes_about, flagged, frames_of, pick, refuse, require, rotation_matrices
+from hmrkit.datasets.matlab import read_matlab
 from hmrkit.errors import InputError
 from hmrkit.skeletons import SMPL_24
 from hmrkit.types import Camera
@@ -76,13 +75,9 @@ class Surreal:
 
 
 def _sequence(path: Path, middle_only: bool) -> EvalSequence:
-    try:
-        record = loadmat(path, variable_names=_KEYS)
-    except (OSError, ValueError, NotImplementedError, MatReadError) as error:
-        raise InputError(f"{path}: cannot read it as SURREAL's annotation ({error}); fetch it again") from error
-    record = require(record, path, "an annotation of SURREAL", _KEYS)
-    # loadmat drops the last dimension of a clip of one frame.
+    record = require(read_matlab(path, _KEYS), path, "an annotation of SURREAL", _KEYS)
     count = record["pose"].size // 72
+    # MATLAB drops the last dimension of a clip of one frame.
     joints = frames_of(record["joints3D"].reshape(3, 24, -1), (3, 24, count), path, "joints3D").transpose(2, 1, 0)
     points = frames_of(record["joints2D"].reshape(2, 24, -1), (2, 24, count), path, "joints2D").transpose(2, 1, 0)
     mirror = list(SMPL_24.mirror)
