@@ -36,6 +36,7 @@ LANDMARKS = tuple(f"{side}_{part}" for part in ("hip", "knee", "ankle", "shoulde
 ALIASES = {"neck": ("thorax",), "thorax": ("neck",), "jaw": ("nose",), "nose": ("jaw",), "spine": ("spine2",)}
 
 _POSE_METRICS = ("mpjpe_mm", "pa_mpjpe_mm")
+_ON_IMAGES = ("coco_ap", "crowdpose_ap", "hidden_2d_px", "silhouette")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,11 @@ class EvalProtocol:
     frames: str = "those that the dataset marks valid"
     average: Literal["frames", "groups"] = "frames"
     datasets: tuple[str, ...] = ()
+
+    @property
+    def on_images(self) -> bool:
+        """Whether the mesh is compared in the picture (keypoints, silhouettes) and not in space."""
+        return any(name in _ON_IMAGES for name in self.metrics)
 
     def describe(self) -> dict[str, str]:
         """All that a reader needs to know to compare, in words, for the report."""

@@ -100,7 +100,7 @@ def predict_crops(sequence: EvalSequence, regressor: Regressor, models: Models, 
         for start in range(0, len(truth.valid), batch):
             frames = truth.frame_indices[start : start + batch]
             pictures = np.stack([read_image(sequence.frames[f]) for f in frames])
-            cameras = [_camera(sequence, int(f), pictures.shape[2], pictures.shape[1], models) for f in frames]
+            cameras = [camera_of(sequence, int(f), pictures.shape[2], pictures.shape[1], models) for f in frames]
             side = regressor.input_size[0]
             half = np.array([pictures.shape[2] / 2, pictures.shape[1] / 2])
             count = len(frames)
@@ -136,7 +136,7 @@ def _open(sequence: EvalSequence, models: Models) -> Iterator[tuple[Take, np.nda
         take = open_clip(sequence.frames, options)
         take = _restricted(take, sequence.frame_count)
         yield (
-            _seen_by(take, _camera(sequence, 0, take.video.width, take.video.height, models)),
+            _seen_by(take, camera_of(sequence, 0, take.video.width, take.video.height, models)),
             take.video.frame_indices,
         )
         return
@@ -144,7 +144,7 @@ def _open(sequence: EvalSequence, models: Models) -> Iterator[tuple[Take, np.nda
         with linked([sequence.frames[f] for f in frames]) as folder:
             take = open_clip(folder, options)
             yield (
-                _seen_by(take, _camera(sequence, frames[0], take.video.width, take.video.height, models)),
+                _seen_by(take, camera_of(sequence, frames[0], take.video.width, take.video.height, models)),
                 np.array(frames),
             )
 
@@ -166,7 +166,7 @@ def _seen_by(take: Take, camera: Camera) -> Take:
     return replace(take, camera=camera)
 
 
-def _camera(sequence: EvalSequence, frame: int, width: int, height: int, models: Models) -> Camera:
+def camera_of(sequence: EvalSequence, frame: int, width: int, height: int, models: Models) -> Camera:
     """The camera of a frame, assumed where the dataset does not know it."""
     from hmrkit.camera import assume_camera
 

@@ -29,7 +29,8 @@ class Scores:
 
     `counted` (T,): the frames that the protocol counts; `found` (T,): those of them that were predicted. `joints_c`
     (T,24,3) m and `parts` (T,9,3,3) are what a submission to the 3DPW challenge holds; `params` the predicted body's
-    ``rotations``, ``betas``, ``transl_c``, all NaN where there is nothing.
+    ``rotations``, ``betas``, ``transl_c``, all NaN where there is nothing. `pooled`: what figures over the whole set
+    (AP, F1) are computed from.
     """
 
     counted: np.ndarray
@@ -38,6 +39,7 @@ class Scores:
     joints_c: np.ndarray
     parts: np.ndarray
     params: dict[str, np.ndarray] = field(default_factory=dict)
+    pooled: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass
@@ -246,11 +248,12 @@ def _pose_stretch(
             poses.feet[rows] = vertices[:, SMPL_FEET]
         read = bodies.points(bodies.predicted, vertices, joints, (*names, *protocol.pelvis), protocol.joint_source)
         poses.predicted[rows], poses.predicted_pelvis[rows] = read[:, : len(names)], read[:, len(names) :].mean(1)
+    if truth.body is not None:
+        poses.true_parts[rows] = true_rotations(truth, bodies, rows)[:, PARTS]
     if body_truth is None:
         return
     true_body = bodies.true(body_truth.model, body_truth.gender)
-    true_vertices, true_joints, true_turned = posed_truth(true_body, body_truth, rows, truth.camera_from_world)
-    poses.true_parts[rows] = true_turned[:, PARTS]
+    true_vertices, true_joints, _ = posed_truth(true_body, body_truth, rows, truth.camera_from_world)
     if from_mesh:
         source = protocol.joint_source
         read = bodies.points(true_body, true_vertices, true_joints, (*names, *protocol.pelvis), source)
@@ -271,6 +274,18 @@ def _pose_stretch(
         )
     for name, values in here.items():
         poses.vertices.setdefault(name, np.full(len(truth.valid), np.nan))[rows] = values
+
+
+def true_rotations(truth: GroundTruth, bodies: Bodies, rows: np.ndarray) -> np.ndarray:
+    """Global rotations (n,24,3,3) of the true pose in the camera's axes; no SMPL file is needed for them."""
+    import torch
+
+    assert truth.body is not None
+    orient = truth.body.global_orient[rows]
+    if truth.camera_from_world is not None:
+        orient = truth.camera_from_world[rows][:, :3, :3] @ orient
+    with torch.inference_mode():
+        return bodies.predicted.joints_only(orient, truth.body.body_pose[rows]).joint_rotations.cpu().numpy()
 
 
 def predicted_meshes(

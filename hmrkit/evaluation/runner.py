@@ -1,0 +1,334 @@
+"""All sequences of a dataset by several methods under one protocol, one result file a sequence and method.
+
+A run that was interrupted goes on where it stopped: a result file is kept if everything that made it is the same. A
+folder holds the results of one protocol on one dataset, so that figures that cannot be compared never meet in a table.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hmrkit.datasets import Dataset, DatasetOptions, EvalSequence, GroundTruth, load_dataset
+from hmrkit.errors import HmrkitError, UsageError
+from hmrkit.evaluation.bodies import Bodies
+from hmrkit.evaluation.image import image_scores
+from hmrkit.evaluation.predicting import Prediction, predict, predict_crops
+from hmrkit.evaluation.results import Results, open_results
+from hmrkit.evaluation.scoring import Scores, score
+from hmrkit.pipeline import Models, Options, Progress, models_of, stages_of
+from hmrkit.protocols import EvalProtocol, choose_protocol
+from hmrkit.regressors import REGRESSORS
+from hmrkit.take import atomic_path, code_version
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "evaluation.json"
+# What of a run's options decides its result; devices and batch sizes do not.
+_IRRELEVANT = ("device", "batch_size", "start", "end", "every", "fps")
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """What to evaluate. `methods` are the runs' options, `predictions` files of results made elsewhere.
+
+    `protocol` "" is the dataset's own; `limit` stops after so many pictures; `smpl` and `regressor` name the user's
+    SMPL folder and J_regressor_h36m.npy.
+    """
+
+    dataset: str
+    data: Path | None
+    out: Path
+    methods: tuple[Options, ...] = ()
+    predictions: tuple[Path, ...] = ()
+    protocol: str = ""
+    dataset_options: DatasetOptions = field(default_factory=DatasetOptions)
+    detect: bool = False
+    limit: int | None = None
+    smpl: Path | None = None
+    regressor: Path | None = None
+    overwrite: bool = False
+
+
+@dataclass
+class Entry:
+    """One row of the table: a method of ours, or results made elsewhere."""
+
+    label: str
+    models: Models
+    results: Results | None
+    bodies: Bodies
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder of result files."""
+        return re.sub(r"[^\w.-]+", "_", self.label).strip("_")
+
+    def record(self, options: EvalOptions, protocol: EvalProtocol) -> dict[str, Any]:
+        """Everything that decides the result of a sequence, but the sequence."""
+        chosen = {k: v for k, v in asdict(self.models.options).items() if k not in _IRRELEVANT}
+        stages = [s for s in stages_of(self.models.options.method) if options.detect or s not in ("detect", "track")]
+        names = {name for stage in stages for name in models_of(stage, self.models.options)}
+        weights = {name: getattr(self.models, name).weights_sha256 for name in sorted(names)}
+        return {
+            "options": chosen if self.results is None else {"body": chosen["body"]},
+            "weights": weights if self.results is None else {"predictions": self.results.sha256},
+            "detect": options.detect,
+            "protocol": protocol.name,
+            "dataset": [options.dataset, *map(str, asdict(options.dataset_options).values())],
+            "code": code_version(),
+        }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was run: result files by label and sequence, what failed (sequence, why), and notes for the reader."""
+
+    protocol: EvalProtocol
+    dataset: Dataset
+    files: dict[str, dict[str, Path]]
+    failed: dict[str, dict[str, str]]
+    notes: dict[str, list[str]]
+
+
+def evaluate(options: EvalOptions, progress: Callable[[str], Progress] = lambda _: lambda *_: None) -> Evaluation:
+    """Run every method on every sequence and write the result files; `hmrkit.evaluation.report` reads them.
+
+    All that can be missing (dataset, weights, bodies) is said before the first sequence. A sequence that fails is
+    named in `failed` and does not stop the others.
+    """
+    protocol, dataset = prepare(options)
+    entries = _entries(options)
+    _claim(options, protocol)
+    records = {entry.label: entry.record(options, protocol) for entry in entries}
+    files: dict[str, dict[str, Path]] = {entry.label: {} for entry in entries}
+    failed: dict[str, dict[str, str]] = {entry.label: {} for entry in entries}
+    rows = 0
+    for sequence in limited(dataset.sequences(), options.limit):
+        for entry in entries:
+            path = options.out / entry.folder / f"{sequence.name}.npz"
+            record = {**records[entry.label], "frames": sequence.frame_count}
+            if options.overwrite or read_record(path) != record:
+                try:
+                    _run(
+                        entry,
+                        sequence,
+                        protocol,
+                        options,
+                        path,
+                        record,
+                        rows,
+                        progress(f"{entry.label} {sequence.name}"),
+                    )
+                except HmrkitError as error:
+                    log.warning("%s: %s: %s", entry.label, sequence.name, error)
+                    failed[entry.label][sequence.name] = str(error)
+                    continue
+            files[entry.label][sequence.name] = path
+        rows += sum(len(truth.valid) for truth in sequence.people)
+    notes = {entry.label: entry.bodies.notes for entry in entries}
+    return Evaluation(protocol, dataset, files, failed, notes)
+
+
+def prepare(options: EvalOptions) -> tuple[EvalProtocol, Dataset]:
+    """Protocol and dataset, both checked."""
+    data = options.data
+    if data is None and options.dataset == "synthetic":
+        data = options.out / "pictures"
+    chosen = replace(options.dataset_options, protocol=options.protocol)
+    dataset = load_dataset(options.dataset, data, chosen)
+    protocol = choose_protocol(options.protocol or dataset.default_protocol, options.dataset)
+    dataset.check()
+    return protocol, dataset
+
+
+def _entries(options: EvalOptions) -> list[Entry]:
+    """The rows of the table, everything that they need loaded."""
+    entries = []
+    for chosen in options.methods:
+        models = Models(chosen)
+        stages = [s for s in stages_of(chosen.method) if options.detect or s not in ("detect", "track")]
+        models.load(stages)
+        label = chosen.method if chosen.mesh in (chosen.method, None) else f"{chosen.method} ({chosen.mesh})"
+        entries.append(Entry(label, models, None, Bodies(models.body, options.smpl, options.regressor)))
+    for path in options.predictions:
+        base = options.methods[0] if options.methods else Options()
+        models = Models(base)
+        entries.append(
+            Entry(path.stem, models, open_results(path), Bodies(models.body, options.smpl, options.regressor))
+        )
+    labels = [entry.folder for entry in entries]
+    if len(set(labels)) < len(labels):
+        raise UsageError(f"two rows of the table have one name ({', '.join(labels)}); name each method or file once")
+    if not entries:
+        raise UsageError("nothing to evaluate: give --method or --predictions")
+    return entries
+
+
+def _claim(options: EvalOptions, protocol: EvalProtocol) -> None:
+    """Make the results' folder this evaluation's; UsageError where it holds another protocol's or dataset's results."""
+    path = options.out / MANIFEST
+    mine = {"dataset": options.dataset, "protocol": protocol.name}
+    if path.is_file() and not options.overwrite:
+        try:
+            found = json.loads(path.read_text())
+            theirs = {key: found[key] for key in mine}
+        except (ValueError, KeyError, TypeError):
+            raise UsageError(f"{path}: is no evaluation of hmrkit; choose another --out") from None
+        if theirs != mine:
+            raise UsageError(
+                f"{options.out} holds {theirs['dataset']} under protocol {theirs['protocol']}, which must not be mixed "
+                f"with {mine['dataset']} under {mine['protocol']}; choose another --out, or --overwrite it"
+            )
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(mine) + "\n")
+
+
+def _run(
+    entry: Entry,
+    sequence: EvalSequence,
+    protocol: EvalProtocol,
+    options: EvalOptions,
+    path: Path,
+    record: dict[str, Any],
+    first_row: int,
+    progress: Progress,
+) -> None:
+    started = time.perf_counter()
+    if entry.results is not None:
+        made: list[Prediction] = []
+        row = first_row
+        for person, truth in enumerate(sequence.people):
+            made.append(entry.results.of(sequence, person, row))
+            row += len(truth.valid)
+    elif sequence.cropped and entry.models.options.method in REGRESSORS and not options.detect:
+        made = predict_crops(sequence, entry.models.regressor, entry.models)
+    else:
+        made = predict(sequence, entry.models, options.detect, progress)
+    scores = []
+    for prediction, truth in zip(made, sequence.people, strict=True):
+        if protocol.on_images:
+            scores.append(image_scores(prediction, truth, sequence, protocol, entry.bodies, entry.models))
+        else:
+            scores.append(score(prediction, truth, protocol, entry.bodies, sequence.fps))
+    write_scores(path, sequence, scores, record, time.perf_counter() - started)
+
+
+# ------------------------------------------------------------------------------------------------- result files
+
+
+def write_scores(
+    path: Path, sequence: EvalSequence, scores: list[Scores], record: dict[str, Any], seconds: float
+) -> None:
+    """One result file: ``PERSON/frame_indices``, ``counted``, ``found``, each metric, ``joints_c``, ``parts``, ...
+
+    The entry ``manifest`` is JSON: the sequence's name, group, frames, people, the seconds taken, and the record.
+    """
+    manifest = {
+        "sequence": sequence.name,
+        "group": sequence.group,
+        "frame_count": sequence.frame_count,
+        "people": [truth.person for truth in sequence.people],
+        "metrics": sorted({name for s in scores for name in s.values}),
+        "seconds": round(seconds, 3),
+        "record": record,
+    }
+    arrays: dict[str, np.ndarray] = {"manifest": np.array(json.dumps(manifest))}
+    for truth, found in zip(sequence.people, scores, strict=True):
+        of = {"frame_indices": truth.frame_indices, "counted": found.counted, "found": found.found}
+        of |= {"joints_c": found.joints_c, "parts": found.parts} | found.values | found.params | found.pooled
+        arrays |= {f"{truth.person}/{name}": value for name, value in of.items()}
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def read_scores(path: Path) -> tuple[dict[str, Any], list[dict[str, np.ndarray]]]:
+    """Manifest and arrays of each person of a result file."""
+    with np.load(path, allow_pickle=False) as archive:
+        manifest = json.loads(str(archive["manifest"]))
+        people = []
+        for person in manifest["people"]:
+            prefix = f"{person}/"
+            people.append({key[len(prefix) :]: archive[key] for key in archive.files if key.startswith(prefix)})
+    return manifest, people
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """What made a result file, None where there is none that can be read."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return json.loads(str(archive["manifest"]))["record"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+# -------------------------------------------------------------------------------------------------- fewer frames
+
+
+def limited(sequences: Iterator[EvalSequence], limit: int | None) -> Iterator[EvalSequence]:
+    """Sequences until `limit` pictures were given; the last one is cut short."""
+    left = limit
+    for sequence in sequences:
+        if left is None:
+            yield sequence
+            continue
+        if sequence.frame_count > left:
+            sequence = first_frames(sequence, left)
+        if sequence.people:
+            yield sequence
+        left -= sequence.frame_count
+        if left <= 0:
+            return
+
+
+def first_frames(sequence: EvalSequence, count: int) -> EvalSequence:
+    """The first `count` frames of a sequence; people who are not in them are left out."""
+    people = []
+    for truth in sequence.people:
+        keep = truth.frame_indices < count
+        if keep.any():
+            people.append(rows_of(truth, keep))
+    return replace(sequence, frame_count=count, people=tuple(people))
+
+
+def rows_of(truth: GroundTruth, keep: np.ndarray) -> GroundTruth:
+    """Some rows (T,) bool of a person."""
+    rows = np.nonzero(keep)[0]
+
+    def cut(values):
+        return None if values is None else values[rows]
+
+    def picked(paths):
+        return None if paths is None else tuple(paths[r] for r in rows)
+
+    body = truth.body
+    if body is not None:
+        body = replace(
+            body,
+            global_orient=body.global_orient[rows],
+            body_pose=body.body_pose[rows],
+            betas=body.betas if body.betas.ndim == 1 else body.betas[rows],
+            transl=body.transl[rows],
+        )
+    return replace(
+        truth,
+        frame_indices=truth.frame_indices[rows],
+        valid=truth.valid[rows],
+        boxes_xyxy=truth.boxes_xyxy[rows],
+        joints_c=cut(truth.joints_c),
+        keypoints_2d=cut(truth.keypoints_2d),
+        body=body,
+        camera_from_world=cut(truth.camera_from_world),
+        silhouettes=picked(truth.silhouettes),
+        parts=picked(truth.parts),
+        facts={key: np.asarray(values)[rows] for key, values in truth.facts.items()},
+    )
