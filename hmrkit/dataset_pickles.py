@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ def read_pickle(path: str | Path) -> Any:
     except WeightsError as error:
         what = str(error).split(", which")[0]
         raise InputError(f"{path}: {what}, which no dataset needs: refused; get the file from its makers") from None
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+    except Exception as error:  # a damaged pickle can fail anywhere inside the unpickler, with any exception
         raise InputError(
             f"{path}: wanted a pickle of arrays, found something else or a cut-off file ({type(error).__name__}); "
             "get the file from its makers"
