@@ -49,7 +49,7 @@ class Lsp:
             raise missing_files(
                 self.name,
                 "download LSP from http://sam.johnson.io/research/lsp.html and UPi-S1h from "
-                "https://files.is.tue.mpg.de/classner/up (register there)",
+                "https://files.is.tue.mpg.de/classner/up (accept its licence there)",
                 self.root,
                 "joints.mat and images/ of lsp_dataset.zip, and data/lsp/ of UPi-S1h",
                 absent,

@@ -3,8 +3,8 @@
 Layout: line 1 ``PathFileType``; lines 2 and 3 names and values of the header (DataRate, NumFrames, NumMarkers, Units);
 line 4 ``Frame#  Time  <marker>...``, a name every third column; line 5 ``X1 Y1 Z1 ...``; perhaps an empty line; then
 one row a frame, separated by tabs. What was not seen is empty or ``nan``; exact zeros are read as not seen too.
-Time starts with the recording. Pose2Sim before 0.10 numbered rows from 1 with the time to match, whatever frame of the
-video they came from (``OrigDataStartFrame``, from 0): these are set right.
+Time starts with the recording. Older versions of Pose2Sim numbered rows from 1 with the time to match, whatever frame
+of the video they came from (``OrigDataStartFrame``, from 0): these are set right.
 
 Marker names become joint names of hmrkit by `joint_of_marker`; `joints_from_markers` lists what is known.
 """
