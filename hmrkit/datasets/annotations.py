@@ -27,17 +27,19 @@ def rotation_matrices(axis_angle: np.ndarray) -> np.ndarray:
     return axis_angle_to_matrix(vectors).float().numpy()
 
 
-def smpl_truth(pose: np.ndarray, betas: np.ndarray, transl: np.ndarray, gender: str) -> BodyTruth:
+def smpl_truth(pose: np.ndarray, betas: np.ndarray, transl: np.ndarray, gender: str, path: Path) -> BodyTruth:
     """SMPL parameters as datasets print them: `pose` (T,72) axis-angle, `betas` (10+) or (T,10+), `transl` (T,3) m.
 
     Shape files differ: the same people come with 10 or with 300 coefficients, of which the first 10 are SMPL's usual
-    ones and the rest zero. ValueError where there are fewer than 10.
+    ones and the rest zero. InputError, naming `path`, where there are fewer than 10 or the gender is none.
     """
     shape = np.asarray(betas, np.float32)
     if shape.shape[-1] < 10:
-        raise ValueError(f"expected 10 shape coefficients or more, got {shape.shape[-1]}")
+        raise InputError(f"{path}: betas: wanted 10 coefficients or 300, found {shape.shape[-1]}; is it SMPL's?")
+    if gender not in ("neutral", "male", "female"):
+        raise InputError(f"{path}: gender: wanted neutral, male or female, found {gender!r}")
     if np.any(shape[..., 10:] != 0):
-        log.warning("shape coefficients beyond the first 10 are not zero; they are left out")
+        log.warning("%s: shape coefficients beyond the first 10 are not zero; they are left out", path)
     rotations = rotation_matrices(np.asarray(pose).reshape(len(transl), 24, 3))
     return BodyTruth(rotations[:, 0], rotations[:, 1:], shape[..., :10], np.asarray(transl, np.float32), gender)
 

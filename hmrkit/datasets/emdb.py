@@ -88,7 +88,7 @@ def _sequence(path: Path, record: dict) -> EvalSequence:
         boxes_xyxy=boxes,
         keypoints_2d=flagged(points, np.ones((count, 24), bool), width, height),
         keypoint_skeleton=SMPL_24,
-        body=smpl_truth(np.concatenate([root, body], 1), np.ravel(smpl["betas"]), transl, str(record["gender"])),
+        body=smpl_truth(np.concatenate([root, body], 1), np.ravel(smpl["betas"]), transl, str(record["gender"]), path),
         camera_from_world=extrinsics.astype(np.float32),
     )
     center = intrinsics[:2, 2].astype(np.float32)

@@ -67,7 +67,7 @@ _KEYS = (
     *("sequence", "betas", "poses", "trans", "poses2d", "jointPositions", "cam_poses", "campose_valid"),
     *("cam_intrinsics", "genders"),
 )
-_GENDERS = {"m": "male", "f": "female", "male": "male", "female": "female"}
+_GENDERS = {"m": "male", "f": "female"}
 
 
 def load(name: str, root: Path, options: DatasetOptions) -> ThreeDPW:
@@ -151,8 +151,6 @@ def _person(record: dict, index: int, counted: np.ndarray, path: Path) -> Ground
     posed = frames_of(record["campose_valid"][index], (count,), path, "campose_valid").astype(bool)
     gender = record["genders"][index]
     gender = gender.decode() if isinstance(gender, bytes) else str(gender)
-    if gender not in _GENDERS:
-        raise InputError(f"{path}: genders: wanted m or f, found {gender!r}; is it another version of the dataset?")
     seen = detected[..., 2] > 0
     keypoints = flagged(detected[..., :2], seen)
     keypoints[..., 2] = np.where(seen, 2, 0)  # a detector sees them, even a little outside of the picture
@@ -166,7 +164,7 @@ def _person(record: dict, index: int, counted: np.ndarray, path: Path) -> Ground
         skeleton=SMPL_24,
         keypoints_2d=keypoints,
         keypoint_skeleton=COCO_18,
-        body=smpl_truth(poses, np.ravel(record["betas"][index]), transl, _GENDERS[gender]),
+        body=smpl_truth(poses, np.ravel(record["betas"][index]), transl, _GENDERS.get(gender, gender), path),
         camera_from_world=extrinsics.astype(np.float32),
     )
 

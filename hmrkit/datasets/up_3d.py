@@ -104,7 +104,7 @@ def _people(root: Path, stems: list[str]) -> GroundTruth:
         boxes_xyxy=boxes,
         keypoints_2d=keypoints,
         keypoint_skeleton=LSP_14,
-        body=smpl_truth(pose, betas, transl, "neutral"),
+        body=smpl_truth(pose, betas, transl, "neutral", root),
         camera_from_world=camera_from_world,
     )
 

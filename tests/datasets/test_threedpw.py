@@ -168,6 +168,12 @@ def test_other_versions_and_hostile_files_are_recognised(tmp_path):
     dump_python2({key: value for key, value in record.items() if key != "cam_poses"}, path)
     with pytest.raises(InputError, match="it lacks cam_poses"):
         read(tmp_path)
+    dump_python2({**record, "betas": [betas[:8] for betas in record["betas"]]}, path)
+    with pytest.raises(InputError, match="wanted 10 coefficients or 300, found 8"):
+        read(tmp_path)
+    dump_python2({**record, "genders": ["m", "x"]}, path)
+    with pytest.raises(InputError, match="wanted neutral, male or female, found 'x'"):
+        read(tmp_path)
 
     class Hostile:
         def __reduce__(self):
