@@ -247,10 +247,13 @@ def _file_storage(cv2: Any, path: Path) -> dict[str, Any]:
     text = path.read_text(encoding="utf-8")
     if not text.lstrip().startswith(("%YAML", "<?xml")):
         text = "%YAML:1.0\n---\n" + text
-    storage = cv2.FileStorage(text, cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY)
-    root = storage.root()
-    content = {key: _node(root.getNode(key)) for key in root.keys()}  # noqa: SIM118 (not a dict)
-    storage.release()
+    try:
+        storage = cv2.FileStorage(text, cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY)
+        root = storage.root()
+        content = {key: _node(root.getNode(key)) for key in root.keys()}  # noqa: SIM118 (not a dict)
+        storage.release()
+    except (cv2.error, SystemError) as error:  # what its constructor raises depends on its version
+        raise ValueError(f"OpenCV cannot parse it: {str(error.__cause__ or error).splitlines()[0]}") from error
     return content
 
 

@@ -94,8 +94,14 @@ class MultiView:
 
     def check(self) -> None:
         """Every trial's files are there and fit together; pictures are not opened yet."""
-        for folder, files in self._trials().items():
-            self._read(folder, files)
+        trials = [self._read(folder, files) for folder, files in self._trials().items()]
+        for trial in trials:
+            self._world_from_trc(trial)
+        known = {name for trial in trials for camera, video in trial.views for name in (camera.name, video.stem)}
+        for key, names in (("--subset", self.cameras), ("time_offset", self.offsets)):
+            unknown = [name for name in names if name and name not in known]
+            if unknown:
+                raise UsageError(f"{key}: no camera is called {unknown[0]!r}; there are {', '.join(sorted(known))}")
 
     def sequences(self) -> Iterator[EvalSequence]:
         """One a camera and trial, in the order of the folders and of the calibration file."""

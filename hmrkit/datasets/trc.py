@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hmrkit.errors import InputError
+from hmrkit.errors import InputError, UsageError
+from hmrkit.skeletons import SKELETONS
 
 _METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001, "meters": 1.0, "metres": 1.0, "millimeters": 0.001}
 
@@ -45,6 +46,12 @@ _MIDDLE = {
     "mid_shoulder": ("neck",),
     "mid_hip": ("hip", "midhip"),
 }
+# All names that a joint may have.
+JOINTS = (
+    {joint for skeleton in SKELETONS.values() for joint in skeleton.joints}
+    | {f"{side}_{joint}" for joint in _SIDED for side in ("left", "right")}
+    | set(_MIDDLE)
+)
 # A joint's centre half-way between the markers on its outer and inner side (CAST, IOR, OpenCap's marker set).
 _PAIRS = {
     "knee": (("fle", "fme"), ("kneestudy", "mkneestudy")),
@@ -67,7 +74,7 @@ class MarkerTracks:
 def read_trc(path: Path) -> MarkerTracks:
     """A TRC file; InputError says what of it is not as it should be."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
     if len(lines) < 6 or not lines[0].startswith("PathFileType"):
@@ -107,7 +114,6 @@ def joints_from_markers(
     The first marker of a joint counts.
     `extra` maps further marker names to joints (``LKNE -> left_knee``) and has the last word.
     """
-    extra = dict(extra or {})
     columns = {name: tracks.positions[:, i] for i, name in enumerate(tracks.names)}
     found: dict[str, np.ndarray] = {}
     for name in tracks.names:
@@ -121,9 +127,11 @@ def joints_from_markers(
                 if (side, outer) in sides and (side, inner) in sides:
                     two = columns[sides[side, outer]], columns[sides[side, inner]]
                     found.setdefault(f"{side}_{joint}", (two[0] + two[1]) / 2)
-    for name, joint in extra.items():
+    for name, joint in (extra or {}).items():
         if name not in columns:
             raise InputError(f"marker {name!r} is not in the TRC file; it has {', '.join(tracks.names)}")
+        if joint not in JOINTS:
+            raise UsageError(f"marker {name!r}: there is no joint {joint!r}; known: {', '.join(sorted(JOINTS))}")
         found[joint] = columns[name]
     return tuple(found), np.stack(list(found.values()), 1) if found else np.empty((len(tracks.times), 0, 3))
 

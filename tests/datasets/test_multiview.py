@@ -477,6 +477,29 @@ def test_what_is_missing_is_said_once(tmp_path):
         load_dataset("multiview", tmp_path / "nowhere").check()
 
 
+@pytest.mark.parametrize("options", [{"subset": "cam9"}, {"settings": {"time_offset": "cam01=0.1,cam9=0.2"}}])
+def test_cameras_that_are_not_there_are_told(recording, options):
+    with pytest.raises(UsageError, match="no camera is called 'cam9'; there are cam01, cam02"):
+        load_dataset("multiview", recording, DatasetOptions(**options)).check()
+
+
+def test_yaml_written_by_hand(tmp_path):
+    pytest.importorskip("cv2")
+    cameras = rig(2)
+    text = ""
+    for c in cameras:
+        rotation, translation = c.camera_from_world[:3, :3].tolist(), c.camera_from_world[:3, 3].tolist()
+        text += f"{c.name}:\n  K: {c.matrix.tolist()}\n  dist: {c.distortion.tolist()}\n"
+        text += f"  R: {rotation}\n  t: {translation}\n  size: [{c.width}, {c.height}]\n"
+    (tmp_path / "calib.yaml").write_text(text)
+    for found, want in zip(read_cameras(tmp_path / "calib.yaml"), cameras, strict=True):
+        np.testing.assert_allclose(found.camera_from_world, want.camera_from_world)
+        np.testing.assert_allclose(found.distortion, want.distortion)
+    (tmp_path / "calib.yaml").write_text("cam01: [1, 2\n  K: {")
+    with pytest.raises(InputError, match="no calibration that can be used"):
+        read_cameras(tmp_path / "calib.yaml")
+
+
 @pytest.mark.parametrize(
     "options",
     [{"split": "test"}, {"settings": {"zoom": "2"}}, {"settings": {"axes": "left"}},

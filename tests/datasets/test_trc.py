@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hmrkit.datasets.trc import joint_of_marker, joints_from_markers, read_trc
-from hmrkit.errors import InputError
+from hmrkit.errors import InputError, UsageError
 
 HEAD = """PathFileType  4\t(X/Y/Z) C:\\data\\trial.trc
 DataRate\tCameraRate\tNumFrames\tNumMarkers\tUnits\tOrigDataRate\tOrigDataStartFrame\tOrigNumFrames
@@ -38,6 +38,8 @@ def test_a_joint_lies_between_its_outer_and_inner_marker(tmp_path):
     assert names == ("left_knee",)
     np.testing.assert_allclose(joints[:, 0], [[0, 0.1, 0.3], [np.nan] * 3, [0.003, 0.005, 0.007]])
     assert joints_from_markers(read_trc(path), {"L_FLE": "left_hip"})[0] == ("left_knee", "left_hip")
+    with pytest.raises(UsageError, match="there is no joint 'left_hipp'"):
+        joints_from_markers(read_trc(path), {"L_FLE": "left_hipp"})
     with pytest.raises(InputError, match="'LHIP' is not in the TRC file; it has L_FLE, L_FME"):
         joints_from_markers(read_trc(path), {"LHIP": "left_hip"})
 
