@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hmrkit import __version__
-from hmrkit.cli import bench, export, info, run, stages, train, weights
+from hmrkit.cli import bench, evaluate, export, info, run, stages, train, weights
 
 app = typer.Typer(
     name="hmrkit",
@@ -48,3 +48,4 @@ app.add_typer(weights.app, name="weights")
 app.command("list")(info.list_choices)
 app.command("info")(info.info)
 app.command("bench")(bench.bench)
+app.command("eval")(evaluate.evaluate)

@@ -113,7 +113,7 @@ def _keypoints(
 
 
 def _labels(scores: Scores, prediction: Prediction, truth: GroundTruth, bodies: Bodies, cameras: list[Camera]) -> None:
-    """Confusion counts of silhouettes (T,2,2) and parts (T,7,7), the ignored pixels (T,7), and each image's accuracy."""
+    """Confusion counts of silhouettes (T,2,2) and parts (T,7,7), ignored pixels (T,7), and each image's accuracy."""
     frames = len(scores.counted)
     silhouettes, parts = np.zeros((frames, 2, 2), np.int64), np.zeros((frames, 7, 7), np.int64)
     ignored = np.zeros((frames, 7), np.int64)

@@ -42,7 +42,7 @@ class EvalOptions:
     """What to evaluate. `methods` are the runs' options, `predictions` files of results made elsewhere.
 
     `protocol` "" is the dataset's own; `limit` stops after so many pictures; `smpl` and `regressor` name the user's
-    SMPL folder and J_regressor_h36m.npy.
+    SMPL folder and J_regressor_h36m.npy. `defaults` has body and camera for results made elsewhere.
     """
 
     dataset: str
@@ -57,6 +57,7 @@ class EvalOptions:
     smpl: Path | None = None
     regressor: Path | None = None
     overwrite: bool = False
+    defaults: Options = field(default_factory=Options)
 
 
 @dataclass
@@ -161,8 +162,7 @@ def _entries(options: EvalOptions) -> list[Entry]:
         label = chosen.method if chosen.mesh in (chosen.method, None) else f"{chosen.method} ({chosen.mesh})"
         entries.append(Entry(label, models, None, Bodies(models.body, options.smpl, options.regressor)))
     for path in options.predictions:
-        base = options.methods[0] if options.methods else Options()
-        models = Models(base)
+        models = Models(options.defaults)
         entries.append(
             Entry(path.stem, models, open_results(path), Bodies(models.body, options.smpl, options.regressor))
         )

@@ -1,0 +1,145 @@
+"""`hmrkit eval`: methods on datasets under named protocols."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hmrkit.cli import options as o
+
+if TYPE_CHECKING:
+    from hmrkit.pipeline import Options
+
+
+def evaluate(
+    dataset: Annotated[str, typer.Option(help="Name of a dataset (hmrkit list); synthetic needs no --data.")],
+    data: Annotated[Path | None, typer.Option(help="Where the dataset's files are.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for results; holds one protocol's only.")] = Path(
+        "evaluation"
+    ),
+    method: Annotated[str, typer.Option(help="One or several, comma-separated: pc-hmr, fit, hmr, spin.")] = "",
+    mesh: o.Mesh = None,
+    checkpoint: o.Checkpoint = None,
+    refine: o.Refine = None,
+    predictions: Annotated[
+        list[Path] | None, typer.Option(help="Results made elsewhere (.npz, .pkl, or a 3DPW submission's folder).")
+    ] = None,
+    protocol: Annotated[str, typer.Option(help="How to score; the papers' for the dataset by default.")] = "",
+    split: Annotated[str, typer.Option(help="The dataset's split, its test split by default.")] = "",
+    subset: Annotated[str, typer.Option(help="A named part of the dataset.")] = "",
+    frame_list: Annotated[Path | None, typer.Option(help="A file of your own with the frames to evaluate.")] = None,
+    dataset_option: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE, for what only one dataset has (count=64).")
+    ] = None,
+    detect: Annotated[
+        bool, typer.Option("--detect/--ground-truth-boxes", help="Find people, or be told where they are.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(help="Stop after so many pictures.", min=1)] = None,
+    occlude: Annotated[
+        str | None, typer.Option(help="HKMR's test: cover one joint after another with a bar, circle or rectangle.")
+    ] = None,
+    degree: Annotated[str, typer.Option(help="Degrees of occlusion, 1 to 5: one, or several (1,3,5).")] = "1,2,3,4,5",
+    smpl: Annotated[Path | None, typer.Option(help="Folder with SMPL's files, for the truth.")] = None,
+    joint_regressor: Annotated[Path | None, typer.Option(help="J_regressor_h36m.npy, if not in that folder.")] = None,
+    save_3dpw_submission: Annotated[Path | None, typer.Option(help="Folder for files of the 3DPW challenge.")] = None,
+    sheet: Annotated[bool, typer.Option("--sheet/--no-sheet", help="Draw the frames that are most wrong.")] = True,
+    detector: o.Detector = "yolox-nano",
+    tracker: o.Tracker = "bytetrack",
+    keypoints: o.KeypointSource = "blazepose-heavy",
+    lifter: o.Lifter = "videopose3d",
+    lifter_checkpoint: o.LifterCheckpoint = None,
+    flip: o.Flip = True,
+    body: o.BodyFile = None,
+    gender: o.Gender = "neutral",
+    focal: o.Focal = None,
+    fov: o.Fov = None,
+    device: o.Device = "auto",
+    dtype: o.Dtype = "float32",
+    batch_size: o.BatchSize = 8,
+    overwrite: o.Overwrite = False,
+    as_json: o.AsJson = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Score methods, or results made elsewhere, on a dataset under a named protocol; the same command resumes.
+
+    Prints a table, and writes evaluation.json, table.md, table.tex, values per frame and a sheet of the worst frames.
+    """
+    from hmrkit.datasets import DatasetOptions
+    from hmrkit.errors import EXIT_OK, EXIT_SOME_FAILED
+    from hmrkit.evaluation.report import make_report, rich_table, write_report
+    from hmrkit.evaluation.runner import EvalOptions
+    from hmrkit.evaluation.runner import evaluate as run
+    from hmrkit.evaluation.submission import write_submission
+    from hmrkit.evaluation.worst import write_sheets
+    from hmrkit.pipeline import Models, Options
+
+    o.start_logging(verbose)
+
+    def options_of(name: str) -> Options:
+        return Options(
+            method=name, mesh=mesh if name == "pc-hmr" else None, checkpoint=checkpoint, detector=detector,
+            tracker=tracker, keypoints=keypoints, lifter=lifter, lifter_checkpoint=lifter_checkpoint, flip=flip,
+            refine=refine, body=body, gender=gender, focal=focal, fov=fov, device=device, dtype=dtype,
+            batch_size=batch_size,
+        )  # fmt: skip
+
+    names = [name.strip() for name in method.split(",") if name.strip()] or ([] if predictions else ["pc-hmr"])
+    chosen = DatasetOptions(split, subset, frame_list, _settings(dataset_option or []))
+    options = EvalOptions(
+        dataset=dataset, data=data, out=out, methods=tuple(options_of(name) for name in names),
+        predictions=tuple(predictions or ()), protocol=protocol, dataset_options=chosen, detect=detect, limit=limit,
+        smpl=smpl, regressor=joint_regressor, overwrite=overwrite, defaults=options_of("fit"),
+    )  # fmt: skip
+    made: list[Path] = []
+    if occlude:
+        from hmrkit.evaluation.occluded import evaluate_occluded
+
+        made, summary = evaluate_occluded(options, occlude, degree, o.progress_bar)
+        _print(summary if as_json else None, made)
+        return
+    evaluation = run(options, o.progress_bar)
+    report = make_report(evaluation, dataset, {"detect": detect, "limit": limit, "split": split, "subset": subset})
+    made += write_report(report, out)
+    if sheet:
+        models = {label: Models(options_of(n)) for label, n in zip(evaluation.files, names, strict=False)}
+        models |= {label: Models(options.defaults) for label in evaluation.files if label not in models}
+        made += write_sheets(evaluation, out, models, limit)
+    if save_3dpw_submission:
+        made += write_submission(evaluation, save_3dpw_submission)
+    _tell(rich_table(report), report.methods)
+    _print(report.as_json() if as_json else None, made)
+    failed = any(row.failed for row in report.methods)
+    raise typer.Exit(EXIT_SOME_FAILED if failed else EXIT_OK)
+
+
+def _settings(pairs: list[str]) -> dict[str, str]:
+    from hmrkit.errors import UsageError
+
+    if wrong := [pair for pair in pairs if "=" not in pair]:
+        raise UsageError(f"--dataset-option wants KEY=VALUE, got {wrong[0]!r}")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _tell(table, rows) -> None:
+    """The table and what a reader has to know of it, on standard error."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    console.print(table)
+    for row in rows:
+        for note in row.notes:
+            console.print(f"{row.label}: {note}", style="dim")
+        for sequence, why in row.failed.items():
+            sys.stderr.write(f"hmrkit: {row.label}: {sequence} failed: {why}\n")
+
+
+def _print(summary: dict | None, paths: list[Path]) -> None:
+    if summary is not None:
+        typer.echo(json.dumps(summary, indent=1))
+    else:
+        for path in paths:
+            typer.echo(str(path))
