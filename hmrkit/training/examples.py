@@ -7,6 +7,7 @@ images and the frozen half cost twenty times as much as the part that learns.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -19,12 +20,14 @@ from torch import Tensor
 from hmrkit.backbones import Landmarks
 from hmrkit.backbones.embedded import EmbeddedBackbone, Looked
 from hmrkit.device import inference
+from hmrkit.errors import InputError
+from hmrkit.regressors.hmr import HmrRegressor
 from hmrkit.training.motion import Split
 from hmrkit.weights import save_state
 
 log = logging.getLogger(__name__)
 
-SHARD = 512
+SHARD = 128
 _IMAGES_AT_ONCE = 16
 
 
@@ -118,17 +121,52 @@ def make_examples(
         log.info("%s: %d of %d shards", folder, k + 1, -(-count // SHARD))
 
 
-def load_examples(folder: str | Path, count: int | None = None) -> Examples:
-    """The first `count` kept examples of a folder (or all), in memory."""
+def clip_examples(clips: Sequence[str | Path], regressor: HmrRegressor, device: torch.device) -> Examples:
+    """Everybody in every frame of clips, as the chain crops them; of the truth only `focal_px` is known, the rest NaN.
+
+    InputError where nobody is found.
+    """
+    from hmrkit.pipeline import Models, Options, open_clip, run_stages
+    from hmrkit.regression import crop_pictures, crops_of
+
+    options = Options(device=str(device), flip=False)
+    models = Models(options)
+    found: list[dict[str, Tensor]] = []
+    for clip in clips:
+        take = run_stages(open_clip(clip, options), ("detect", "track", "pose"), models)
+        if not take.tracks:
+            continue
+        crops = crops_of(take, take.tracks, regressor)
+        for rows, pictures in crop_pictures(take, crops, regressor.input_size[0], device):
+            with inference(device):
+                looked = regressor.backbone.look(pictures)
+            focal = torch.from_numpy(crops.cameras.focal_px[rows]).float()
+            found.append({key: value.cpu() for key, value in Examples(looked, _unknown(focal)).tensors().items()})
+    if not found:
+        raise InputError(f"{', '.join(map(str, clips))}: wanted clips with people, found nobody in them")
+    return Examples.from_tensors({key: torch.cat([part[key] for part in found]) for key in found[0]})
+
+
+def _unknown(focal_px: Tensor) -> Truth:
+    shapes = {"global_orient": (3, 3), "body_pose": (23, 3, 3), "betas": (10,), "transl_c": (3,), "joints_2d": (24, 2)}
+    unknown = {name: focal_px.new_full((len(focal_px), *shape), torch.nan) for name, shape in shapes.items()}
+    return Truth(**unknown, focal_px=focal_px)
+
+
+def load_examples(folder: str | Path, count: int) -> Examples:
+    """The first `count` kept examples of a folder, in memory: 0.13 MB each."""
     shards = sorted(Path(folder).glob("examples-*.safetensors"))
-    if count is not None:
-        shards = shards[: -(-count // SHARD)]
-    first = load_file(shards[0])
-    whole = {key: v.new_empty(len(shards) * SHARD, *v.shape[1:]) for key, v in first.items()}
-    for k, shard in enumerate(shards):
+    whole: dict[str, Tensor] = {}
+    filled = 0
+    for shard in shards:
         for key, value in load_file(shard).items():
-            whole[key][k * SHARD : (k + 1) * SHARD] = value
-    return Examples.from_tensors({key: v[:count] for key, v in whole.items()})
+            whole.setdefault(key, value.new_empty(count, *value.shape[1:]))
+            part = value[: count - filled]
+            whole[key][filled : filled + len(part)] = part
+        filled = min(count, filled + len(value))
+        if filled == count:
+            return Examples.from_tensors(whole)
+    raise InputError(f"{folder}: wanted {count} examples, found {filled}; make them first")
 
 
 def _shard(folder: Path, k: int) -> Path:

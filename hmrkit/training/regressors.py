@@ -99,8 +99,9 @@ def train_regressor(
     torch.manual_seed(loop.seed)
     regressor = build(name, hidden=numbers.hidden).to(device)
     body = load_body(device=device)
-    make_examples(out / "held_out", numbers.held_out, regressor.backbone, device, "test")
-    held_out = load_examples(out / "held_out", numbers.held_out)
+    spared = min(numbers.held_out, images) if images else numbers.held_out
+    make_examples(out / "held_out", spared, regressor.backbone, device, "test")
+    held_out = load_examples(out / "held_out", spared)
     draw = _Source(regressor, out / "images", images, numbers.batch, device)
     if start is not None:
         load_into(regressor, {key: value.float() for key, value in load_state(start).items()}, start)
