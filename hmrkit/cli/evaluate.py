@@ -75,7 +75,7 @@ def evaluate(
     from hmrkit.evaluation.runner import evaluate as run
     from hmrkit.evaluation.submission import write_submission
     from hmrkit.evaluation.worst import write_sheets
-    from hmrkit.pipeline import Models, Options
+    from hmrkit.pipeline import Options
 
     o.start_logging(verbose)
 
@@ -105,9 +105,7 @@ def evaluate(
     report = make_report(evaluation, dataset, {"detect": detect, "limit": limit, "split": split, "subset": subset})
     made += write_report(report, out)
     if sheet:
-        models = {label: Models(options_of(n)) for label, n in zip(evaluation.files, names, strict=False)}
-        models |= {label: Models(options.defaults) for label in evaluation.files if label not in models}
-        made += write_sheets(evaluation, out, models, limit)
+        made += write_sheets(evaluation, out, limit)
     if save_3dpw_submission:
         made += write_submission(evaluation, save_3dpw_submission)
     _tell(rich_table(report), report.methods)

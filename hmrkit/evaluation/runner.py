@@ -12,6 +12,7 @@ import re
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -92,16 +93,25 @@ class Entry:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was run: result files by label and sequence, what failed (sequence, why), and notes for the reader."""
+    """What was run: by label the result files and what failed (why) of each sequence, notes for the reader, models."""
 
     protocol: EvalProtocol
     dataset: Dataset
     files: dict[str, dict[str, Path]]
     failed: dict[str, dict[str, str]]
     notes: dict[str, list[str]]
+    models: dict[str, Models]
 
 
-def evaluate(options: EvalOptions, progress: Callable[[str], Progress] = lambda _: lambda *_: None) -> Evaluation:
+ProgressBar = Callable[[str], AbstractContextManager[Progress]]
+
+
+def silent(title: str) -> AbstractContextManager[Progress]:
+    """Progress that nobody wants to see."""
+    return nullcontext(lambda *_: None)
+
+
+def evaluate(options: EvalOptions, progress: ProgressBar = silent) -> Evaluation:
     """Run every method on every sequence and write the result files; `hmrkit.evaluation.report` reads them.
 
     All that can be missing (dataset, weights, bodies) is said before the first sequence. A sequence that fails is
@@ -120,16 +130,8 @@ def evaluate(options: EvalOptions, progress: Callable[[str], Progress] = lambda 
             record = {**records[entry.label], "frames": sequence.frame_count}
             if options.overwrite or read_record(path) != record:
                 try:
-                    _run(
-                        entry,
-                        sequence,
-                        protocol,
-                        options,
-                        path,
-                        record,
-                        rows,
-                        progress(f"{entry.label} {sequence.name}"),
-                    )
+                    with progress(f"{entry.label} {sequence.name}") as told:
+                        _run(entry, sequence, protocol, options, path, record, rows, told)
                 except HmrkitError as error:
                     log.warning("%s: %s: %s", entry.label, sequence.name, error)
                     failed[entry.label][sequence.name] = str(error)
@@ -137,7 +139,7 @@ def evaluate(options: EvalOptions, progress: Callable[[str], Progress] = lambda 
             files[entry.label][sequence.name] = path
         rows += sum(len(truth.valid) for truth in sequence.people)
     notes = {entry.label: entry.bodies.notes for entry in entries}
-    return Evaluation(protocol, dataset, files, failed, notes)
+    return Evaluation(protocol, dataset, files, failed, notes, {entry.label: entry.models for entry in entries})
 
 
 def prepare(options: EvalOptions) -> tuple[EvalProtocol, Dataset]:

@@ -57,9 +57,7 @@ def worst_frames(files: dict[str, Path], metric: str, count: int = 12) -> list[W
     return sorted(found, key=lambda w: -w.error)[:count]
 
 
-def write_sheets(
-    evaluation: Evaluation, out: Path, models: dict[str, Models], limit: int | None = None, count: int = 12
-) -> list[Path]:
+def write_sheets(evaluation: Evaluation, out: Path, limit: int | None = None, count: int = 12) -> list[Path]:
     """``worst_METHOD.png`` of every method in `out`; none where the pictures are not there."""
     metric = evaluation.protocol.metrics[0]
     worst = {label: worst_frames(files, metric, count) for label, files in evaluation.files.items()}
@@ -71,7 +69,7 @@ def write_sheets(
         for label, rows in worst.items():
             for k, w in enumerate(rows):
                 if w.sequence == sequence.name:
-                    tiles[label][k] = _tile(sequence, w, models[label], HEADINGS.get(metric, metric))
+                    tiles[label][k] = _tile(sequence, w, evaluation.models[label], HEADINGS.get(metric, metric))
     return [_sheet(out / f"worst_{_slug(label)}.png", made) for label, made in tiles.items() if made]
 
 
@@ -124,7 +122,7 @@ def _mesh(body: Body, worst: Worst, focal_px: np.ndarray, center_px: np.ndarray)
         rotations = torch.from_numpy(worst.rotations[None])
         vertices = body(rotations[:, 0], rotations[:, 1:], worst.betas[None], worst.transl_c[None]).vertices.cpu()
         faces = torch.from_numpy(body.faces.astype(np.int64))
-        colours = shade(vertices, vertex_normals(vertices, faces), torch.tensor(COLOUR).expand_as(vertices))
+        colours = shade(vertices, vertex_normals(vertices, faces), torch.tensor([COLOUR]))
         focal, center = (torch.from_numpy(np.asarray(x, np.float32))[None] for x in (focal_px, center_px))
         drawn = draw_meshes(vertices, colours, faces, focal, center, (TILE, TILE), torch.zeros(1, dtype=torch.int64), 1)
     return drawn[0].numpy()
