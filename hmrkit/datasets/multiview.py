@@ -40,7 +40,7 @@ import numpy as np
 from hmrkit.datasets import DatasetOptions, EvalSequence, GroundTruth, missing_files
 from hmrkit.datasets.camera_files import UNITS, read_cameras
 from hmrkit.datasets.recording import calibration_files, choose_tracks, find_trials, find_videos, match_videos
-from hmrkit.datasets.trc import MarkerTracks, joints_from_markers, read_trc
+from hmrkit.datasets.trc import MarkerTracks, at_frames, joints_from_markers, read_trc
 from hmrkit.datasets.view_camera import ViewCamera
 from hmrkit.errors import InputError, UsageError
 from hmrkit.skeletons import Skeleton
@@ -56,8 +56,6 @@ AXES = {
 }
 _SETTINGS = ("time_offset", "axes", "trc", "calibration", "calibration_unit", "markers", "fps")
 _FLESH_M = 0.12
-_SAME_CLOCK = 0.01
-_SNAP = 0.1
 _MIN_JOINTS = 4
 # Codecs work in blocks of 16 px: a sensor of 1088 lines is calibrated, its video shows 1080 of them.
 _MACROBLOCK = 16
@@ -165,14 +163,14 @@ class MultiView:
             names, joints = self._joints(tracks)
             joints_w = joints @ turn.T
             seen = np.isfinite(joints_w[..., 0])
-            for camera, _ in trial.views:
+            for camera, _ in trial.views if seen.any() else ():
                 inside.append(_inside(camera, camera.project(camera.to_camera(joints_w)))[seen].mean())
             high = [i for i, name in enumerate(names) if re.search("shoulder|head|nose|ear", name)]
             low = [i for i, name in enumerate(names) if re.search("hip|knee|ankle|heel|toe", name)]
-            if high and low:
+            if seen[:, high].any() and seen[:, low].any():
                 spine = np.nanmean(joints_w[:, high], (0, 1)) - np.nanmean(joints_w[:, low], (0, 1))
                 upright.append(float(spine @ up / max(np.linalg.norm(spine) * np.linalg.norm(up), 1e-9)))
-        return float(np.mean(inside)), float(np.mean(upright)) if upright else 0.0
+        return float(np.mean(inside)) if inside else 0.0, float(np.mean(upright)) if upright else 0.0
 
     def _joints(self, tracks: MarkerTracks) -> tuple[tuple[str, ...], np.ndarray]:
         names, joints = joints_from_markers(tracks, self.markers)
@@ -191,7 +189,7 @@ class MultiView:
         people = []
         for person, tracks in trial.people.items():
             names, joints = self._joints(tracks)
-            frames, joints = _at_frames(tracks, joints, info.frame_times, float(info.fps), offset)
+            frames, joints = at_frames(tracks, joints, info.frame_times, float(info.fps), offset)
             if len(frames):
                 people.append(_truth(person, names, info.frame_indices[frames], joints @ turn.T, camera))
         if not people:
@@ -261,29 +259,6 @@ def _boxes(camera: ViewCamera, joints_c: np.ndarray) -> np.ndarray:
 def _inside(camera: ViewCamera, pixels: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         return np.all((pixels >= 0) & (pixels < [camera.width, camera.height]), axis=-1)
-
-
-def _at_frames(
-    tracks: MarkerTracks, joints: np.ndarray, frame_times: np.ndarray, fps: float, offset: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (T) in `frame_times` that the TRC file covers, and joints (T,J,3) then."""
-    same_clock = abs(tracks.rate - fps) <= _SAME_CLOCK * fps
-    rate = fps if same_clock else tracks.rate
-    times = tracks.times * (tracks.rate / fps if same_clock else 1.0) + offset
-    # Rows before each frame, as a fraction: row 12.0 is on the frame, 12.4 between two rows.
-    row = np.interp(frame_times, times, np.arange(len(times)), left=np.nan, right=np.nan)
-    near = (np.abs(frame_times[:, None] - times[[0, -1]]) * rate <= _SNAP).astype(bool)
-    row = np.where(near[:, 0], 0, np.where(near[:, 1], len(times) - 1, row))
-    row = np.where(np.abs(row - np.rint(row)) <= _SNAP, np.rint(row), row)
-    exact = row == np.rint(row)
-    before = np.nan_to_num(np.floor(row)).astype(int)
-    after = np.minimum(before + 1, len(times) - 1)
-    gap = (times[after] - times[before]) * rate > 1.5
-    use = np.isfinite(row) & (exact | ((tracks.rate >= 0.9 * fps) & ~gap))
-    frames = np.nonzero(use)[0]
-    share = (row - before)[frames, None, None]
-    first, second = joints[before[frames]], joints[after[frames]]
-    return frames, np.where(share == 0, first, first * (1 - share) + second * share)
 
 
 def _fitted(camera: ViewCamera, width: int, height: int, video: Path) -> ViewCamera:

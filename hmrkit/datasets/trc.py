@@ -21,6 +21,8 @@ import numpy as np
 from hmrkit.errors import InputError, UsageError
 from hmrkit.skeletons import SKELETONS
 
+# A rate this near to the video's is the video's own; a row this near to a frame (in rows) is that frame.
+_SAME_CLOCK, _SNAP = 0.01, 0.1
 _METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001, "meters": 1.0, "metres": 1.0, "millimeters": 0.001}
 
 # What stands for a joint, in lower case without separators and sides. The joints of Pose2Sim's skeletons (COCO,
@@ -134,6 +136,33 @@ def joints_from_markers(
             raise UsageError(f"marker {name!r}: there is no joint {joint!r}; known: {', '.join(sorted(JOINTS))}")
         found[joint] = columns[name]
     return tuple(found), np.stack(list(found.values()), 1) if found else np.empty((len(tracks.times), 0, 3))
+
+
+def at_frames(
+    tracks: MarkerTracks, joints: np.ndarray, frame_times: np.ndarray, fps: float, offset: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The joints (F,J,3) of a file's rows at a video's frames: positions (T) in `frame_times` and joints (T,J,3) there.
+
+    `frame_times` in seconds from the first frame; `offset` as in `hmrkit.datasets.multiview`, which says when rows are
+    taken for frames, when they are interpolated, and when a frame has none.
+    """
+    same_clock = abs(tracks.rate - fps) <= _SAME_CLOCK * fps
+    rate = fps if same_clock else tracks.rate
+    times = tracks.times * (tracks.rate / fps if same_clock else 1.0) + offset
+    # Rows before each frame, as a fraction: row 12.0 is on the frame, 12.4 between two rows.
+    row = np.interp(frame_times, times, np.arange(len(times)), left=np.nan, right=np.nan)
+    near = (np.abs(frame_times[:, None] - times[[0, -1]]) * rate <= _SNAP).astype(bool)
+    row = np.where(near[:, 0], 0, np.where(near[:, 1], len(times) - 1, row))
+    row = np.where(np.abs(row - np.rint(row)) <= _SNAP, np.rint(row), row)
+    exact = row == np.rint(row)
+    before = np.nan_to_num(np.floor(row)).astype(int)
+    after = np.minimum(before + 1, len(times) - 1)
+    gap = (times[after] - times[before]) * rate > 1.5
+    use = np.isfinite(row) & (exact | ((tracks.rate >= 0.9 * fps) & ~gap))
+    frames = np.nonzero(use)[0]
+    share = (row - before)[frames, None, None]
+    first, second = joints[before[frames]], joints[after[frames]]
+    return frames, np.where(share == 0, first, first * (1 - share) + second * share)
 
 
 def joint_of_marker(marker: str) -> str | None:

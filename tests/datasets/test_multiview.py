@@ -10,8 +10,8 @@ from scipy.spatial.transform import Rotation
 
 from hmrkit.datasets import DatasetOptions, load_dataset
 from hmrkit.datasets.camera_files import read_cameras
-from hmrkit.datasets.multiview import AXES, _at_frames
-from hmrkit.datasets.trc import MarkerTracks
+from hmrkit.datasets.multiview import AXES
+from hmrkit.datasets.trc import MarkerTracks, at_frames
 from hmrkit.datasets.view_camera import ViewCamera
 from hmrkit.errors import InputError, UsageError
 
@@ -340,6 +340,12 @@ def test_joints_that_no_camera_sees_are_refused(tmp_path):
         read(tmp_path)
 
 
+def test_nobody_was_seen(tmp_path):
+    write_recording(tmp_path, rig(), walk() * np.nan)
+    with pytest.raises(InputError, match="only 0 % of the joints fall into the pictures"):
+        read(tmp_path)
+
+
 def test_millimetres(tmp_path, recording):
     root = write_recording(tmp_path, rig(), walk(), units="mm")
     for found, want in zip(read(root), read(recording), strict=True):
@@ -362,7 +368,7 @@ def test_a_rate_next_to_the_videos_is_the_videos():
     fps, frames = 60000 / 1001, np.arange(6000)
     joints = np.broadcast_to(frames[:, None, None], (6000, 1, 3)).astype(float)
     tracks = MarkerTracks(("Nose",), frames / 60, 60.0, joints)
-    found, positions = _at_frames(tracks, joints, frames / fps, fps, 0.0)
+    found, positions = at_frames(tracks, joints, frames / fps, fps, 0.0)
     np.testing.assert_array_equal(found, frames)
     np.testing.assert_array_equal(positions[:, 0, 0], frames)
 
