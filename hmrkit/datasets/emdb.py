@@ -8,6 +8,7 @@ do not count: the person is out of view or covered.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,10 @@ from hmrkit.errors import InputError
 from hmrkit.skeletons import SMPL_24
 from hmrkit.types import Camera
 
+log = logging.getLogger(__name__)
+
 SPLITS = {"1": ("emdb1",), "2": ("emdb2",), "all": ("emdb1", "emdb2", "")}
+SEQUENCES = {"emdb1": 17, "emdb2": 25, "": 81}  # in the release
 _KEYS = (
     "gender", "name", "emdb1", "emdb2", "n_frames", "good_frames_mask", "camera", "smpl", "kp2d", "bboxes",
 )  # fmt: skip
@@ -50,17 +54,21 @@ class Emdb:
 
     def sequences(self) -> Iterator[EvalSequence]:
         """One sequence a recording that belongs to the split, by person and number."""
-        some = False
+        belonging = 0
         for path in self._files():
             record = require(read_pickle(path), path, "a sequence of EMDB", _KEYS)
             if "" in self.flags or any(record[flag] for flag in self.flags):
-                some = True
+                belonging += 1
                 yield _sequence(path, record)
-        if not some:
+        if not belonging:
             raise InputError(
                 f"dataset {self.name}: none of the {len(self._files())} sequences in {self.root} belongs to this "
                 "split; fetch the rest, or choose --split all"
             )
+        published = max(SEQUENCES[flag] for flag in self.flags)
+        if belonging < published:
+            log.warning("%s has %d of this split's %d sequences: figures will not be the papers'", self.root, belonging,
+                        published)  # fmt: skip
 
     def _files(self) -> list[Path]:
         return sorted(self.root.glob("P[0-9]*/*/P*_data.pkl"))

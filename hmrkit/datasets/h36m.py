@@ -10,7 +10,8 @@ the calibration from `hmrkit.datasets.h36m_cameras`, the pictures from ``S9/Vide
 ``images/S9_Directions_1.54138969_000001.jpg`` (SPIN's extraction: every fifth frame, numbered from 1).
 
 The protocol chooses what counts: HMR's P1 every fifth frame of all cameras, its P2 every fifth of camera 60457274,
-VideoPose3D's #1 and #2 everything but the recording of subject 11 whose video is damaged.
+VideoPose3D's #1 and #2 everything but the recording of subject 11 whose video is damaged. Boxes are those of the
+projected joints; papers that crop the pictures take them from the release's masks, which are a little wider.
 """
 
 from __future__ import annotations
