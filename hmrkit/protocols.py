@@ -256,7 +256,7 @@ _ALL = (
         truth="measured",
         metrics=("coco_ap",),
         frames="every annotated person",
-        datasets=("coco", "npz"),
+        datasets=("coco",),
     ),
     EvalProtocol(
         name="crowdpose-ap",

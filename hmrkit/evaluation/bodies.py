@@ -8,7 +8,7 @@ body has other vertices: its points are then matched by name, and the report say
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -84,17 +84,33 @@ class Bodies:
         return True
 
     def _smpl_file(self, gender: str) -> Path:
-        looked = smpl_folders(self._smpl)
-        for folder in looked:
+        for folder in smpl_folders(self._smpl):
             if folder.is_dir():
                 try:
                     return find_body(folder, gender)
                 except WeightsError:
                     continue
-        raise WeightsError(
-            f"the truth is SMPL's {gender} body, which may not be shipped: register at https://smpl.is.tue.mpg.de and "
-            f"put SMPL_{gender.upper()}.pkl (or basicmodel_{gender[0]}_lbs_10_207_0_v1.0.0.pkl) into one of "
-            f"{', '.join(str(f) for f in looked[:3])}, or name its folder with --smpl"
+        raise self._missing([f"SMPL_{gender.upper()}.pkl"])
+
+    def check(self, genders: Collection[str], regressed: bool) -> None:
+        """ONE WeightsError that names all of the user's files that are wanted and not there."""
+        missing = []
+        for gender in sorted(genders):
+            try:
+                self._smpl_file(gender)
+            except WeightsError:
+                missing.append(f"SMPL_{gender.upper()}.pkl (or basicmodel_{gender[0]}_lbs_10_207_0_v1.0.0.pkl)")
+        if regressed and self.regressor is None:
+            missing.append(REGRESSOR_FILE)
+        if missing:
+            raise self._missing(missing)
+
+    def _missing(self, files: Sequence[str]) -> WeightsError:
+        looked = smpl_folders(self._smpl)
+        return WeightsError(
+            "the protocol compares SMPL bodies, whose files may not be shipped: register at https://smpl.is.tue.mpg.de "
+            f"(the regressor: SPIN's fetch_data.sh); not found: {', '.join(files)}; put them into one of "
+            f"{', '.join(str(f) for f in looked[:3])}, or name the folder with --smpl"
         )
 
     @cached_property
@@ -152,10 +168,7 @@ class Bodies:
             return SMPL_24.index.get(name)
         if is_smpl(body):
             if source == "regressed" and self.regressor is None:
-                raise WeightsError(
-                    f"the protocol's joints need {REGRESSOR_FILE} (in SPIN's data folder); put it into one of "
-                    f"{', '.join(str(f) for f in smpl_folders(self._smpl)[:3])}, or name it with --joint-regressor"
-                )
+                raise self._missing([REGRESSOR_FILE])
             if self.regressor is not None and name in H36M_ROWS:
                 if self.regressor.shape[1] != body.num_vertices:
                     raise WeightsError(

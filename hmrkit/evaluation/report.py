@@ -103,25 +103,24 @@ class Report:
 def make_report(evaluation: Evaluation, dataset: str, options: dict[str, Any] | None = None) -> Report:
     """Read the result files and work out every figure."""
     rows = [
-        _row(label, files, evaluation.protocol, evaluation.failed[label], evaluation.notes[label])
-        for label, files in evaluation.files.items()
+        _row(label, files, evaluation.protocol, evaluation.failed[label]) for label, files in evaluation.files.items()
     ]
     known = REPORTED.get((dataset, evaluation.protocol.name), ())
     return Report(dataset, evaluation.protocol, rows, known, options or {})
 
 
-def _row(
-    label: str, files: dict[str, Path], protocol: EvalProtocol, failed: dict[str, str], notes: list[str]
-) -> MethodReport:
+def _row(label: str, files: dict[str, Path], protocol: EvalProtocol, failed: dict[str, str]) -> MethodReport:
     values: dict[str, list[np.ndarray]] = {}
     pooled: list[dict[str, np.ndarray]] = []
     groups: list[str] = []
+    notes: dict[str, None] = {}
     frames = missed = 0
     seconds = 0.0
     for path in files.values():
         manifest, people = read_scores(path)
         groups.append(manifest["group"])
         seconds += manifest["seconds"]
+        notes |= dict.fromkeys(manifest["notes"])
         for name in manifest["metrics"]:
             here = [person[name] for person in people if name in person]
             values.setdefault(name, [np.zeros(0)] * (len(groups) - 1)).append(np.concatenate(here))
@@ -141,7 +140,7 @@ def _row(
             by_group[group] = {m: metrics.mean_known(np.concatenate([values[m][k] for k in mine])) for m in order}
     if protocol.on_images and pooled:
         figures |= {name: Figure(value, np.nan, np.nan) for name, value in pooled_figures(pooled, protocol).items()}
-    return MethodReport(label, figures, by_group, frames, missed, len(files), seconds, failed, notes)
+    return MethodReport(label, figures, by_group, frames, missed, len(files), seconds, failed, list(notes))
 
 
 def _figure(series: list[np.ndarray], groups: list[str], protocol: EvalProtocol) -> Figure:

@@ -11,7 +11,7 @@ import logging
 import re
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from hmrkit.datasets import Dataset, DatasetOptions, EvalSequence, GroundTruth, load_dataset
-from hmrkit.errors import HmrkitError, UsageError
+from hmrkit.errors import HmrkitError, UsageError, WeightsError
 from hmrkit.evaluation.bodies import Bodies
 from hmrkit.evaluation.image import image_scores
 from hmrkit.evaluation.predicting import Prediction, predict, predict_crops
 from hmrkit.evaluation.results import Results, open_results
-from hmrkit.evaluation.scoring import Scores, score
+from hmrkit.evaluation.scoring import Scores, check_bodies, score
 from hmrkit.pipeline import Models, Options, Progress, models_of, stages_of
 from hmrkit.protocols import EvalProtocol, choose_protocol
 from hmrkit.regressors import REGRESSORS
@@ -93,13 +93,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was run: by label the result files and what failed (why) of each sequence, notes for the reader, models."""
+    """What was run: by label the result files and what failed (why) of each sequence, and the models."""
 
     protocol: EvalProtocol
     dataset: Dataset
     files: dict[str, dict[str, Path]]
     failed: dict[str, dict[str, str]]
-    notes: dict[str, list[str]]
     models: dict[str, Models]
 
 
@@ -118,28 +117,33 @@ def evaluate(options: EvalOptions, progress: ProgressBar = silent) -> Evaluation
     named in `failed` and does not stop the others.
     """
     protocol, dataset = prepare(options)
-    entries = _entries(options)
-    _claim(options, protocol)
+    entries = load_entries(options)
+    claim(options, protocol)
     records = {entry.label: entry.record(options, protocol) for entry in entries}
     files: dict[str, dict[str, Path]] = {entry.label: {} for entry in entries}
     failed: dict[str, dict[str, str]] = {entry.label: {} for entry in entries}
     rows = 0
+    checked = False
     for sequence in limited(dataset.sequences(), options.limit):
+        for entry in () if checked else entries:
+            check_bodies(sequence.people, protocol, entry.bodies)
+        checked = True
         for entry in entries:
             path = options.out / entry.folder / f"{sequence.name}.npz"
             record = {**records[entry.label], "frames": sequence.frame_count}
             if options.overwrite or read_record(path) != record:
                 try:
                     with progress(f"{entry.label} {sequence.name}") as told:
-                        _run(entry, sequence, protocol, options, path, record, rows, told)
+                        run_sequence(entry, sequence, protocol, options, path, record, rows, told)
+                except WeightsError:  # it would be missing for all others, too
+                    raise
                 except HmrkitError as error:
                     log.warning("%s: %s: %s", entry.label, sequence.name, error)
                     failed[entry.label][sequence.name] = str(error)
                     continue
             files[entry.label][sequence.name] = path
         rows += sum(len(truth.valid) for truth in sequence.people)
-    notes = {entry.label: entry.bodies.notes for entry in entries}
-    return Evaluation(protocol, dataset, files, failed, notes, {entry.label: entry.models for entry in entries})
+    return Evaluation(protocol, dataset, files, failed, {entry.label: entry.models for entry in entries})
 
 
 def prepare(options: EvalOptions) -> tuple[EvalProtocol, Dataset]:
@@ -154,7 +158,7 @@ def prepare(options: EvalOptions) -> tuple[EvalProtocol, Dataset]:
     return protocol, dataset
 
 
-def _entries(options: EvalOptions) -> list[Entry]:
+def load_entries(options: EvalOptions) -> list[Entry]:
     """The rows of the table, everything that they need loaded."""
     entries = []
     for chosen in options.methods:
@@ -176,7 +180,7 @@ def _entries(options: EvalOptions) -> list[Entry]:
     return entries
 
 
-def _claim(options: EvalOptions, protocol: EvalProtocol) -> None:
+def claim(options: EvalOptions, protocol: EvalProtocol) -> None:
     """Make the results' folder this evaluation's; UsageError where it holds another protocol's or dataset's results."""
     path = options.out / MANIFEST
     mine = {"dataset": options.dataset, "protocol": protocol.name}
@@ -195,7 +199,7 @@ def _claim(options: EvalOptions, protocol: EvalProtocol) -> None:
         temporary.write_text(json.dumps(mine) + "\n")
 
 
-def _run(
+def run_sequence(
     entry: Entry,
     sequence: EvalSequence,
     protocol: EvalProtocol,
@@ -222,14 +226,19 @@ def _run(
             scores.append(image_scores(prediction, truth, sequence, protocol, entry.bodies, entry.models))
         else:
             scores.append(score(prediction, truth, protocol, entry.bodies, sequence.fps))
-    write_scores(path, sequence, scores, record, time.perf_counter() - started)
+    write_scores(path, sequence, scores, record, time.perf_counter() - started, entry.bodies.notes)
 
 
 # ------------------------------------------------------------------------------------------------- result files
 
 
 def write_scores(
-    path: Path, sequence: EvalSequence, scores: list[Scores], record: dict[str, Any], seconds: float
+    path: Path,
+    sequence: EvalSequence,
+    scores: list[Scores],
+    record: dict[str, Any],
+    seconds: float,
+    notes: Sequence[str] = (),
 ) -> None:
     """One result file: ``PERSON/frame_indices``, ``counted``, ``found``, each metric, ``joints_c``, ``parts``, ...
 
@@ -242,6 +251,7 @@ def write_scores(
         "people": [truth.person for truth in sequence.people],
         "metrics": sorted({name for s in scores for name in s.values}),
         "seconds": round(seconds, 3),
+        "notes": list(notes),
         "record": record,
     }
     arrays: dict[str, np.ndarray] = {"manifest": np.array(json.dumps(manifest))}

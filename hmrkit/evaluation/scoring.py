@@ -6,6 +6,7 @@ what needs the person's whole way (acceleration, world metrics) is computed from
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -96,6 +97,14 @@ def score(prediction: Prediction, truth: GroundTruth, protocol: EvalProtocol, bo
 
 
 # ------------------------------------------------------------------------------------------- what is compared
+
+
+def check_bodies(people: Sequence[GroundTruth], protocol: EvalProtocol, bodies: Bodies) -> None:
+    """ONE WeightsError that names all files of the user's that scoring these people would miss."""
+    truths = [_body_truth(truth, protocol, bodies) for truth in people]
+    genders = {body.gender for body in truths if body is not None and body.model == "smpl"}
+    smpl = (bool(genders) and protocol.truth == "mesh") or is_smpl(bodies.predicted)
+    bodies.check(genders, regressed=protocol.joint_source == "regressed" and smpl)
 
 
 def _body_truth(truth: GroundTruth, protocol: EvalProtocol, bodies: Bodies) -> BodyTruth | None:
@@ -190,7 +199,8 @@ def _pose(
     surfaces = body_truth is not None and any(name.startswith("pve") for name in protocol.metrics)
     if surfaces and prediction.rotations is None and prediction.meshes is None:
         surfaces = False
-        bodies.note("metrics of surfaces are left out: the predictions are joints only")
+        if prediction.found.any():
+            bodies.note("metrics of surfaces are left out: the predictions are joints only")
     if surfaces and body_truth is not None and (body_truth.model == "hmrkit") == is_smpl(bodies.predicted):
         surfaces = False
         bodies.note(

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from hmrkit.body import Body
 from hmrkit.datasets import EvalSequence
-from hmrkit.errors import HmrkitError
+from hmrkit.evaluation.pictures import picture_of
 from hmrkit.evaluation.predicting import camera_of, true_box
 from hmrkit.evaluation.report import HEADINGS
 from hmrkit.evaluation.runner import Evaluation, limited, read_scores
@@ -98,22 +98,6 @@ def _tile(sequence: EvalSequence, worst: Worst, models: Models, heading: str) ->
     text = f"{sequence.name} {truth.person}, frame {frame}: {heading} {worst.error:.0f}"
     ImageDraw.Draw(both).text((4, 2), text, TEXT, ImageFont.load_default(15))
     return both
-
-
-def picture_of(sequence: EvalSequence, frame: int) -> np.ndarray:
-    """A picture (H,W,3) of a sequence."""
-    from hmrkit.video import probe, read_frames
-    from hmrkit.video_probe import list_images, read_image
-
-    assert sequence.frames is not None
-    if isinstance(sequence.frames, tuple):
-        return read_image(sequence.frames[frame])
-    if sequence.frames.is_dir():
-        return read_image(list_images(sequence.frames)[frame])
-    for batch in read_frames(probe(sequence.frames, start=frame, end=frame + 1), batch_size=1):
-        if len(batch.frames):
-            return batch.frames[0]
-    raise HmrkitError(f"{sequence.frames}: frame {frame} cannot be read")
 
 
 def _mesh(body: Body, worst: Worst, focal_px: np.ndarray, center_px: np.ndarray) -> np.ndarray:
