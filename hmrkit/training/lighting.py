@@ -1,0 +1,175 @@
+"""Light of a panorama on a body: irradiance as spherical harmonics, one sun, and shadows that the body casts on itself.
+
+Irradiance follows Ramamoorthi and Hanrahan 2001 (nine coefficients reproduce it to 1 %). What is far brighter than
+the rest of a panorama is taken out of it and becomes a directional light. Shadows and ambient occlusion come from
+spheres in the limbs (after Ren et al. 2006): soft, and no second rendering is needed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.functional import normalize
+
+from hmrkit.skeletons import SMPL_24
+
+# Radiance above this many times the panorama's mean belongs to the sun (or the lamps).
+SUN_RATIO = 8.0
+# Spheres that stand for the body: (joint, other joint, how far towards it, radius in m).
+SPHERES: tuple[tuple[str, str, float, float], ...] = (
+    ("head", "neck", -0.75, 0.10), ("neck", "head", 0.3, 0.055), ("spine3", "neck", 0.15, 0.12),
+    ("spine2", "spine1", 0.0, 0.12), ("pelvis", "spine1", 0.0, 0.13),
+    *(
+        sphere
+        for side in ("left_", "right_")
+        for sphere in (
+            (side + "shoulder", side + "collar", 0.3, 0.065), (side + "shoulder", side + "elbow", 0.35, 0.05),
+            (side + "elbow", side + "shoulder", 0.2, 0.045), (side + "elbow", side + "wrist", 0.3, 0.042),
+            (side + "wrist", side + "elbow", 0.25, 0.036), (side + "hand", side + "wrist", 0.0, 0.045),
+            (side + "hip", side + "knee", 0.1, 0.085), (side + "hip", side + "knee", 0.42, 0.075),
+            (side + "knee", side + "hip", 0.2, 0.065), (side + "knee", side + "ankle", 0.25, 0.058),
+            (side + "ankle", side + "knee", 0.35, 0.05), (side + "ankle", side + "foot", 0.6, 0.045),
+        )
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Light:
+    """Light of one scene each, in the world's axes: `harmonics` (B,9,3) of the radiance; a sun towards `sun` (B,3) unit
+    with irradiance `sun_colour` (B,3); `softness` (B,) of its shadows (tangent of its radius)."""
+
+    harmonics: Tensor
+    sun: Tensor
+    sun_colour: Tensor
+    softness: Tensor
+
+
+def irradiance(harmonics: Tensor, normals: Tensor) -> Tensor:
+    """Irradiance over pi (P,3) on unit `normals` (P,3) under `harmonics` (P,9,3) or (9,3): a white wall's radiance."""
+    kernel = normals.new_tensor([1.0] + [2 / 3] * 3 + [0.25] * 5)
+    return ((harmonic_basis(normals) * kernel)[..., None] * harmonics).sum(-2).clamp_min(0)
+
+
+def harmonic_basis(directions: Tensor) -> Tensor:
+    """The nine real spherical harmonics up to order 2 of unit directions (...,3) -> (...,9)."""
+    x, y, z = directions.unbind(-1)
+    c0, c1, c2, c3, c4 = 0.282095, 0.488603, 1.092548, 0.315392, 0.546274
+    return torch.stack(
+        [torch.full_like(x, c0), c1 * y, c1 * z, c1 * x, c2 * x * y, c2 * y * z, c3 * (3 * z * z - 1), c2 * x * z,
+         c4 * (x * x - y * y)], -1
+    )  # fmt: skip
+
+
+def panorama_directions(height: int, width: int) -> Tensor:
+    """World direction (H,W,3) of each pixel of an equirectangular panorama; its top is +y, its middle +z."""
+    v = (torch.arange(height) + 0.5) / height * math.pi
+    u = ((torch.arange(width) + 0.5) / width - 0.5) * 2 * math.pi
+    ring = v.sin()[:, None]
+    return torch.stack([ring * u.sin(), v.cos()[:, None].expand(height, width), ring * u.cos()], -1)
+
+
+def panorama_uv(directions: Tensor) -> Tensor:
+    """Where unit directions (...,3) lie in a panorama (...,2): u, v in [0, 1]."""
+    x, y, z = directions.unbind(-1)
+    return torch.stack([torch.atan2(x, z) / (2 * math.pi) + 0.5, y.clamp(-1, 1).acos() / math.pi], -1)
+
+
+def panorama_light(panoramas: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Panoramas (N,H,W,3), linear -> harmonics (N,9,3), sun (N,3), sun_colour (N,3), mean radiance (N,)."""
+    small = functional.avg_pool2d(panoramas.permute(0, 3, 1, 2), panoramas.shape[1] // 64).permute(0, 2, 3, 1)
+    directions = panorama_directions(*small.shape[1:3]).to(small.device)
+    area = (1 - directions[..., 1] ** 2).clamp_min(0).sqrt()
+    area = (area / area.sum() * 4 * math.pi)[..., None]
+    brightness = small.mean(-1, keepdim=True)
+    mean = (brightness * area).sum((1, 2, 3)) / (4 * math.pi)
+    share = (SUN_RATIO * mean[:, None, None, None] / brightness.clamp_min(1e-9)).clamp(max=1)
+    excess = small * (1 - share) * area
+    sun = normalize((directions * excess.mean(-1, keepdim=True)).sum((1, 2)) + 1e-9, dim=-1)
+    harmonics = torch.einsum("hwk,nhwc->nkc", harmonic_basis(directions) * area, small * share)
+    return harmonics, sun, excess.sum((1, 2)), mean
+
+
+def turn_about_up(directions: Tensor, yaw: Tensor) -> Tensor:
+    """Directions (B,...,3) turned by `yaw` (B,) about +y."""
+    shape = (-1,) + (1,) * (directions.ndim - 2)
+    cosine, sine = yaw.cos().view(shape), yaw.sin().view(shape)
+    x, y, z = directions.unbind(-1)
+    return torch.stack([cosine * x + sine * z, y, cosine * z - sine * x], -1)
+
+
+def turn_harmonics(harmonics: Tensor, yaw: Tensor) -> Tensor:
+    """Harmonics (B,9,3) of light that was turned by `yaw` (B,) about +y."""
+    # Fitted from nine directions that determine all nine functions: exact, and no tables of rotation coefficients.
+    directions = normalize(_PROBES.to(harmonics), dim=-1)
+    back = turn_about_up(directions.expand(len(yaw), -1, 3), -yaw)
+    values = harmonic_basis(back) @ harmonics
+    return torch.linalg.pinv(harmonic_basis(directions)) @ values
+
+
+_PROBES = torch.tensor(
+    [[0, 1, 0], [0, -1, 0], [1, 0, 0], [-1, 0, 0], [0, 0, 1], [0, 0, -1], [1, 1, 0], [0, 1, 1], [1, 0, 1], [1, -1, 1],
+     [-1, 1, 1.0]]
+)  # fmt: skip
+
+
+def body_spheres(joints: Tensor) -> Tensor:
+    """Spheres (B,S,4) (centre and radius, m) that fill a body with joints (B,24,3)."""
+    at = SMPL_24.index
+    near = [at[a] for a, _, _, _ in SPHERES]
+    far = [at[b] for _, b, _, _ in SPHERES]
+    share = joints.new_tensor([t for _, _, t, _ in SPHERES])[:, None]
+    centers = joints[:, near] + share * (joints[:, far] - joints[:, near])
+    radii = joints.new_tensor([r for _, _, _, r in SPHERES])[:, None].expand(len(joints), -1, 1)
+    return torch.cat([centers, radii], -1)
+
+
+def sphere_shadows(
+    points: Tensor, normals: Tensor, spheres: Tensor, owner: Tensor, sun: Tensor, softness: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Ambient light (P,) and sun (P,) that reach points (P,3) past the spheres (M,S,4) of body `owner` (P,), in [0, 1].
+
+    `sun` (M,3) unit, `softness` (M,).
+    """
+    ambient, direct = torch.ones_like(points[:, 0]), torch.ones_like(points[:, 0])
+    to_sun, soft = sun[owner], softness[owner]
+    # Over the 29 spheres, because (P, spheres) arrays do not fit a CPU's cache.
+    for sphere in spheres.unbind(1):
+        sphere = sphere[owner]
+        radius = sphere[:, 3]
+        way = sphere[:, :3] - points
+        square = (way * way).sum(-1).clamp_min(1e-6)
+        distance = square.sqrt()
+        facing = (way * normals).sum(-1) / distance
+        # Seen by a cosine-weighted hemisphere; fades in where the sphere comes out of the surface that it fills.
+        seen = (facing - 0.1).clamp_min(0) * (radius * radius / square).clamp(max=1)
+        ambient = ambient * (1 - 0.9 * seen)
+        along = (way * to_sun).sum(-1)
+        aside = (square - along * along).clamp_min(0).sqrt()
+        width = (along * soft).clamp_min(0.015)
+        blocked = ((radius + width - aside) / (2 * width)).clamp(0, 1) * ((along - 0.6 * radius) / 0.05).clamp(0, 1)
+        direct = direct * (1 - blocked)
+    return ambient, direct
+
+
+def shade(
+    albedo: Tensor, normals: Tensor, to_eye: Tensor, light: Light, scene: Tensor, ambient: Tensor, direct: Tensor,
+    gloss: Tensor,
+) -> Tensor:  # fmt: skip
+    """Radiance (P,3) of surface points: `albedo` (P,3) linear, unit `normals` and `to_eye` (P,3) in the world, `scene`
+    (P,) their row of `light`, `ambient` and `direct` (P,) of `sphere_shadows`, `gloss` (P,) >= 0."""
+    sun = light.sun[scene]
+    colour = light.sun_colour[scene]
+    base = irradiance(light.harmonics[scene], normals) * ambient[:, None]
+    lit = (normals * sun).sum(-1).clamp_min(0) * direct
+    half = normalize(sun + to_eye, dim=-1)
+    # Blinn-Phong with exponent 24, normalised; the sun's part only.
+    shine = gloss * direct * (normals * half).sum(-1).clamp_min(0) ** 24 * (32 / 8)
+    facing = (normals * to_eye).sum(-1).clamp(0, 1)
+    rim = 0.6 * gloss * (1 - facing) ** 4
+    diffuse = albedo * (base + colour * (lit / math.pi)[:, None])
+    return diffuse + colour * (shine / math.pi)[:, None] + base * rim[:, None]
