@@ -10,11 +10,14 @@ from hmrkit.smpl_files import find_body, read_smpl_file
 OTHER_NAMES = {"spine": "spine2", "jaw": "head", "head_top": "head"}
 
 
-def make_smpl(folder):
-    """SMPL_MALE.npz, SMPL_FEMALE.npz, SMPL_NEUTRAL.npz and the regressor in `folder`, which is returned."""
+def make_smpl(folder, alike=False):
+    """SMPL_MALE.npz, SMPL_FEMALE.npz, SMPL_NEUTRAL.npz and the regressor in `folder`, which is returned.
+
+    `alike`: all three are one body.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for gender in ("neutral", "male", "female"):
-        model = read_smpl_file(find_body(None, gender))
+        model = read_smpl_file(find_body(None, "neutral" if alike else gender))
         extras = ("model_id", "vertex_mirror", "keypoint_names", "keypoint_regressor")
         model = {key: value for key, value in model.items() if key not in extras}
         np.savez(folder / f"SMPL_{gender.upper()}.npz", **model)

@@ -129,11 +129,19 @@ class Bodies:
         return matrix.astype(np.float64)
 
     def points(
-        self, body: Body, vertices: np.ndarray, joints: np.ndarray, names: Sequence[str], source: JointSource
+        self,
+        body: Body,
+        vertices: np.ndarray,
+        joints: np.ndarray,
+        names: Sequence[str],
+        source: JointSource,
+        transl: np.ndarray | None = None,
     ) -> np.ndarray:
         """Named points (n,P,3) of posed `vertices` (n,V,3) with kinematic `joints` (n,24,3); NaN for unknown names.
 
-        float64: millimetres are asked for to the second decimal.
+        `transl` (n,3) is what the body was moved by: rows of published regressors do not sum to 1, so they are applied
+        before a body is moved, as papers do (a body 5 m away loses almost 2 mm else). float64: millimetres are asked
+        for to the second decimal.
         """
         out = np.full((len(joints), len(names), 3), np.nan)
         rows: list[tuple[int, np.ndarray]] = []
@@ -146,9 +154,9 @@ class Bodies:
         if rows:
             matrix = np.stack([row for _, row in rows])
             used = np.nonzero(matrix.any(0))[0]
-            out[:, [k for k, _ in rows]] = np.einsum(
-                "jv,nvc->njc", matrix[:, used], vertices[:, used].astype(np.float64), optimize=True
-            )
+            moved = np.zeros((len(joints), 1, 3)) if transl is None else transl[:, None].astype(np.float64)
+            still = vertices[:, used].astype(np.float64) - moved
+            out[:, [k for k, _ in rows]] = np.einsum("jv,nvc->njc", matrix[:, used], still, optimize=True) + moved
         return out
 
     def knows(self, body: Body, name: str, source: JointSource) -> bool:

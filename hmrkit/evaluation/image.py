@@ -86,7 +86,8 @@ def _keypoints(
     for rows in _stretches(prediction, scores.counted):
         vertices, joints, _ = predicted_meshes(prediction, bodies, rows)
         scores.joints_c[rows] = joints
-        points = bodies.points(bodies.predicted, vertices, joints, names, "named")
+        transl = None if prediction.transl_c is None else prediction.transl_c[rows]
+        points = bodies.points(bodies.predicted, vertices, joints, names, "named", transl)
         for row, places in zip(rows, points, strict=True):
             predicted[row] = project(cameras[row], places)
     unknown = [n for n in names if not bodies.knows(bodies.predicted, n, "named")]

@@ -178,7 +178,7 @@ def _prediction(place: str, arrays: Mapping[str, np.ndarray], truth: GroundTruth
         betas = np.tile(given.reshape(-1)[:10], (frames, 1)) if given.ndim == 1 or len(given) == 1 else spread(
             given[:, :10], (10,)
         )  # fmt: skip
-        transl = spread(arrays["transl"], (3,)) if "transl" in arrays else np.zeros((frames, 3))
+        transl = np.nan_to_num(spread(arrays["transl"], (3,))) if "transl" in arrays else np.zeros((frames, 3))
     if joints is None and rotations is None and parts is None:
         raise InputError(f"{place} has neither joints nor global_orient and body_pose; found {', '.join(arrays)}")
     known = [x.reshape(frames, -1) for x in (joints, rotations, parts) if x is not None]

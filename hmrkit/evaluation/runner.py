@@ -248,6 +248,7 @@ def write_scores(
         "sequence": sequence.name,
         "group": sequence.group,
         "frame_count": sequence.frame_count,
+        "stills": sequence.stills,
         "people": [truth.person for truth in sequence.people],
         "metrics": sorted({name for s in scores for name in s.values}),
         "seconds": round(seconds, 3),

@@ -256,7 +256,9 @@ def _pose_stretch(
         poses.parts[rows] = turned[:, PARTS]
         if is_smpl(bodies.predicted):
             poses.feet[rows] = vertices[:, SMPL_FEET]
-        read = bodies.points(bodies.predicted, vertices, joints, (*names, *protocol.pelvis), protocol.joint_source)
+        transl = None if prediction.transl_c is None else prediction.transl_c[rows]
+        wanted = (*names, *protocol.pelvis)
+        read = bodies.points(bodies.predicted, vertices, joints, wanted, protocol.joint_source, transl)
         poses.predicted[rows], poses.predicted_pelvis[rows] = read[:, : len(names)], read[:, len(names) :].mean(1)
     if truth.body is not None:
         poses.true_parts[rows] = true_rotations(truth, bodies, rows)[:, PARTS]

@@ -42,7 +42,8 @@ def worst_frames(files: dict[str, Path], metric: str, count: int = 12) -> list[W
     """The frames with the largest values of `metric`, not next to one another."""
     found: list[Worst] = []
     for name, path in files.items():
-        _, people = read_scores(path)
+        manifest, people = read_scores(path)
+        apart = 1 if manifest["stills"] else APART
         for k, person in enumerate(people):
             if metric not in person or "rotations" not in person:
                 continue
@@ -50,7 +51,7 @@ def worst_frames(files: dict[str, Path], metric: str, count: int = 12) -> list[W
             for row in np.argsort(-np.nan_to_num(values, nan=-np.inf)):
                 if len(taken) == count or not np.isfinite(values[row]):
                     break
-                if all(abs(person["frame_indices"][row] - person["frame_indices"][r]) >= APART for r in taken):
+                if all(abs(person["frame_indices"][row] - person["frame_indices"][r]) >= apart for r in taken):
                     taken.append(row)
                     params = (person[key][row] for key in ("rotations", "betas", "transl_c"))
                     found.append(Worst(name, k, int(row), float(values[row]), *params))
