@@ -70,7 +70,7 @@ def evaluate(
     """
     from hmrkit.datasets import DatasetOptions
     from hmrkit.errors import EXIT_OK, EXIT_SOME_FAILED
-    from hmrkit.evaluation.report import make_report, rich_table, write_report
+    from hmrkit.evaluation.report import group_table, make_report, rich_table, write_report
     from hmrkit.evaluation.runner import EvalOptions
     from hmrkit.evaluation.runner import evaluate as run
     from hmrkit.evaluation.submission import write_submission
@@ -108,7 +108,7 @@ def evaluate(
         made += write_sheets(evaluation, out, limit)
     if save_3dpw_submission:
         made += write_submission(evaluation, save_3dpw_submission)
-    _tell(rich_table(report), report.methods)
+    _tell([rich_table(report), group_table(report)], report.methods)
     _print(report.as_json() if as_json else None, made)
     failed = any(row.failed for row in report.methods)
     raise typer.Exit(EXIT_SOME_FAILED if failed else EXIT_OK)
@@ -122,12 +122,14 @@ def _settings(pairs: list[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-def _tell(table, rows) -> None:
-    """The table and what a reader has to know of it, on standard error."""
+def _tell(tables, rows) -> None:
+    """The tables and what a reader has to know of them, on standard error."""
     from rich.console import Console
 
     console = Console(stderr=True)
-    console.print(table)
+    for table in tables:
+        if table is not None:
+            console.print(table)
     for row in rows:
         for note in row.notes:
             console.print(f"{row.label}: {note}", style="dim")

@@ -241,12 +241,43 @@ def rich_table(report: Report) -> Table:
     return table
 
 
+def group_table(report: Report) -> Table | None:
+    """For the terminal: the first metric of each action, split or the like; None where there is only one group."""
+    from rich.table import Table
+
+    heads, rows = _group_rows(report)
+    if not rows:
+        return None
+    table = Table(title=f"{HEADINGS.get(report.protocol.metrics[0], report.protocol.metrics[0])} by group")
+    for k, head in enumerate(heads):
+        table.add_column(head, justify="right" if k else "left")
+    for cells in rows:
+        table.add_row(*cells)
+    return table
+
+
+def _group_rows(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows of the table by group: a row a group, a column a method."""
+    metric = report.protocol.metrics[0]
+    groups = list(dict.fromkeys(g for row in report.methods for g in row.groups))
+    rows = [[g or "-", *(_number(row.groups.get(g, {}).get(metric, np.nan)) for row in report.methods)] for g in groups]
+    return ["group", *(row.label for row in report.methods)], rows
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}" if np.isfinite(value) else "-"
+
+
 def markdown_table(report: Report) -> str:
     """A table with the protocol in words below it; the papers' rows are marked."""
     heads = ["method", *(HEADINGS.get(name, name) for name in report.columns()), "frames", "missed"]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for cells in _rows(report, lambda row: f"{row.method} ({row.paper}, reported)"):
         lines.append("| " + " | ".join(cells) + " |")
+    heads, rows = _group_rows(report)
+    if rows:
+        lines += ["", "| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+        lines += ["| " + " | ".join(cells) + " |" for cells in rows]
     words = [f"- {key}: {value}" for key, value in report.protocol.describe().items()]
     notes = [f"- {row.label}: {note}" for row in report.methods for note in row.notes]
     return "\n".join([*lines, "", *words, *notes]) + "\n"
