@@ -16,7 +16,6 @@ from hmrkit.training.lighting import (
     Light,
     irradiance,
     panorama_light,
-    panorama_uv,
     sphere_shadows,
     turn_about_up,
     turn_harmonics,
@@ -25,7 +24,7 @@ from hmrkit.training.scenes import Difficulty, Views, chance, uniform
 
 # Shares of panorama, room and plain backgrounds.
 KINDS = (0.6, 0.28, 0.12)
-FLOOR_PIXELS = 64
+FLOOR_PIXELS = 48
 _BLUR = 8
 
 
@@ -40,14 +39,16 @@ class Occluders:
     round: Tensor
     there: Tensor
 
-    def cover(self, pixels: Tensor) -> Tensor:
-        """Whether crop pixels (B,P,2) lie behind each of the shapes (B,2,P)."""
-        offset = pixels[:, None] - self.center[:, :, None]
-        cosine, sine = self.angle.cos()[..., None], self.angle.sin()[..., None]
-        x = ((cosine * offset[..., 0] + sine * offset[..., 1]) / self.half[..., :1]).abs()
-        y = ((cosine * offset[..., 1] - sine * offset[..., 0]) / self.half[..., 1:]).abs()
-        inside = torch.where(self.round[..., None], x * x + y * y, torch.maximum(x, y)) < 1
-        return inside & self.there[..., None]
+    def cover(self, rows: Tensor, k: int, x: Tensor, y: Tensor) -> Tensor:
+        """Which pixels (R,H,W) at x, y lie behind shape k of the pictures `rows` (R,)."""
+        cx, cy, hx, hy, angle, disc = (
+            v[rows, k].view(-1, 1, 1)
+            for v in (self.center[..., 0], self.center[..., 1], self.half[..., 0], self.half[..., 1], self.angle, self.round)
+        )
+        cosine, sine = angle.cos(), angle.sin()
+        along = ((cosine * (x - cx) + sine * (y - cy)) / hx).abs()
+        aside = ((cosine * (y - cy) - sine * (x - cx)) / hy).abs()
+        return torch.where(disc, along * along + aside * aside, torch.maximum(along, aside)) < 1
 
 
 class Backdrops:
@@ -84,62 +85,74 @@ class Backdrops:
         colour = torch.where(own_lamp, warmth * strength, colour * (6 / colour.mean(-1, keepdim=True).clamp_min(6)))
         return which, yaw, Light(harmonics, sun, colour, uniform(0.02, 0.25, (count,), g, device))
 
-    def lookup(self, uv: Tensor, which: Tensor) -> Tensor:
-        """Radiance (3,B,H,W) at uv (B,H,W,2) in [0, 1] of panorama `which` (B,) (+ `count`: its blurred copy)."""
+    def lookup(self, u: Tensor, v: Tensor, which: Tensor) -> Tensor:
+        """Radiance (3,B,H,W) at u, v (B,H,W) in [0, 1] of panorama `which` (B,) (+ `count`: its blurred copy)."""
+        u, v = torch.broadcast_tensors(u, v)
         half = 0.5 / self.height
-        v = (which.view(-1, 1, 1) + uv[..., 1].clamp(half, 1 - half)) / (2 * self.count)
-        grid = torch.stack([uv[..., 0], v], -1).mul_(2).sub_(1).view(1, -1, uv.shape[2], 2)
+        v = (v.clamp(half, 1 - half) + which.view(-1, 1, 1)) * (1 / self.count) - 1
+        grid = torch.stack([2 * u - 1, v], -1).view(1, -1, u.shape[2], 2)
         found = functional.grid_sample(self._atlas, grid, padding_mode="border", align_corners=False)
-        return found.view(3, *uv.shape[:3])
+        return found.view(3, *u.shape)
 
     def paint(
-        self, views: Views, which: Tensor, yaw: Tensor, light: Light, floor_y: Tensor, rays_c: Tensor,
-        pixels: Tensor, occluders: Occluders, generator: torch.Generator,
+        self, views: Views, which: Tensor, yaw: Tensor, light: Light, floor_y: Tensor, size: int,
+        occluders: Occluders, generator: torch.Generator,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Everything but the people: radiance (3,B,H,W), and whether it is in front of the people (B,H,W).
+        """Everything but the people: radiance (3,B,S,S), and whether it is in front of the people (B,S,S).
 
-        `rays_c` (B,H,W,3) with z = 1 in the crop's camera, `pixels` (B,H*W,2) of them, `floor_y` (B,) m in the world.
+        `floor_y` (B,) m in the world.
         """
-        g, device = generator, self.sun.device
-        count, height, width = rays_c.shape[:3]
-        kind = torch.multinomial(torch.tensor(KINDS), count, True, generator=g).to(device).view(-1, 1, 1)
-
-        # Panoramas have few pixels a degree; a background seen through a wider lens than the person is sharper.
-        zoom = uniform(1.0, 2.5, (count, 1, 1, 1), g, device)
-        rays = torch.cat([rays_c[..., :2] * zoom, rays_c[..., 2:]], -1)
-        rays = rays / (rays * rays).sum(-1, keepdim=True).sqrt()
-        uv = panorama_uv(turn_about_up(_rotated(rays, views.rotation.mT), -yaw))
-
-        patch = _Patches(count, 5, g, device)  # floor, wall, and what the occluders are made of
-        room_uv, on_floor = self._room(views, rays_c, floor_y, patch, g)
-        uv = torch.where((kind == 1)[..., None], room_uv, uv)
-        covers = occluders.cover(pixels).view(count, 2, height, width)
-        place = rays_c[..., :2] * 2
-        for k in range(2):
-            uv = torch.where(covers[:, k, ..., None], patch.at(place, 2 + k), uv)
-        covered = covers.any(1)
-        blurred = (chance(0.3, (count,), g, device).long() * self.count) * (kind.flatten() == 0)
-        radiance = self.lookup(uv, which + blurred)
-
-        # Papered surfaces take the piece's colours as their albedo, plain ones a colour of their own.
+        g, device, count = generator, self.sun.device, len(floor_y)
+        kind = torch.multinomial(torch.tensor(KINDS), count, True, generator=g)
+        patches = _Patches(count, g, device)
         up = light.sun.new_tensor([0.0, 1.0, 0.0]).expand(count, 3)
         level = irradiance(light.harmonics, up) + light.sun_colour * (light.sun[:, 1:2].clamp_min(0.2) / math.pi)
-        shine = torch.stack([level, 0.6 * level], 0).permute(0, 2, 1)[..., None, None]  # (2,3,B,1,1): floor, other
-        level_here = torch.where(on_floor & ~covered, shine[0], shine[1])
-        paper = radiance / (radiance + 0.6) * level_here
-        slope = uniform(-0.35, 0.35, (2, count, 1, 1), g, device)
-        gradient = 1 + slope[0] * (pixels[..., 0].view(count, height, width) / width - 0.5) * 2
-        gradient = gradient + slope[1] * (pixels[..., 1].view(count, height, width) / height - 0.5) * 2
-        tint = self._colours(count, 4, g)
-        strength = uniform(0, 1, (4, count, 1, 1), g, device)
-        paper = paper * (1 + strength[0] * (2 * tint[:, 0] - 1)) * gradient
-        plain = tint[:, 1] * shine[1] * gradient
-        out = torch.where(kind == 1, paper, torch.where(kind == 2, plain + 0.06 * (radiance.clamp(max=2)), radiance))
+        level = level.T[:, :, None, None]
+        colours = self._colours(count, 4, g) * level[:, None]
+        gradient = _gradient(count, size, g, device)
+        zoom, turn, away, blurred = (uniform(0, 1, (count,), g, device) for _ in range(4))
+        tinted = uniform(0, 1, (count, 1, 1), g, device)
+
+        # Plain walls everywhere first; then each kind on its own rows only.
+        out = (0.6 * colours[:, 0] * gradient).contiguous()
+        rows = (kind == 0).nonzero()[:, 0].to(device)
+        if len(rows):
+            out[:, rows] = self._place(views[rows], which[rows], yaw[rows], zoom[rows], blurred[rows], size)
+        rows = (kind == 1).nonzero()[:, 0].to(device)
+        if len(rows):
+            uv, on_floor = _room(views[rows], floor_y[rows], turn[rows], away[rows], patches, rows, size)
+            paper = self.lookup(uv[0], uv[1], which[rows])
+            paper = paper / (paper + 0.6) * gradient[rows] * level[:, rows]
+            paper = paper * torch.where(on_floor, 1.0, 0.6)
+            out[:, rows] = torch.lerp(paper, paper * 2 * colours[:, 1, rows] / level[:, rows], tinted[rows])
+
+        covered = torch.zeros(count, size, size, dtype=torch.bool, device=device)
         for k in range(2):
-            is_plain = strength[2 + k] < 0.5
-            colour = tint[:, 2 + k] * shine[1] * gradient
-            out = torch.where(covers[:, k] & is_plain, colour, torch.where(covers[:, k], paper, out))
+            rows = occluders.there[:, k].nonzero()[:, 0].to(device)
+            if not len(rows):
+                continue
+            x, y = _crop_grid(size, device)
+            cover = occluders.cover(rows, k, x, y)
+            paper = self.lookup(*patches.at(x * (4 / size), y * (4 / size), 2 + k, rows), which[rows])
+            paper = paper / (paper + 0.6) * level[:, rows] * 0.6
+            plain = 0.6 * colours[:, 2 + k, rows]
+            surface = torch.where(patches.plain[k, rows], plain, paper) * gradient[rows].flip(-1)
+            out[:, rows] = torch.where(cover, surface, out[:, rows])
+            covered[rows] |= cover
         return out, covered
+
+    def _place(
+        self, views: Views, which: Tensor, yaw: Tensor, zoom: Tensor, blurred: Tensor, size: int
+    ) -> Tensor:
+        """What the panorama shows behind people, (3,B,S,S)."""
+        # Panoramas have few pixels a degree: through a wider lens than the person they are as sharp as a photograph.
+        tangent = size / 2 / views.focal_px
+        wide = (0.2 + 0.7 * zoom).clamp_min(tangent) / tangent
+        rays = pixel_rays(views.focal_px / wide, size, size)
+        x, y, z = turned(rays, turn_rows(views.rotation, yaw))
+        u = torch.atan2(x, z) / (2 * math.pi) + 0.5
+        v = torch.atan2((x * x + z * z).sqrt_(), y) / math.pi
+        return self.lookup(u, v, which + (blurred < 0.25).long() * self.count)
 
     def _colours(self, count: int, number: int, g: torch.Generator) -> Tensor:
         """Plain colours (3,number,B,1,1): mostly dull, any brightness."""
@@ -148,73 +161,97 @@ class Backdrops:
         vivid = uniform(0, 1, (1, number, count, 1, 1), g, self.sun.device) ** 2
         return (grey * (1 + hue * vivid)).clamp(0.01, 0.95)
 
-    def _room(
-        self, views: Views, rays_c: Tensor, floor_y: Tensor, patch: _Patches, g: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """A floor and a wall behind the person: uv (B,H,W,2), and which pixels are floor (B,H,W)."""
-        count, device = len(rays_c), rays_c.device
-        rays = _rotated(rays_c, views.rotation.mT)
-        eye = -(views.rotation.mT @ views.transl[..., None])[..., 0]
-        drop = (floor_y - eye[:, 1]).view(-1, 1, 1)
-        to_floor = drop / rays[..., 1]
-        to_floor = torch.where((to_floor > 0) & (drop < 0), to_floor, 1e4)
-        # The wall's normal: level, about opposite to the view.
-        look = views.rotation[:, 2]
-        turn = torch.atan2(look[:, 0], look[:, 2]) + uniform(-0.7, 0.7, (count,), g, device)
-        ahead = torch.stack([turn.sin(), turn.cos()], -1)
-        aside = torch.stack([turn.cos(), -turn.sin()], -1)
-        level = rays[..., ::2].flatten(1, 2)
-        depth = ((-eye[:, ::2] * ahead).sum(-1) + 0.7 + 5 * uniform(0, 1, (count,), g, device) ** 2).clamp_min(1.0)
-        to_wall = depth.view(-1, 1, 1) / (level @ ahead[..., None]).view_as(to_floor)
-        to_wall = torch.where(to_wall > 0, to_wall, 2e4)
-        on_floor = to_floor < to_wall
-        distance = torch.minimum(to_floor, to_wall).clamp(max=100)[..., None]
-        point = eye.view(-1, 1, 1, 3) + distance * rays
-        across = (point[..., ::2].flatten(1, 2) @ aside[..., None]).view_as(to_floor)
-        wall = patch.at(torch.stack([across, point[..., 1]], -1), 1)
-        return torch.where(on_floor[..., None], patch.at(point[..., ::2], 0), wall), on_floor
-
     def floor_shadow(self, views: Views, light: Light, floor_y: Tensor, spheres: Tensor, size: int) -> Tensor:
-        """What is left of the light (B,size,size) on the floor about a body with `spheres` (B,S,4) in the world."""
+        """What is left of the light (B,S,S) on the floor about a body with `spheres` (B,S,4) in the world."""
         count, small = len(floor_y), FLOOR_PIXELS
-        rays = _rotated(pixel_rays(views.focal_px, size, small), views.rotation.mT)
-        eye = -(views.rotation.mT @ views.transl[..., None])[..., 0]
-        reach = (floor_y - eye[:, 1]).view(-1, 1, 1) / rays[..., 1]
-        seen = (reach > 0) & (rays[..., 1] < -0.02)
-        points = (eye.view(-1, 1, 1, 3) + torch.where(seen, reach, 1e3)[..., None] * rays).view(-1, 3)
+        rays = turned(pixel_rays(views.focal_px, size, small), views.rotation)
+        eye = views.eye
+        reach = (floor_y - eye[:, 1]).view(-1, 1, 1) / rays[1]
+        seen = (reach > 0) & (rays[1] < -0.02)
+        reach = torch.where(seen, reach, 1e3).flatten(1)
+        points = torch.stack([e[:, None] + reach * r.flatten(1) for e, r in zip(eye.unbind(-1), rays, strict=True)], -1)
         up = points.new_tensor([0.0, 1.0, 0.0])
-        owner = torch.arange(count, device=points.device).repeat_interleave(small * small)
-        ambient, direct = sphere_shadows(points, up.expand_as(points), spheres, owner, light.sun, light.softness)
+        ambient, direct = sphere_shadows(points, up, spheres, light.sun, light.softness)
         base = irradiance(light.harmonics, up.expand(count, 3)).mean(-1)
         sun = light.sun_colour.mean(-1) * light.sun[:, 1].clamp_min(0) / math.pi
-        share = (sun / (base + sun).clamp_min(1e-6)).view(-1, 1, 1)
-        left = ambient.view(-1, small, small) * (1 - share) + direct.view(-1, small, small) * share
-        left = torch.where(seen, left, 1.0)[:, None]
+        share = (sun / (base + sun).clamp_min(1e-6))[:, None]
+        left = (ambient * (1 - share) + direct * share).view(-1, 1, small, small)
+        left = torch.where(seen[:, None], left, 1.0)
         return functional.interpolate(left, size=(size, size), mode="bilinear", align_corners=False)[:, 0]
 
 
 class _Patches:
-    """Pieces of panoramas as wallpaper: `number` a sample, mirrored where they end."""
+    """Pieces of panoramas as wallpaper for the four surfaces of B samples (floor, wall, two occluders), mirrored where
+    they end; `plain` (2,B,1,1): occluders without."""
 
-    def __init__(self, count: int, number: int, g: torch.Generator, device: torch.device) -> None:
-        self.scale = 0.15 * 12 ** uniform(0, 1, (number, count, 1, 1, 1), g, device)
-        self.shift = uniform(0, 2, (number, count, 1, 1, 2), g, device)
-        self.corner = uniform(0, 1, (number, count, 1, 1, 2), g, device) * torch.tensor([0.8, 0.5], device=device)
-        self.corner = self.corner + torch.tensor([0.0, 0.25], device=device)
-        self.extent = torch.tensor([0.2, 0.25], device=device)
+    def __init__(self, count: int, g: torch.Generator, device: torch.device) -> None:
+        self.scale = 0.15 * 12 ** uniform(0, 1, (4, count, 1, 1), g, device)
+        self.shift = uniform(0, 2, (2, 4, count, 1, 1), g, device)
+        self.left = uniform(0, 0.8, (4, count, 1, 1), g, device)
+        self.top = uniform(0.25, 0.75, (4, count, 1, 1), g, device)
+        self.plain = chance(0.5, (2, count, 1, 1), g, device)
 
-    def at(self, plane: Tensor, k: int) -> Tensor:
-        """uv (B,H,W,2) of coordinates (B,H,W,2) m on surface k."""
-        folded = ((plane * self.scale[k] + self.shift[k]) % 2 - 1).abs()
-        return self.corner[k] + folded * self.extent
+    def at(self, x: Tensor, y: Tensor, k: int, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """u and v (R,H,W) of coordinates x, y (R,H,W) on surface k of samples `rows` (R,)."""
+        scale, shift = self.scale[k, rows], self.shift[:, k, rows]
+        u = self.left[k, rows] + 0.2 * ((x * scale + shift[0]) % 2 - 1).abs()
+        return u, self.top[k, rows] + 0.25 * ((y * scale + shift[1]) % 2 - 1).abs()
 
 
-def pixel_rays(focal_px: Tensor, size: int, samples: int) -> Tensor:
-    """Rays (B,samples,samples,3) with z = 1 through an even grid of pixels of crops of side `size`."""
+def _room(
+    views: Views, floor_y: Tensor, turn: Tensor, away: Tensor, patches: _Patches, rows: Tensor, size: int
+) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """A papered floor and wall behind the people: u and v (R,S,S), and which pixels are floor."""
+    x, y, z = turned(pixel_rays(views.focal_px, size, size), views.rotation)
+    eye_x, eye_y, eye_z = views.eye.T[..., None, None].unbind(0)
+    drop = floor_y.view(-1, 1, 1) - eye_y
+    to_floor = drop / y
+    to_floor = torch.where((to_floor > 0) & (drop < 0), to_floor, 1e4)
+    # The wall's normal: level, about opposite to the view. `turn` and `away` (R,) in [0, 1].
+    look = views.rotation[:, 2]
+    angle = (torch.atan2(look[:, 0], look[:, 2]) + 1.4 * turn - 0.7).view(-1, 1, 1)
+    sine, cosine = angle.sin(), angle.cos()
+    depth = (-(eye_x * sine + eye_z * cosine) + 0.7 + 5 * away.view(-1, 1, 1) ** 2).clamp_min(1.0)
+    to_wall = depth / (x * sine + z * cosine)
+    to_wall = torch.where(to_wall > 0, to_wall, 2e4)
+    on_floor = to_floor < to_wall
+    distance = torch.minimum(to_floor, to_wall).clamp_(max=100)
+    x, y, z = eye_x + distance * x, eye_y + distance * y, eye_z + distance * z
+    floor, wall = patches.at(x, z, 0, rows), patches.at(x * cosine - z * sine, y, 1, rows)
+    return (torch.where(on_floor, floor[0], wall[0]), torch.where(on_floor, floor[1], wall[1])), on_floor
+
+
+def _gradient(count: int, size: int, g: torch.Generator, device: torch.device) -> Tensor:
+    """Light that falls off across the pictures (B,S,S)."""
+    slope = uniform(-0.35, 0.35, (2, count, 1, 1), g, device)
+    x, y = _crop_grid(size, device)
+    return 1 + slope[0] * (2 * x / size - 1) + slope[1] * (2 * y / size - 1)
+
+
+def _crop_grid(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """x (1,1,S) and y (1,S,1) of the pixels' middles."""
+    middles = torch.arange(size, device=device) + 0.5
+    return middles.view(1, 1, -1), middles.view(1, -1, 1)
+
+
+def pixel_rays(focal_px: Tensor, size: int, samples: int) -> tuple[Tensor, Tensor]:
+    """x (B,1,samples) and y (B,samples,1) of rays with z = 1 through an even grid of pixels of crops of side `size`."""
     middles = (torch.arange(samples, device=focal_px.device) + 0.5) * (size / samples) - size / 2
-    x = (middles / focal_px[:, None])[:, None, :].expand(-1, samples, -1)
-    y = (middles / focal_px[:, None])[:, :, None].expand(-1, -1, samples)
-    return torch.stack([x, y, torch.ones_like(x)], -1)
+    plane = middles / focal_px[:, None]
+    return plane[:, None, :], plane[:, :, None]
+
+
+def turned(rays: tuple[Tensor, Tensor], rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rays of `pixel_rays` by the transposed `rotation` (B,3,3): x, y and z (B,H,W)."""
+    x, y = rays
+    r = rotation[..., None, None]
+    # Each is one addition per pixel: a plane is the sum of a row and a column.
+    return tuple((r[:, 0, k] * x + r[:, 2, k]) + r[:, 1, k] * y for k in range(3))
+
+
+def turn_rows(rotation: Tensor, yaw: Tensor) -> Tensor:
+    """`rotation` (B,3,3) whose rows are turned by minus `yaw` (B,) about +y: from the world to the panorama's axes."""
+    return turn_about_up(rotation, -yaw)
 
 
 def draw_occluders(count: int, difficulty: Difficulty, size: int, g: torch.Generator, device: torch.device) -> Occluders:

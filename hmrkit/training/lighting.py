@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.functional import normalize
 
+from hmrkit.body import Body
 from hmrkit.skeletons import SMPL_24
 
 # Radiance above this many times the panorama's mean belongs to the sun (or the lamps).
@@ -129,31 +130,59 @@ def body_spheres(joints: Tensor) -> Tensor:
 
 
 def sphere_shadows(
-    points: Tensor, normals: Tensor, spheres: Tensor, owner: Tensor, sun: Tensor, softness: Tensor
+    points: Tensor, normals: Tensor, spheres: Tensor, sun: Tensor, softness: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Ambient light (P,) and sun (P,) that reach points (P,3) past the spheres (M,S,4) of body `owner` (P,), in [0, 1].
+    """Ambient light and sun, (M,P) each in [0, 1], that reach points (M,P,3) with unit `normals` past spheres (M,S,4).
 
     `sun` (M,3) unit, `softness` (M,).
     """
-    ambient, direct = torch.ones_like(points[:, 0]), torch.ones_like(points[:, 0])
-    to_sun, soft = sun[owner], softness[owner]
-    # Over the 29 spheres, because (P, spheres) arrays do not fit a CPU's cache.
-    for sphere in spheres.unbind(1):
-        sphere = sphere[owner]
-        radius = sphere[:, 3]
-        way = sphere[:, :3] - points
-        square = (way * way).sum(-1).clamp_min(1e-6)
-        distance = square.sqrt()
-        facing = (way * normals).sum(-1) / distance
+    px, py, pz = points.permute(2, 0, 1).contiguous().unbind(0)
+    nx, ny, nz = normals.expand_as(points).permute(2, 0, 1).contiguous().unbind(0)
+    sx, sy, sz = sun.T[..., None].unbind(0)
+    soft = softness[:, None]
+    ambient, direct = torch.ones_like(px), torch.ones_like(px)
+    # Over the 29 spheres one by one: arrays of (M,P) stay in a CPU's cache.
+    for sphere in spheres.permute(1, 2, 0)[..., None].unbind(0):
+        cx, cy, cz, radius = sphere.unbind(0)
+        x, y, z = cx - px, cy - py, cz - pz
+        square = (x * x + y * y + z * z).clamp_min_(1e-6)
+        facing = (x * nx + y * ny + z * nz) * square.rsqrt()
         # Seen by a cosine-weighted hemisphere; fades in where the sphere comes out of the surface that it fills.
-        seen = (facing - 0.1).clamp_min(0) * (radius * radius / square).clamp(max=1)
-        ambient = ambient * (1 - 0.9 * seen)
-        along = (way * to_sun).sum(-1)
-        aside = (square - along * along).clamp_min(0).sqrt()
-        width = (along * soft).clamp_min(0.015)
-        blocked = ((radius + width - aside) / (2 * width)).clamp(0, 1) * ((along - 0.6 * radius) / 0.05).clamp(0, 1)
-        direct = direct * (1 - blocked)
+        seen = (facing - 0.1).clamp_min_(0) * (radius * radius / square).clamp_(max=1)
+        ambient *= 1 - 0.9 * seen
+        along = x * sx + y * sy + z * sz
+        aside = (square - along * along).clamp_min_(0).sqrt_()
+        width = (along * soft).clamp_min_(0.015)
+        blocked = ((radius + width - aside) / (2 * width)).clamp_(0, 1)
+        direct *= 1 - blocked * ((along - 0.6 * radius) * 20).clamp_(0, 1)
     return ambient, direct
+
+
+class BodyShadows:
+    """`sphere_shadows` on the skin: computed at a few points spread over a body, smooth between them."""
+
+    def __init__(self, body: Body, points: int = 1500) -> None:
+        rest = body.v_template.cpu()
+        inside = body.weights.argmax(-1).cpu()
+        chosen = torch.randperm(len(rest), generator=torch.Generator().manual_seed(0))[:points]
+        # Only points of the same limb lend their shadows: an arm's do not belong on the chest.
+        distance = torch.cdist(rest, rest[chosen]) + 10.0 * (inside[:, None] != inside[chosen])
+        near, which = distance.topk(3, largest=False)
+        share = 1 / (near + 0.005)
+        self.chosen = chosen.to(body.device)
+        self._which = which.to(body.device)
+        self._share = (share / share.sum(-1, keepdim=True)).to(body.device)
+
+    def __call__(
+        self, vertices: Tensor, normals: Tensor, spheres: Tensor, sun: Tensor, softness: Tensor
+    ) -> Tensor:
+        """Ambient light and sun (M,V,2) that reach vertices (M,V,3)."""
+        both = sphere_shadows(vertices[:, self.chosen], normals[:, self.chosen], spheres, sun, softness)
+        values = torch.stack(both, -1)
+        total = torch.zeros_like(vertices[..., :2])
+        for k in range(3):
+            total += values.index_select(1, self._which[:, k]) * self._share[:, k, None]
+        return total
 
 
 def shade(

@@ -56,6 +56,14 @@ class Views:
     half_view: Tensor
     resolution: Tensor
 
+    def __getitem__(self, rows: Tensor) -> Views:
+        return Views(*(value[rows] for value in vars(self).values()))
+
+    @property
+    def eye(self) -> Tensor:
+        """Where the cameras are in the world (B,3) m."""
+        return -(self.rotation.mT @ self.transl[..., None])[..., 0]
+
     def apply(self, points_w: Tensor) -> Tensor:
         """World points (B,P,3) m -> the crop's camera (B,P,3) m."""
         return points_w @ self.rotation.mT + self.transl[:, None]
@@ -64,12 +72,13 @@ class Views:
         """Points (B,P,3) of the crop's camera -> crop pixels (B,P,2)."""
         return points_c[..., :2] / points_c[..., 2:] * self.focal_px[:, None, None] + size / 2
 
-    def inside_image(self, rays_c: Tensor) -> Tensor:
-        """Which directions (B,...,3) of the crop's camera the full image shows (B,...) bool."""
-        x, y, z = (rays_c.flatten(1, -2) @ self.full_from_crop.mT).view_as(rays_c).unbind(-1)
-        extra = (1,) * (z.ndim - 1)
-        half_x, half_y = (h.view(-1, *extra) for h in self.half_view.unbind(-1))
-        return (z > 0) & (x.abs() < half_x * z) & (y.abs() < half_y * z)
+    def inside_image(self, size: int) -> Tensor:
+        """Which pixels of the crops the full image shows (B,S,S) bool."""
+        middles = (torch.arange(size, device=self.focal_px.device) + 0.5 - size / 2) / self.focal_px[:, None]
+        x, y, turn = middles[:, None, :], middles[:, :, None], self.full_from_crop[..., None, None]
+        full_x, full_y, full_z = ((turn[:, k, 0] * x + turn[:, k, 2]) + turn[:, k, 1] * y for k in range(3))
+        half_x, half_y = self.half_view[..., None, None].unbind(1)
+        return (full_z > 0) & (full_x.abs() < half_x * full_z) & (full_y.abs() < half_y * full_z)
 
 
 def uniform(low: float, high: float, shape: tuple[int, ...], g: torch.Generator, device: torch.device) -> Tensor:
@@ -113,7 +122,7 @@ def draw_views(
     low, high = low - 0.08 * extent, high + 0.08 * extent
 
     # Then it turns away until the person stands somewhere in the picture, or the picture's border cuts the person.
-    where = uniform(0, 1, (count, 2), g, device)
+    where = uniform(0, 1, (2, count, 2), g, device).mean(0)
     first, last = high - half_view, low + half_view
     axis = torch.where(first < last, first + (last - first) * where, (first + last) / 2)
     axis = axis.clamp(-1, 1)

@@ -18,9 +18,9 @@ from torch.nn.functional import normalize
 from hmrkit.body import BodyOutput, load_body
 from hmrkit.rendering.rasteriser import Fragments, interpolate_at, visible_fragments
 from hmrkit.rendering.shading import vertex_normals
-from hmrkit.training.backdrops import Backdrops, draw_occluders, pixel_rays
+from hmrkit.training.backdrops import Backdrops, draw_occluders
 from hmrkit.training.charts import body_charts
-from hmrkit.training.lighting import Light, body_spheres, shade, sphere_shadows
+from hmrkit.training.lighting import BodyShadows, Light, body_spheres, shade
 from hmrkit.training.motion import Split
 from hmrkit.training.post import photograph
 from hmrkit.training.scenes import Difficulty, Views, draw_views, region_points, uniform
@@ -28,6 +28,8 @@ from hmrkit.training.scenes import Difficulty, Views, draw_views, region_points,
 Poses = Callable[[int, torch.Generator], tuple[Tensor, Tensor, Tensor]]
 # A joint lies inside the body: so much nearer may its own surface be, beyond the nearest skin at rest.
 _BEHIND_SKIN_M = 0.05
+# Pictures rendered at once: on a CPU so many that their planes stay in the cache.
+_AT_ONCE = {"cpu": 8, "cuda": 256}
 _LUMA = (0.2126, 0.7152, 0.0722)
 
 
@@ -100,6 +102,7 @@ class SyntheticImages:
         self.body = load_body(device=device)
         self._faces = torch.as_tensor(self.body.faces, device=self.device).long()
         self._charts = body_charts(self.body)
+        self._shadows = BodyShadows(self.body)
         rest = self.body()
         keypoints = self.body.keypoints(rest.vertices)
         self._depth_inside = [
@@ -109,9 +112,14 @@ class SyntheticImages:
     @torch.no_grad()
     def __call__(self, batch: int, generator: torch.Generator) -> Samples:
         """`batch` new samples."""
-        g, size = generator, self.size
+        step = _AT_ONCE[self.device.type]
+        parts = [self._render(min(step, batch - first), generator) for first in range(0, batch, step)]
+        return Samples(*(torch.cat(values) for values in zip(*(vars(p).values() for p in parts), strict=True)))
+
+    def _render(self, batch: int, g: torch.Generator) -> Samples:
+        size = self.size
         # The first `batch` bodies are whom the crops are about, the others stand near some of them.
-        extra = round(self.difficulty.crowded * batch)
+        extra = int(torch.rand(batch, generator=g).lt(self.difficulty.crowded).sum())
         image = torch.cat([torch.arange(batch), torch.randperm(batch, generator=g)[:extra]]).to(self.device)
         orient_w, pose, betas = (v.to(self.device) for v in self._poses(batch + extra, g))
         posed = self.body(global_orient=orient_w, body_pose=pose, betas=betas)
@@ -123,7 +131,7 @@ class SyntheticImages:
         outfit = self._wardrobe.dress(batch + extra, g)
         skin = vertex_normals(posed.vertices, self._faces)
         clothed_w = posed.vertices + skin * outfit.offsets.to(self.device)[..., None]
-        seen_by = Views(*(value[image] for value in vars(views).values()))
+        seen_by = views[image]
         clothed_c = seen_by.apply(clothed_w)
         center = clothed_c.new_full((2,), size / 2)
         focal = seen_by.focal_px[:, None].expand(-1, 2)
@@ -131,14 +139,12 @@ class SyntheticImages:
 
         which, yaw, light = self._backdrops.draw(batch, g)
         occluders = draw_occluders(batch, self.difficulty, size, g, self.device)
-        rays = pixel_rays(views.focal_px, size, size)
-        pixels = self._pixels(batch)
-        canvas, covered = self._backdrops.paint(views, which, yaw, light, floor_y, rays, pixels, occluders, g)
+        canvas, covered = self._backdrops.paint(views, which, yaw, light, floor_y, size, occluders, g)
         spheres = body_spheres(posed.joints)
         shadow = self._backdrops.floor_shadow(views, light, floor_y, spheres[:batch], size)
         canvas = torch.where(covered, canvas, canvas * shadow)
 
-        inside = views.inside_image(rays)
+        inside = views.inside_image(size)
         shown = _select(found, (inside & ~covered).flatten()[found.pixel])
         colours = self._colours(shown, outfit, clothed_w, image, views, light, spheres, g)
         canvas.view(3, -1)[:, shown.pixel] = colours.T
@@ -199,17 +205,14 @@ class SyntheticImages:
         """Radiance (P,3) of visible pixels of people."""
         albedo = outfit.albedo(shown.mesh, shown.face, shown.barycentrics)
         normals = vertex_normals(clothed_w, self._faces)
-        attributes = torch.cat([clothed_w, normals], -1)
+        shadows = self._shadows(clothed_w, normals, spheres, light.sun[image], light.softness[image])
+        attributes = torch.cat([clothed_w, normals, shadows], -1)
         at = interpolate_at(attributes, self._faces, shown.mesh, shown.face, shown.barycentrics)
-        points, normals = at[:, :3], normalize(at[:, 3:], dim=-1)
+        points, normals = at[:, :3], normalize(at[:, 3:6], dim=-1)
         scene = image[shown.mesh]
-        ambient, direct = sphere_shadows(
-            points, normals, spheres, shown.mesh, light.sun[image], light.softness[image]
-        )
-        eye = -(views.rotation.mT @ views.transl[..., None])[..., 0]
-        gloss = 0.12 * uniform(0, 1, (len(image),), g, self.device)[shown.mesh] ** 2
-        to_eye = normalize(eye[scene] - points, dim=-1)
-        return shade(albedo, normals, to_eye, light, scene, ambient, direct, gloss)
+        gloss = 0.05 * uniform(0, 1, (len(image),), g, self.device)[shown.mesh] ** 2
+        to_eye = normalize(views.eye[scene] - points, dim=-1)
+        return shade(albedo, normals, to_eye, light, scene, at[:, 6], at[:, 7], gloss)
 
     def _photo(
         self, canvas: Tensor, inside: Tensor, shown: Fragments, colours: Tensor, image: Tensor, views: Views,
@@ -244,12 +247,6 @@ class SyntheticImages:
         mine = owner[pixel] == rows
         visible = in_crop & open_.flatten()[pixel] & ~(in_front & ~mine & (owner[pixel] >= 0))
         return visible, in_crop & mine & (nearest[pixel] < points_c[..., 2] - depth_inside)
-
-    def _pixels(self, batch: int) -> Tensor:
-        """Middles of all pixels (B,S*S,2), x and y."""
-        middles = torch.arange(self.size, device=self.device) + 0.5
-        y, x = torch.meshgrid(middles, middles, indexing="ij")
-        return torch.stack([x, y], -1).view(1, -1, 2).expand(batch, -1, -1)
 
 
 def _select(found: Fragments, keep: Tensor) -> Fragments:
