@@ -50,7 +50,8 @@ class Measures:
     """Where each vertex of the T-pose lies, (V,) each, metres (pelvis at the origin, sizes of the neutral body).
 
     `height`; `arm` beyond the shoulder (negative on the trunk, wrist 0.49, finger tips 0.68); `across` |x|; `ahead` z;
-    `side` round the trunk or leg from its outer line; `place` (V,3) itself; `leg` where the legs are (bool).
+    `side` round the trunk or leg from its outer line; `below_neck` the slanting plane where the neck leaves the
+    shoulders; `eyes` from the nearer eye; `place` (V,3) itself.
     """
 
     height: Tensor
@@ -58,6 +59,7 @@ class Measures:
     across: Tensor
     ahead: Tensor
     side: Tensor
+    below_neck: Tensor
     place: Tensor
     eyes: Tensor
 
@@ -74,7 +76,9 @@ def measure(body: Body) -> Measures:
     side = radius * torch.atan2(ahead.abs(), from_axis)
     tips = place[torch.tensor([2800, 6260], device=place.device)]  # smplx's indices of the eyes
     eyes = torch.cdist(place, tips).amin(1)
-    return Measures(height, arm, across, ahead, side, place, eyes)
+    below_neck = 0.528 - 0.5 * ahead - height  # higher at the nape than at the throat
+    below_neck = torch.maximum(below_neck, torch.minimum(across - 0.075, 0.58 - height))  # shoulders rise above it
+    return Measures(height, arm, across, ahead, side, below_neck, place, eyes)
 
 
 def leg_axis(height: Tensor) -> Tensor:
@@ -175,10 +179,12 @@ def _lower(m: Measures, n: Numbers, fields: dict[str, Tensor], thickness: dict[s
     waist = n.uniform(0.02, 0.14)
     kind = n.uniform()
     hem = torch.where(kind < 0.66, n.uniform(-0.85, -0.78), n.uniform(-0.72, -0.2))  # long, or anything above
+    brief = n.chance(0.03)
+    hem = torch.where(brief, -0.06 - 0.5 * m.across.clamp(max=0.1) + 0.9 * (m.across - 0.1).clamp(min=0), hem)
     slant = n.uniform(-0.1, 0.1)
     cover = torch.minimum(waist + 0.1 * m.ahead - m.height, m.height - hem - slant * m.ahead)
     cover = torch.minimum(cover, -0.02 - m.arm)
-    fields["lower"] = torch.where(n.chance(0.98), cover, NOWHERE)
+    fields["lower"] = cover
     loose = n.uniform() ** 2
     flare = torch.where(n.chance(0.3), n.uniform(0, 0.05), 0.0)
     below = (-0.1 - m.height).clamp(0, 0.7)
@@ -201,8 +207,8 @@ def _neckline(m: Measures, n: Numbers) -> Tensor:
     along = ((0.5 - m.height) / depth.clamp(min=1e-3)).clamp(0, 1) * (m.ahead > 0) * (depth > 0)
     drop = 0.5 - m.height - along * depth
     distance = (m.across.square() + drop.square() + (m.ahead * (1 - along)).square()).sqrt()
-    open_neck = torch.minimum(distance - radius * (1 - 0.85 * along), 0.585 - m.height)
-    standing = n.uniform(0.545, 0.585) + 0.35 * (-m.ahead).clamp(-0.1, 0.1) - m.height
+    open_neck = torch.minimum(distance - radius * (1 - 0.85 * along), m.below_neck)
+    standing = n.uniform(0.0, 0.05) + m.below_neck
     return torch.where(n.chance(0.15), standing, open_neck)
 
 
@@ -246,7 +252,7 @@ def _upper(m: Measures, n: Numbers, fields: dict[str, Tensor], thickness: dict[s
     gap = torch.where(n.chance(0.6), n.uniform(0, 0.09), -1.0) + n.uniform(0, 0.15) * (m.height - 0.2)
     opening = torch.where(m.ahead > 0, m.across - gap, 0.2)
     around = (m.across.square() + (m.height - 0.5).square() + m.ahead.square()).sqrt() - n.uniform(0.085, 0.1)
-    around = torch.minimum(around, 0.575 - m.height)
+    around = torch.minimum(around, m.below_neck + 0.01)
     cover = torch.minimum(torch.minimum(sleeve - m.arm, m.height - hem), torch.minimum(opening, around))
     fields["jacket"] = torch.where(n.chance(0.28), cover, NOWHERE)
     thickness["jacket"] = thickness["upper"].clamp(max=0.02) + n.uniform(0.004, 0.02) * hang

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from hmrkit.body import load_body
 from hmrkit.errors import ModelMismatchError, UsageError
@@ -53,24 +54,23 @@ class Outfit:
     def albedo(self, mesh: Tensor, face: Tensor, barycentrics: Tensor) -> Tensor:
         """Linear RGB (P,3) in [0,1] of P places: `mesh` (P,) which body, `face` (P,), `barycentrics` (P,3)."""
         w, layers = self._wardrobe, len(LAYERS)
-        vertices = w.faces[face] + (mesh * w.num_vertices)[:, None]
-        weight = barycentrics.unbind(1)
-        field = self._fields[vertices[:, 0]] * weight[0][:, None]
-        for corner in (1, 2):
-            field.addcmul_(self._fields[vertices[:, corner]], weight[corner][:, None])
-        coordinates = (w.corners[face] * barycentrics[..., None]).sum(1)  # skin u, v, cloth u, v
+        vertices = w.faces.index_select(0, face) + (mesh * w.num_vertices)[:, None]
+        corners = face[:, None] * 3 + w.three
+        # Weighted sums of rows, without their copies in between.
+        field = embedding_bag(vertices, self._fields, mode="sum", per_sample_weights=barycentrics)
+        coordinates = embedding_bag(corners, w.corners, mode="sum", per_sample_weights=barycentrics)  # skin, cloth
         top = ((field > 0) * w.ranks).amax(1)  # 0: bare skin
 
         column, row = (coordinates[:, :2] * SKIN_PX).long().clamp_(0, SKIN_PX - 1).unbind(1)
-        texel = (self._skin[mesh] * SKIN_PX + row) * SKIN_PX + column
-        skin = (w.skins[texel].float() / 255).square_() * self._tint[mesh]
+        texel = (self._skin.index_select(0, mesh) * SKIN_PX + row) * SKIN_PX + column
+        skin = (w.skins.index_select(0, texel).float() / 255).square_() * self._tint.index_select(0, mesh)
 
         style = mesh * layers + (top.long() - 1).clamp_(min=0)
-        layout = self._layout[style]
+        layout = self._layout.index_select(0, style)
         tiles = coordinates[:, 2:3] * layout[:, 0:2] + coordinates[:, 3:4] * layout[:, 2:4] + layout[:, 4:6]
         across, down = ((tiles - tiles.floor()) * TILE).long().clamp_(max=TILE - 1).unbind(1)
-        ink = w.patterns[(self._pattern[style] * TILE + down) * TILE + across].float() / 255
-        colours = self._colours[style].view(-1, 3, 3)
+        ink = w.patterns.index_select(0, (self._pattern.index_select(0, style) * TILE + down) * TILE + across).float() / 255
+        colours = self._colours.index_select(0, style).view(-1, 3, 3)
         cloth = colours[:, 0] + ink[:, :1] * (colours[:, 1] - colours[:, 0])
         cloth = (cloth + ink[:, 1:2] * (colours[:, 2] - cloth)) * ink[:, 2:]
         return torch.where((top > 0)[:, None], cloth, skin).clamp_(0, 1)
@@ -94,7 +94,8 @@ class Wardrobe:
         self.faces = torch.as_tensor(body.faces, dtype=torch.int64, device=self.device)
         uv = torch.as_tensor(atlas["uv"].astype(np.float32), device=self.device)
         uv[..., 1] = 1 - uv[..., 1]  # rows of a picture run downwards
-        self.corners = torch.cat([uv, cloth_coordinates(body)], -1)  # (F,3,4)
+        self.corners = torch.cat([uv, cloth_coordinates(body)], -1).view(-1, 4)  # (F*3,4): skin u, v, cloth u, v
+        self.three = torch.arange(3, device=self.device)
         self.ranks = torch.arange(1, len(LAYERS) + 1, dtype=torch.uint8, device=self.device)
         self._measures = measure(body)
 
@@ -103,6 +104,7 @@ class Wardrobe:
         self.skin_names = tuple(str(skins["names"][i]) for i in chosen)
         pixels = np.stack([_linear_root(_picture(skins, i, SKIN_PX)) for i in chosen])
         self.skins = torch.as_tensor(pixels.reshape(-1, 3), device=self.device)  # square roots of linear RGB, uint8
+        self._skin_light = self._tensor(np.square(pixels / 255.0).mean((1, 2, 3)))
         materials = _arrays("synthetic/materials.npz")
         photographs = np.stack([_picture(materials, i).mean(-1) for i in range(len(materials["names"]))])
         splits = ("train", "test") if split == "all" else (split,)
@@ -118,7 +120,11 @@ class Wardrobe:
         numbers = Numbers(count, generator, self.device, 128 + 16 * len(LAYERS))
         clothes = clothe(self._measures, count, numbers)
         skin = numbers.below(len(self.skin_names))[:, 0]
-        tone = torch.cat([numbers.uniform(-0.06, 0.06) for _ in range(3)], 1) + numbers.uniform(-0.25, 0.15)
+        # Melanin fills the gap between the light and the dark photographs, from both sides.
+        light = (self._skin_light[skin] > 0.2)[:, None]
+        melanin = torch.where(light, 0.9 * numbers.uniform() ** 2, numbers.uniform(-0.8, 0.2))
+        tone = torch.cat([numbers.uniform(-0.05, 0.05) for _ in range(3)], 1) + numbers.uniform(-0.1, 0.1)
+        tone = tone - melanin * tone.new_tensor([0.75, 1.0, 1.25])
         colours, layout, pattern = self._styles(clothes, numbers)
         return Outfit(
             clothes.offsets, self, clothes.fields.reshape(-1, len(LAYERS)), skin, tone.exp(),
