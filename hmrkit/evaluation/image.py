@@ -19,7 +19,8 @@ from hmrkit.protocols import EvalProtocol
 from hmrkit.skeletons import SMPL_24
 from hmrkit.types import Camera
 
-# The six parts of Unite the People's LSP labels, by the kinematic joints whose skin they are.
+# The six parts of Unite the People's LSP labels, by the kinematic joints whose skin they are. Which number each has is
+# read off the labels themselves (`part_numbers`), because no public file says.
 LSP_PARTS = (
     ("head", ("neck", "head")),
     ("torso", ("pelvis", "spine1", "spine2", "spine3", "left_collar", "right_collar")),
@@ -119,7 +120,7 @@ def _labels(scores: Scores, prediction: Prediction, truth: GroundTruth, bodies: 
     silhouettes, parts = np.zeros((frames, 2, 2), np.int64), np.zeros((frames, 7, 7), np.int64)
     ignored = np.zeros((frames, 7), np.int64)
     accuracy = np.full(frames, np.nan)
-    labels = part_of_faces(bodies.predicted)
+    labels = part_numbers(truth, bodies)[part_of_faces(bodies.predicted)]
     for row in np.nonzero(scores.counted)[0]:
         drawn = None
         if prediction.found[row]:
@@ -153,6 +154,39 @@ def part_of_faces(body: Body) -> np.ndarray:
         part_of_joint[SMPL_24.indices(*joints)] = number
     weights = body.weights.cpu().numpy()
     return part_of_joint[weights[body.faces].sum(1).argmax(-1)]
+
+
+# Places that lie on a part for sure: halfway between two joints of LSP.
+_ON_PART = (
+    ("neck", "head_top"), ("left_shoulder", "right_hip"), ("right_knee", "right_ankle"), ("left_knee", "left_ankle"),
+    ("right_elbow", "right_wrist"), ("left_elbow", "left_wrist"),
+)  # fmt: skip
+
+
+def part_numbers(truth: GroundTruth, bodies: Bodies, images: int = 100) -> np.ndarray:
+    """(7,): the label that each of `LSP_PARTS` has in the dataset's files, 0 for the background.
+
+    By vote: the label that most pictures have halfway along the forearm, the shin and so on. The order of `LSP_PARTS`
+    where that does not give six different numbers.
+    """
+    votes = np.zeros((7, 7), np.int64)
+    skeleton = truth.keypoint_skeleton
+    if truth.parts is not None and truth.keypoints_2d is not None and skeleton is not None:
+        rows = [r for r, path in enumerate(truth.parts) if path is not None][:images]
+        for row in rows:
+            labels = np.array(Image.open(truth.parts[row] or ""))
+            labels = labels[..., 0] if labels.ndim == 3 else labels
+            for part, (a, b) in enumerate(_ON_PART, 1):
+                ends = truth.keypoints_2d[row, skeleton.indices(a, b)]
+                if (ends[:, 2] == 2).all():
+                    x, y = ends[:, :2].mean(0).astype(int)
+                    if 0 <= y < labels.shape[0] and 0 <= x < labels.shape[1] and 0 < labels[y, x] < 7:
+                        votes[part, labels[y, x]] += 1
+    chosen = np.r_[0, votes[1:, 1:].argmax(1) + 1]
+    if len(set(chosen.tolist())) < 7 or (votes[1:].sum(1) == 0).any():
+        bodies.note("the parts' numbers could not be read off the labels: " + ", ".join(p for p, _ in LSP_PARTS))
+        return np.arange(7)
+    return chosen
 
 
 def draw_labels(vertices_c: np.ndarray, faces: np.ndarray, labels: np.ndarray, camera: Camera) -> np.ndarray:
