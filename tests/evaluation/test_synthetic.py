@@ -1,0 +1,110 @@
+"""The dataset that everybody has, through the whole command: made again bit for bit, and the occlusion test on it."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from hmrkit.cli.app import app
+from hmrkit.datasets import DatasetOptions, load_dataset
+from hmrkit.datasets.synthetic import SEED, render_batch
+from hmrkit.errors import UsageError
+from hmrkit.video_probe import read_image
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    list(load_dataset("synthetic", folder, DatasetOptions(settings={"count": "4"})).sequences())
+    return folder
+
+
+def run(pictures, out, *more):
+    arguments = [
+        *("eval", "--dataset", "synthetic", "--data", str(pictures), "--dataset-option", "count=4", "--json"),
+        *("--out", str(out), *more),
+    ]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    return json.loads(result.stdout)
+
+
+def test_pictures_are_made_again_bit_for_bit(pictures, tmp_path):
+    again = render_batch(tmp_path, SEED)
+    first = pictures / f"seed_{SEED}"
+    for name in ("00.png", "07.png", "15.png"):
+        np.testing.assert_array_equal(read_image(first / name), read_image(tmp_path / name))
+    with np.load(first / "truth.npz") as archive:
+        for key, values in again.items():
+            np.testing.assert_array_equal(archive[key], values)
+    picture = read_image(tmp_path / "00.png")
+    assert picture.shape == (256, 256, 3)
+    assert picture.std() > 5
+
+
+def test_the_keypoints_read_are_where_the_body_read_is(pictures):
+    from hmrkit.body import load_body
+    from hmrkit.camera import project
+
+    (sequence,) = load_dataset("synthetic", pictures, DatasetOptions(settings={"count": "4"})).sequences()
+    (truth,) = sequence.people
+    assert sequence.frame_count == len(sequence.frames) == 4
+    body = load_body()
+    mesh = body(truth.body.global_orient, truth.body.body_pose, truth.body.betas, truth.body.transl)
+    np.testing.assert_allclose(truth.joints_c, mesh.joints.numpy(), atol=1e-4)
+    points = body.keypoints(mesh.vertices).numpy()
+    for row, camera in enumerate(sequence.camera):
+        np.testing.assert_allclose(project(camera, points[row]), truth.keypoints_2d[row, :, :2], atol=0.05)
+    known = truth.valid
+    assert known.sum() >= 3
+    low, high = truth.boxes_xyxy[known, :2], truth.boxes_xyxy[known, 2:]
+    assert (low >= 0).all()
+    assert (high <= 256).all()
+    assert (high - low > 4).all()
+
+
+def test_the_truth_has_no_error_and_a_regressor_is_scored_on_the_crops(pictures, tmp_path):
+    (sequence,) = load_dataset("synthetic", pictures, DatasetOptions(settings={"count": "4"})).sequences()
+    body = sequence.people[0].body
+    np.savez(
+        tmp_path / "truth.npz",
+        **{
+            f"{sequence.name}/person/{name}": getattr(body, name)
+            for name in ("global_orient", "body_pose", "betas", "transl")
+        },
+    )
+    report = run(pictures, tmp_path / "out", "--method", "toy", "--predictions", str(tmp_path / "truth.npz"))
+    toy, truth = report["methods"]
+    assert toy["method"] == "toy"
+    assert toy["missed"] == 0
+    assert toy["figures"]["pve_mm"]["mean"] > 50
+    assert len(truth["figures"]) == 6
+    for name, figure in truth["figures"].items():
+        assert figure["mean"] == pytest.approx(0, abs=0.02), name
+    assert (tmp_path / "out" / "worst_toy.png").is_file()
+    again = run(pictures, tmp_path / "out", "--method", "toy", "--predictions", str(tmp_path / "truth.npz"))
+    assert again == report  # nothing was run again: even the seconds are the same
+
+
+def test_the_occlusion_test_covers_every_joint_at_every_degree(pictures, tmp_path):
+    """The toy regressor looks at brightness alone: the larger the cover, the further from what it said before."""
+    summary = run(pictures, tmp_path, "--method", "toy", "--occlude", "circle", "--degree", "1,5", "--limit", "2")
+    assert summary["degrees"] == [1, 5]
+    assert {"left_knee", "right_wrist"} <= set(summary["joints"])
+    toy = summary["methods"]["toy"]
+    assert np.array(toy["by_joint_mm"]).shape == (2, len(summary["joints"]))
+    little, much = np.abs(np.array(toy["by_joint_mm"]) - toy["clean_mm"])
+    assert (little > 0).all()
+    assert (much > little).all()
+    assert (tmp_path / "occlusion_circle.png").stat().st_size > 10_000
+    assert len(list((tmp_path / "occlusion_circle" / "toy").glob("*_left_knee_5.npz"))) == 1
+
+
+def test_what_means_nothing_is_refused(tmp_path):
+    for options in (DatasetOptions(split="train"), DatasetOptions(settings={"size": "3"}),
+                    DatasetOptions(settings={"count": "0"})):  # fmt: skip
+        with pytest.raises(UsageError):
+            load_dataset("synthetic", tmp_path, options)
+    with pytest.raises(UsageError, match="--degree"):
+        run(tmp_path, tmp_path, "--method", "toy", "--occlude", "bar", "--degree", "6")
