@@ -99,3 +99,22 @@ def evaluate_lifter(
 
     model = load_lifter("videopose3d", checkpoint=checkpoint, device=resolve_device(device))
     typer.echo(json.dumps(evaluate(model, motion), indent=1))
+
+
+@app.command("preview")
+def preview(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The contact sheet, a PNG.")],
+    split: Annotated[str, typer.Option(help="train or test.")] = "train",
+    seed: Annotated[int, typer.Option(help="The same seed shows the same samples.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="How many samples.")] = 32,
+    device: o.Device = "auto",
+) -> None:
+    """Show synthetic images with their joints (green visible, yellow self-hidden, red hidden) and body parts."""
+    from hmrkit.device import resolve_device
+    from hmrkit.errors import UsageError
+    from hmrkit.training.preview import write_preview
+
+    if split not in ("train", "test"):
+        raise UsageError(f"--split must be train or test, got {split!r}")
+    write_preview(out, split, seed, count, str(resolve_device(device)))
+    typer.echo(str(out))

@@ -43,7 +43,14 @@ class Occluders:
         """Which pixels (R,H,W) at x, y lie behind shape k of the pictures `rows` (R,)."""
         cx, cy, hx, hy, angle, disc = (
             v[rows, k].view(-1, 1, 1)
-            for v in (self.center[..., 0], self.center[..., 1], self.half[..., 0], self.half[..., 1], self.angle, self.round)
+            for v in (
+                self.center[..., 0],
+                self.center[..., 1],
+                self.half[..., 0],
+                self.half[..., 1],
+                self.angle,
+                self.round,
+            )
         )
         cosine, sine = angle.cos(), angle.sin()
         along = ((cosine * (x - cx) + sine * (y - cy)) / hx).abs()
@@ -141,9 +148,7 @@ class Backdrops:
             covered[rows] |= cover
         return out, covered
 
-    def _place(
-        self, views: Views, which: Tensor, yaw: Tensor, zoom: Tensor, blurred: Tensor, size: int
-    ) -> Tensor:
+    def _place(self, views: Views, which: Tensor, yaw: Tensor, zoom: Tensor, blurred: Tensor, size: int) -> Tensor:
         """What the panorama shows behind people, (3,B,S,S)."""
         # Panoramas have few pixels a degree: through a wider lens than the person they are as sharp as a photograph.
         tangent = size / 2 / views.focal_px
@@ -246,7 +251,8 @@ def turned(rays: tuple[Tensor, Tensor], rotation: Tensor) -> tuple[Tensor, Tenso
     x, y = rays
     r = rotation[..., None, None]
     # Each is one addition per pixel: a plane is the sum of a row and a column.
-    return tuple((r[:, 0, k] * x + r[:, 2, k]) + r[:, 1, k] * y for k in range(3))
+    a, b, c = ((r[:, 0, k] * x + r[:, 2, k]) + r[:, 1, k] * y for k in range(3))
+    return a, b, c
 
 
 def turn_rows(rotation: Tensor, yaw: Tensor) -> Tensor:
@@ -254,7 +260,9 @@ def turn_rows(rotation: Tensor, yaw: Tensor) -> Tensor:
     return turn_about_up(rotation, -yaw)
 
 
-def draw_occluders(count: int, difficulty: Difficulty, size: int, g: torch.Generator, device: torch.device) -> Occluders:
+def draw_occluders(
+    count: int, difficulty: Difficulty, size: int, g: torch.Generator, device: torch.device
+) -> Occluders:
     """Bars, boxes and discs over a part of the pictures."""
     there = chance(difficulty.occluded, (count, 1), g, device) & torch.cat(
         [torch.ones(count, 1, dtype=torch.bool, device=device), chance(0.3, (count, 1), g, device)], 1

@@ -173,9 +173,7 @@ class BodyShadows:
         self._which = which.to(body.device)
         self._share = (share / share.sum(-1, keepdim=True)).to(body.device)
 
-    def __call__(
-        self, vertices: Tensor, normals: Tensor, spheres: Tensor, sun: Tensor, softness: Tensor
-    ) -> Tensor:
+    def __call__(self, vertices: Tensor, normals: Tensor, spheres: Tensor, sun: Tensor, softness: Tensor) -> Tensor:
         """Ambient light and sun (M,V,2) that reach vertices (M,V,3)."""
         both = sphere_shadows(vertices[:, self.chosen], normals[:, self.chosen], spheres, sun, softness)
         values = torch.stack(both, -1)

@@ -51,8 +51,11 @@ def photograph(
     noisy = chance(0.7 * bad, (count,), g, device)
     shot = noisy * 0.012 * uniform(0, 1, (count,), g, device) ** 3
     read = noisy * 0.012 * uniform(0, 1, (count,), g, device) ** 3
-    image = image + _noise(image, g) * (shot[:, None, None, None] * image.clamp_min(0) + (read**2)[:, None, None, None]).sqrt()
-    image = _tone(image, g)
+    image = (
+        image
+        + _noise(image, g) * (shot[:, None, None, None] * image.clamp_min(0) + (read**2)[:, None, None, None]).sqrt()
+    )
+    image = _tone(image, bad, g)
     image = _sharpened(image, bad, g)
     image = _compressed(image, bad, g)
     return _resample(image, pixels, torch.full_like(pixels, size)).clamp(0, 1)
@@ -74,7 +77,7 @@ def _lens(image: Tensor, shrink: Tensor, bad: float, g: torch.Generator) -> Tens
 
 def _resample(image: Tensor, before: Tensor, after: Tensor) -> Tensor:
     """The top-left `before` (B,) pixels square of each picture as its top-left `after` (B,) pixels square."""
-    rows = ((before != after)).nonzero()[:, 0]
+    rows = (before != after).nonzero()[:, 0]
     if not len(rows):
         return image
     size = image.shape[-1]
@@ -93,12 +96,12 @@ def _noise(image: Tensor, g: torch.Generator) -> Tensor:
     return torch.randn(image.shape, generator=own, device=image.device)
 
 
-def _tone(image: Tensor, g: torch.Generator) -> Tensor:
-    """Linear light -> display: a film's shoulder, gamma between 2 and 2.6, contrast, saturation."""
+def _tone(image: Tensor, bad: float, g: torch.Generator) -> Tensor:
+    """Linear light -> display: a film's shoulder, gamma between 2 and 2.6, contrast, saturation, now and then none."""
     count, device = len(image), image.device
     steep = uniform(0, 0.3, (count, 1, 1, 1), g, device)
     contrast = uniform(-0.2, 0.9, (count, 1, 1, 1), g, device)
-    colour = uniform(0.6, 1.25, (count, 1, 1, 1), g, device) * ~chance(0.03, (count, 1, 1, 1), g, device)
+    colour = uniform(0.6, 1.25, (count, 1, 1, 1), g, device) * ~chance(0.03 * bad, (count, 1, 1, 1), g, device)
     # Roots are many times as fast as powers, and a mixture of them is a gamma between theirs.
     root = image.clamp_min(0).neg_().expm1_().neg_().sqrt_()
     image = torch.lerp(root, root.sqrt(), steep * 0.5)

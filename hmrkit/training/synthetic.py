@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -25,9 +26,13 @@ from hmrkit.training.motion import Split
 from hmrkit.training.post import photograph
 from hmrkit.training.scenes import Difficulty, Views, draw_views, region_points, uniform
 
+if TYPE_CHECKING:
+    from hmrkit.training.wardrobe import Outfit, Wardrobe
+
 Poses = Callable[[int, torch.Generator], tuple[Tensor, Tensor, Tensor]]
-# A joint lies inside the body: so much nearer may its own surface be, beyond the nearest skin at rest.
-_BEHIND_SKIN_M = 0.05
+# A joint lies inside the body: its own surface may be so much nearer than it. Twice the way to the nearest skin at
+# rest, because joints do not lie in the middle of their limbs, and a bit for clothes.
+_SKIN_WAYS, _CLOTHES_M = 2.0, 0.03
 # Pictures rendered at once: on a CPU so many that their planes stay in the cache.
 _AT_ONCE = {"cpu": 8, "cuda": 256}
 _LUMA = (0.2126, 0.7152, 0.0722)
@@ -79,7 +84,7 @@ class SyntheticImages:
         size: int = 256,
         difficulty: Difficulty | None = None,
         poses: Poses | None = None,
-        wardrobe=None,
+        wardrobe: Wardrobe | None = None,
         panoramas: Tensor | None = None,
     ) -> None:
         """`size` in px, a multiple of 64. WeightsError where a shipped part is missing."""
@@ -106,7 +111,8 @@ class SyntheticImages:
         rest = self.body()
         keypoints = self.body.keypoints(rest.vertices)
         self._depth_inside = [
-            torch.cdist(points[0], rest.vertices[0]).amin(-1) + _BEHIND_SKIN_M for points in (rest.joints, keypoints)
+            torch.cdist(points[0], rest.vertices[0]).amin(-1) * _SKIN_WAYS + _CLOTHES_M
+            for points in (rest.joints, keypoints)
         ]
 
     @torch.no_grad()
@@ -184,14 +190,15 @@ class SyntheticImages:
             focal_px=views.focal_px,
         )
 
-    def _on_their_places(
-        self, posed: BodyOutput, image: Tensor, g: torch.Generator
-    ) -> tuple[BodyOutput, Tensor]:
+    def _on_their_places(self, posed: BodyOutput, image: Tensor, g: torch.Generator) -> tuple[BodyOutput, Tensor]:
         """Bodies in the world, extra ones on the same floor as the person they stand near; the floors' heights (B,)."""
         total = len(image)
         batch = int(image.max()) + 1
         lowest = posed.vertices[..., 1].amin(1)
-        angle, reach = uniform(-torch.pi, torch.pi, (total,), g, self.device), uniform(0.35, 1.6, (total,), g, self.device)
+        angle, reach = (
+            uniform(-torch.pi, torch.pi, (total,), g, self.device),
+            uniform(0.35, 1.6, (total,), g, self.device),
+        )
         place = torch.stack([reach * angle.cos(), lowest[image] - lowest, reach * angle.sin()], -1)
         place = torch.where((torch.arange(total, device=self.device) < batch)[:, None], 0.0, place)[:, None]
         # Some people are in the air.
@@ -199,8 +206,8 @@ class SyntheticImages:
         return BodyOutput(posed.vertices + place, posed.joints + place, posed.joint_rotations), lowest[:batch] - jump
 
     def _colours(
-        self, shown: Fragments, outfit, clothed_w: Tensor, image: Tensor, views: Views, light: Light, spheres: Tensor,
-        g: torch.Generator,
+        self, shown: Fragments, outfit: Outfit, clothed_w: Tensor, image: Tensor, views: Views, light: Light,
+        spheres: Tensor, g: torch.Generator,
     ) -> Tensor:  # fmt: skip
         """Radiance (P,3) of visible pixels of people."""
         albedo = outfit.albedo(shown.mesh, shown.face, shown.barycentrics)
