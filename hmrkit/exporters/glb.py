@@ -1,0 +1,331 @@
+"""Binary glTF 2.0 (``.glb``): every person a skinned, animated mesh in their own shape; the camera that filmed them.
+
+glTF fixes its axes and its unit (y up, facing +z, metres), so a scene in other ones is turned here. It has no frame
+numbers: a key of frame ``n`` stands at ``n / fps`` seconds, where importers put it back on frame ``n`` if the program's
+rate is set to the file's, which `asset.extras` tells exactly. A person who is not seen has scale 0, which the
+specification (section 3.5, Nodes) names as the way to animate visibility.
+
+Skinning shows the skeleton's pose in the person's shape. With ``exact`` the remaining difference to the final
+(calibrated) vertices is added as morph targets before skinning, as few as reproduce it; with ``pose_shapes`` the
+body's own pose blend shapes are. Source: Khronos Group, glTF 2.0 Specification.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hmrkit import __version__
+from hmrkit.exporters.correctives import corrective_shapes, in_unit_range
+from hmrkit.geometry import matrix_to_quaternion
+from hmrkit.scene import Character, ExportOptions, Scene, SceneCamera
+from hmrkit.take import atomic_path
+
+_log = logging.getLogger(__name__)
+_COMPONENT = {"float32": 5126, "uint32": 5125, "uint16": 5123, "uint8": 5121}
+_KIND = {1: "SCALAR", 3: "VEC3", 4: "VEC4", 16: "MAT4"}
+_Y_UP_FROM_Z_UP = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float32)
+
+
+class GlbExporter:
+    """``NAME.glb`` with everyone in it, or one file a person with ``per_person``."""
+
+    def write(self, scene: Scene, folder: Path, options: ExportOptions) -> list[Path]:
+        """Write the files; returns their paths. InputError where one cannot be written."""
+        paths = []
+        for part in scene.parts(options.per_person):
+            path = Path(folder) / f"{part.name}.glb"
+            document = _Document(part, options)
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(document.to_bytes())
+            paths.append(path)
+        return paths
+
+
+class _Document:
+    """One glTF file in the making: its JSON, and the one buffer that holds every number."""
+
+    def __init__(self, scene: Scene, options: ExportOptions) -> None:
+        self._scene, self._options = scene, options
+        self._turn = _Y_UP_FROM_Z_UP if scene.up == "z" else np.eye(3, dtype=np.float32)
+        self._buffer = bytearray()
+        first, last = scene.frame_range
+        facts = {"fps": str(scene.fps), "start_frame": first, "end_frame": last, "first_frame": scene.first_frame}
+        self._json: dict[str, Any] = {
+            "asset": {
+                "version": "2.0",
+                "generator": f"hmrkit {__version__}",
+                "extras": facts | {"timecode": scene.timecode, "space": scene.space, "hmrkit": scene.metadata},
+            },
+            "scene": 0,
+            "scenes": [{"name": scene.name, "nodes": []}],
+            "nodes": [],
+            "materials": [
+                {
+                    "name": "skin",
+                    "pbrMetallicRoughness": {
+                        "baseColorFactor": [0.6, 0.6, 0.6, 1],
+                        "metallicFactor": 0,
+                        "roughnessFactor": 0.7,
+                    },
+                }
+            ],
+            "meshes": [],
+            "skins": [],
+            "animations": [{"name": scene.name, "channels": [], "samplers": []}],
+            "accessors": [],
+            "bufferViews": [],
+        }
+        for character in scene.characters:
+            self._add_character(character)
+        if options.camera:
+            self._add_camera(scene.camera)
+
+    def to_bytes(self) -> bytes:
+        """The whole file."""
+        if not self._json["animations"][0]["channels"]:
+            del self._json["animations"]
+        self._json["buffers"] = [{"byteLength": len(self._buffer)}]
+        text = json.dumps(self._json, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 4)
+        length = 12 + 8 + len(text) + 8 + len(self._buffer)
+        return b"".join(
+            [
+                struct.pack("<4sII", b"glTF", 2, length),
+                struct.pack("<I4s", len(text), b"JSON"),
+                text,
+                struct.pack("<I4s", len(self._buffer), b"BIN\0"),
+                bytes(self._buffer),
+            ]
+        )
+
+    # ------------------------------------------------------------------------------------------------------ people
+
+    def _points(self, points: np.ndarray) -> np.ndarray:
+        """Points of the scene in metres and with y up."""
+        return (points @ self._turn.T * self._scene.metres_per_unit).astype(np.float32)
+
+    def _rotations(self, character: Character) -> tuple[np.ndarray, np.ndarray]:
+        """Local rotations (T,J,3,3), and those of the rest pose (J,3,3), in glTF's axes.
+
+        Joints whose axes are the scene's at rest have glTF's in the file; a skeleton with axes of its own keeps them.
+        """
+        at_rest = character.rest_rotations
+        axes = self._turn if np.allclose(at_rest, np.eye(3), atol=1e-6) else np.eye(3, dtype=np.float32)
+        local = axes @ character.local_rotations @ axes.T
+        local[:, 0] = self._turn @ character.local_rotations[:, 0] @ axes.T
+        turned = self._turn @ at_rest @ axes.T
+        parents = list(character.parents)
+        rest = np.swapaxes(turned[parents], -1, -2) @ turned
+        rest[0] = turned[0]
+        return local, rest
+
+    def _add_character(self, character: Character) -> None:
+        nodes = self._json["nodes"]
+        parents, count = character.parents, len(character.joint_names)
+        local, rest_local = self._rotations(character)
+        rest_joints = self._points(character.rest_joints)
+        turned = [rest_local[0]]
+        for joint in range(1, count):
+            turned.append(turned[parents[joint]] @ rest_local[joint])
+        rest_turn = np.stack(turned)
+        bones = rest_joints - rest_joints[list(parents)]
+        bones = np.einsum("jba,jb->ja", rest_turn[list(parents)], bones)
+        bones[0] = rest_joints[0]
+
+        holder = len(nodes)
+        extras = {"track_id": character.track_id, "calibrated": character.calibrated}
+        nodes.append({"name": character.name, "children": [holder + 1], "extras": extras})
+        for joint, name in enumerate(character.joint_names):
+            node: dict[str, Any] = {"name": name, "translation": bones[joint].tolist()}
+            quaternion = _quaternions(rest_local[joint][None])[0]
+            if abs(quaternion[3]) < 1 - 1e-7:
+                node["rotation"] = quaternion.tolist()
+            children = [holder + 1 + child for child, parent in enumerate(parents) if parent == joint]
+            nodes.append(node | ({"children": children} if children else {}))
+        # Skinned meshes stand at the root of the scene: their own place is ignored, which a parent would hide.
+        inverse_bind = np.zeros((count, 4, 4), np.float32)
+        inverse_bind[:, :3, :3] = np.swapaxes(rest_turn, -1, -2)
+        inverse_bind[:, :3, 3] = -np.einsum("jba,jb->ja", rest_turn, rest_joints)
+        inverse_bind[:, 3, 3] = 1
+        self._json["skins"].append(
+            {
+                "name": character.name,
+                "inverseBindMatrices": self._accessor(np.swapaxes(inverse_bind, -1, -2).reshape(count, 16)),
+                "skeleton": holder + 1,
+                "joints": list(range(holder + 1, holder + 1 + count)),
+            }
+        )
+        mesh = len(nodes)
+        shapes, weights, error = self._shapes(character)
+        self._add_mesh(character, shapes)
+        nodes.append(
+            {
+                "name": f"{character.name}_mesh",
+                "mesh": len(self._json["meshes"]) - 1,
+                "skin": len(self._json["skins"]) - 1,
+                "extras": {"largest_error_mm": error},
+            }
+        )
+        self._json["scenes"][0]["nodes"] += [holder, mesh]
+
+        times = self._times(character.frames)
+        self._animate(holder + 1, "translation", times, self._points(character.root_positions))
+        quaternions = _quaternions(local)
+        for joint in range(count):
+            self._animate(holder + 1 + joint, "rotation", times, quaternions[:, joint])
+        if len(shapes):
+            self._animate(mesh, "weights", times, weights.astype(np.float32).reshape(-1))
+        self._add_visibility(holder, character)
+
+    def _shapes(self, character: Character) -> tuple[np.ndarray, np.ndarray, float | None]:
+        """Morph targets (P,V,3), their weights (T,P), and the largest distance that is left to the final mesh, mm."""
+        if self._options.exact:
+            shapes, weights, left = corrective_shapes(character, tolerance=0.5e-3 / self._scene.metres_per_unit)
+            if len(shapes):
+                shapes, weights = in_unit_range(shapes, weights)
+            return shapes, weights, 1000 * left * self._scene.metres_per_unit
+        if self._options.pose_shapes and character.pose_shapes is not None:
+            return *in_unit_range(*character.pose_shapes()), None
+        return np.zeros((0, *character.rest_vertices.shape)), np.zeros((len(character), 0)), None
+
+    def _add_mesh(self, character: Character, shapes: np.ndarray) -> None:
+        vertices = self._points(character.rest_vertices)
+        attributes = {
+            "POSITION": self._accessor(vertices, target=34962, bounds=True),
+            "NORMAL": self._accessor(_normals(vertices, character.faces), target=34962),
+        }
+        for number, (joints, weights) in enumerate(_influences(character.skin_weights)):
+            attributes[f"JOINTS_{number}"] = self._accessor(joints, target=34962)
+            attributes[f"WEIGHTS_{number}"] = self._accessor(weights, target=34962)
+        primitive: dict[str, Any] = {
+            "attributes": attributes,
+            "indices": self._accessor(character.faces.astype(np.uint32).reshape(-1), target=34963),
+            "material": 0,
+        }
+        mesh: dict[str, Any] = {"name": f"{character.name}_mesh", "primitives": [primitive]}
+        if len(shapes):
+            primitive["targets"] = [
+                {"POSITION": self._accessor(self._points(shape), target=34962, bounds=True)} for shape in shapes
+            ]
+            mesh["weights"] = [0.0] * len(shapes)
+            mesh["extras"] = {"targetNames": [f"corrective_{i:03d}" for i in range(len(shapes))]}
+        self._json["meshes"].append(mesh)
+
+    def _add_visibility(self, holder: int, character: Character) -> None:
+        """Scale 0 on the skeleton's holder where the person is not seen: in gaps, before they come, after they left."""
+        first, last = self._scene.frame_range
+        frames, seen = character.frames, character.visible
+        if frames[0] > first:
+            frames, seen = np.append(first, frames), np.append(False, seen)
+        if frames[-1] < last:
+            frames, seen = np.append(frames, frames[-1] + 1), np.append(seen, False)
+        if seen.all():
+            return
+        keys = np.append(0, np.flatnonzero(np.diff(seen)) + 1)
+        scales = np.repeat(seen[keys, None], 3, axis=1).astype(np.float32)
+        self._animate(holder, "scale", self._times(frames[keys]), scales, "STEP")
+
+    # ------------------------------------------------------------------------------------------- camera and numbers
+
+    def _add_camera(self, camera: SceneCamera) -> None:
+        """The camera; glTF knows a field of view only, so the film back and the optical axis are told in extras."""
+        moved = np.eye(4)
+        turn = self._turn.astype(np.float64)
+        moved[:3, :3] = turn @ camera.scene_from_camera[:3, :3]
+        moved[:3, 3] = turn @ camera.scene_from_camera[:3, 3] * self._scene.metres_per_unit
+        aspect = camera.width / camera.height * float(camera.focal_px[1] / camera.focal_px[0])
+        self._json["cameras"] = [
+            {
+                "name": camera.name,
+                "type": "perspective",
+                "perspective": {"yfov": camera.fov_y, "aspectRatio": aspect, "znear": 0.05, "zfar": 1000.0},
+                "extras": {
+                    "focal_length_mm": camera.focal_mm,
+                    "film_width_mm": camera.film_width_mm,
+                    "film_height_mm": camera.film_height_mm,
+                    "film_offset_mm": list(camera.film_offset_mm),
+                    "focal_px": np.asarray(camera.focal_px).tolist(),
+                    "center_px": np.asarray(camera.center_px).tolist(),
+                    "size_px": [camera.width, camera.height],
+                },
+            }
+        ]
+        quaternion = _quaternions(moved[None, :3, :3])[0]
+        place = moved[:3, 3].tolist()
+        self._json["nodes"].append(
+            {"name": camera.name, "camera": 0, "translation": place, "rotation": quaternion.tolist()}
+        )
+        self._json["scenes"][0]["nodes"].append(len(self._json["nodes"]) - 1)
+
+    def _times(self, frames: np.ndarray) -> int:
+        """Accessor of the times of some frames, s."""
+        fps = self._scene.fps
+        times = frames.astype(np.float64) * fps.denominator / fps.numerator
+        return self._accessor(times.astype(np.float32), bounds=True)
+
+    def _animate(self, node: int, path: str, times: int, values: np.ndarray, interpolation: str = "LINEAR") -> None:
+        animation = self._json["animations"][0]
+        animation["channels"].append({"sampler": len(animation["samplers"]), "target": {"node": node, "path": path}})
+        animation["samplers"].append({"input": times, "output": self._accessor(values), "interpolation": interpolation})
+
+    def _accessor(self, values: np.ndarray, target: int | None = None, bounds: bool = False) -> int:
+        """Put (n,) or (n,k) values into the buffer; the number by which the rest of the file refers to them."""
+        values = np.ascontiguousarray(values if values.dtype.name in _COMPONENT else values.astype(np.float32))
+        width = 1 if values.ndim == 1 else values.shape[1]
+        self._buffer += bytes(-len(self._buffer) % 4)
+        view = {"buffer": 0, "byteOffset": len(self._buffer), "byteLength": values.nbytes}
+        self._buffer += values.tobytes()
+        self._json["bufferViews"].append(view | ({"target": target} if target else {}))
+        accessor: dict[str, Any] = {
+            "bufferView": len(self._json["bufferViews"]) - 1,
+            "componentType": _COMPONENT[values.dtype.name],
+            "count": len(values),
+            "type": _KIND[width],
+        }
+        if bounds:
+            columns = values.reshape(len(values), width)
+            accessor |= {"min": columns.min(0).tolist(), "max": columns.max(0).tolist()}
+        self._json["accessors"].append(accessor)
+        return len(self._json["accessors"]) - 1
+
+
+def _quaternions(rotations: np.ndarray) -> np.ndarray:
+    """(T,...,3,3) -> unit quaternions (T,...,4) float32 as x, y, z, w, each on the side of the one before it."""
+    values = matrix_to_quaternion(torch.from_numpy(np.ascontiguousarray(rotations, np.float64))).numpy()
+    values = values / np.linalg.norm(values, axis=-1, keepdims=True)
+    turned = np.sum(values[1:] * values[:-1], -1) < 0
+    sides = np.cumprod(np.where(turned, -1.0, 1.0), axis=0)
+    values[1:] *= sides[..., None]
+    return values[..., [1, 2, 3, 0]].astype(np.float32)
+
+
+def _influences(weights: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Skin weights (V,J) as sets of four (joints (V,4) uint8, weights (V,4) float32), the largest first.
+
+    A second set is written only where vertices follow more than four joints; programs that read one set leave out
+    the smallest weights.
+    """
+    width = -(-int((weights > 0).sum(1).max()) // 4) * 4
+    joints = np.argsort(-weights, axis=1, kind="stable")[:, :width]
+    values = np.take_along_axis(weights, joints, 1).astype(np.float64)
+    values = (values / values.sum(1, keepdims=True)).astype(np.float32)
+    joints = np.where(values > 0, joints, 0).astype(np.uint8)  # the specification: an unused slot names joint 0
+    return [(joints[:, i : i + 4], values[:, i : i + 4]) for i in range(0, width, 4)]
+
+
+def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Unit normals (V,3) of a mesh, faces weighted by their area."""
+    corners = vertices[faces]
+    flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = np.stack(
+        [np.bincount(faces.ravel(), np.repeat(flat[:, axis], 3), minlength=len(vertices)) for axis in range(3)], 1
+    )
+    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
+    return np.where(lengths > 1e-20, normals / np.maximum(lengths, 1e-20), [0.0, 1.0, 0.0]).astype(np.float32)
