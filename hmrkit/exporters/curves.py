@@ -1,0 +1,71 @@
+"""Animation curves: rotations as Euler angles without jumps, frames as exact times, keys that may be left out."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+
+def euler_xyz_deg(rotations: np.ndarray) -> np.ndarray:
+    """Rotations (T,...,3,3) -> degrees (T,...,3) about x, y, z with ``R = Rz Ry Rx``, continuous along T.
+
+    FBX's order "XYZ" and Maya's default; BVH writes the same angles as Zrotation Yrotation Xrotation. Y and Z are
+    measured after X has been undone, so the three give back the rotation at and near gimbal lock too.
+    """
+    r = np.asarray(rotations, np.float64)
+    x = np.arctan2(r[..., 2, 1], r[..., 2, 2])
+    sine, cosine = np.sin(x), np.cos(x)
+    y = np.arctan2(-r[..., 2, 0], sine * r[..., 2, 1] + cosine * r[..., 2, 2])
+    z = np.arctan2(sine * r[..., 0, 2] - cosine * r[..., 0, 1], cosine * r[..., 1, 1] - sine * r[..., 1, 2])
+    return np.degrees(_continuous(np.stack([x, y, z], -1)))
+
+
+def _continuous(angles: np.ndarray) -> np.ndarray:
+    """Of the two triples that mean one rotation, (x, y, z) and (x + pi, pi - y, z + pi), take those that follow on.
+
+    Whether a frame changes sides does not depend on the side of the frame before: both differences are the same for
+    either. So a running sum decides, without going frame by frame.
+    """
+    other = np.stack([angles[..., 0] + np.pi, np.pi - angles[..., 1], angles[..., 2] + np.pi], -1)
+    stay, change = (_turn(side[1:] - angles[:-1]).sum(-1) for side in (angles, other))
+    changed = np.cumsum(change < stay, axis=0) % 2 == 1
+    changed = np.concatenate([np.zeros_like(changed[:1], shape=(1, *angles.shape[1:-1])), changed])
+    return np.unwrap(np.where(changed[..., None], other, angles), axis=0)
+
+
+def _turn(difference: np.ndarray) -> np.ndarray:
+    """Size of an angle's difference when full turns do not count."""
+    return np.abs((difference + np.pi) % (2 * np.pi) - np.pi)
+
+
+def frame_ticks(frames: np.ndarray, fps: Fraction, ticks_per_second: int) -> np.ndarray:
+    """Frame numbers (T,) -> whole ticks (T,) int64, each rounded on its own so that no error grows along a clip."""
+    step = Fraction(ticks_per_second) / fps
+    numbers = np.asarray(frames, np.int64)
+    # n * numerator would overflow 64 bits after some hours; whole steps and remainders do not.
+    whole, rest = divmod(step.numerator, step.denominator)
+    return numbers * whole + (2 * numbers * rest + step.denominator) // (2 * step.denominator)
+
+
+def keys_to_keep(values: np.ndarray, tolerance: float) -> np.ndarray:
+    """Rows (n,) of `values` (T,C), one a frame, that linear interpolation needs to stay within `tolerance` everywhere.
+
+    The error of a frame is the sum of its C absolute differences: for three Euler angles never less than the angle
+    between the rotations, for a place never less than the distance. Douglas and Peucker's splitting (1973).
+    """
+    last = len(values) - 1
+    kept, stretches = {0, last}, [(0, last)]
+    while stretches:
+        start, end = stretches.pop()
+        if end - start < 2:
+            continue
+        share = (np.arange(1, end - start) / (end - start))[:, None]
+        line = values[start] + share * (values[end] - values[start])
+        error = np.abs(values[start + 1 : end] - line).sum(-1)
+        worst = int(error.argmax())
+        if error[worst] > tolerance:
+            middle = start + 1 + worst
+            kept.add(middle)
+            stretches += [(start, middle), (middle, end)]
+    return np.array(sorted(kept))
