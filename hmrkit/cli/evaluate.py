@@ -70,10 +70,11 @@ def evaluate(
     """
     from hmrkit.datasets import DatasetOptions
     from hmrkit.errors import EXIT_OK, EXIT_SOME_FAILED
-    from hmrkit.evaluation.report import group_table, make_report, rich_table, write_report
+    from hmrkit.evaluation.report import make_report
     from hmrkit.evaluation.runner import EvalOptions
     from hmrkit.evaluation.runner import evaluate as run
     from hmrkit.evaluation.submission import write_submission
+    from hmrkit.evaluation.tables import group_table, rich_table, write_report
     from hmrkit.evaluation.worst import write_sheets
     from hmrkit.pipeline import Options
 

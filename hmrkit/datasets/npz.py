@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +93,7 @@ class SpinNpz:
         self,
         label: str,
         rows: dict[str, np.ndarray],
-        names: Sequence[str],
+        names: list[str],
         people: list[np.ndarray],
         group: str,
         stills: bool,
@@ -135,7 +135,7 @@ def _body_of(rows: dict[str, np.ndarray], row: int) -> tuple[str, bytes]:
     return gender, rows["shape"][row].tobytes() if "shape" in rows else b""
 
 
-def _runs(rows: dict[str, np.ndarray], names: Sequence[str], chosen: np.ndarray) -> list[np.ndarray]:
+def _runs(rows: dict[str, np.ndarray], names: list[str], chosen: np.ndarray) -> list[np.ndarray]:
     """A clip's rows by person: a new one where the pictures start again, or gender or shape change."""
     people: list[list[int]] = []
     for row in chosen:
@@ -148,7 +148,7 @@ def _runs(rows: dict[str, np.ndarray], names: Sequence[str], chosen: np.ndarray)
     return [np.array(person) for person in people]
 
 
-def _stills(rows: dict[str, np.ndarray], names: Sequence[str], chosen: np.ndarray) -> list[np.ndarray]:
+def _stills(rows: dict[str, np.ndarray], names: list[str], chosen: np.ndarray) -> list[np.ndarray]:
     """Rows of stills by gender and by their number within a picture: nobody is twice in one picture."""
     people: dict[tuple[int, str], list[int]] = {}
     seen: dict[str, int] = {}

@@ -76,7 +76,7 @@ class Synthetic:
         truth = GroundTruth(
             person="person",
             frame_indices=np.arange(count),
-            valid=np.isfinite(facts["boxes_xyxy"]).all(-1),
+            valid=np.asarray(np.isfinite(facts["boxes_xyxy"]).all(-1)),
             boxes_xyxy=facts["boxes_xyxy"],
             joints_c=facts["joints_c"],
             skeleton=SMPL_24,

@@ -78,7 +78,8 @@ class Bodies:
     def has_smpl(self) -> bool:
         """Whether the user's SMPL files are there."""
         try:
-            self._smpl_file("male"), self._smpl_file("female")
+            for gender in ("male", "female"):
+                self._smpl_file(gender)
         except WeightsError:
             return False
         return True

@@ -12,8 +12,9 @@ from hmrkit.camera import project
 from hmrkit.datasets import EvalSequence, GroundTruth
 from hmrkit.errors import InputError
 from hmrkit.evaluation.bodies import Bodies
+from hmrkit.evaluation.poses import predicted_meshes, stretches
 from hmrkit.evaluation.predicting import Prediction, camera_of
-from hmrkit.evaluation.scoring import STRETCH, Scores, counted_frames, predicted_meshes
+from hmrkit.evaluation.scoring import Scores, counted_frames
 from hmrkit.pipeline import Models
 from hmrkit.protocols import EvalProtocol
 from hmrkit.skeletons import SMPL_24
@@ -59,7 +60,7 @@ def _camera(sequence: EvalSequence, frame: int, models: Models) -> Camera:
     if isinstance(sequence.frames, tuple):
         try:
             with Image.open(sequence.frames[frame]) as image:
-                return camera_of(sequence, frame, *image.size, models)
+                return camera_of(sequence, frame, image.width, image.height, models)
         except OSError as error:
             raise InputError(f"{sequence.frames[frame]}: cannot be read ({error.strerror or error})") from error
     if isinstance(sequence.camera, Camera):
@@ -68,8 +69,7 @@ def _camera(sequence: EvalSequence, frame: int, models: Models) -> Camera:
 
 
 def _stretches(prediction: Prediction, counted: np.ndarray) -> list[np.ndarray]:
-    rows = np.nonzero(prediction.found & counted)[0]
-    return [s for s in np.split(rows, range(STRETCH, len(rows), STRETCH)) if len(s)]
+    return stretches(np.nonzero(prediction.found & counted)[0])
 
 
 def _keypoints(

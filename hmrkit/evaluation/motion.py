@@ -7,9 +7,9 @@ import numpy as np
 from hmrkit import metrics
 from hmrkit.datasets import BodyTruth, GroundTruth
 from hmrkit.evaluation.bodies import SMPL_FEET, Bodies, is_smpl, posed_truth
+from hmrkit.evaluation.poses import stretches
 from hmrkit.protocols import EvalProtocol
 
-STRETCH = 64  # frames whose meshes are held at once
 # EMDB's jitter takes these as not moving, yet averages over all 24.
 EMDB_STILL = (0, 7, 8, 10, 11, 20, 21, 22, 23)
 
@@ -47,7 +47,7 @@ def motion_values(
     fps: float,
     counted: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """Name -> (T,), from pelvis-relative joints `p`, `t` (T,J,3) m and the predicted joints and feet in the camera."""
+    """Name -> (T,), from pelvis-relative joints `p`, `t` (T,J,3) m, the predicted joints and feet in the camera frame."""
     wanted = set(protocol.metrics)
     values: dict[str, np.ndarray] = {}
     grid = _Grid(truth.frame_indices, counted)
@@ -85,7 +85,7 @@ def _world_values(
     body = bodies.true(body_truth.model, body_truth.gender)
     true_joints, true_feet = np.full_like(joints, np.nan), np.full_like(feet, np.nan)
     rows = np.nonzero(counted)[0]
-    for stretch in np.split(rows, range(STRETCH, len(rows), STRETCH)):
+    for stretch in stretches(rows):
         vertices, true_joints[stretch], _ = posed_truth(body, body_truth, stretch, None, world=True)
         if is_smpl(body):
             true_feet[stretch] = vertices[:, SMPL_FEET]

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -29,15 +29,14 @@ from hmrkit.evaluation.runner import (
     EvalOptions,
     ProgressBar,
     claim,
-    limited,
     load_entries,
     prepare,
-    read_record,
-    read_scores,
     run_sequence,
     silent,
 )
-from hmrkit.occlusion import DEGREES, KINDS, OcclusionCurve, bar_angle, occlude, save_curves_png
+from hmrkit.evaluation.score_files import read_record, read_scores
+from hmrkit.evaluation.subsets import limited
+from hmrkit.occlusion import DEGREES, KINDS, Kind, OcclusionCurve, bar_angle, occlude, save_curves_png
 from hmrkit.protocols import EvalProtocol
 from hmrkit.skeletons import LSP_14
 from hmrkit.take import atomic_path
@@ -57,6 +56,7 @@ def evaluate_occluded(
     `degrees` are numbers 1 to 5 with commas. UsageError for other kinds and degrees, for a protocol without MPJPE, and
     for results made elsewhere, which have not seen the covered pictures.
     """
+    chosen_kind = cast(Kind, kind)
     if kind not in KINDS:
         raise UsageError(f"--occlude must be one of {', '.join(KINDS)}, got {kind!r}")
     chosen = _degrees(degrees)
@@ -78,7 +78,7 @@ def evaluate_occluded(
         names = names or sorted(set().union(*points), key=LSP_14.joints.index)
         for degree in (0, *chosen):
             for joint in names if degree else ("clean",):
-                with _covered(sequence, points, joint, kind, degree) as changed:
+                with _covered(sequence, points, joint, chosen_kind, degree) as changed:
                     for entry in entries:
                         path = base / entry.folder / f"{sequence.name}_{joint}_{degree}.npz"
                         record = {
@@ -88,7 +88,7 @@ def evaluate_occluded(
                         }
                         if _done(entry, changed, protocol, options, path, record, progress):
                             files.setdefault((entry.label, degree, joint), []).append(path)
-    curves = {entry.label: _curve(entry.label, files, kind, chosen, names) for entry in entries}
+    curves = {entry.label: _curve(entry.label, files, chosen_kind, chosen, names) for entry in entries}
     picture = options.out / f"occlusion_{kind}.png"
     save_curves_png(curves, picture)
     summary = {
@@ -130,7 +130,7 @@ def joint_pixels(truth: GroundTruth, sequence: EvalSequence) -> dict[str, np.nda
 
 @contextmanager
 def _covered(
-    sequence: EvalSequence, points: list[dict[str, np.ndarray]], joint: str, kind: str, degree: int
+    sequence: EvalSequence, points: list[dict[str, np.ndarray]], joint: str, kind: Kind, degree: int
 ) -> Iterator[EvalSequence]:
     """The sequence with the joint covered in all its pictures, which are gone afterwards; degree 0: as it is."""
     if degree == 0:
@@ -173,7 +173,7 @@ def _done(
 
 
 def _curve(
-    label: str, files: dict[tuple[str, int, str], list[Path]], kind: Any, degrees: tuple[int, ...], names: list[str]
+    label: str, files: dict[tuple[str, int, str], list[Path]], kind: Kind, degrees: tuple[int, ...], names: list[str]
 ) -> OcclusionCurve:
     def error(degree: int, joint: str) -> float:
         values = [p[METRIC] for path in files.get((label, degree, joint), []) for p in read_scores(path)[1]]

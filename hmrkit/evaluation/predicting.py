@@ -117,7 +117,7 @@ def predict_crops(sequence: EvalSequence, regressor: Regressor, models: Models, 
             ):
                 part.append(np.asarray(values, np.float32))
         rotations, betas, transl = (np.concatenate(part) for part in parts)
-        made.append(Prediction(np.isfinite(transl).all(-1), rotations, betas, transl))
+        made.append(Prediction(np.asarray(np.isfinite(transl).all(-1)), rotations, betas, transl))
     return made
 
 
@@ -222,7 +222,7 @@ def _with_true_boxes(
     tracks: list[Track] = []
     owners: dict[int, tuple[int, np.ndarray]] = {}
     for person, truth in enumerate(sequence.people):
-        seen = np.isfinite(truth.boxes_xyxy).all(-1)
+        seen = np.asarray(np.isfinite(truth.boxes_xyxy).all(-1))
         rows = np.array([r for r, f in enumerate(truth.frame_indices) if seen[r] and int(f) in place], np.int64)
         for group in np.split(rows, len(rows)) if sequence.stills and len(rows) else [rows]:
             if not len(group):

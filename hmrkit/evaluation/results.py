@@ -183,9 +183,9 @@ def _prediction(place: str, arrays: Mapping[str, np.ndarray], truth: GroundTruth
         raise InputError(f"{place} has neither joints nor global_orient and body_pose; found {', '.join(arrays)}")
     known = [x.reshape(frames, -1) for x in (joints, rotations, parts) if x is not None]
     found = np.logical_and.reduce([np.isfinite(x).all(1) for x in known])
-    single = [None if x is None else x.astype(np.float32) for x in (rotations, betas, transl)]
+    rotations, betas, transl = (None if x is None else x.astype(np.float32) for x in (rotations, betas, transl))
     skeleton = SMPL_24 if joints is not None and joints.shape[1] == 24 else None
-    return Prediction(found, *single, joints_c=joints, skeleton=skeleton, parts=parts)
+    return Prediction(found, rotations, betas, transl, joints_c=joints, skeleton=skeleton, parts=parts)
 
 
 def _matrices(values: np.ndarray, count: int) -> np.ndarray:

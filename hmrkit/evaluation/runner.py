@@ -10,22 +10,21 @@ import json
 import logging
 import re
 import time
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from hmrkit.datasets import Dataset, DatasetOptions, EvalSequence, GroundTruth, load_dataset
+from hmrkit.datasets import Dataset, DatasetOptions, EvalSequence, load_dataset
 from hmrkit.errors import HmrkitError, UsageError, WeightsError
 from hmrkit.evaluation.bodies import Bodies
 from hmrkit.evaluation.image import image_scores
 from hmrkit.evaluation.predicting import Prediction, predict, predict_crops
 from hmrkit.evaluation.results import Results, open_results
-from hmrkit.evaluation.scoring import Scores, check_bodies, score
+from hmrkit.evaluation.score_files import read_record, write_scores
+from hmrkit.evaluation.scoring import check_bodies, score
+from hmrkit.evaluation.subsets import limited
 from hmrkit.pipeline import Models, Options, Progress, models_of, stages_of
 from hmrkit.protocols import EvalProtocol, choose_protocol
 from hmrkit.regressors import REGRESSORS
@@ -227,121 +226,3 @@ def run_sequence(
         else:
             scores.append(score(prediction, truth, protocol, entry.bodies, sequence.fps))
     write_scores(path, sequence, scores, record, time.perf_counter() - started, entry.bodies.notes)
-
-
-# ------------------------------------------------------------------------------------------------- result files
-
-
-def write_scores(
-    path: Path,
-    sequence: EvalSequence,
-    scores: list[Scores],
-    record: dict[str, Any],
-    seconds: float,
-    notes: Sequence[str] = (),
-) -> None:
-    """One result file: ``PERSON/frame_indices``, ``counted``, ``found``, each metric, ``joints_c``, ``parts``, ...
-
-    The entry ``manifest`` is JSON: the sequence's name, group, frames, people, the seconds taken, and the record.
-    """
-    manifest = {
-        "sequence": sequence.name,
-        "group": sequence.group,
-        "frame_count": sequence.frame_count,
-        "stills": sequence.stills,
-        "people": [truth.person for truth in sequence.people],
-        "metrics": sorted({name for s in scores for name in s.values}),
-        "seconds": round(seconds, 3),
-        "notes": list(notes),
-        "record": record,
-    }
-    arrays: dict[str, np.ndarray] = {"manifest": np.array(json.dumps(manifest))}
-    for truth, found in zip(sequence.people, scores, strict=True):
-        of = {"frame_indices": truth.frame_indices, "counted": found.counted, "found": found.found}
-        of |= {"joints_c": found.joints_c, "parts": found.parts} | found.values | found.params | found.pooled
-        arrays |= {f"{truth.person}/{name}": value for name, value in of.items()}
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-
-
-def read_scores(path: Path) -> tuple[dict[str, Any], list[dict[str, np.ndarray]]]:
-    """Manifest and arrays of each person of a result file."""
-    with np.load(path, allow_pickle=False) as archive:
-        manifest = json.loads(str(archive["manifest"]))
-        people = []
-        for person in manifest["people"]:
-            prefix = f"{person}/"
-            people.append({key[len(prefix) :]: archive[key] for key in archive.files if key.startswith(prefix)})
-    return manifest, people
-
-
-def read_record(path: Path) -> dict[str, Any] | None:
-    """What made a result file, None where there is none that can be read."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return json.loads(str(archive["manifest"]))["record"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-
-
-# -------------------------------------------------------------------------------------------------- fewer frames
-
-
-def limited(sequences: Iterator[EvalSequence], limit: int | None) -> Iterator[EvalSequence]:
-    """Sequences until `limit` pictures were given; the last one is cut short."""
-    left = limit
-    for sequence in sequences:
-        if left is None:
-            yield sequence
-            continue
-        if sequence.frame_count > left:
-            sequence = first_frames(sequence, left)
-        if sequence.people:
-            yield sequence
-        left -= sequence.frame_count
-        if left <= 0:
-            return
-
-
-def first_frames(sequence: EvalSequence, count: int) -> EvalSequence:
-    """The first `count` frames of a sequence; people who are not in them are left out."""
-    people = []
-    for truth in sequence.people:
-        keep = truth.frame_indices < count
-        if keep.any():
-            people.append(rows_of(truth, keep))
-    return replace(sequence, frame_count=count, people=tuple(people))
-
-
-def rows_of(truth: GroundTruth, keep: np.ndarray) -> GroundTruth:
-    """Some rows (T,) bool of a person."""
-    rows = np.nonzero(keep)[0]
-
-    def cut(values):
-        return None if values is None else values[rows]
-
-    def picked(paths):
-        return None if paths is None else tuple(paths[r] for r in rows)
-
-    body = truth.body
-    if body is not None:
-        body = replace(
-            body,
-            global_orient=body.global_orient[rows],
-            body_pose=body.body_pose[rows],
-            betas=body.betas if body.betas.ndim == 1 else body.betas[rows],
-            transl=body.transl[rows],
-        )
-    return replace(
-        truth,
-        frame_indices=truth.frame_indices[rows],
-        valid=truth.valid[rows],
-        boxes_xyxy=truth.boxes_xyxy[rows],
-        joints_c=cut(truth.joints_c),
-        keypoints_2d=cut(truth.keypoints_2d),
-        body=body,
-        camera_from_world=cut(truth.camera_from_world),
-        silhouettes=picked(truth.silhouettes),
-        parts=picked(truth.parts),
-        facts={key: np.asarray(values)[rows] for key, values in truth.facts.items()},
-    )

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from hmrkit.errors import UsageError
-from hmrkit.evaluation.runner import Evaluation, read_scores
+from hmrkit.evaluation.runner import Evaluation
+from hmrkit.evaluation.score_files import read_scores
 from hmrkit.take import atomic_path
 
 log = logging.getLogger(__name__)

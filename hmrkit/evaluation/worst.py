@@ -13,8 +13,10 @@ from hmrkit.body import Body
 from hmrkit.datasets import EvalSequence
 from hmrkit.evaluation.pictures import picture_of
 from hmrkit.evaluation.predicting import camera_of, true_box
-from hmrkit.evaluation.report import HEADINGS
-from hmrkit.evaluation.runner import Evaluation, limited, read_scores
+from hmrkit.evaluation.runner import Evaluation
+from hmrkit.evaluation.score_files import read_scores
+from hmrkit.evaluation.subsets import limited
+from hmrkit.evaluation.tables import HEADINGS
 from hmrkit.pipeline import Models
 from hmrkit.rendering.shading import draw_meshes, shade, vertex_normals
 from hmrkit.rendering.sheet import BACKGROUND, TEXT
@@ -88,8 +90,8 @@ def _tile(sequence: EvalSequence, worst: Worst, models: Models, heading: str) ->
     side = 1.4 * float(max(box[2] - box[0], box[3] - box[1]))
     corner = box.reshape(2, 2).mean(0) - side / 2
     scale = TILE / side
-    area = tuple(float(v) for v in (*corner, *(corner + side)))
-    tile = Image.fromarray(picture).crop(tuple(round(v) for v in area)).resize((TILE, TILE), Image.Resampling.BILINEAR)
+    (x0, y0), (x1, y1) = np.round(corner), np.round(corner + side)
+    tile = Image.fromarray(picture).crop((x0, y0, x1, y1)).resize((TILE, TILE), Image.Resampling.BILINEAR)
     camera = camera_of(sequence, frame, picture.shape[1], picture.shape[0], models)
     drawn = _mesh(models.body, worst, camera.focal_px * scale, (camera.center_px - np.round(corner)) * scale)
     both = Image.new("RGB", (2 * TILE, TILE + 22), BACKGROUND)
