@@ -47,7 +47,7 @@ def motion_values(
     fps: float,
     counted: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """Name -> (T,), from pelvis-relative joints `p`, `t` (T,J,3) m, the predicted joints and feet in the camera frame."""
+    """Name -> (T,), from pelvis-relative joints `p`, `t` (T,J,3) m and the predicted joints and feet in the camera."""
     wanted = set(protocol.metrics)
     values: dict[str, np.ndarray] = {}
     grid = _Grid(truth.frame_indices, counted)
