@@ -18,9 +18,12 @@ from hmrkit.body import Body
 
 # Bottom to top.
 LAYERS = (
-    "eyes", "beard", "hair", "socks", "shoes", "soles", "lower", "lower_panel", "upper", "upper_panel", "print", "belt",
-    "jacket", "gloves", "hat", "glasses",
+    "eyes", "beard", "hair", "socks", "shoes", "soles", "footwear", "lower", "lower_panel", "upper", "upper_panel",
+    "print", "belt", "suit", "jacket", "gloves", "hat", "glasses",
 )  # fmt: skip
+# What a modelled garment is worn instead of.
+UNDER_SUIT = ("lower", "lower_panel", "upper", "upper_panel", "print", "belt")
+UNDER_FOOTWEAR = ("shoes", "soles")
 INDEX = {name: i for i, name in enumerate(LAYERS)}
 NOWHERE = -1.0
 RAMP_M = 0.02  # over which a garment reaches its thickness
@@ -29,7 +32,7 @@ RAMP_M = 0.02  # over which a garment reaches its thickness
 class Numbers:
     """Random numbers of `count` bodies, (count,1) each, drawn on the CPU so that every device dresses people alike."""
 
-    def __init__(self, count: int, generator: torch.Generator, device: torch.device, columns: int = 160) -> None:
+    def __init__(self, count: int, generator: torch.Generator, device: torch.device, columns: int = 480) -> None:
         self._columns = iter(torch.rand(count, columns, generator=generator).to(device).split(1, 1))
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -105,17 +108,28 @@ def cloth_coordinates(body: Body) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Modelled:
+    """Garments that were modelled by hand, G of them: `fields` and `offsets` (G,V) m, `shoes` (G,) bool."""
+
+    fields: Tensor
+    offsets: Tensor
+    shoes: Tensor
+
+
+@dataclass(frozen=True)
 class Clothes:
-    """`fields` (B,V,L) m, positive where a layer covers; `offsets` (B,V) m along the normals; `plain_hood` (B,) bool:
-    the hat is the upper garment's hood."""
+    """`fields` (B,V,L) m, positive where a layer covers; `offsets` (B,V) m along the normals; `hood` (B,) bool: the hat
+    is the upper garment's hood; `suit` and `footwear` (B,): which modelled garments (-1: none)."""
 
     fields: Tensor
     offsets: Tensor
     hood: Tensor
+    suit: Tensor
+    footwear: Tensor
 
 
-def clothe(m: Measures, count: int, n: Numbers) -> Clothes:
-    """Random clothes for `count` bodies."""
+def clothe(m: Measures, modelled: Modelled, count: int, n: Numbers) -> Clothes:
+    """Random clothes for `count` bodies, a quarter of them in modelled garments."""
     fields: dict[str, Tensor] = {}
     thickness: dict[str, Tensor] = {}
     _head(m, n, fields, thickness)
@@ -123,14 +137,33 @@ def clothe(m: Measures, count: int, n: Numbers) -> Clothes:
     _lower(m, n, fields, thickness)
     _upper(m, n, fields, thickness)
     _feet_and_hands(m, n, fields, thickness)
+    suit = _wear(modelled, ~modelled.shoes, 0.25, "suit", UNDER_SUIT, n, fields, thickness)
+    footwear = _wear(modelled, modelled.shoes, 0.25, "footwear", UNDER_FOOTWEAR, n, fields, thickness)
     shape = (count, len(m.height))
     stacked = torch.stack([fields[name].expand(shape) for name in LAYERS], -1)
     wrinkles = _wrinkles(m, n, count)
     offsets = stacked.new_zeros(shape)
     for name, thick in thickness.items():
-        cloth = thick * (1 + (0.0 if name in ("hair", "shoes") else 0.45) * wrinkles)
+        cloth = thick * (1 + (0.0 if name in ("hair", "shoes", "footwear") else 0.45) * wrinkles)
         offsets = torch.maximum(offsets, (fields[name] / RAMP_M).clamp(0, 1) * cloth)
-    return Clothes(stacked, offsets, hood[:, 0])
+    return Clothes(stacked, offsets, hood[:, 0], suit[:, 0], footwear[:, 0])
+
+
+def _wear(
+    modelled: Modelled, among: Tensor, share: float, layer: str, under: tuple[str, ...], n: Numbers,
+    fields: dict[str, Tensor], thickness: dict[str, Tensor],
+) -> Tensor:  # fmt: skip
+    """Give `share` of the bodies one of the modelled garments `among` (G,) in place of others; which one (B,1)."""
+    choices = among.nonzero()[:, 0]
+    if not len(choices):
+        raise ValueError(f"expected at least one modelled garment for the layer {layer}, got none")
+    wears = n.chance(share)
+    chosen = choices[n.below(len(choices))]
+    fields[layer] = torch.where(wears, modelled.fields[chosen[:, 0]], NOWHERE)
+    thickness[layer] = modelled.offsets[chosen[:, 0]] * n.uniform(0.6, 1.1)
+    for name in under:
+        fields[name] = torch.where(wears, NOWHERE, fields[name])
+    return torch.where(wears, chosen, -1)
 
 
 def _head(m: Measures, n: Numbers, fields: dict[str, Tensor], thickness: dict[str, Tensor]) -> None:
@@ -230,7 +263,7 @@ def _upper(m: Measures, n: Numbers, fields: dict[str, Tensor], thickness: dict[s
     fields["upper"] = torch.where(n.chance(0.96), cover, NOWHERE)
     loose = n.uniform() ** 2
     hang = ((0.56 - m.height) / 0.12).clamp(0.25, 1)
-    on_arm = (m.arm / 0.05).clamp(0, 1)
+    on_arm = (m.arm / 0.15).clamp(0, 1)
     flare = torch.where(dress, n.uniform(0.0, 0.06), 0.0) * (0.1 - m.height).clamp(0, 0.7)
     thickness["upper"] = (0.003 + 0.028 * loose) * torch.maximum(hang, 0.7 * on_arm) + flare
 

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,19 +24,20 @@ from torch.nn.functional import embedding_bag
 
 from hmrkit.body import load_body
 from hmrkit.errors import ModelMismatchError, UsageError
-from hmrkit.training.clothes import INDEX, LAYERS, Clothes, Numbers, clothe, cloth_coordinates, measure
+from hmrkit.training.clothes import INDEX, LAYERS, Clothes, Modelled, Numbers, clothe, cloth_coordinates, measure
 from hmrkit.training.patterns import PLAIN_SHARE, TILE, colour_schemes, hair_colours, pattern_bank
 from hmrkit.weights import find_weights, verify
 
 Split = Literal["train", "test", "all"]
 TEST_SKINS = ("middleage_darkskinned_female_diffuse", "young_lightskinned_male_diffuse3", "old_lightskinned_male_diffuse2")
+TEST_GARMENTS = ("female_casualsuit01", "male_casualsuit05", "male_worksuit01", "shoes03")
 TEST_PANORAMAS = ("lebombo_1k", "potsdamer_platz_1k", "rooitou_park_1k")
 SEEDS = {"train": 1, "test": 2}
 PATTERNS, SCHEMES, HAIR = {"train": 224, "test": 64}, {"train": 2048, "test": 256}, {"train": 256, "test": 64}
 # How often a layer is of plain cloth.
 PLAIN = {"upper": 0.5, "jacket": 0.7, "lower": 0.72, "socks": 0.8, "shoes": 0.75, "hat": 0.7, "print": 0.1}
 DULL_LAYERS = ("lower", "shoes", "belt", "jacket", "gloves", "socks")
-SKIN_PX = 512
+TEXTURE_PX = 512
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,12 @@ class Outfit:
     offsets: Tensor
     _wardrobe: Wardrobe
     _fields: Tensor  # (B*V, layers)
-    _skin: Tensor  # (B,) which skin
-    _tint: Tensor  # (B,3)
-    _colours: Tensor  # (B*layers, 9): three colours
-    _layout: Tensor  # (B*layers, 6): 2x2 from metres to tiles, then an offset
-    _pattern: Tensor  # (B*layers,)
+    # From here on (B*S, ...): one row for bare skin and for each layer above it.
+    _texture: Tensor  # which picture in the body's atlas, -1: a pattern
+    _tint: Tensor  # (.,3) factors of that picture
+    _colours: Tensor  # (.,9): three colours
+    _layout: Tensor  # (.,6): 2x2 from metres to tiles, then an offset
+    _pattern: Tensor
 
     def albedo(self, mesh: Tensor, face: Tensor, barycentrics: Tensor) -> Tensor:
         """Linear RGB (P,3) in [0,1] of P places: `mesh` (P,) which body, `face` (P,), `barycentrics` (P,3)."""
@@ -60,20 +63,21 @@ class Outfit:
         field = embedding_bag(vertices, self._fields, mode="sum", per_sample_weights=barycentrics)
         coordinates = embedding_bag(corners, w.corners, mode="sum", per_sample_weights=barycentrics)  # skin, cloth
         top = ((field > 0) * w.ranks).amax(1)  # 0: bare skin
+        style = mesh * (layers + 1) + top
 
-        column, row = (coordinates[:, :2] * SKIN_PX).long().clamp_(0, SKIN_PX - 1).unbind(1)
-        texel = (self._skin.index_select(0, mesh) * SKIN_PX + row) * SKIN_PX + column
-        skin = (w.skins.index_select(0, texel).float() / 255).square_() * self._tint.index_select(0, mesh)
+        texture = self._texture.index_select(0, style)
+        column, row = (coordinates[:, :2] * TEXTURE_PX).long().clamp_(0, TEXTURE_PX - 1).unbind(1)
+        texel = (texture.clamp(min=0) * TEXTURE_PX + row) * TEXTURE_PX + column
+        painted = (w.textures.index_select(0, texel).float() / 255).square_() * self._tint.index_select(0, style)
 
-        style = mesh * layers + (top.long() - 1).clamp_(min=0)
         layout = self._layout.index_select(0, style)
         tiles = coordinates[:, 2:3] * layout[:, 0:2] + coordinates[:, 3:4] * layout[:, 2:4] + layout[:, 4:6]
         across, down = ((tiles - tiles.floor()) * TILE).long().clamp_(max=TILE - 1).unbind(1)
-        ink = w.patterns.index_select(0, (self._pattern.index_select(0, style) * TILE + down) * TILE + across).float() / 255
-        colours = self._colours.index_select(0, style).view(-1, 3, 3)
-        cloth = colours[:, 0] + ink[:, :1] * (colours[:, 1] - colours[:, 0])
-        cloth = (cloth + ink[:, 1:2] * (colours[:, 2] - cloth)) * ink[:, 2:]
-        return torch.where((top > 0)[:, None], cloth, skin).clamp_(0, 1)
+        place = (self._pattern.index_select(0, style) * TILE + down) * TILE + across
+        ink = w.patterns.index_select(0, place).float() / 255
+        main, second, third = self._colours.index_select(0, style).view(-1, 3, 3).unbind(1)
+        cloth = torch.lerp(torch.lerp(main, second, ink[:, :1]), third, ink[:, 1:2]) * ink[:, 2:]
+        return torch.where((texture < 0)[:, None], cloth, painted).clamp_(0, 1)
 
 
 class Wardrobe:
@@ -99,12 +103,19 @@ class Wardrobe:
         self.ranks = torch.arange(1, len(LAYERS) + 1, dtype=torch.uint8, device=self.device)
         self._measures = measure(body)
 
-        skins = _arrays("synthetic/skins.npz")
-        chosen = _in_split(skins["names"], TEST_SKINS, split)
+        skins, garments = _arrays("synthetic/skins.npz"), _arrays("synthetic/garments.npz")
+        chosen, worn = _in_split(skins["names"], TEST_SKINS, split), _in_split(garments["names"], TEST_GARMENTS, split)
         self.skin_names = tuple(str(skins["names"][i]) for i in chosen)
-        pixels = np.stack([_linear_root(_picture(skins, i, SKIN_PX)) for i in chosen])
-        self.skins = torch.as_tensor(pixels.reshape(-1, 3), device=self.device)  # square roots of linear RGB, uint8
-        self._skin_light = self._tensor(np.square(pixels / 255.0).mean((1, 2, 3)))
+        self.garment_names = tuple(str(garments["names"][i]) for i in worn)
+        pictures = [_picture(skins, i, TEXTURE_PX) for i in chosen] + [_picture(garments, i, TEXTURE_PX) for i in worn]
+        roots = np.stack([_linear_root(picture) for picture in pictures])
+        # Square roots of linear RGB, uint8; skins, then garments.
+        self.textures = torch.as_tensor(roots.reshape(-1, 3), device=self.device)
+        self._skin_light = self._tensor(np.square(roots[: len(chosen)] / 255.0).mean((1, 2, 3)))
+        shoes = torch.tensor([name.startswith("shoes") for name in self.garment_names], device=self.device)
+        self._modelled = Modelled(
+            self._tensor(garments["fields"][worn]), self._tensor(garments["offsets"][worn]), shoes
+        )
         materials = _arrays("synthetic/materials.npz")
         photographs = np.stack([_picture(materials, i).mean(-1) for i in range(len(materials["names"]))])
         splits = ("train", "test") if split == "all" else (split,)
@@ -117,22 +128,33 @@ class Wardrobe:
 
     def dress(self, count: int, generator: torch.Generator) -> Outfit:
         """Random outfits for `count` bodies; every number comes from `generator` (a CPU generator)."""
-        numbers = Numbers(count, generator, self.device, 128 + 16 * len(LAYERS))
-        clothes = clothe(self._measures, count, numbers)
-        skin = numbers.below(len(self.skin_names))[:, 0]
-        # Melanin fills the gap between the light and the dark photographs, from both sides.
-        light = (self._skin_light[skin] > 0.2)[:, None]
-        melanin = torch.where(light, 0.9 * numbers.uniform() ** 2, numbers.uniform(-0.8, 0.2))
-        tone = torch.cat([numbers.uniform(-0.05, 0.05) for _ in range(3)], 1) + numbers.uniform(-0.1, 0.1)
-        tone = tone - melanin * tone.new_tensor([0.75, 1.0, 1.25])
+        numbers = Numbers(count, generator, self.device)
+        clothes = clothe(self._measures, self._modelled, count, numbers)
+        texture, tint = self._painted(clothes, count, numbers)
         colours, layout, pattern = self._styles(clothes, numbers)
         return Outfit(
-            clothes.offsets, self, clothes.fields.reshape(-1, len(LAYERS)), skin, tone.exp(),
+            clothes.offsets, self, clothes.fields.reshape(-1, len(LAYERS)), texture.reshape(-1), tint.reshape(-1, 3),
             colours.reshape(-1, 9), layout.reshape(-1, 6), pattern.reshape(-1),
         )  # fmt: skip
 
+    def _painted(self, clothes: Clothes, count: int, n: Numbers) -> tuple[Tensor, Tensor]:
+        """Which picture (B,S) each style shows, -1 for none, and factors (B,S,3) of its colours."""
+        skin = n.below(len(self.skin_names))
+        # Melanin fills the gap between the light and the dark photographs, from both sides.
+        melanin = torch.where(self._skin_light[skin] > 0.2, 0.9 * n.uniform() ** 2, n.uniform(-0.8, 0.2))
+        tone = torch.cat([n.uniform(-0.05, 0.05) for _ in range(3)], 1) + n.uniform(-0.1, 0.1)
+        tone = tone - melanin * tone.new_tensor([0.75, 1.0, 1.25])
+        texture = skin.new_full((count, len(LAYERS) + 1), -1)
+        tint = tone.new_ones(count, len(LAYERS) + 1, 3)
+        texture[:, 0], tint[:, 0] = skin[:, 0], tone.exp()
+        for name, which in (("suit", clothes.suit), ("footwear", clothes.footwear)):
+            style = INDEX[name] + 1
+            texture[:, style] = torch.where(which >= 0, which + len(self.skin_names), -1)
+            tint[:, style] = torch.cat([n.uniform(-0.4, 0.4) for _ in range(3)], 1).exp() * n.uniform(-0.5, 0.3).exp()
+        return texture, tint
+
     def _styles(self, clothes: Clothes, n: Numbers) -> tuple[Tensor, Tensor, Tensor]:
-        """Colours (B,layers,3,3), layouts (B,layers,6) and patterns (B,layers)."""
+        """Colours (B,S,3,3), layouts (B,S,6) and patterns (B,S); the first style, bare skin, has none."""
         colours, layouts, patterns = [], [], []
         total = len(self.patterns) // TILE**2
         plain = int(np.ceil(total * PLAIN_SHARE))
@@ -151,16 +173,18 @@ class Wardrobe:
                 bright = torch.where(n.chance(0.6), n.uniform(0.5, 0.85), n.uniform(0.01, 0.2))
                 colour = bright[..., None].expand_as(colour)
                 pattern = n.below(plain)[:, 0]
-            per_metre = 1 / (n.uniform() * 1.4 - 1.6).exp()  # tiles of 20 to 80 cm
-            turn = torch.where(n.chance(0.15), n.uniform(0, 6.2832), 0.0)
+            per_metre = (1.6 - 1.4 * n.uniform()).exp()  # tiles of 20 to 80 cm
+            turn = torch.where(n.chance(0.15), n.uniform(0, 2 * math.pi), 0.0)
             cosine, sine = turn.cos() * per_metre, turn.sin() * per_metre
             layouts.append(torch.cat([cosine, sine, -sine, cosine, n.uniform(), n.uniform()], 1))
             colours.append(colour)
             patterns.append(pattern)
-        for values in (colours, layouts, patterns):  # a hood is of its garment's cloth
-            hood = clothes.hood.view(-1, *(1,) * (values[0].ndim - 1))
+        stacked = []
+        for values in (colours, layouts, patterns):
+            hood = clothes.hood.view(-1, *(1,) * (values[0].ndim - 1))  # a hood is of its garment's cloth
             values[INDEX["hat"]] = torch.where(hood, values[INDEX["upper"]], values[INDEX["hat"]])
-        return torch.stack(colours, 1), torch.stack(layouts, 1), torch.stack(patterns, 1)
+            stacked.append(torch.stack([torch.zeros_like(values[0]), *values], 1))
+        return stacked[0], stacked[1], stacked[2]
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.as_tensor(values, dtype=torch.float32, device=self.device)

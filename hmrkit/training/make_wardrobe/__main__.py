@@ -12,6 +12,7 @@ import numpy as np
 from hmrkit.errors import HmrkitError
 from hmrkit.smpl_files import find_body, read_smpl_file
 from hmrkit.training.make_wardrobe.atlas import corner_uv
+from hmrkit.training.make_wardrobe.garments import pack_garments
 from hmrkit.training.make_wardrobe.packing import pack_materials, pack_panoramas, pack_skins
 from hmrkit.training.make_wardrobe.source_mesh import base_mesh_path, read_obj
 
@@ -44,6 +45,7 @@ def make(textures: Path, out: Path, base_mesh: Path | None = None) -> None:
     uv, mapped = corner_uv(skin, vertices, faces)
     log.info("texture coordinates: %.2f %% of the corners reach across a seam", 100 * mapped)
     _write(out / "atlas.npz", model_id=np.array(str(body["model_id"])), uv=uv.astype(np.float16))
+    _write(out / "garments.npz", **pack_garments(textures / "clothes", source, body, uv))
     _write(out / "skins.npz", **pack_skins(textures / "skins"))
     _write(out / "materials.npz", **pack_materials(textures / "materials"))
     for number, part in enumerate(pack_panoramas(textures / "backgrounds"), 1):
