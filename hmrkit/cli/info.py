@@ -9,7 +9,10 @@ import typer
 
 from hmrkit.cli import options as o
 
-FAMILIES = ("methods", "detectors", "trackers", "keypoints", "backbones", "regressors", "lifters", "exporters")
+FAMILIES = (
+    "methods", "detectors", "trackers", "keypoints", "backbones", "regressors", "lifters", "exporters", "datasets",
+    "protocols",
+)  # fmt: skip
 
 
 def list_choices(
@@ -28,6 +31,10 @@ def list_choices(
     for name in FAMILIES if family is None else (family,):
         if name == "methods":
             tables[name] = {method: {"summary": summary} for method, summary in METHODS.items()}
+        elif name == "protocols":
+            from hmrkit.protocols import PROTOCOLS
+
+            tables[name] = {protocol: {"summary": p.summary} for protocol, p in PROTOCOLS.items()}
         else:
             members = getattr(import_module(f"hmrkit.{name}"), name.upper())
             tables[name] = {m: {"summary": s.summary, "licence": s.licence} for m, s in members.items()}
