@@ -168,6 +168,11 @@ class Body:
         matrix = torch.as_tensor(regressor.matrix[:, used], dtype=vertices.dtype, device=vertices.device)
         return matrix @ vertices[..., torch.as_tensor(used, device=vertices.device), :]
 
+    def pose_shapes(self) -> Tensor:
+        """SMPL's pose blend shapes (207,V,3) m; their weights: the 23 local rotations minus the identity, in a row."""
+        shapes = self._pose_blend(torch.eye(23 * 9, dtype=self.dtype, device=self.device))
+        return shapes.T.reshape(23 * 9, -1, 3)
+
     # ---- inside: the batch is the last dimension --------------------------------------------------------------------
 
     def _tensor(self, values: Tensor | np.ndarray) -> Tensor:

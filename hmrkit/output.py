@@ -12,33 +12,40 @@ from typing import Any
 import numpy as np
 
 from hmrkit.errors import InputError
-from hmrkit.pipeline import Models, Progress, iter_meshes, mesh_slice
+from hmrkit.pipeline import Models, Progress, mesh_slice
+from hmrkit.scene import ExportOptions
 from hmrkit.skeletons import SMPL_24, get_skeleton
 from hmrkit.take import atomic_path
 from hmrkit.types import Take
 
 
-def export_take(take: Take, folder: Path, formats: Sequence[str], models: Models, progress: Progress) -> list[Path]:
-    """Write every person's final meshes in each of `formats` under `folder`; returns the paths made, in order.
+def export_take(
+    take: Take,
+    folder: Path,
+    formats: Sequence[str],
+    models: Models,
+    progress: Progress,
+    options: ExportOptions | None = None,
+) -> list[Path]:
+    """Write a take's people in each of `formats` under `folder`; returns the paths made, in order.
 
-    Meshes are computed once and handed to all exporters in short stretches: memory does not depend on the clip.
+    Exact vertices are computed in short stretches, once for all formats: memory does not depend on the clip.
+    UsageError where a person or a combination of options does not exist.
     """
+    from hmrkit.export_scene import build_scene
     from hmrkit.exporters import load_exporter
+    from hmrkit.vertex_store import shared_vertices
 
     _require(take, "regress")
+    options = options or ExportOptions()
+    exporters = [load_exporter(name) for name in formats]
     files: list[Path] = []
-    people = take.people_with_mesh()
-    total = sum(len(person.frame_indices) for person in people)
-    done = 0
-    exporters = [load_exporter(name)(folder, take) for name in formats]
-    for person in people:
-        for mesh in iter_meshes(take, person.track_id, models):
-            for exporter in exporters:
-                exporter.add(mesh)
-            done += len(mesh.frame_indices)
-            progress("export", done, total)
-    for exporter in exporters:
-        files.extend(exporter.close())
+    if not take.people_with_mesh():
+        return files
+    with shared_vertices(build_scene(take, models, options), folder, share=len(exporters) > 1) as scene:
+        for done, exporter in enumerate(exporters, 1):
+            files.extend(exporter.write(scene, folder, options))
+            progress("export", done, len(exporters))
     return files
 
 

@@ -26,6 +26,7 @@ Space = Literal["camera", "world"]
 Rows = slice | np.ndarray
 
 METRES_PER_UNIT: dict[str, float] = {"m": 1.0, "cm": 0.01}
+Z_UP_FROM_Y_UP = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
 STRETCH = 64  # frames whose vertices are held at once
 
 
@@ -36,7 +37,7 @@ class ExportOptions:
     For building the scene: `fps` (true resampling), `up`, `unit`, `scale` (times every length), `space`, `ground`
     (a point and a normal in the camera frame, six numbers), `camera_pose` (4,4 world from camera (OpenCV axes), y-up
     metres), `skeleton` (joint names and rest pose), `fingers` (``rest``: hands flat), `people` (track ids),
-    `first_frame` (number of the source's frame 0), `gaps`, `smooth` (seconds, 0 none), `lock_feet`, `film_width_mm`.
+    `first_frame` (number of the source's frame 0), `gaps`, `smooth` (strength, 0 none, 1 usual), `lock_feet`, `film_width_mm`.
     For the writers: `per_person` (a file each, else one scene), `camera` (write it), `keyframe_reduce` (largest error
     that leaving out keys may make, in degrees and millimetres; None keeps every frame), `pose_shapes` (pose-dependent
     blend shapes, where the format has them), `exact` (also write the exact vertices as morph targets or time samples,
@@ -85,7 +86,7 @@ class Character:
     - `exact_vertices` gives the final vertices (n,V,3) of some rows, None: what skinning gives;
     - `pose_shapes` gives SMPL's pose blend shapes (P,V,3), in the rest pose, and their weights (T,P), or is None;
     - `params_c` are the same motion as SMPL parameters (T frames, camera frame, OpenCV axes, metres), for formats that
-      store those; `source_rows` (T,) float rows of the take's track (whole numbers unless resampled), `source_frames`
+      store those, `rest_pelvis_m` (3,) the pelvis of SMPL's rest pose; `source_rows` (T,) float rows of the take's track (whole numbers unless resampled), `source_frames`
       and `source_times` (T,) float, s, the same as frame numbers and times of the video.
     """
 
@@ -110,6 +111,7 @@ class Character:
     source_frames: np.ndarray | None = None
     source_times: np.ndarray | None = None
     calibrated: bool = False
+    rest_pelvis_m: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         count, joints = len(self.frames), len(self.joint_names)
@@ -259,6 +261,32 @@ class Scene:
         if not self.characters:
             return self.first_frame, self.first_frame
         return min(int(c.frames[0]) for c in self.characters), max(int(c.frames[-1]) for c in self.characters)
+
+    def metric_from_camera(self, up: Up | None = None) -> np.ndarray:
+        """(3,4) rigid: the take's camera frame (OpenCV axes, metres) -> this scene's space, in metres, without scale."""
+        if self.scene_from_camera_cv is None:
+            raise ValueError("a scene that was not made of a take")
+        size = float(np.linalg.norm(self.scene_from_camera_cv[:, 0]))
+        matrix = self.scene_from_camera_cv / size
+        if up is not None and up != self.up:
+            matrix = (Z_UP_FROM_Y_UP.T if up == "y" else Z_UP_FROM_Y_UP) @ matrix
+        return matrix
+
+    def smpl_parameters(self, character: Character, up: Up | None = None) -> BodyParams:
+        """A character's motion as SMPL parameters in this scene's space (`up`: its own axis), in metres.
+
+        SMPL has no place for a scale and turns about the pelvis, which its translation does not move.
+        """
+        params, pelvis = character.params_c, character.rest_pelvis_m
+        if params is None or pelvis is None:
+            raise ValueError(f"{character.name} has no SMPL parameters")
+        matrix = self.metric_from_camera(up)
+        turn, shift = matrix[:, :3], matrix[:, 3]
+        return replace(
+            params,
+            global_orient=(turn @ params.global_orient.astype(np.float64)).astype(np.float32),
+            transl_c=((params.transl_c + pelvis) @ turn.T + shift - pelvis).astype(np.float32),
+        )
 
     def parts(self, per_person: bool) -> list[Scene]:
         """What goes into one file each: this scene, or one scene a person, named after them."""

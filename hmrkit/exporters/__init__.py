@@ -1,20 +1,19 @@
-"""Exporters turn the final meshes of a take into files that other programs read.
+"""Exporters write a `hmrkit.scene.Scene` into files that other programs read.
 
-How to add one: write a module with a class as in the Protocol `Exporter` below, and add its line to `EXPORTERS`. Meshes
-come in stretches of one person after the other, in the camera frame (x right, y down, z forward, metres): flip axes in
-the exporter, say in the file's header which way they point, never hold more than the stretch at hand, and write every
-file through `hmrkit.take.atomic_path`.
+How to add one: write a module with a class as in the Protocol `Exporter` below, and add its line to `EXPORTERS`. The
+scene is already on its clock, in its space, axes and unit: flip nothing, but say in the file which they are. Ask for
+exact vertices in `Character.stretches`, never for more at once; write every file through `hmrkit.take.atomic_path`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from hmrkit.errors import UsageError
 from hmrkit.members import Member
-from hmrkit.types import MeshTrack, Take
+from hmrkit.scene import ExportOptions, Scene
 
 EXPORTERS: dict[str, Member] = {
     "npz": Member(
@@ -23,23 +22,48 @@ EXPORTERS: dict[str, Member] = {
         summary="one .npz a person: pose, shape and translation in AMASS's layout, joints, keypoints, camera",
         paper="Mahmood et al. 2019, AMASS: Archive of Motion Capture as Surface Shapes",
     ),
+    "smpl": Member(
+        module="hmrkit.exporters.smpl",
+        class_name="SmplExporter",
+        summary="one .smpl a person, as Meshcapade's programs and plug-ins read it (needs smplcodec)",
+        licence="MIT",
+    ),
     "obj": Member(
         module="hmrkit.exporters.obj",
         class_name="ObjExporter",
-        summary="one folder of .obj files a person, one a frame: exact vertices, one topology, y up",
+        summary="one folder of .obj files a person, one a frame: exact vertices, one topology",
+    ),
+    "ply": Member(
+        module="hmrkit.exporters.ply",
+        class_name="PlyExporter",
+        summary="one folder of binary .ply files a person, one a frame: exact vertices, one topology",
+    ),
+    "csv": Member(
+        module="hmrkit.exporters.joints",
+        class_name="CsvExporter",
+        summary="one .csv a person: places of the joints, a row a frame",
+    ),
+    "json": Member(
+        module="hmrkit.exporters.joints",
+        class_name="JsonExporter",
+        summary="one .json a clip: joints, skeleton, camera, clock and options",
+    ),
+    "trc": Member(
+        module="hmrkit.exporters.trc",
+        class_name="TrcExporter",
+        summary="one .trc a person for OpenSim and other biomechanics programs: joints as markers, mm",
     ),
 }
 
 
 class Exporter(Protocol):
-    """Writes the people of one take under a folder. InputError where that cannot be done."""
+    """Writes a scene; made without arguments. `exact` says whether it asks for exact vertices, given these options."""
 
-    def add(self, mesh: MeshTrack) -> None:
-        """The next stretch of one person's frames; a person's stretches come in order, one person after another."""
-        ...
+    def write(self, scene: Scene, folder: Path, options: ExportOptions) -> list[Path]:
+        """Write the scene's people under `folder`; returns the files and folders made, a folder for the frames in it.
 
-    def close(self) -> list[Path]:
-        """Finish, and return the files and folders made (a folder stands for the frames in it)."""
+        InputError or UsageError where that cannot be done. A scene without people makes nothing.
+        """
         ...
 
 
@@ -53,13 +77,24 @@ def check_formats(formats: str | Sequence[str]) -> list[str]:
     return names
 
 
-def load_exporter(name: str) -> Callable[[Path, Take], Exporter]:
-    """The exporter class of that name; call it with the output folder and the take. UsageError if there is none."""
+def load_exporter(name: str) -> Exporter:
+    """The exporter of that name. UsageError if there is none."""
     check_formats([name])
     spec = EXPORTERS[name]
-    return getattr(spec.load_module(), spec.class_name)
+    return getattr(spec.load_module(), spec.class_name)()
 
 
 def person_name(track_id: int) -> str:
     """How every exporter names a person's files: ``person_01``."""
     return f"person_{track_id:02d}"
+
+
+def describe_axes(scene: Scene) -> str:
+    """The scene's space, unit and axes in words, for a file's header."""
+    axes = {
+        ("y", "camera"): "x right, y up, z towards the camera, which stands at the origin",
+        ("z", "camera"): "x right, y away from the camera, which stands at the origin, z up",
+        ("y", "world"): "y up from the ground at 0, z towards the camera, which stands above the origin",
+        ("z", "world"): "z up from the ground at 0, y away from the camera, which stands above the origin",
+    }
+    return f"{'metres' if scene.unit == 'm' else 'centimetres'}; {axes[scene.up, scene.space]}"

@@ -1,6 +1,6 @@
 """One ``person_{id:02d}.npz`` a person, in AMASS's layout; read it with ``numpy.load``, it holds no pickles.
 
-AMASS's own names (Mahmood et al. 2019; amass.is.tue.mpg.de), T frames:
+AMASS's own names (Mahmood et al. 2019; amass.is.tue.mpg.de), T frames, those in which the person is seen:
 
 ==================== ============ =====================================================================================
 ``poses``            (T,72)       axis-angle, radians: SMPL's 24 joints x 3, root first. AMASS has 156, SMPL-H's 52
@@ -14,95 +14,100 @@ AMASS's own names (Mahmood et al. 2019; amass.is.tue.mpg.de), T frames:
 ==================== ============ =====================================================================================
 
 What a clip adds: ``frame_indices`` (T,) in the source and ``frame_times`` (T,) s (frames may be missing from a track:
-the rate alone does not say when a row is); ``joints_c`` (T,24,3) m of the final mesh; ``keypoints_2d`` (T,K,3) px and
-confidence with ``keypoint_skeleton``; ``track_id``; ``model_id``; ``camera_focal_px`` (2,), ``camera_center_px`` (2,),
-``image_size`` (width, height), ``camera_source``; ``coordinate_frame`` in words: unlike AMASS's z-up world, root and
-translation are those of the camera. ``calibrated`` says whether the parameters are the refit to the calibrated mesh;
-then ``refit_residual_mm`` (T,) is the mean distance between the two (the exact vertices are what ``obj`` writes).
+the rate alone does not say when a row is; after ``--fps`` they lie between the source's), ``frames`` (T,) their numbers
+in the exported scene; ``joints_c`` (T,24,3) m of the final mesh; ``keypoints_2d`` (T,K,3) px and confidence with
+``keypoint_skeleton``, unless resampled; ``track_id``; ``model_id``; ``camera_focal_px`` (2,), ``camera_center_px``
+(2,), ``image_size`` (width, height), ``camera_source``; ``coordinate_frame`` in words; ``metadata``, JSON.
+
+Root and translation are those of the camera frame (x right, y down, z forward), unlike AMASS's z-up world. With
+``--space world`` they are those of the world, y up or, like AMASS, z up (``--up z``), as are the joints, ``joints_w``;
+``world_from_camera`` (3,4) takes the camera frame there. Always metres, and without ``--scale``, which SMPL cannot say.
+``calibrated`` says whether the parameters are the refit to the calibrated mesh; then ``refit_residual_mm`` (T,) is the
+mean distance between the two (the exact vertices are what ``obj`` writes).
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from hmrkit.exporters import person_name
 from hmrkit.geometry import matrix_to_axis_angle
+from hmrkit.scene import Character, ExportOptions, Scene
 from hmrkit.take import atomic_path
-from hmrkit.types import BodyParams, MeshTrack, Take
+from hmrkit.types import BodyParams
 
 COORDINATE_FRAME = "camera: x right, y down, z forward (OpenCV), metres"
+WORLD_FRAME = {"y": "world: y up, ground at y = 0, metres", "z": "world: z up, ground at z = 0, metres"}
 
 
 class NpzExporter:
-    """Gathers each person's joints and writes the file when the person's last frame has come."""
+    """One file a person."""
 
-    def __init__(self, folder: Path, take: Take) -> None:
-        self._folder, self._take = Path(folder), take
-        self._joints: list[np.ndarray] = []
-        self._person: int | None = None
-        self._files: list[Path] = []
-
-    def add(self, mesh: MeshTrack) -> None:
-        """The next stretch of a person's frames."""
-        if mesh.track_id != self._person:
-            self._finish_person()
-            self._person = mesh.track_id
-        self._joints.append(mesh.joints_c)
-
-    def close(self) -> list[Path]:
-        """Write the last person; returns the files made."""
-        self._finish_person()
-        return self._files
-
-    def _finish_person(self) -> None:
-        if self._person is None:
-            return
-        path = self._folder / f"{person_name(self._person)}.npz"
-        arrays = person_arrays(self._take, self._person, np.concatenate(self._joints))
-        with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, **arrays)
-        self._files.append(path)
-        self._joints, self._person = [], None
+    def write(self, scene: Scene, folder: Path, options: ExportOptions) -> list[Path]:
+        """The files made."""
+        files = []
+        for character in scene.characters:
+            path = Path(folder) / f"{character.name}.npz"
+            arrays = person_arrays(scene, character)
+            with atomic_path(path) as temporary, open(temporary, "wb") as file:
+                np.savez_compressed(file, **arrays)
+            files.append(path)
+        return files
 
 
-def person_arrays(take: Take, track_id: int, joints_c: np.ndarray) -> dict[str, Any]:
-    """The arrays listed in this module's docstring, for one person whose final meshes have `joints_c` (T,24,3)."""
-    track, calibrated = take.track(track_id), take.calibrated.get(track_id)
-    params = take.body[track_id] if calibrated is None else calibrated.params
-    poses = axis_angle_poses(params)
-    if len(joints_c) != len(poses):
-        raise ValueError(f"person {track_id}: {len(poses)} frames in the take, meshes of {len(joints_c)} were added")
-    video, camera, rate = take.video, take.camera, np.float64(take.video.sampled_fps)
+def person_arrays(scene: Scene, character: Character) -> dict[str, Any]:
+    """The arrays listed in this module's docstring, for one person."""
+    take, seen = scene.take, character.visible
+    if take is None or character.params_c is None or character.source_rows is None:
+        raise ValueError(f"{character.name}: the scene was not made of a take")
+    in_world = scene.space == "world"
+    params = scene.smpl_parameters(character) if in_world else character.params_c
+    poses = axis_angle_poses(params)[seen]
+    resampled = not np.array_equal(character.source_rows[seen], np.floor(character.source_rows[seen]))
+    rate = np.float64(float(scene.fps) if scene.metadata.get("resampled") else take.video.sampled_fps)
+    assert character.source_frames is not None
+    assert character.source_times is not None
+    indices, camera = character.source_frames[seen], take.camera
     arrays: dict[str, Any] = {
         "poses": poses,
         "root_orient": poses[:, :3],
         "pose_body": poses[:, 3:66],
         "betas": params.betas.astype(np.float32),
-        "trans": params.transl_c.astype(np.float32),
+        "trans": params.transl_c[seen].astype(np.float32),
         "mocap_framerate": rate,
         "mocap_frame_rate": rate,
         "gender": np.array(params.gender),
-        "frame_indices": track.frame_indices,
-        "frame_times": _times(track.frame_indices, video.frame_indices, video.frame_times),
-        "joints_c": joints_c.astype(np.float32),
-        "track_id": np.int64(track_id),
+        "frame_indices": indices if resampled else indices.round().astype(np.int64),
+        "frame_times": character.source_times[seen],
+        "frames": character.frames[seen],
+        "track_id": np.int64(character.track_id),
         "model_id": np.array(params.model),
         "camera_focal_px": camera.focal_px,
         "camera_center_px": camera.center_px,
         "image_size": np.array([camera.width, camera.height]),
         "camera_source": np.array(camera.source),
-        "coordinate_frame": np.array(COORDINATE_FRAME),
-        "calibrated": np.bool_(calibrated is not None),
+        "coordinate_frame": np.array(WORLD_FRAME[scene.up] if in_world else COORDINATE_FRAME),
+        "calibrated": np.bool_(character.calibrated),
+        "metadata": np.array(json.dumps(scene.metadata)),
     }
-    if track_id in take.keypoints:
-        arrays["keypoints_2d"] = take.keypoints[track_id].keypoints_2d
-        arrays["keypoint_skeleton"] = np.array(take.keypoints[track_id].skeleton)
-    if calibrated is not None:
-        arrays["refit_residual_mm"] = calibrated.refit_residual_mm
+    joints_c = _joints_c(scene, character)[seen]
+    if in_world:
+        matrix = scene.metric_from_camera()
+        arrays["world_from_camera"] = matrix
+        arrays["joints_w"] = (joints_c @ matrix[:, :3].T + matrix[:, 3]).astype(np.float32)
+    else:
+        arrays["joints_c"] = joints_c.astype(np.float32)
+    if not resampled:
+        rows = character.source_rows[seen].astype(int)
+        if character.track_id in take.keypoints:
+            arrays["keypoints_2d"] = take.keypoints[character.track_id].keypoints_2d[rows]
+            arrays["keypoint_skeleton"] = np.array(take.keypoints[character.track_id].skeleton)
+        if character.calibrated:
+            arrays["refit_residual_mm"] = take.calibrated[character.track_id].refit_residual_mm[rows]
     return arrays
 
 
@@ -112,7 +117,8 @@ def axis_angle_poses(params: BodyParams) -> np.ndarray:
     return matrix_to_axis_angle(torch.from_numpy(rotations).to(torch.float64)).flatten(1).to(torch.float32).numpy()
 
 
-def _times(wanted: np.ndarray, frame_indices: np.ndarray, frame_times: np.ndarray) -> np.ndarray:
-    """Presentation time of each wanted frame; NaN where the video has no such frame."""
-    row = np.minimum(np.searchsorted(frame_indices, wanted), len(frame_indices) - 1)
-    return np.where(frame_indices[row] == wanted, frame_times[row], np.nan)
+def _joints_c(scene: Scene, character: Character) -> np.ndarray:
+    """Final joints (T,J,3) m in the take's camera frame."""
+    matrix = scene.scene_from_camera_cv
+    assert matrix is not None
+    return (character.joints - matrix[:, 3]) @ np.linalg.inv(matrix[:, :3]).T

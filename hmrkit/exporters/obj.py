@@ -1,52 +1,43 @@
-"""One folder ``person_{id:02d}_obj`` a person, with ``frame_{index:06d}.obj`` for each frame of the source.
+"""One folder ``person_{id:02d}_obj`` a person, with ``frame_{number:06d}.obj`` for each frame in which it is seen.
 
 The vertices are the final (calibrated) mesh itself, written with the nine digits that a float32 needs to be read back
 exactly; their order and the faces are the same in every file, so programs can load the folder as one shape sequence.
-Axes are turned for modelling programs: x right, y up, z towards the camera, which is (x, -y, -z) of the camera frame.
+The number is the scene's frame number: that of the source, plus ``--first-frame``. Axes and unit are in the header.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
-from hmrkit.errors import InputError
-from hmrkit.exporters import person_name
+from hmrkit.exporters import describe_axes
+from hmrkit.scene import Character, ExportOptions, Scene
 from hmrkit.take import atomic_path
-from hmrkit.types import MeshTrack, Take
-
-FLIP = np.array([1, -1, -1], np.float32)
 
 
 class ObjExporter:
-    """Writes each frame as it comes."""
+    """Writes each frame by itself."""
 
-    def __init__(self, folder: Path, take: Take) -> None:
-        if take.faces is None and take.tracks:
-            raise InputError(
-                f"{take.video.path}: the take has no faces, so no meshes; run `hmrkit regress` on it first"
-            )
-        self._folder, self._take = Path(folder), take
-        faces = np.zeros((0, 3), int) if take.faces is None else np.asarray(take.faces)
-        self._faces = ("f %d %d %d\n" * len(faces) % tuple((faces + 1).ravel().tolist())).encode()
-        self._folders: dict[int, Path] = {}
-
-    def add(self, mesh: MeshTrack) -> None:
-        """Write a stretch of a person's frames."""
-        folder = self._folder / f"{person_name(mesh.track_id)}_obj"
-        self._folders[mesh.track_id] = folder
-        template = "v %.9g %.9g %.9g\n" * mesh.vertices_c.shape[1]  # one formatting call a frame
-        for index, vertices in zip(mesh.frame_indices.tolist(), mesh.vertices_c * FLIP, strict=True):
-            head = (
-                f"# hmrkit: frame {index} of {Path(self._take.video.path).name}, track {mesh.track_id}\n"
-                "# metres; x right, y up, z towards the camera, which stands at the origin\n"
-                f"o {person_name(mesh.track_id)}\n"
-            )
-            with atomic_path(folder / f"frame_{index:06d}.obj") as temporary:
-                body = (head + template % tuple(vertices.ravel().tolist()) + "s 1\n").encode()
-                temporary.write_bytes(body + self._faces)
-
-    def close(self) -> list[Path]:
+    def write(self, scene: Scene, folder: Path, options: ExportOptions) -> list[Path]:
         """The folders made, one a person."""
-        return list(self._folders.values())
+        return [self._write_person(scene, character, folder) for character in scene.characters]
+
+    def _write_person(self, scene: Scene, character: Character, folder: Path) -> Path:
+        made = Path(folder) / f"{character.name}_obj"
+        faces = ("f %d %d %d\n" * len(character.faces) % tuple((character.faces + 1).ravel().tolist())).encode()
+        template = "v %.9g %.9g %.9g\n" * len(character.rest_vertices)  # one formatting call a frame
+        head = (
+            f"# hmrkit: frame %d at {float(scene.fps):.6g} frames per second of {scene.metadata.get('source')}\n"
+            f"# {describe_axes(scene)}\n"
+            f"o {character.name}\n"
+        )
+        for rows in character.stretches():
+            rows_seen = [row for row in range(rows.start, rows.stop) if character.visible[row]]
+            if not rows_seen:
+                continue
+            vertices = character.vertices(rows)
+            for row in rows_seen:
+                number = int(character.frames[row])
+                body = head % number + template % tuple(vertices[row - rows.start].ravel().tolist()) + "s 1\n"
+                with atomic_path(made / f"frame_{number:06d}.obj") as temporary:
+                    temporary.write_bytes(body.encode() + faces)
+        return made

@@ -1,0 +1,46 @@
+"""One ``person_{id:02d}.smpl`` a person, through `smplcodec` (MIT): Meshcapade's programs, Blender and Maya add-ons.
+
+SMPL parameters (24 joints, 10 shape components), metres, y up, in the scene's space: in camera space the camera looks
+along -z, in world space the ground is y = 0. Shape components mean something only to the body they were made with:
+those of the free body are not SMPL's (`README`: ``--body``). Frames follow one another at the scene's rate; in gaps the
+motion is bridged, because the format has no word for a person who is not there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from hmrkit.errors import UsageError
+from hmrkit.exporters.npz import axis_angle_poses
+from hmrkit.scene import ExportOptions, Scene
+from hmrkit.take import atomic_path
+
+
+class SmplExporter:
+    """One file a person. UsageError where `smplcodec` is not installed."""
+
+    def write(self, scene: Scene, folder: Path, options: ExportOptions) -> list[Path]:
+        """The files made."""
+        try:
+            from smplcodec import SMPLCodec, SMPLGender, SMPLVersion
+        except ImportError:
+            raise UsageError("the smpl format needs smplcodec; pip install 'hmrkit[smpl]'") from None
+        files = []
+        for character in scene.characters:
+            params = scene.smpl_parameters(character, up="y")
+            codec = SMPLCodec(
+                smpl_version=SMPLVersion.SMPL,
+                gender=SMPLGender.from_string(params.gender),
+                shape_parameters=params.betas.astype(np.float32),
+                frame_count=len(character),
+                frame_rate=float(scene.fps),
+                body_translation=params.transl_c,
+                body_pose=axis_angle_poses(params).reshape(-1, 24, 3),
+            )
+            path = Path(folder) / f"{character.name}.smpl"
+            with atomic_path(path) as temporary:
+                codec.write(temporary)
+            files.append(path)
+        return files

@@ -1,0 +1,205 @@
+"""Motion made clean for animators: gaps split, jitter taken out without delay, feet kept where they stand.
+
+All of it is off unless asked for, works on the skeleton (`Motion.cleaned`), and says what it did. The exact vertices
+then follow by what the skeleton's own mesh moves (`hmrkit.export_scene`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from hmrkit.feet import ANKLES, sole_points, standing, stretches
+from hmrkit.geometry import axis_angle_to_matrix, project_to_rotation, rotation_between
+from hmrkit.motion import Motion
+from hmrkit.scene import ExportOptions
+from hmrkit.skeletons import SMPL_24
+from hmrkit.smoothing import bridge, smooth_series
+from hmrkit.types import BodyParams
+from hmrkit.world import World
+
+if TYPE_CHECKING:
+    from hmrkit.body import Body
+
+HANDS = SMPL_24.indices("left_hand", "right_hand")
+LEGS = [SMPL_24.indices(f"{side}_hip", f"{side}_knee", f"{side}_ankle") for side in ("left", "right")]
+# Strength 1: jitter and ordinary acceleration of a rotation (radians), of the root across the view and in depth (m).
+TURN_NOISE, TURN_ACCELERATION = 0.04, 12.0
+ROOT_NOISE, DEPTH_NOISE, ROOT_ACCELERATION = 0.01, 0.04, 4.0
+BRIDGED_WEIGHT = 0.02
+EASE_S = 0.15  # how long a locked foot takes to come and to go
+MOST_LIFT_M = 0.15  # a foot farther from the ground than this stands on something else
+ROOT_EASE_S = 0.25
+
+
+def split_at_gaps(motion: Motion) -> list[Motion]:
+    """The stretches in which the person is seen, each a motion of its own, ``_part_01`` and on where there are more."""
+    runs = stretches(motion.visible)
+    if len(runs) <= 1:
+        return [motion.part(slice(*run)) for run in runs]
+    return [replace(motion.part(slice(*r)), name=f"{motion.name}_part_{k:02d}") for k, r in enumerate(runs, 1)]
+
+
+def clean(
+    motions: Sequence[Motion],
+    body: Body,
+    fps: Fraction | float,
+    options: ExportOptions,
+    up_c: np.ndarray | None = None,
+    ground: World | None = None,
+) -> tuple[list[Motion], dict[str, Any]]:
+    """Motions with `cleaned` filled in as `options` ask (smooth, then flat hands, then feet), and what was done.
+
+    `up_c` (3,) is needed to lock feet; with `ground` they are also brought down (or up) to it.
+    """
+    done: dict[str, Any] = {}
+    out = []
+    for motion in motions:
+        facts: dict[str, Any] = {}
+        params = motion.params
+        if options.smooth:
+            params = smoothed(params, motion.visible, float(fps), options.smooth)
+            facts["smooth"] = options.smooth
+        if options.fingers == "rest":
+            pose = params.body_pose.copy()
+            pose[:, [hand - 1 for hand in HANDS]] = np.eye(3)
+            params = replace(params, body_pose=pose)
+            facts["fingers"] = "rest"
+        if options.lock_feet and up_c is not None:
+            params, facts["lock_feet"] = feet_locked(params, motion.visible, body, float(fps), up_c, ground)
+        out.append(replace(motion, cleaned=params))
+        done[motion.name] = facts
+    return out, done
+
+
+def smoothed(params: BodyParams, visible: np.ndarray, fps: float, strength: float) -> BodyParams:
+    """Body parameters without jitter: Whittaker's smoother, no delay, which follows fast motion (`smooth_series`).
+
+    Rotations are smoothed as matrices and brought back to the nearest rotation.
+    """
+    times = np.arange(len(visible)) / fps
+    seen = np.where(visible, 1.0, BRIDGED_WEIGHT)[:, None]
+    turns = np.concatenate([params.global_orient[:, None], params.body_pose], 1).astype(np.float64)
+    flat = smooth_series(
+        turns.reshape(len(turns), 24, 9), np.repeat(seen, 24, 1), times, TURN_NOISE * strength, TURN_ACCELERATION
+    )
+    turns = project_to_rotation(torch.from_numpy(flat.reshape(turns.shape))).numpy().astype(np.float32)
+    place = params.transl_c.astype(np.float64)
+    across = smooth_series(place[:, None, :2], seen, times, ROOT_NOISE * strength, ROOT_ACCELERATION)[:, 0]
+    depth = smooth_series(place[:, None, 2:], seen, times, DEPTH_NOISE * strength, ROOT_ACCELERATION)[:, 0]
+    transl = np.concatenate([across, depth], 1).astype(np.float32)
+    return replace(params, global_orient=turns[:, 0], body_pose=turns[:, 1:], transl_c=transl)
+
+
+def feet_locked(
+    params: BodyParams, visible: np.ndarray, body: Body, fps: float, up_c: np.ndarray, ground: World | None
+) -> tuple[BodyParams, dict[str, Any]]:
+    """Body parameters whose feet stay in one place while they stand, and what was done.
+
+    What the standing feet have in common moves the root, slowly; the rest is taken up by hip and knee, the foot keeps
+    its turn. A lock comes and goes within `EASE_S`.
+    """
+    soles = sole_points(body, params)
+    stands = standing(soles, fps, up_c) & visible[:, None]
+    turns, joints = _posed(body, params)
+    wanted = np.zeros((len(visible), 2, 3))  # how far each ankle must move
+    locked = np.zeros((len(visible), 2))
+    for foot in range(2):
+        for begin, end in stretches(stands[:, foot]):
+            rows, ankle = np.arange(begin, end), joints[begin:end, ANKLES[foot]]
+            target = np.median(ankle, 0)
+            if ground is not None:
+                height = float(np.median(ground.height(soles[begin:end, foot]).min(-1)))
+                if abs(height) < MOST_LIFT_M:
+                    target = target - height * up_c
+            wanted[rows, foot] += target - ankle
+            locked[rows, foot] = 1
+            _ease(wanted[:, foot], locked[:, foot], stands[:, foot], (begin, end - 1), max(round(EASE_S * fps), 1))
+    wanted /= np.maximum(locked, 1)[..., None]
+    facts = {
+        "stands": sum(len(stretches(stands[:, foot])) for foot in range(2)),
+        "frames": int(stands.any(1).sum()),
+        "largest_correction_mm": round(float(np.linalg.norm(wanted, axis=-1).max(initial=0)) * 1000, 1),
+    }
+    if not stands.any():
+        return params, facts
+    shift = _root_shift(wanted, stands, fps)
+    joints = joints + shift[:, None]
+    local = np.concatenate([params.global_orient[:, None], params.body_pose], 1).astype(np.float64)
+    for foot, leg in enumerate(LEGS):
+        moving = np.flatnonzero(locked[:, foot] > 0)
+        goal = (
+            joints[moving, leg[2]] + wanted[moving, foot] - shift[moving] * np.minimum(locked[moving, foot], 1)[:, None]
+        )
+        local[moving[:, None], leg] = reach(turns[moving], joints[moving], leg, goal)
+    moved = params.transl_c + shift
+    return replace(
+        params,
+        body_pose=local[:, 1:].astype(np.float32),
+        transl_c=moved.astype(np.float32),
+    ), facts
+
+
+def _ease(wanted: np.ndarray, locked: np.ndarray, stands: np.ndarray, edges: tuple[int, int], ease: int) -> None:
+    """Fade the corrections `wanted` (T,3) at the edges of a stand out over the frames around it that are none."""
+    fade = 0.5 + 0.5 * np.cos(np.pi * np.arange(1, ease) / ease)
+    for edge, direction in zip(edges, (-1, 1), strict=True):
+        around = edge + direction * np.arange(1, ease)
+        inside = (around >= 0) & (around < len(locked))
+        inside[inside] &= ~np.maximum.accumulate(stands[around[inside]])  # as far as the next stand
+        wanted[around[inside]] += fade[inside, None] * wanted[edge]
+        locked[around[inside]] += fade[inside]
+
+
+def _root_shift(wanted: np.ndarray, stands: np.ndarray, fps: float) -> np.ndarray:
+    """(T,3) m: what the standing feet need in common, bridged between stands and smoothed by a Gaussian."""
+    weight = stands.astype(float)
+    common = (wanted * weight[..., None]).sum(1) / np.maximum(weight.sum(1), 1)[:, None]
+    times = np.arange(len(wanted)) / fps
+    filled = bridge(common[:, None], (weight.sum(1) > 0)[:, None], times)[:, 0]
+    sigma = max(ROOT_EASE_S * fps, 1e-3)
+    reach_frames = max(int(3 * sigma), 1)
+    kernel = np.exp(-0.5 * (np.arange(-reach_frames, reach_frames + 1) / sigma) ** 2)
+    padded = np.pad(filled, ((reach_frames, reach_frames), (0, 0)), mode="edge")
+    return np.stack([np.convolve(padded[:, axis], kernel / kernel.sum(), mode="valid") for axis in range(3)], 1)
+
+
+def reach(turns: np.ndarray, joints: np.ndarray, leg: Sequence[int], goal: np.ndarray) -> np.ndarray:
+    """Local rotations (n,3,3,3) of hip, knee and ankle that bring the ankle to `goal` (n,3) m; the foot keeps its turn.
+
+    `turns` (n,24,3,3) and `joints` (n,24,3) are the posed skeleton. The knee bends in its own plane, then the leg
+    swings the shortest way; a goal out of reach leaves the leg straight towards it.
+    """
+    hip, knee, ankle = (torch.from_numpy(joints[:, j]).double() for j in leg)
+    turn = [torch.from_numpy(turns[:, j]).double() for j in leg]
+    above = torch.from_numpy(turns[:, SMPL_24.parents[leg[0]]]).double()
+    goal_t = torch.from_numpy(goal).double()
+    thigh, shin = knee - hip, ankle - knee
+    upper, lower = thigh.norm(dim=-1), shin.norm(dim=-1)
+    far = (goal_t - hip).norm(dim=-1).clamp((upper - lower).abs() * 1.01 + 1e-4, None)
+    far = torch.minimum(far, (upper + lower) * 0.9999)
+    axis = torch.linalg.cross(thigh, shin)
+    bend_now = torch.atan2(axis.norm(dim=-1), (thigh * shin).sum(-1))
+    bend = torch.acos(((far**2 - upper**2 - lower**2) / (2 * upper * lower)).clamp(-1, 1))
+    own = turn[0][..., 0]  # a straight leg has no plane: SMPL's knees bend about x
+    own = own - (own * thigh).sum(-1, keepdim=True) / (upper**2)[:, None] * thigh
+    axis = torch.where((bend_now > 0.02)[:, None], axis, own)
+    axis = torch.nn.functional.normalize(axis, dim=-1)
+    bending = axis_angle_to_matrix(axis * (bend - bend_now)[:, None])
+    foot = hip + thigh + (bending @ shin[..., None])[..., 0]
+    swing = rotation_between(foot - hip, goal_t - hip)
+    new_hip, new_knee = swing @ turn[0], swing @ bending @ turn[1]
+    local = torch.stack([above.mT @ new_hip, new_hip.mT @ new_knee, new_knee.mT @ turn[2]], 1)
+    return local.numpy()
+
+
+def _posed(body: Body, params: BodyParams) -> tuple[np.ndarray, np.ndarray]:
+    given = (params.global_orient, params.body_pose, params.betas, params.transl_c)
+    with torch.inference_mode():
+        posed = body.joints_only(*given)
+    return posed.joint_rotations.cpu().numpy(), posed.joints.cpu().numpy().astype(np.float64)
