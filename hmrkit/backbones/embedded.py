@@ -4,8 +4,9 @@ BlazePose is used as two halves. The lower half stays as it was published. Of th
 map that landmarks are read from, there are two copies: the published one says the landmarks, the other one makes the
 global feature, and only that one is ever trained.
 
-The global feature is the 2 x 2 map (4 x 288), the mean of the widest map (1632), and the landmarks in the crop and in
-metres: what a regressor would have to learn to measure is told to it.
+The global feature is the 2 x 2 map (4 x 288), the mean of the widest map (1632), the landmarks in the crop and in
+metres, and how the limbs point between them: what a regressor would have to learn to measure is told to it, and a few
+ten thousand synthetic images teach it the rest.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hmrkit.backbones import Features, Landmarks
 from hmrkit.blazepose_net import (
@@ -33,6 +35,13 @@ _UPPER = (
     "widen", "widen_depthwise", "join32", "down32", "blocks32", "down64", "blocks64", "down128", "blocks128",
 )  # fmt: skip
 _MAP_CHANNELS, _WIDE_CHANNELS = 4 * 288, 1632
+# Limbs as steps from one landmark (or the middle of two) to the next, arms first, left before right.
+_LIMBS = (
+    ("shoulder", "elbow"), ("elbow", "wrist"), ("wrist", "index pinky"),
+    ("hip", "knee"), ("knee", "ankle"), ("heel", "foot_index"),
+)  # fmt: skip
+_ARM_LIMBS = 6
+_LIMB_FEATURES = 12 * (3 + 3 + 1) + 3 * 9 + 2 * 9 + 4
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,7 @@ class EmbeddedBackbone(nn.Module):
     """See `hmrkit.backbones.Backbone`. `upper` is the trainable part; the rest never gets a gradient."""
 
     input_size = (CROP_SIZE, CROP_SIZE)
-    global_channels = _MAP_CHANNELS + _WIDE_CHANNELS + BODY * 6
+    global_channels = _MAP_CHANNELS + _WIDE_CHANNELS + BODY * 6 + _LIMB_FEATURES
     map_channels = FEATURE_CHANNELS
     map_strides = FEATURE_STRIDES
 
@@ -101,8 +110,41 @@ class EmbeddedBackbone(nn.Module):
         """The trained part: what `look` found, or what was kept of it."""
         said = looked.landmarks
         told = torch.cat([said.points_2d[..., :2] / (CROP_SIZE / 2) - 1, said.points_2d[..., 2:], said.world], -1)
-        feature = torch.cat([self.upper(looked.branch, looked.at32), told.flatten(1)], 1)
+        parts = [self.upper(looked.branch, looked.at32), told.flatten(1), limb_features(said.world)]
+        feature = torch.cat(parts, 1)
         return Features(feature, looked.maps, said)
+
+
+def limb_features(world: Tensor) -> Tensor:
+    """How the body is held, from world landmarks (B,33,3) -> (B,133).
+
+    Each limb's direction in the camera and in the frame of the part that it hangs on, its length; the frames of pelvis,
+    chest and head, the chest in the pelvis's, the head in the chest's; the cosines of elbows and knees.
+    """
+
+    def at(side: str, names: str) -> Tensor:
+        return world[:, BLAZEPOSE_33.indices(*(f"{side}_{name}" for name in names.split()))].mean(1)
+
+    left, right = (lambda name: at("left", name)), (lambda name: at("right", name))
+    hips, neck = (left("hip") + right("hip")) / 2, (left("shoulder") + right("shoulder")) / 2
+    ears, nose = (left("ear") + right("ear")) / 2, world[:, BLAZEPOSE_33.index["nose"]]
+    pelvis = _frame(left("hip") - right("hip"), neck - hips)
+    chest = _frame(left("shoulder") - right("shoulder"), neck - hips)
+    head = _frame(left("ear") - right("ear"), nose - ears)
+    steps = torch.stack([at(side, b) - at(side, a) for a, b in _LIMBS for side in ("left", "right")], 1)
+    length = steps.norm(dim=-1, keepdim=True).clamp_min(1e-3)
+    direction = steps / length
+    hung = torch.cat([direction[:, :_ARM_LIMBS] @ chest, direction[:, _ARM_LIMBS:] @ pelvis], 1)
+    bends = torch.cat([(direction[:, i : i + 2] * direction[:, i + 2 : i + 4]).sum(-1) for i in (0, _ARM_LIMBS)], 1)
+    frames = torch.stack([pelvis, chest, head, pelvis.mT @ chest, chest.mT @ head], 1)
+    return torch.cat([part.flatten(1) for part in (direction, hung, length, frames, bends)], 1)
+
+
+def _frame(across: Tensor, other: Tensor) -> Tensor:
+    """Rotations (B,3,3) whose columns are `across`, what of `other` is normal to it, and the normal of both."""
+    x = functional.normalize(across, dim=-1)
+    y = functional.normalize(other - (other * x).sum(-1, keepdim=True) * x, dim=-1)
+    return torch.stack([x, y, torch.linalg.cross(x, y)], -1)
 
 
 def load(name: str, checkpoint: str | Path | None, *, device: str | torch.device) -> EmbeddedBackbone:

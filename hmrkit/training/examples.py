@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 SHARD = 128
 _IMAGES_AT_ONCE = 16
+CLIP_FPS = 5
 
 
 @dataclass(frozen=True)
@@ -129,11 +130,13 @@ def clip_examples(clips: Sequence[str | Path], regressor: HmrRegressor, device: 
     from hmrkit.pipeline import Models, Options, open_clip, run_stages
     from hmrkit.regression import crop_pictures, crops_of
 
-    options = Options(device=str(device), flip=False)
-    models = Models(options)
     found: list[dict[str, Tensor]] = []
+    models = Models(Options(device=str(device)))
     for clip in clips:
-        take = run_stages(open_clip(clip, options), ("detect", "track", "pose"), models)
+        # Neighbouring frames teach the same.
+        every = max(1, round(open_clip(clip, models.options).video.fps / CLIP_FPS))
+        models.options = Options(device=str(device), every=every)
+        take = run_stages(open_clip(clip, models.options), ("detect", "track", "pose"), models)
         if not take.tracks:
             continue
         crops = crops_of(take, take.tracks, regressor)

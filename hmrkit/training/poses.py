@@ -47,7 +47,7 @@ class PoseSampler:
     """
 
     def __init__(
-        self, split: Split = "train", wobble: float = 1.0, tumble: float = 0.05, source: str | Path | None = None
+        self, split: Split = "train", wobble: float = 1.0, tumble: float = 0.03, source: str | Path | None = None
     ) -> None:
         motion = load_motion(source or find_weights(POSES), split)
         self.rotations = torch.from_numpy(motion.local_rotations)

@@ -32,12 +32,12 @@ class Difficulty:
     `degraded`: scales how often the camera blurs, compresses and is of low resolution (0: a perfect camera).
     """
 
-    truncated: float = 0.2
-    wrong_angle: float = 0.05
-    crowded: float = 0.15
-    occluded: float = 0.3
-    jitter: float = 1.0
-    degraded: float = 1.0
+    truncated: float = 0.12
+    wrong_angle: float = 0.02
+    crowded: float = 0.1
+    occluded: float = 0.2
+    jitter: float = 0.8
+    degraded: float = 0.6
 
 
 @dataclass(frozen=True)
