@@ -38,6 +38,23 @@ EXPORTERS: dict[str, Member] = {
         class_name="PlyExporter",
         summary="one folder of binary .ply files a person, one a frame: exact vertices, one topology",
     ),
+    "glb": Member(
+        module="hmrkit.exporters.glb",
+        class_name="GlbExporter",
+        summary="one binary glTF a clip: skinned, animated people in their own shape, camera (y up, metres)",
+        paper="Khronos Group, glTF 2.0 Specification",
+    ),
+    "usd": Member(
+        module="hmrkit.exporters.usd",
+        class_name="UsdExporter",
+        summary="one .usdc a clip: UsdSkel characters, camera; exact vertices in a second file (needs usd-core)",
+        licence="Modified Apache 2.0",
+    ),
+    "abc": Member(
+        module="hmrkit.exporters.abc",
+        class_name="AbcExporter",
+        summary="one Alembic point cache a clip: exact vertices of every frame, camera",
+    ),
     "csv": Member(
         module="hmrkit.exporters.joints",
         class_name="CsvExporter",

@@ -23,6 +23,7 @@ import torch
 
 from hmrkit import __version__
 from hmrkit.exporters.correctives import corrective_shapes, in_unit_range
+from hmrkit.exporters.curves import keys_to_keep
 from hmrkit.geometry import matrix_to_quaternion
 from hmrkit.scene import Character, ExportOptions, Scene, SceneCamera
 from hmrkit.take import atomic_path
@@ -176,10 +177,19 @@ class _Document:
         self._json["scenes"][0]["nodes"] += [holder, mesh]
 
         times = self._times(character.frames)
-        self._animate(holder + 1, "translation", times, self._points(character.root_positions))
-        quaternions = _quaternions(local)
-        for joint in range(count):
-            self._animate(holder + 1 + joint, "rotation", times, quaternions[:, joint])
+        largest = self._options.keyframe_reduce
+        channels = [(holder + 1, "translation", self._points(character.root_positions), 1e-3)]
+        # The sum of four differences is never less than half the angle between two quaternions.
+        channels += [
+            (holder + 1 + joint, "rotation", values, np.radians(0.5))
+            for joint, values in enumerate(np.moveaxis(_quaternions(local), 1, 0))
+        ]
+        for node, path, values, one in channels:
+            if largest is None:
+                self._animate(node, path, times, values)
+            else:
+                rows = keys_to_keep(values, largest * one)
+                self._animate(node, path, self._times(character.frames[rows]), values[rows])
         if len(shapes):
             self._animate(mesh, "weights", times, weights.astype(np.float32).reshape(-1))
         self._add_visibility(holder, character)
@@ -199,7 +209,7 @@ class _Document:
         vertices = self._points(character.rest_vertices)
         attributes = {
             "POSITION": self._accessor(vertices, target=34962, bounds=True),
-            "NORMAL": self._accessor(_normals(vertices, character.faces), target=34962),
+            "NORMAL": self._accessor(mesh_normals(vertices, character.faces), target=34962),
         }
         for number, (joints, weights) in enumerate(_influences(character.skin_weights)):
             attributes[f"JOINTS_{number}"] = self._accessor(joints, target=34962)
@@ -320,7 +330,7 @@ def _influences(weights: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(joints[:, i : i + 4], values[:, i : i + 4]) for i in range(0, width, 4)]
 
 
-def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+def mesh_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Unit normals (V,3) of a mesh, faces weighted by their area."""
     corners = vertices[faces]
     flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
