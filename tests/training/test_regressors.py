@@ -1,0 +1,165 @@
+"""Training of regressors: losses that vanish at the truth, SPIN's fitting loop, the command from end to end."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from hmrkit.backbones import Landmarks, load_backbone
+from hmrkit.backbones.embedded import Looked
+from hmrkit.body import load_body
+from hmrkit.cli.app import app
+from hmrkit.errors import InputError
+from hmrkit.landmarks import body_landmarks, world_from_local
+from hmrkit.regressors import BodyEstimate, load_regressor
+from hmrkit.training import examples as kept
+from hmrkit.training.adversary import Adversary
+from hmrkit.training.examples import Examples, Truth, load_examples, make_examples
+from hmrkit.training.loop_fit import LoopFit
+from hmrkit.training.poses import PoseSampler
+from hmrkit.training.projection import crop_camera, project
+from hmrkit.training.regressors import body_loss
+
+
+@pytest.fixture(scope="module")
+def body():
+    return load_body()
+
+
+@pytest.fixture(scope="module")
+def truth(body) -> Truth:
+    """Eight captured people, upright before the camera at four metres."""
+    orient, pose, betas = PoseSampler("test")(8, torch.Generator().manual_seed(3))
+    orient = torch.diag(torch.tensor([1.0, -1.0, -1.0])) @ orient
+    transl, focal = torch.tensor([[0.1, 0.05, 4.0]]).repeat(8, 1), torch.full((8,), 400.0)
+    joints = body.joints_only(orient, pose, betas).joints
+    return Truth(orient, pose, betas, transl, focal, project(joints, crop_camera(transl, focal), focal))
+
+
+def estimate_of(truth: Truth) -> BodyEstimate:
+    camera = crop_camera(truth.transl_c, truth.focal_px)
+    return BodyEstimate(truth.global_orient, truth.body_pose, truth.betas, camera)
+
+
+def test_the_crop_camera_is_the_translation_that_it_stands_for(truth, body) -> None:
+    joints = body.joints_only(truth.global_orient, truth.body_pose, truth.betas).joints + truth.transl_c[:, None]
+    wanted = 400 * joints[..., :2] / joints[..., 2:] + 128
+    torch.testing.assert_close(truth.joints_2d, wanted, atol=1e-3, rtol=0)
+
+
+def test_the_loss_vanishes_at_the_truth_and_nowhere_near_it(truth, body) -> None:
+    right = estimate_of(truth)
+    assert float(body_loss(right, truth, body)) < 2e-3
+    for change in (
+        {"global_orient": truth.global_orient @ torch.diag(torch.tensor([-1.0, 1.0, -1.0]))},
+        {"body_pose": truth.body_pose.roll(1, 0)},
+        {"betas": truth.betas + 1},
+        {"crop_camera": right.crop_camera * 1.2},
+    ):
+        assert float(body_loss(dataclasses.replace(right, **change), truth, body)) > 0.05
+
+
+def test_earlier_estimates_count(truth, body) -> None:
+    right = estimate_of(truth)
+    wrong = dataclasses.replace(right, body_pose=truth.body_pose.roll(1, 0))
+    with_early = dataclasses.replace(right, iterations=(wrong,))
+    assert float(body_loss(with_early, truth, body)) > 0.05
+
+
+def test_the_adversary_learns_and_pushes_the_other_way(truth) -> None:
+    torch.manual_seed(0)
+    adversary = Adversary()
+    flat = dataclasses.replace(estimate_of(truth), body_pose=torch.eye(3).expand(8, 23, 3, 3).clone().requires_grad_())
+    solver = torch.optim.Adam(adversary.parameters(), 1e-3)
+    losses = []
+    for _ in range(60):
+        solver.zero_grad()
+        flat.body_pose.grad = None
+        loss = adversary(flat, truth.body_pose, truth.betas)
+        loss.backward()
+        solver.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.5 * losses[0]
+    # A step of the network against its gradient makes the discriminators' loss larger.
+    moved = dataclasses.replace(flat, body_pose=(flat.body_pose - 0.05 * flat.body_pose.grad.sign()).detach())
+    loss = adversary(flat, truth.body_pose, truth.betas)
+    assert float(adversary(moved, truth.body_pose, truth.betas).detach()) > float(loss.detach())
+
+
+@pytest.fixture
+def unlabelled(truth, body) -> Examples:
+    """The people's landmarks as a perfect network would see them; their bodies are not told."""
+    points = body_landmarks(body)
+    local = torch.cat([truth.global_orient[:, None], truth.body_pose], 1)
+    seen, _ = points(world_from_local(local), truth.betas)
+    pixels = project(seen, crop_camera(truth.transl_c, truth.focal_px), truth.focal_px)
+    landmarks = Landmarks(torch.cat([pixels, torch.ones_like(pixels[..., :1])], -1), seen)
+    unknown = {f.name: torch.full_like(getattr(truth, f.name), torch.nan) for f in dataclasses.fields(Truth)} | {
+        "focal_px": truth.focal_px
+    }
+    return Examples(Looked(torch.zeros(8, 1), torch.zeros(8, 1), landmarks), Truth(**unknown))
+
+
+def test_the_loop_finds_the_body_and_keeps_the_better_fit(truth, unlabelled, body) -> None:
+    loop = LoopFit(unlabelled, body)
+    rows = torch.arange(8)
+    near = estimate_of(truth)
+    turn = torch.tensor([[0.955, 0.0, 0.2955], [0.0, 1.0, 0.0], [-0.2955, 0.0, 0.955]])  # 17 degrees about the vertical
+    near = dataclasses.replace(near, global_orient=turn @ near.global_orient, betas=near.betas * 0)
+    made, good = loop(rows, near)
+    assert good.all()
+    error = loop.error_px.clone()
+    assert error.max() < 5  # px, of a person 180 px tall
+    joints = body.joints_only(made.global_orient, made.body_pose, made.betas).joints
+    wanted = body.joints_only(truth.global_orient, truth.body_pose, truth.betas).joints
+    start = body.joints_only(near.global_orient, near.body_pose, near.betas).joints
+    assert (joints - wanted).norm(dim=-1).mean() < (start - wanted).norm(dim=-1).mean()
+    # From a hopeless estimate nothing better is found, and the first fit stays.
+    far = dataclasses.replace(near, crop_camera=near.crop_camera * 0.3 + 0.5)
+    kept_fit, _ = loop(rows, far)
+    assert (loop.error_px <= error).all()
+    stays = loop.error_px == error
+    torch.testing.assert_close(kept_fit.body_pose[stays], made.body_pose[stays])
+
+
+def test_kept_examples_are_the_same_whoever_makes_them_and_stay(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(kept, "SHARD", 4)
+    monkeypatch.setattr(kept, "_IMAGES_AT_ONCE", 4)
+    backbone = load_backbone("embedded")
+    device = torch.device("cpu")
+    make_examples(tmp_path / "one", 8, backbone, device)
+    for part in (1, 0):
+        make_examples(tmp_path / "two", 8, backbone, device, part=part, parts=2)
+    one, two = (load_examples(tmp_path / name, 6).tensors() for name in ("one", "two"))
+    for name, value in one.items():
+        assert len(value) == 6
+        np.testing.assert_array_equal(value, two[name])
+    assert not torch.equal(one["betas"][:2], one["betas"][4:6])
+    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "one").iterdir()}
+    make_examples(tmp_path / "one", 8, backbone, device)
+    assert before == {p.name: p.stat().st_mtime_ns for p in (tmp_path / "one").iterdir()}
+    with pytest.raises(InputError, match="wanted 9 examples, found 8"):
+        load_examples(tmp_path / "one", 9)
+
+
+@pytest.mark.parametrize("method", ["hmr", "spin"])
+def test_the_command_trains_resumes_and_writes_what_loads(tmp_path, monkeypatch, method) -> None:
+    monkeypatch.setattr(kept, "SHARD", 8)
+    monkeypatch.setattr(kept, "_IMAGES_AT_ONCE", 8)
+    line = ["train", method, "--out", str(tmp_path), "--images", "8", "--device", "cpu"]
+    line += ["--adversarial"] if method == "hmr" else ["--loop-fit", "tests/data/one_by_one_5s.mp4"]
+    first = CliRunner().invoke(app, [*line, "--steps", "1"])
+    assert first.exit_code == 0, first.output
+    again = CliRunner().invoke(app, [*line, "--steps", "2", "--resume"])
+    assert again.exit_code == 0, again.output
+    path = tmp_path / f"{method}.safetensors"
+    assert again.stdout.strip() == str(path)
+    assert (tmp_path / "curve.png").stat().st_size > 1000
+    regressor = load_regressor(method, checkpoint=path)
+    crops = torch.rand(2, 3, 256, 256)
+    one, both = regressor(crops[:1]), regressor(crops)
+    torch.testing.assert_close(one.body_pose, both.body_pose[:1], atol=1e-4, rtol=0)
