@@ -20,6 +20,7 @@ from hmrkit.skeletons import SMPL_24
 
 # Radiance above this many times the panorama's mean belongs to the sun (or the lamps).
 SUN_RATIO = 8.0
+WAVES = 5
 # Spheres that stand for the body: (joint, other joint, how far towards it, radius in m).
 SPHERES: tuple[tuple[str, str, float, float], ...] = (
     ("head", "neck", -0.75, 0.10), ("neck", "head", 0.3, 0.055), ("spine3", "neck", 0.15, 0.12),
@@ -200,3 +201,24 @@ def shade(
     rim = 0.6 * gloss * (1 - facing) ** 4
     diffuse = albedo * (base + colour * (lit / math.pi)[:, None])
     return diffuse + colour * (shine / math.pi)[:, None] + base * rim[:, None]
+
+
+class Wrinkles:
+    """Folds that B people's clothes have in their shading only: waves across the body of 4 to 20 cm, bent by longer
+    ones."""
+
+    def __init__(self, count: int, generator: torch.Generator, device: torch.device) -> None:
+        direction = normalize(torch.randn(count, WAVES, 3, generator=generator), dim=-1)
+        length = 0.04 * 5 ** torch.rand(count, WAVES, 1, generator=generator)
+        phase = 2 * math.pi * torch.rand(count, WAVES, 1, generator=generator)
+        deep = 0.3 * torch.rand(count, generator=generator)
+        self._waves = torch.cat([direction * (2 * math.pi / length), phase, direction], -1).to(device)
+        self._deep = deep.to(device)
+
+    def bend(self, normals: Tensor, rest: Tensor, owner: Tensor, cloth: Tensor) -> Tensor:
+        """Unit normals (P,3) at points `rest` (P,3) m of the T-pose of bodies `owner` (P,), where `cloth` (P,) is 1."""
+        waves = self._waves[owner]
+        along = (waves[..., :3] * rest[:, None]).sum(-1) + waves[..., 3]
+        along = along + 1.5 * along.roll(1, 1).mul(0.37).sin()
+        push = (along.cos()[..., None] * waves[..., 4:]).sum(1)
+        return normalize(normals + (self._deep[owner] * cloth)[:, None] * push, dim=-1)

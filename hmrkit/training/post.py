@@ -26,6 +26,7 @@ _CHROMA = (
     47, 66, 99, 99, 99, 99, 99, 99, *([99] * 32),
 )  # fmt: skip
 _YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+_MARGIN = 8
 SMALLEST = 48  # px: fewer source pixels along the crop are as good as none
 
 
@@ -43,12 +44,15 @@ def photograph(
     balance = torch.stack([warm - green, green, -warm - green], -1).exp()
     gain = 0.30 / subject.clamp_min(1e-4) * 2**stops
     image = radiance * (gain[:, None] * balance)[..., None, None]
+    # Light that strays in the lens: a veil over everything, of about the brightness of the highlights.
+    veil = 0.5 * uniform(0, 1, (count, 1, 1, 1), g, device) ** 2 * chance(0.15 * bad, (count, 1, 1, 1), g, device)
+    image = image + veil * image.mean((2, 3), keepdim=True).clamp(max=2)
 
     pixels = resolution.round().clamp(SMALLEST, size)
     pixels = torch.where(chance(bad, (count,), g, device), pixels, torch.full_like(pixels, size))
     image = _lens(image, size / pixels, bad, g)
     image = _resample(image, torch.full_like(pixels, size), pixels)
-    noisy = chance(0.7 * bad, (count,), g, device)
+    noisy = chance(0.5 * bad, (count,), g, device)
     shot = noisy * 0.012 * uniform(0, 1, (count,), g, device) ** 3
     read = noisy * 0.012 * uniform(0, 1, (count,), g, device) ** 3
     image = (
@@ -64,15 +68,19 @@ def photograph(
 def _lens(image: Tensor, shrink: Tensor, bad: float, g: torch.Generator) -> Tensor:
     """Defocus, motion and the sensor's pixels (`shrink` (B,) of ours each) in one product of spectra."""
     count, size, device = len(image), image.shape[-1], image.device
-    sigma = 0.45 + chance(0.45 * bad, (count,), g, device) * 2.2 * uniform(0, 1, (count,), g, device) ** 2.5
+    sigma = 0.45 + chance(0.35 * bad, (count,), g, device) * 2.2 * uniform(0, 1, (count,), g, device) ** 2.5
     length = chance(0.15 * bad, (count,), g, device) * 14 * uniform(0, 1, (count,), g, device) ** 2
     angle = uniform(0, math.pi, (count,), g, device)
+    size += 2 * _MARGIN
     fx = torch.fft.rfftfreq(size, device=device)[None, None, :]
     fy = torch.fft.fftfreq(size, device=device)[None, :, None]
     s, ln, cosine, sine, box = (v.view(-1, 1, 1) for v in (sigma, length, angle.cos(), angle.sin(), shrink - 1))
     transfer = (-2 * (math.pi * s) ** 2 * fx**2).exp() * (-2 * (math.pi * s) ** 2 * fy**2).exp()
     transfer = transfer * torch.sinc(ln * (fx * cosine + fy * sine)) * torch.sinc(box * fx) * torch.sinc(box * fy)
-    return torch.fft.irfft2(torch.fft.rfft2(image) * transfer[:, None], s=(size, size))
+    # The margin, because a product of spectra takes what lies beyond an edge from the opposite one.
+    image = functional.pad(image, (_MARGIN,) * 4, mode="replicate")
+    image = torch.fft.irfft2(torch.fft.rfft2(image) * transfer[:, None], s=(size, size))
+    return image[..., _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
 
 
 def _resample(image: Tensor, before: Tensor, after: Tensor) -> Tensor:

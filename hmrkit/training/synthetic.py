@@ -21,7 +21,7 @@ from hmrkit.rendering.rasteriser import Fragments, interpolate_at, visible_fragm
 from hmrkit.rendering.shading import vertex_normals
 from hmrkit.training.backdrops import Backdrops, draw_occluders
 from hmrkit.training.charts import body_charts
-from hmrkit.training.lighting import BodyShadows, Light, body_spheres, shade
+from hmrkit.training.lighting import BodyShadows, Light, Wrinkles, body_spheres, shade
 from hmrkit.training.motion import Split
 from hmrkit.training.post import photograph
 from hmrkit.training.scenes import Difficulty, Views, draw_views, region_points, uniform
@@ -129,7 +129,7 @@ class SyntheticImages:
         image = torch.cat([torch.arange(batch), torch.randperm(batch, generator=g)[:extra]]).to(self.device)
         orient_w, pose, betas = (v.to(self.device) for v in self._poses(batch + extra, g))
         posed = self.body(global_orient=orient_w, body_pose=pose, betas=betas)
-        posed, floor_y = self._on_their_places(posed, image, g)
+        posed, floor_y = self._on_their_places(posed, image, batch, g)
         keypoints_w = self.body.keypoints(posed.vertices[:batch])
         pelvis_w = posed.joints[:batch, 0]
         views = draw_views(region_points(self.body, keypoints_w), pelvis_w, self.difficulty, size, g)
@@ -190,10 +190,11 @@ class SyntheticImages:
             focal_px=views.focal_px,
         )
 
-    def _on_their_places(self, posed: BodyOutput, image: Tensor, g: torch.Generator) -> tuple[BodyOutput, Tensor]:
+    def _on_their_places(
+        self, posed: BodyOutput, image: Tensor, batch: int, g: torch.Generator
+    ) -> tuple[BodyOutput, Tensor]:
         """Bodies in the world, extra ones on the same floor as the person they stand near; the floors' heights (B,)."""
         total = len(image)
-        batch = int(image.max()) + 1
         lowest = posed.vertices[..., 1].amin(1)
         angle, reach = (
             uniform(-torch.pi, torch.pi, (total,), g, self.device),
@@ -213,9 +214,15 @@ class SyntheticImages:
         albedo = outfit.albedo(shown.mesh, shown.face, shown.barycentrics)
         normals = vertex_normals(clothed_w, self._faces)
         shadows = self._shadows(clothed_w, normals, spheres, light.sun[image], light.softness[image])
-        attributes = torch.cat([clothed_w, normals, shadows], -1)
+        attributes = torch.cat([clothed_w, normals, shadows, outfit.offsets.to(self.device)[..., None]], -1)
         at = interpolate_at(attributes, self._faces, shown.mesh, shown.face, shown.barycentrics)
         points, normals = at[:, :3], normalize(at[:, 3:6], dim=-1)
+        rest = interpolate_at(
+            self.body.v_template[None], self._faces, torch.zeros_like(shown.mesh), shown.face, shown.barycentrics
+        )
+        # Tight clothes have no folds: offsets of 0 to 6 mm fade them in.
+        cloth = (at[:, 8] / 0.006).clamp(0, 1)
+        normals = Wrinkles(len(image), g, self.device).bend(normals, rest, shown.mesh, cloth)
         scene = image[shown.mesh]
         gloss = 0.05 * uniform(0, 1, (len(image),), g, self.device)[shown.mesh] ** 2
         to_eye = normalize(views.eye[scene] - points, dim=-1)
@@ -232,7 +239,9 @@ class SyntheticImages:
         total = torch.zeros_like(place).index_add_(0, scene, colours @ luma)
         count = torch.zeros_like(place).index_add_(0, scene, torch.ones_like(colours[:, 0]))
         person = torch.where(count > 0, total / count.clamp_min(1), place)
-        subject = (0.7 * person.clamp_min(1e-3).log() + 0.3 * place.clamp_min(1e-3).log()).exp()
+        # Cameras expose for people, more or less: against the light they become dark.
+        care = 0.3 + 0.7 * uniform(0, 1, (len(place),), g, self.device)
+        subject = torch.lerp(place.clamp_min(1e-3).log(), person.clamp_min(1e-3).log(), care).exp()
         resolution = views.resolution
         pictures = photograph(canvas, subject, resolution, self.difficulty, g)
         return pictures * inside[:, None]

@@ -297,3 +297,25 @@ def test_what_ships_makes_pictures_of_both_splits():
         assert s.images.isfinite().all()
         assert s.mask.flatten(1).sum(1).max() > 500
         assert (s.images.flatten(2).std(-1).mean(1) > 0.02).all()
+
+
+@pytest.mark.gpu
+def test_a_gpu_renders_the_same_truth():
+    here, there = (
+        SyntheticImages(device=device, poses=Poses(), panoramas=grey_panoramas())(8, torch.Generator().manual_seed(0))
+        for device in ("cpu", "cuda")
+    )
+    assert torch.allclose(here.joints_2d, there.joints_2d.cpu(), atol=0.01)
+    assert (here.mask != there.mask.cpu()).float().mean() < 0.002
+    assert (here.images - there.images.cpu()).abs().mean() < 0.05
+
+
+def test_folds_bend_only_cloth():
+    wrinkles = lighting.Wrinkles(3, torch.Generator().manual_seed(0), torch.device("cpu"))
+    normals = torch.nn.functional.normalize(torch.randn(60, 3), dim=-1)
+    owner = torch.arange(60) % 3
+    cloth = (torch.arange(60) < 30).float()
+    bent = wrinkles.bend(normals, torch.randn(60, 3), owner, cloth)
+    assert torch.allclose(bent.norm(dim=-1), torch.ones(60), atol=1e-5)
+    assert torch.allclose(bent[30:], normals[30:], atol=1e-6)
+    assert (bent[:30] - normals[:30]).norm(dim=-1).mean() > 0.05
