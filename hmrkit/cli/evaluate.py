@@ -12,6 +12,9 @@ import typer
 from hmrkit.cli import options as o
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hmrkit.evaluation.report import MethodReport
     from hmrkit.pipeline import Options
 
 
@@ -68,6 +71,8 @@ def evaluate(
 
     Prints a table, and writes evaluation.json, table.md, table.tex, values per frame and a sheet of the worst frames.
     """
+    from rich.console import Console
+
     from hmrkit.datasets import DatasetOptions
     from hmrkit.errors import EXIT_OK, EXIT_SOME_FAILED
     from hmrkit.evaluation.report import make_report
@@ -109,7 +114,11 @@ def evaluate(
         made += write_sheets(evaluation, out, limit)
     if save_3dpw_submission:
         made += write_submission(evaluation, save_3dpw_submission)
-    _tell([rich_table(report), group_table(report)], report.methods)
+    console = Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=200)
+    for table in (rich_table(report, console.width), group_table(report)):
+        if table is not None:
+            console.print(table)
+    _tell(console, report.methods)
     _print(report.as_json() if as_json else None, made)
     failed = any(row.failed for row in report.methods)
     raise typer.Exit(EXIT_SOME_FAILED if failed else EXIT_OK)
@@ -123,14 +132,8 @@ def _settings(pairs: list[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-def _tell(tables, rows) -> None:
-    """The tables and what a reader has to know of them, on standard error."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    for table in tables:
-        if table is not None:
-            console.print(table)
+def _tell(console: Console, rows: list[MethodReport]) -> None:
+    """What a reader has to know of the figures, on standard error."""
     for row in rows:
         for note in row.notes:
             console.print(f"{row.label}: {note}", style="dim")

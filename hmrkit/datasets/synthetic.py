@@ -23,7 +23,7 @@ from hmrkit.types import Camera
 log = logging.getLogger(__name__)
 
 BATCH = 16
-COUNT = 512
+COUNT = 384
 SEED = 20260000  # of batch 0; batch k has SEED + k
 _ARRAYS = (
     "joints_c", "keypoints_c", "keypoints_2d", "keypoints_visible", "global_orient", "body_pose", "betas", "transl_c",

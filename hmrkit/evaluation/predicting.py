@@ -72,7 +72,7 @@ def predict(
     """
     stages = [s for s in stages_of(models.options.method) if detect or s not in ("detect", "track")]
     pieces: list[list[_Piece]] = [[] for _ in sequence.people]
-    for take, frames in _open(sequence, models):
+    for take, frames in _open(sequence, models, alone=detect):
         if detect:
             take = run_stages(take, stages, models, progress)
             for person, rows, track_id, track_rows in _matched(take, frames, sequence.people):
@@ -124,8 +124,11 @@ def predict_crops(sequence: EvalSequence, regressor: Regressor, models: Models, 
 # --------------------------------------------------------------------------------------------- sequences as takes
 
 
-def _open(sequence: EvalSequence, models: Models) -> Iterator[tuple[Take, np.ndarray]]:
-    """Empty takes of a sequence's pictures and, for each of their frames, its number in the sequence."""
+def _open(sequence: EvalSequence, models: Models, alone: bool) -> Iterator[tuple[Take, np.ndarray]]:
+    """Empty takes of a sequence's pictures and, for each of their frames, its number in the sequence.
+
+    `alone`: stills are a take each, so that a tracker cannot join people of different pictures.
+    """
     if sequence.frames is None:
         raise InputError(
             f"{sequence.name}: its pictures are not there, only results made elsewhere can be scored; "
@@ -140,7 +143,7 @@ def _open(sequence: EvalSequence, models: Models) -> Iterator[tuple[Take, np.nda
             take.video.frame_indices,
         )
         return
-    for frames in _alike(sequence):
+    for frames in _alike(sequence, 1 if alone else STILLS_AT_ONCE):
         with linked([sequence.frames[f] for f in frames]) as folder:
             take = open_clip(folder, options)
             yield (
@@ -174,8 +177,8 @@ def camera_of(sequence: EvalSequence, frame: int, width: int, height: int, model
     return known or assume_camera(width, height, models.options.focal, models.options.fov)
 
 
-def _alike(sequence: EvalSequence) -> Iterator[list[int]]:
-    """Runs of frames that can be one take: of one size and one camera; a clip of single images is one run."""
+def _alike(sequence: EvalSequence, most: int) -> Iterator[list[int]]:
+    """Runs of `most` stills that can be one take: of one size and one camera. A clip of single images is one run."""
     assert isinstance(sequence.frames, tuple)
     if not sequence.stills:
         yield list(range(min(sequence.frame_count, len(sequence.frames))))
@@ -192,7 +195,7 @@ def _alike(sequence: EvalSequence) -> Iterator[list[int]]:
             raise InputError(f"{sequence.frames[frame]}: cannot be read ({error.strerror or error})") from error
         camera = sequence.camera[frame] if isinstance(sequence.camera, tuple) else None
         kind = (size, None if camera is None else (camera.focal_px.tolist(), camera.center_px.tolist()))
-        if run and (kind != before or len(run) == STILLS_AT_ONCE):
+        if run and (kind != before or len(run) == most):
             yield run
             run = []
         run.append(frame)

@@ -30,8 +30,8 @@ HEADINGS = {
 }  # fmt: skip
 
 
-def rich_table(report: Report) -> Table:
-    """For the terminal: our rows with their intervals, then the papers'."""
+def rich_table(report: Report, width: int = 200) -> Table:
+    """For a terminal of `width` characters: our rows, with their intervals where there is room, then the papers'."""
     from rich.table import Table
 
     table = Table(title=f"{report.dataset}, protocol {report.protocol.name}")
@@ -42,6 +42,8 @@ def rich_table(report: Report) -> Table:
     table.add_column("missed", justify="right")
     for row in report.methods:
         cells = [_with_interval(row.figures.get(name)) for name in report.columns()]
+        if width < 24 + 22 * len(cells):
+            cells = [cell.split(" ")[0] for cell in cells]
         table.add_row(row.label, *cells, str(row.frames), str(row.missed))
     for row in report.reported:
         cells = ["" if name not in row.figures else f"{row.figures[name]:g}" for name in report.columns()]
