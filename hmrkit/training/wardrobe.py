@@ -24,12 +24,16 @@ from torch.nn.functional import embedding_bag
 
 from hmrkit.body import load_body
 from hmrkit.errors import ModelMismatchError, UsageError
-from hmrkit.training.clothes import INDEX, LAYERS, Clothes, Modelled, Numbers, clothe, cloth_coordinates, measure
+from hmrkit.training.clothes import INDEX, LAYERS, Clothes, Modelled, Numbers, cloth_coordinates, clothe, measure
 from hmrkit.training.patterns import PLAIN_SHARE, TILE, colour_schemes, hair_colours, pattern_bank
 from hmrkit.weights import find_weights, verify
 
 Split = Literal["train", "test", "all"]
-TEST_SKINS = ("middleage_darkskinned_female_diffuse", "young_lightskinned_male_diffuse3", "old_lightskinned_male_diffuse2")
+TEST_SKINS = (
+    "middleage_darkskinned_female_diffuse",
+    "young_lightskinned_male_diffuse3",
+    "old_lightskinned_male_diffuse2",
+)
 TEST_GARMENTS = ("female_casualsuit01", "male_casualsuit05", "male_worksuit01", "shoes03")
 TEST_PANORAMAS = ("lebombo_1k", "potsdamer_platz_1k", "rooitou_park_1k")
 SEEDS = {"train": 1, "test": 2}

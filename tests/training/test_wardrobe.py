@@ -72,7 +72,7 @@ def test_people_differ(train_wardrobe: Wardrobe) -> None:
 
 
 def test_clothes_have_thickness_where_they_are(train_wardrobe: Wardrobe) -> None:
-    """Hands without gloves and faces are bare and stay in place; nothing is thinner than skin or thicker than a coat."""
+    """Noses and hands without gloves are bare and stay in place; nothing is thicker than a coat."""
     body = load_body()
     outfit = train_wardrobe.dress(200, seeded(0))
     fields = outfit._fields.view(200, body.num_vertices, len(LAYERS))
@@ -109,7 +109,9 @@ def test_splits_share_nothing(wardrobe: Wardrobe, train_wardrobe: Wardrobe) -> N
     assert len(wardrobe.garment_names) == 4
     for names in ("skin_names", "garment_names"):
         assert not set(getattr(wardrobe, names)) & set(getattr(train_wardrobe, names))
-    tiles = [{tile.numpy().tobytes() for tile in w.patterns.view(-1, 128 * 128 * 3)} for w in (wardrobe, train_wardrobe)]
+    tiles = [
+        {tile.numpy().tobytes() for tile in w.patterns.view(-1, 128 * 128 * 3)} for w in (wardrobe, train_wardrobe)
+    ]
     assert not tiles[0] & tiles[1]
     colours = [{c.numpy().tobytes() for c in w._any} for w in (wardrobe, train_wardrobe)]
     assert not colours[0] & colours[1]

@@ -45,7 +45,9 @@ class Target:
     head: np.ndarray
 
 
-def pack_garments(folder: Path, base: TexturedMesh, body: dict[str, np.ndarray], uv: np.ndarray) -> dict[str, np.ndarray]:
+def pack_garments(
+    folder: Path, base: TexturedMesh, body: dict[str, np.ndarray], uv: np.ndarray
+) -> dict[str, np.ndarray]:
     """Every garment with a texture: `names` (N), `fields` (N,V) and `offsets` (N,V) float16 m, and pictures as for
     skins (`hmrkit.training.make_wardrobe.packing`). `body`: the free body's file; `uv` (F,3,2) its atlas."""
     source_vertex, faces = np.asarray(body["source_vertex"], int), np.asarray(body["f"], int)
@@ -115,13 +117,17 @@ def bind(path: Path, base: TexturedMesh) -> TexturedMesh:
             rows.append(numbers if len(numbers) >= 9 else [numbers[0]] * 3 + [1, 0, 0, 0, 0, 0])
     mesh, table = read_obj(path.with_name(obj)), np.array([row[:9] for row in rows])
     if len(table) != len(mesh.vertices):
-        raise InputError(f"{path}: binds {len(table)} vertices, {obj} has {len(mesh.vertices)}; take both from one asset")
+        raise InputError(
+            f"{path}: binds {len(table)} vertices, {obj} has {len(mesh.vertices)}; take both from one asset"
+        )
     corners = base.vertices[table[:, :3].astype(int)]
     vertices = np.einsum("vk,vkc->vc", table[:, 3:6], corners) + table[:, 6:9] * scale
     return TexturedMesh(vertices * UNIT_M, mesh.uv, mesh.faces, mesh.face_uv, mesh.groups)
 
 
-def bake(target: Target, garment: TexturedMesh, texture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+def bake(
+    target: Target, garment: TexturedMesh, texture: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """Field (V,) m (distance to the garment's edge, positive inside), offset (V,) m, picture (SIZE,SIZE,3) uint8 in
     the atlas, and the share of the body that is covered. `texture` (H,W,4) uint8, rows downwards."""
     triangles = garment.vertices[garment.faces]

@@ -37,7 +37,7 @@ def base_mesh_path() -> Path:
 
 
 def read_obj(path: Path) -> TexturedMesh:
-    """An ``.obj`` of triangles and quads (quads are cut along their first diagonal). InputError where it has no faces."""
+    """An ``.obj`` of triangles and quads (cut along their first diagonal). InputError where it has no faces."""
     vertices, uv, faces, face_uv, groups, group = [], [], [], [], [], ""
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         word, *rest = line.split() or [""]
