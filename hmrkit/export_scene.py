@@ -210,6 +210,6 @@ def read_timecode(path: str) -> str | None:
     try:
         with av.open(path) as container:
             tags = [container.metadata, *(stream.metadata for stream in container.streams)]
-    except (av.FFmpegError, OSError):
+    except (av.error.FFmpegError, OSError):
         return None
     return next((tag["timecode"] for tag in tags if "timecode" in tag), None)

@@ -133,9 +133,8 @@ def feet_locked(
     local = np.concatenate([params.global_orient[:, None], params.body_pose], 1).astype(np.float64)
     for foot, leg in enumerate(LEGS):
         moving = np.flatnonzero(locked[:, foot] > 0)
-        goal = (
-            joints[moving, leg[2]] + wanted[moving, foot] - shift[moving] * np.minimum(locked[moving, foot], 1)[:, None]
-        )
+        hold = np.minimum(locked[moving, foot], 1)[:, None]
+        goal = joints[moving, leg[2]] + wanted[moving, foot] - hold * shift[moving]
         local[moving[:, None], leg] = reach(turns[moving], joints[moving], leg, goal)
     moved = params.transl_c + shift
     return replace(

@@ -37,7 +37,8 @@ class ExportOptions:
     For building the scene: `fps` (true resampling), `up`, `unit`, `scale` (times every length), `space`, `ground`
     (a point and a normal in the camera frame, six numbers), `camera_pose` (4,4 world from camera (OpenCV axes), y-up
     metres), `skeleton` (joint names and rest pose), `fingers` (``rest``: hands flat), `people` (track ids),
-    `first_frame` (number of the source's frame 0), `gaps`, `smooth` (strength, 0 none, 1 usual), `lock_feet`, `film_width_mm`.
+    `first_frame` (number of the source's frame 0), `gaps`, `smooth` (strength, 0 none, 1 usual), `lock_feet`,
+    `film_width_mm`.
     For the writers: `per_person` (a file each, else one scene), `camera` (write it), `keyframe_reduce` (largest error
     that leaving out keys may make, in degrees and millimetres; None keeps every frame), `pose_shapes` (pose-dependent
     blend shapes, where the format has them), `exact` (also write the exact vertices as morph targets or time samples,
@@ -86,8 +87,9 @@ class Character:
     - `exact_vertices` gives the final vertices (n,V,3) of some rows, None: what skinning gives;
     - `pose_shapes` gives SMPL's pose blend shapes (P,V,3), in the rest pose, and their weights (T,P), or is None;
     - `params_c` are the same motion as SMPL parameters (T frames, camera frame, OpenCV axes, metres), for formats that
-      store those, `rest_pelvis_m` (3,) the pelvis of SMPL's rest pose; `source_rows` (T,) float rows of the take's track (whole numbers unless resampled), `source_frames`
-      and `source_times` (T,) float, s, the same as frame numbers and times of the video.
+      store those, `rest_pelvis_m` (3,) the pelvis of SMPL's rest pose; `source_rows` (T,) float rows of the take's
+      track (whole numbers unless resampled), `source_frames` and `source_times` (T,) float, s, the same as frame
+      numbers and times of the video.
     """
 
     name: str
@@ -263,7 +265,7 @@ class Scene:
         return min(int(c.frames[0]) for c in self.characters), max(int(c.frames[-1]) for c in self.characters)
 
     def metric_from_camera(self, up: Up | None = None) -> np.ndarray:
-        """(3,4) rigid: the take's camera frame (OpenCV axes, metres) -> this scene's space, in metres, without scale."""
+        """(3,4) rigid: the take's camera frame (OpenCV axes, metres) -> this scene's space in metres, without scale."""
         if self.scene_from_camera_cv is None:
             raise ValueError("a scene that was not made of a take")
         size = float(np.linalg.norm(self.scene_from_camera_cv[:, 0]))

@@ -70,7 +70,7 @@ class JsonExporter:
         }
         path = Path(folder) / "joints.json"
         with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(value) + "\n")
+            temporary.write_text(json.dumps(value, sort_keys=True) + "\n")
         return [path]
 
 

@@ -92,7 +92,7 @@ def person_arrays(scene: Scene, character: Character) -> dict[str, Any]:
         "camera_source": np.array(camera.source),
         "coordinate_frame": np.array(WORLD_FRAME[scene.up] if in_world else COORDINATE_FRAME),
         "calibrated": np.bool_(character.calibrated),
-        "metadata": np.array(json.dumps(scene.metadata)),
+        "metadata": np.array(json.dumps(scene.metadata, sort_keys=True)),
     }
     joints_c = _joints_c(scene, character)[seen]
     if in_world:
