@@ -13,8 +13,9 @@ Everything is in the camera's axes. Pickles are read without running anything th
 
 from __future__ import annotations
 
+import logging
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +29,8 @@ from hmrkit.evaluation.predicting import Prediction
 from hmrkit.geometry import axis_angle_to_matrix
 from hmrkit.skeletons import SMPL_24
 from hmrkit.weights import sha256_of
+
+log = logging.getLogger(__name__)
 
 
 class Results(Protocol):
@@ -66,7 +69,7 @@ def _arrays(path: Path) -> Mapping[str, Any]:
     return dict(_flat(loaded, ""))
 
 
-def _flat(value: Any, prefix: str):
+def _flat(value: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, np.ndarray]]:
     for key, item in value.items():
         if isinstance(item, dict):
             yield from _flat(item, f"{prefix}{key}/")
@@ -91,6 +94,8 @@ class _Named:
         for owner in (f"{sequence.name}/{truth.person}", f"{sequence.name}/{person}"):
             if owner in self.groups:
                 return _prediction(f"{self.path}: {owner}", self.groups[owner], truth)
+        first = next(iter(self.groups))
+        log.warning("%s has nothing of %s/%s; its first key is %s", self.path, sequence.name, truth.person, first)
         return Prediction(np.zeros(len(truth.valid), bool))
 
 

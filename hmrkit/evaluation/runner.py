@@ -137,8 +137,11 @@ def evaluate(options: EvalOptions, progress: ProgressBar = silent) -> Evaluation
                 except WeightsError:  # it would be missing for all others, too
                     raise
                 except HmrkitError as error:
-                    log.warning("%s: %s: %s", entry.label, sequence.name, error)
                     failed[entry.label][sequence.name] = str(error)
+                    continue
+                except Exception as error:  # one bad sequence must not cost the others
+                    log.debug("unexpected error in %s", sequence.name, exc_info=True)
+                    failed[entry.label][sequence.name] = f"unexpected {type(error).__name__}: {error} (-v shows where)"
                     continue
             files[entry.label][sequence.name] = path
         rows += sum(len(truth.valid) for truth in sequence.people)
