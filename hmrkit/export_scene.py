@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, replace
+import re
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from hmrkit.errors import UsageError
 from hmrkit.motion import Clock, Motion, make_clock, make_motion, skeleton_joints
 from hmrkit.motion_cleaning import clean, split_at_gaps
 from hmrkit.refit import body_meshes, calibrated_vertices
+from hmrkit.retarget import SKELETON_NAMES, retarget
 from hmrkit.scene import (
     METRES_PER_UNIT,
     Z_UP_FROM_Y_UP,
@@ -61,8 +63,6 @@ def build_scene(take: Take, models: Models, options: ExportOptions | None = None
     matrix = scene_from_camera(options, placed)
     characters = tuple(_character(take, motion, clock, models, matrix, options) for motion in motions)
     if options.skeleton != "smpl":
-        from hmrkit.retarget import retarget
-
         characters = tuple(retarget(character, options.skeleton) for character in characters)
     metadata = _metadata(take, options, clock, placed, cleaned)
     return Scene(
@@ -73,17 +73,61 @@ def build_scene(take: Take, models: Models, options: ExportOptions | None = None
 
 
 def check_options(options: ExportOptions) -> None:
-    """UsageError for numbers that make no sense, before any work is done."""
+    """UsageError for words and numbers that make no sense, before any work is done."""
+    choices = {"up": ("y", "z"), "unit": ("m", "cm"), "space": ("camera", "world"), "fingers": ("keep", "rest")}
+    choices |= {"gaps": ("hide", "interpolate", "split"), "skeleton": SKELETON_NAMES}
+    for name, words in choices.items():
+        if getattr(options, name) not in words:
+            flag = "units" if name == "unit" else name
+            raise UsageError(f"--{flag} must be one of {', '.join(words)}, got {getattr(options, name)!r}")
     if options.fps is not None and options.fps <= 0:
         raise UsageError(f"--fps must be above 0, got {float(options.fps):g}")
-    if options.scale <= 0 or options.film_width_mm <= 0:
+    if not (options.scale > 0 and options.film_width_mm > 0):
         raise UsageError("--scale and --film-back must be above 0")
-    if options.smooth < 0:
+    if not options.smooth >= 0:
         raise UsageError(f"--smooth must be 0 (none) or more, got {options.smooth:g}")
+    if options.keyframe_reduce is not None and not options.keyframe_reduce >= 0:
+        raise UsageError(f"--keyframe-reduce must be 0 or more, got {options.keyframe_reduce:g}")
     if options.space == "camera" and (options.ground or options.camera_pose):
         raise UsageError("--ground and --camera-pose place people in the world; add --space world")
     if options.ground and options.camera_pose:
         raise UsageError("give --ground or --camera-pose, not both")
+
+
+def parse_rate(text: str | None) -> Fraction | None:
+    """``24``, ``30000/1001``; ``23.976``, ``29.97`` and ``59.94`` are NTSC's exact rates. UsageError else."""
+    if text is None:
+        return None
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"--fps wants a rate such as 24, 23.976 or 30000/1001, got {text!r}") from None
+    ntsc = Fraction(round(rate * 1001 / 1000) * 1000, 1001)
+    return ntsc if rate.denominator != 1 and abs(rate - ntsc) < Fraction(1, 100) else rate
+
+
+def parse_numbers(text: str | None, flag: str) -> tuple[float, ...] | None:
+    """Numbers with commas or blanks between them, or a text file of such. UsageError where they are none."""
+    if text is None:
+        return None
+    try:
+        if re.search("[a-df-zA-DF-Z]", text):
+            text = Path(text).read_text()
+        return tuple(float(word) for word in re.split(r"[,\s]+", text.strip()))
+    except (OSError, ValueError):
+        raise UsageError(
+            f"{flag} wants numbers with commas between them, or a text file of them, got {text!r}"
+        ) from None
+
+
+def parse_people(text: str) -> tuple[int, ...] | None:
+    """``all`` or ``1,3`` -> track ids. UsageError else."""
+    if text == "all":
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() for part in parts):
+        raise UsageError(f"--people wants all or numbers of people such as 1,3, got {text!r}")
+    return tuple(int(part) for part in parts)
 
 
 def scene_from_camera(options: ExportOptions, world: World | None) -> np.ndarray:
@@ -185,7 +229,7 @@ def _camera(take: Take, matrix: np.ndarray, options: ExportOptions) -> SceneCame
 def _metadata(
     take: Take, options: ExportOptions, clock: Clock, world: World | None, cleaned: dict[str, Any]
 ) -> dict[str, Any]:
-    chosen = {key: value for key, value in asdict(options).items() if value is not None}
+    chosen = {key: value for key, value in vars(options).items() if value is not None}
     chosen = {key: str(value) if isinstance(value, Fraction) else value for key, value in chosen.items()}
     facts: dict[str, Any] = {
         "generator": f"hmrkit {__version__}",
@@ -206,10 +250,11 @@ def read_timecode(path: str) -> str | None:
     if not Path(path).is_file():
         return None
     import av
+    from av.error import FFmpegError
 
     try:
         with av.open(path) as container:
             tags = [container.metadata, *(stream.metadata for stream in container.streams)]
-    except (av.error.FFmpegError, OSError):
+    except (FFmpegError, OSError):
         return None
     return next((tag["timecode"] for tag in tags if "timecode" in tag), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,23 +14,70 @@ from hmrkit.cli.stages import TakeIn
 def export(
     take: TakeIn,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write into.")],
-    formats: Annotated[str, typer.Option("--format", help="Comma-separated: npz, obj.")] = "npz,obj",
+    formats: Annotated[
+        str, typer.Option("--format", help="Comma-separated, of those that `hmrkit list exporters` shows.")
+    ] = "npz,obj",
+    space: Annotated[
+        str, typer.Option(help="camera, or world: on the ground, for a camera that stands still.")
+    ] = "camera",
+    ground: Annotated[
+        str | None, typer.Option(help="The ground for --space world: x,y,z,nx,ny,nz in the camera frame, metres.")
+    ] = None,
+    camera_pose: Annotated[
+        str | None, typer.Option(help="World from camera for --space world: 12 or 16 numbers, or a text file of them.")
+    ] = None,
+    fps: Annotated[str | None, typer.Option(help="Resample to this rate: 24, 23.976, 30000/1001.")] = None,
+    first_frame: Annotated[int, typer.Option(help="Number of the source's frame 0, as the plate has it (1001).")] = 0,
+    up: Annotated[str, typer.Option(help="Axis that points up: y or z.")] = "y",
+    units: Annotated[str, typer.Option(help="m or cm.")] = "m",
+    scale: Annotated[float, typer.Option(help="Times every length.")] = 1.0,
+    skeleton: Annotated[str, typer.Option(help="Joint names and rest pose: smpl, mixamo or unreal.")] = "smpl",
+    fingers: Annotated[str, typer.Option(help="keep, or rest: hands flat.")] = "keep",
+    people: Annotated[str, typer.Option(help="all, or numbers of people: 1,3.")] = "all",
+    per_person: Annotated[bool, typer.Option("--per-person/--scene", help="A file each, or all in one scene.")] = False,
+    camera: Annotated[bool, typer.Option("--camera/--no-camera", help="Write the camera too.")] = True,
+    film_back: Annotated[float, typer.Option(help="Width of the film back in mm, for the focal length.")] = 36.0,
+    gaps: Annotated[
+        str, typer.Option(help="Frames in which a person is not seen: hide, interpolate, or split the person there.")
+    ] = "hide",
+    smooth: Annotated[float, typer.Option(help="Take jitter out without delay: 1 is usual, 0 is off.")] = 0.0,
+    lock_feet: Annotated[bool, typer.Option("--lock-feet", help="Keep feet in place while they stand.")] = False,
+    keyframe_reduce: Annotated[
+        float | None, typer.Option(help="Leave out keys that change no joint by more than this (degrees, mm).")
+    ] = None,
+    pose_shapes: Annotated[
+        bool, typer.Option("--pose-shapes", help="Add SMPL's pose blend shapes where the format has them.")
+    ] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Add the exact (calibrated) vertices to skinned formats.")
+    ] = False,
     body: o.BodyFile = None,
     gender: o.Gender = "neutral",
     device: o.Device = "auto",
     verbose: o.Verbose = False,
 ) -> None:
-    """Write every person's meshes and parameters as files."""
+    """Write the people of a take as files for other programs."""
+    from hmrkit.export_scene import check_options, parse_numbers, parse_people, parse_rate
     from hmrkit.exporters import check_formats
     from hmrkit.output import export_take
     from hmrkit.pipeline import Models, Options
+    from hmrkit.scene import ExportOptions
     from hmrkit.take import open_take
 
     o.start_logging(verbose)
     names = check_formats(formats)
+    chosen: dict[str, Any] = {
+        "fps": parse_rate(fps), "up": up, "unit": units, "scale": scale, "space": space,
+        "ground": parse_numbers(ground, "--ground"), "camera_pose": parse_numbers(camera_pose, "--camera-pose"),
+        "skeleton": skeleton, "fingers": fingers, "people": parse_people(people), "first_frame": first_frame,
+        "gaps": gaps, "smooth": smooth, "lock_feet": lock_feet, "film_width_mm": film_back, "per_person": per_person,
+        "camera": camera, "keyframe_reduce": keyframe_reduce, "pose_shapes": pose_shapes, "exact": exact,
+    }  # fmt: skip
+    options = ExportOptions(**chosen)
+    check_options(options)
     models = Models(Options(body=body, gender=gender, device=device))
     with o.progress_bar("") as progress:
-        files = export_take(open_take(take), out, names, models, progress)
+        files = export_take(open_take(take), out, names, models, progress, options)
     for path in files:
         typer.echo(str(path))
 
