@@ -184,12 +184,12 @@ class _Document:
             (holder + 1 + joint, "rotation", values, np.radians(0.5))
             for joint, values in enumerate(np.moveaxis(_quaternions(local), 1, 0))
         ]
-        for node, path, values, one in channels:
+        for moved, path, values, one in channels:
             if largest is None:
-                self._animate(node, path, times, values)
+                self._animate(moved, path, times, values)
             else:
                 rows = keys_to_keep(values, largest * one)
-                self._animate(node, path, self._times(character.frames[rows]), values[rows])
+                self._animate(moved, path, self._times(character.frames[rows]), values[rows])
         if len(shapes):
             self._animate(mesh, "weights", times, weights.astype(np.float32).reshape(-1))
         self._add_visibility(holder, character)

@@ -4,236 +4,31 @@ The stage's time codes are frame numbers, at `timeCodesPerSecond` = the exact ra
 scene's. A person who is not seen is invisible. With ``exact`` a second file, ``NAME_exact.usdc``, holds the final
 (calibrated) vertices as time samples; it is saved as it grows, so memory does not depend on the length of the clip.
 
-Needs the package usd-core (Modified Apache 2.0). Source: UsdSkel and UsdGeom schemas, openusd.org.
+Needs the package usd-core (Modified Apache 2.0), which `hmrkit.exporters.usd_stage` imports.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
 
 from hmrkit.errors import UsageError
-from hmrkit.exporters.glb import mesh_normals
-from hmrkit.geometry import matrix_to_quaternion
-from hmrkit.scene import Character, ExportOptions, Scene, SceneCamera, safe_name
-from hmrkit.take import atomic_path
-
-try:
-    from pxr import Gf, Sdf, Usd, UsdGeom, UsdShade, UsdSkel, Vt
-except ImportError:
-    raise UsageError("format usd needs the package usd-core; pip install 'hmrkit[usd]'") from None
-
-_SAVE_EVERY = 256  # frames of exact vertices that are held before they are written: some 20 MB
+from hmrkit.scene import ExportOptions, Scene
 
 
 class UsdExporter:
     """``NAME.usdc`` with everyone in it, or one file a person with ``per_person``; with ``exact`` one more each."""
 
     def write(self, scene: Scene, folder: Path, options: ExportOptions) -> list[Path]:
-        """Write the files; returns their paths. InputError where one cannot be written."""
+        """Write the files; returns their paths. UsageError without usd-core, InputError where one cannot be written."""
+        try:
+            from hmrkit.exporters import usd_stage
+        except ImportError:
+            raise UsageError("the usd format needs usd-core; pip install 'hmrkit[usd]'") from None
         paths = []
         for part in scene.parts(options.per_person):
-            kinds = [("", _add_rig), ("_exact", _add_points)] if options.exact else [("", _add_rig)]
-            for suffix, add in kinds:
-                path = Path(folder) / f"{part.name}{suffix}.usdc"
-                with _new_stage(path, part) as stage:
-                    root = stage.GetDefaultPrim().GetPath()
-                    material = _material(stage, root)
-                    for character in part.characters:
-                        add(stage, root, part, character, material)
-                    if options.camera:
-                        _add_camera(stage, root, part.camera, part.metres_per_unit)
-                paths.append(path)
+            paths.append(Path(folder) / f"{part.name}.usdc")
+            usd_stage.write_stage(paths[-1], part, usd_stage.add_rig, camera=options.camera)
+            if options.exact:
+                paths.append(Path(folder) / f"{part.name}_exact.usdc")
+                usd_stage.write_stage(paths[-1], part, usd_stage.add_points, camera=options.camera)
         return paths
-
-
-@contextlib.contextmanager
-def _new_stage(path: Path, scene: Scene) -> Iterator[Any]:
-    """A stage with the scene's clock, axes and unit, saved at the end and moved to `path`."""
-    with atomic_path(path) as temporary:
-        draft = temporary.with_name(f"{temporary.name}.usdc")  # USD chooses a file's format by its name
-        draft.unlink(missing_ok=True)
-        try:
-            stage = Usd.Stage.CreateNew(str(draft))
-            first, last = scene.frame_range
-            UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.z if scene.up == "z" else UsdGeom.Tokens.y)
-            UsdGeom.SetStageMetersPerUnit(stage, scene.metres_per_unit)
-            stage.SetTimeCodesPerSecond(float(scene.fps))
-            stage.SetFramesPerSecond(float(scene.fps))
-            stage.SetStartTimeCode(first)
-            stage.SetEndTimeCode(last)
-            facts = {"fps": str(scene.fps), "first_frame": scene.first_frame, "space": scene.space}
-            facts |= {"timecode": scene.timecode or "", "hmrkit": json.dumps(scene.metadata, sort_keys=True)}
-            stage.GetRootLayer().customLayerData = facts
-            root = UsdGeom.Xform.Define(stage, f"/{safe_name(scene.name)}")
-            stage.SetDefaultPrim(root.GetPrim())
-            Usd.ModelAPI(root).SetKind("component")
-            yield stage
-            stage.GetRootLayer().Save()
-            del stage
-            os.replace(draft, temporary)
-        finally:
-            draft.unlink(missing_ok=True)
-
-
-def _add_rig(stage: Any, root: Any, scene: Scene, character: Character, material: Any) -> None:
-    """A skeleton in the person's rest pose, its animation, and the mesh that it moves."""
-    path = root.AppendChild(character.name)
-    skel_root = UsdSkel.Root.Define(stage, path)
-    skeleton = UsdSkel.Skeleton.Define(stage, path.AppendChild(f"{character.name}_rig"))
-    animation = UsdSkel.Animation.Define(stage, path.AppendChild(f"{character.name}_motion"))
-
-    joints = _joint_paths(character)
-    turn, place = character.rest_rotations.astype(np.float64), character.rest_joints.astype(np.float64)
-    bind = np.tile(np.eye(4), (len(joints), 1, 1))
-    bind[:, :3, :3], bind[:, :3, 3] = turn, place
-    parents = list(character.parents)
-    local = np.linalg.inv(bind[parents]) @ bind
-    local[0] = bind[0]
-    for prim in (skeleton, animation):
-        prim.CreateJointsAttr(joints)
-    skeleton.CreateBindTransformsAttr(_matrices(bind))
-    skeleton.CreateRestTransformsAttr(_matrices(local))
-    UsdSkel.BindingAPI.Apply(skeleton.GetPrim()).CreateAnimationSourceRel().SetTargets([animation.GetPath()])
-
-    quaternions = matrix_to_quaternion(torch.from_numpy(np.ascontiguousarray(character.local_rotations, np.float64)))
-    quaternions = _continuous(quaternions.numpy())[..., [1, 2, 3, 0]].astype(np.float32)
-    translations = np.tile(local[:, :3, 3].astype(np.float32), (len(character), 1, 1))
-    translations[:, 0] = character.root_positions
-    animation.CreateScalesAttr(Vt.Vec3hArray([Gf.Vec3h(1)] * len(joints)))
-    rotation, translation = animation.CreateRotationsAttr(), animation.CreateTranslationsAttr()
-    for row, frame in enumerate(character.frames.tolist()):
-        rotation.Set(Vt.QuatfArray.FromNumpy(quaternions[row]), frame)
-        translation.Set(Vt.Vec3fArray.FromNumpy(translations[row]), frame)
-
-    mesh = _mesh(stage, path.AppendChild(f"{character.name}_mesh"), character, material)
-    vertices = character.rest_vertices.astype(np.float32)
-    mesh.CreatePointsAttr(Vt.Vec3fArray.FromNumpy(vertices))
-    mesh.CreateExtentAttr(_extent(vertices))
-    mesh.CreateNormalsAttr(Vt.Vec3fArray.FromNumpy(mesh_normals(vertices, character.faces)))
-    mesh.SetNormalsInterpolation(UsdGeom.Tokens.vertex)
-    binding = UsdSkel.BindingAPI.Apply(mesh.GetPrim())
-    binding.CreateSkeletonRel().SetTargets([skeleton.GetPath()])
-    binding.CreateGeomBindTransformAttr(Gf.Matrix4d(1))
-    width = int((character.skin_weights > 0).sum(1).max())
-    indices = np.argsort(-character.skin_weights, axis=1, kind="stable")[:, :width].astype(np.int32)
-    weights = np.take_along_axis(character.skin_weights, indices, 1).astype(np.float32)
-    binding.CreateJointIndicesPrimvar(False, width).Set(Vt.IntArray.FromNumpy(np.ascontiguousarray(indices).ravel()))
-    binding.CreateJointWeightsPrimvar(False, width).Set(Vt.FloatArray.FromNumpy(weights.ravel()))
-
-    # How far vertices lie from their skeleton does not grow much when it moves: half a metre is more than enough.
-    posed, margin = character.posed_joints(), 0.5 / scene.metres_per_unit
-    extent = skel_root.CreateExtentAttr()
-    for frame, low, high in zip(character.frames.tolist(), posed.min(1) - margin, posed.max(1) + margin, strict=True):
-        extent.Set(Vt.Vec3fArray.FromNumpy(np.stack([low, high])), frame)
-    _add_visibility(skel_root, scene, character)
-    _describe(skel_root, character)
-
-
-def _add_points(stage: Any, root: Any, scene: Scene, character: Character, material: Any) -> None:
-    """The final vertices of every frame, saved as they come."""
-    mesh = _mesh(stage, root.AppendChild(character.name), character, material)
-    points, extent = mesh.CreatePointsAttr(), mesh.CreateExtentAttr()
-    _add_visibility(mesh, scene, character)
-    _describe(mesh, character)
-    held = 0
-    for rows in character.stretches():
-        vertices = character.vertices(rows)
-        for frame, points_now in zip(character.frames[rows].tolist(), vertices, strict=True):
-            points.Set(Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(points_now)), frame)
-            extent.Set(_extent(points_now), frame)
-        held += len(vertices)
-        if held >= _SAVE_EVERY:
-            stage.GetRootLayer().Save()
-            held = 0
-
-
-def _mesh(stage: Any, path: Any, character: Character, material: Any) -> Any:
-    """A mesh with the character's faces, a plain polygon mesh and not a subdivision surface."""
-    mesh = UsdGeom.Mesh.Define(stage, path)
-    faces = np.ascontiguousarray(character.faces, np.int32)
-    mesh.CreateFaceVertexCountsAttr(Vt.IntArray.FromNumpy(np.full(len(faces), 3, np.int32)))
-    mesh.CreateFaceVertexIndicesAttr(Vt.IntArray.FromNumpy(faces.ravel()))
-    mesh.CreateSubdivisionSchemeAttr(UsdGeom.Tokens.none)
-    UsdShade.MaterialBindingAPI.Apply(mesh.GetPrim()).Bind(material)
-    return mesh
-
-
-def _material(stage: Any, root: Any) -> Any:
-    """One grey, rough material for everyone."""
-    path = root.AppendChild("skin")
-    material = UsdShade.Material.Define(stage, path)
-    shader = UsdShade.Shader.Define(stage, path.AppendChild("surface"))
-    shader.CreateIdAttr("UsdPreviewSurface")
-    shader.CreateInput("diffuseColor", Sdf.ValueTypeNames.Color3f).Set(Gf.Vec3f(0.6))
-    shader.CreateInput("roughness", Sdf.ValueTypeNames.Float).Set(0.7)
-    material.CreateSurfaceOutput().ConnectToSource(shader.ConnectableAPI(), "surface")
-    return material
-
-
-def _add_visibility(prim: Any, scene: Scene, character: Character) -> None:
-    """Invisible in gaps, before the person comes and after they left."""
-    first, last = scene.frame_range
-    frames, seen = character.frames, character.visible
-    if frames[0] > first:
-        frames, seen = np.append(first, frames), np.append(False, seen)
-    if frames[-1] < last:
-        frames, seen = np.append(frames, frames[-1] + 1), np.append(seen, False)
-    if seen.all():
-        return
-    attribute = prim.CreateVisibilityAttr()
-    for row in np.append(0, np.flatnonzero(np.diff(seen)) + 1):
-        token = UsdGeom.Tokens.inherited if seen[row] else UsdGeom.Tokens.invisible
-        attribute.Set(token, int(frames[row]))
-
-
-def _add_camera(stage: Any, root: Any, camera: SceneCamera, metres_per_unit: float) -> None:
-    """The camera. USD tells focal length and film in tenths of the scene's unit."""
-    prim = UsdGeom.Camera.Define(stage, root.AppendChild(camera.name))
-    matrix = Gf.Matrix4d(np.ascontiguousarray(np.asarray(camera.scene_from_camera, np.float64).T).tolist())
-    prim.AddTransformOp().Set(matrix)
-    tenths = 0.01 / metres_per_unit
-    right, above = camera.film_offset_mm
-    prim.CreateFocalLengthAttr(camera.focal_mm * tenths)
-    prim.CreateHorizontalApertureAttr(camera.film_width_mm * tenths)
-    prim.CreateVerticalApertureAttr(camera.film_height_mm * tenths)
-    prim.CreateHorizontalApertureOffsetAttr(right * tenths)
-    prim.CreateVerticalApertureOffsetAttr(above * tenths)
-    prim.CreateClippingRangeAttr(Gf.Vec2f(0.05 / metres_per_unit, 1000 / metres_per_unit))
-
-
-def _describe(prim: Any, character: Character) -> None:
-    prim.GetPrim().SetCustomDataByKey("hmrkit:track_id", int(character.track_id))
-    prim.GetPrim().SetCustomDataByKey("hmrkit:calibrated", bool(character.calibrated))
-
-
-def _joint_paths(character: Character) -> list[str]:
-    """Joints as USD names them: paths from the root, made of letters, digits and underscores."""
-    paths: list[str] = []
-    for name, parent in zip(character.joint_names, character.parents, strict=True):
-        own = safe_name(name)
-        paths.append(own if parent < 0 else f"{paths[parent]}/{own}")
-    return paths
-
-
-def _matrices(matrices: np.ndarray) -> Any:
-    """(J,4,4) column-vector matrices as USD's row-vector ones."""
-    return Vt.Matrix4dArray.FromNumpy(np.ascontiguousarray(np.swapaxes(matrices, -1, -2), np.float64))
-
-
-def _extent(points: np.ndarray) -> Any:
-    return Vt.Vec3fArray.FromNumpy(np.stack([points.min(0), points.max(0)]).astype(np.float32))
-
-
-def _continuous(quaternions: np.ndarray) -> np.ndarray:
-    """Quaternions (T,J,4), each on the side of the one before it: USD interpolates what it is given."""
-    turned = np.sum(quaternions[1:] * quaternions[:-1], -1) < 0
-    sides = np.cumprod(np.where(turned, -1.0, 1.0), axis=0)
-    return np.concatenate([quaternions[:1], quaternions[1:] * sides[..., None]])

@@ -1,0 +1,227 @@
+"""GLB files, read by rules written here from the glTF specification: they show what the scene says, frame by frame."""
+
+import json
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_scene import made_scene
+
+from hmrkit.exporters.glb import GlbExporter
+from hmrkit.retarget import retarget
+from hmrkit.scene import ExportOptions
+
+_TYPES = {5126: np.float32, 5125: np.uint32, 5123: np.uint16, 5121: np.uint8}
+_WIDTHS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4, "MAT4": 16}
+
+
+class Glb:
+    """A file's JSON, and what it shows at a time."""
+
+    def __init__(self, path: Path) -> None:
+        content = path.read_bytes()
+        magic, version, length = struct.unpack("<4sII", content[:12])
+        assert (magic, version, length) == (b"glTF", 2, len(content))
+        size, kind = struct.unpack("<I4s", content[12:20])
+        assert kind == b"JSON"
+        assert size % 4 == 0
+        self.json = json.loads(content[20 : 20 + size])
+        size_2, kind_2 = struct.unpack("<I4s", content[20 + size : 28 + size])
+        assert kind_2 == b"BIN\0"
+        assert self.json["buffers"][0]["byteLength"] == size_2 == len(content) - size - 28
+        self.buffer = content[28 + size :]
+
+    def array(self, number: int) -> np.ndarray:
+        accessor = self.json["accessors"][number]
+        view = self.json["bufferViews"][accessor["bufferView"]]
+        dtype, width = np.dtype(_TYPES[accessor["componentType"]]), _WIDTHS[accessor["type"]]
+        assert view["byteOffset"] % dtype.itemsize == 0
+        values = np.frombuffer(self.buffer, dtype, accessor["count"] * width, view["byteOffset"])
+        values = values.reshape(accessor["count"], width)
+        if "min" in accessor:
+            assert np.array_equal(np.float32(accessor["min"]), values.min(0))
+            assert np.array_equal(np.float32(accessor["max"]), values.max(0))
+        return values
+
+    def node(self, name: str) -> int:
+        return [node.get("name") for node in self.json["nodes"]].index(name)
+
+    def animated(self, node: int, path: str, time: float, default: list[float]) -> np.ndarray:
+        """A node's value at a time: linear between keys (quaternions: near enough to slerp), held outside them."""
+        for animation in self.json["animations"]:
+            for channel in animation["channels"]:
+                if channel["target"] == {"node": node, "path": path}:
+                    sampler = animation["samplers"][channel["sampler"]]
+                    times = self.array(sampler["input"])[:, 0]
+                    assert np.all(np.diff(times) > 0)
+                    values = self.array(sampler["output"]).reshape(len(times), -1)
+                    if sampler["interpolation"] == "STEP":
+                        return values[max(int(np.searchsorted(times, time + 1e-4, "right")) - 1, 0)]
+                    value = np.array([np.interp(time, times, column) for column in values.T])
+                    return value / np.linalg.norm(value) if path == "rotation" else value
+        return np.array(default)
+
+    def transforms(self, time: float) -> dict[int, np.ndarray]:
+        """World matrices of all nodes."""
+        out: dict[int, np.ndarray] = {}
+
+        def visit(number: int, above: np.ndarray) -> None:
+            node = self.json["nodes"][number]
+            x, y, z, w = self.animated(number, "rotation", time, node.get("rotation", [0, 0, 0, 1]))
+            turn = np.array(
+                [
+                    [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+                    [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+                    [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+                ]
+            )
+            local = np.eye(4)
+            local[:3, :3] = turn * self.animated(number, "scale", time, node.get("scale", [1, 1, 1]))
+            local[:3, 3] = self.animated(number, "translation", time, node.get("translation", [0, 0, 0]))
+            out[number] = above @ local
+            for child in node.get("children", []):
+                visit(child, out[number])
+
+        for number in self.json["scenes"][0]["nodes"]:
+            visit(number, np.eye(4))
+        return out
+
+    def mesh_at(self, name: str, time: float) -> np.ndarray:
+        """(V,3): a skinned mesh at a time, by section 3.7.3 of the specification."""
+        number = self.node(name)
+        node = self.json["nodes"][number]
+        primitive = self.json["meshes"][node["mesh"]]["primitives"][0]
+        points = self.array(primitive["attributes"]["POSITION"]).astype(np.float64)
+        if "targets" in primitive:
+            weights = self.animated(number, "weights", time, [0.0] * len(primitive["targets"]))
+            for weight, target in zip(weights, primitive["targets"], strict=True):
+                points = points + weight * self.array(target["POSITION"])
+        skin = self.json["skins"][node["skin"]]
+        world = self.transforms(time)
+        inverse_bind = self.array(skin["inverseBindMatrices"]).reshape(-1, 4, 4).swapaxes(1, 2)
+        matrices = np.stack([world[joint] for joint in skin["joints"]]) @ inverse_bind
+        sets = sum(key.startswith("JOINTS_") for key in primitive["attributes"])
+        joints = np.concatenate([self.array(primitive["attributes"][f"JOINTS_{i}"]) for i in range(sets)], 1)
+        weights = np.concatenate([self.array(primitive["attributes"][f"WEIGHTS_{i}"]) for i in range(sets)], 1)
+        assert np.abs(weights.sum(1) - 1).max() < 1e-5
+        blended = np.einsum("vk,vkab->vab", weights, matrices[joints])
+        return np.einsum("vab,vb->va", blended[:, :3], np.concatenate([points, np.ones((len(points), 1))], 1))
+
+
+def in_metres_y_up(scene, points):
+    """What glTF wants, from the scene's unit and axes."""
+    points = points * scene.metres_per_unit
+    return np.stack([points[..., 0], points[..., 2], -points[..., 1]], -1) if scene.up == "z" else points
+
+
+def ten(character):
+    """Ten rows in which the person is seen."""
+    return np.flatnonzero(character.visible)[:: max(int(character.visible.sum()) // 10, 1)][:10]
+
+
+@pytest.mark.parametrize(("up", "unit"), [("y", "m"), ("z", "cm")])
+@pytest.mark.parametrize("exact", [False, True])
+def test_shows_the_scene_within_a_millimetre(tmp_path, up, unit, exact):
+    scene = made_scene(24, up=up, unit=unit)
+    (path,) = GlbExporter().write(scene, tmp_path, ExportOptions(exact=exact))
+    file = Glb(path)
+    for character in scene.characters:
+        rows = ten(character)
+        wanted = in_metres_y_up(scene, character.vertices(rows) if exact else character.skinned(rows))
+        for row, vertices in zip(rows, wanted, strict=True):
+            shown = file.mesh_at(f"{character.name}_mesh", float(character.frames[row] / scene.fps))
+            assert np.linalg.norm(shown - vertices, axis=1).max() < (0.6e-3 if exact else 0.05e-3)
+
+
+@pytest.mark.parametrize("skeleton", ["mixamo", "unreal"])
+@pytest.mark.parametrize("up", ["y", "z"])
+def test_other_skeletons_keep_their_rest_pose_and_show_their_mesh(tmp_path, skeleton, up):
+    scene = made_scene(12, up=up, exact=False)
+    people = tuple(retarget(character, skeleton) for character in scene.characters)
+    (path,) = GlbExporter().write(replace(scene, characters=people), tmp_path, ExportOptions())
+    file = Glb(path)
+    for row in (0, 9):
+        shown = file.mesh_at("person_01_mesh", float(people[0].frames[row] / scene.fps))
+        wanted = in_metres_y_up(scene, people[0].skinned(slice(row, row + 1))[0])
+        assert np.linalg.norm(shown - wanted, axis=1).max() < 0.2e-3
+    # Without its animation the file shows the rest pose: the bind matrices undo the nodes' own places.
+    del file.json["animations"][0]["channels"][:]
+    rest = file.mesh_at("person_01_mesh", 0.0)
+    assert np.abs(rest - in_metres_y_up(scene, people[0].rest_vertices)).max() < 1e-4
+
+
+def test_people_who_are_not_seen_have_no_size(tmp_path):
+    scene = made_scene(24)
+    (path,) = GlbExporter().write(scene, tmp_path, ExportOptions())
+    file = Glb(path)
+    first, last = scene.frame_range
+    for character in scene.characters:
+        holder = file.node(character.name)
+        for frame in range(first, last + 1):
+            row = frame - int(character.frames[0])
+            seen = 0 <= row < len(character) and bool(character.visible[row])
+            size = file.animated(holder, "scale", float(frame / scene.fps), [1, 1, 1])
+            assert np.array_equal(size, [seen] * 3)
+
+
+def test_names_clock_and_camera_are_in_the_file(tmp_path):
+    scene = made_scene(24, up="z", unit="cm")
+    (path,) = GlbExporter().write(scene, tmp_path, ExportOptions())
+    file = Glb(path)
+    extras = file.json["asset"]["extras"]
+    assert (extras["fps"], extras["start_frame"], extras["end_frame"]) == ("30000/1001", 1001, 1024)
+    assert [skin["name"] for skin in file.json["skins"]] == ["person_01", "person_07"]
+    names = [file.json["nodes"][joint]["name"] for joint in file.json["skins"][1]["joints"]]
+    assert tuple(names) == scene.characters[1].joint_names
+    camera = file.json["cameras"][0]
+    assert camera["extras"]["focal_length_mm"] == pytest.approx(1000 * 36 / 1280)
+    assert camera["perspective"]["yfov"] == pytest.approx(2 * np.arctan(0.36))
+    moved = file.transforms(0.0)[file.node("camera")]
+    assert moved[:3, 3] == pytest.approx([0.3, 1.5, 4.0])  # where made_scene puts it, y up, metres
+    ahead = in_metres_y_up(replace(scene, unit="m"), -scene.camera.scene_from_camera[:3, 2])
+    assert -moved[:3, 2] == pytest.approx(ahead)
+
+
+def test_quaternions_never_jump_and_one_file_a_person(tmp_path):
+    scene = made_scene(60)
+    paths = GlbExporter().write(scene, tmp_path, ExportOptions(per_person=True, camera=False))
+    assert [path.name for path in paths] == ["person_01.glb", "person_07.glb"]
+    file = Glb(paths[0])
+    assert "cameras" not in file.json
+    animation = file.json["animations"][0]
+    steps = []
+    for channel in animation["channels"]:
+        if channel["target"]["path"] == "rotation":
+            values = file.array(animation["samplers"][channel["sampler"]]["output"])
+            assert np.abs(np.linalg.norm(values, axis=1) - 1).max() < 1e-5
+            steps.append(np.linalg.norm(np.diff(values, axis=0), axis=1).max())
+    assert max(steps) < 0.3  # a change of sides would be 2
+
+
+def test_fewer_keys_stay_within_the_tolerance(tmp_path):
+    scene = made_scene(300, exact=False)
+    (whole,) = GlbExporter().write(scene, tmp_path / "whole", ExportOptions())
+    (few,) = GlbExporter().write(scene, tmp_path / "few", ExportOptions(keyframe_reduce=0.2))
+    assert whole.stat().st_size - few.stat().st_size > 300 * 24 * 16  # half of two people's rotations
+    one, other = Glb(whole), Glb(few)
+    for frame in range(1003, 1300, 41):
+        before, after = (file.transforms(float(frame / scene.fps)) for file in (one, other))
+        joint = one.json["skins"][0]["joints"][0]
+        assert np.linalg.norm(before[joint][:3, 3] - after[joint][:3, 3]) < 0.21e-3
+        cosine = (np.trace(before[joint][:3, :3].T @ after[joint][:3, :3]) - 1) / 2
+        assert np.degrees(np.arccos(min(cosine, 1))) < 0.21
+
+
+def test_a_scene_without_people_makes_no_file(tmp_path):
+    assert GlbExporter().write(replace(made_scene(6), characters=()), tmp_path, ExportOptions()) == []
+
+
+def test_pygltflib_reads_it(tmp_path):
+    pygltflib = pytest.importorskip("pygltflib")
+    (path,) = GlbExporter().write(made_scene(6), tmp_path, ExportOptions(exact=True))
+    file = pygltflib.GLTF2().load(str(path))
+    assert len(file.skins) == 2
+    assert len(file.skins[0].joints) == 24
+    assert len(file.animations) == 1
