@@ -13,6 +13,7 @@ from hmrkit.body import load_body
 from hmrkit.errors import InputError, UsageError
 from hmrkit.training import wardrobe as module
 from hmrkit.training.clothes import INDEX, LAYERS, NOWHERE
+from hmrkit.training.make_wardrobe.garments import cast
 from hmrkit.training.make_wardrobe.packing import read_rgbe
 from hmrkit.training.make_wardrobe.surface import nearest_on_mesh
 from hmrkit.training.wardrobe import Wardrobe, load_panoramas
@@ -182,3 +183,21 @@ def test_assets_are_in_the_manifest() -> None:
     for names, held_out in (("skins", module.TEST_SKINS), ("garments", module.TEST_GARMENTS)):
         packed = np.load(carried_folder() / "synthetic" / f"{names}.npz")["names"].tolist()
         assert set(held_out) <= set(packed)
+
+
+def test_rays_meet_the_first_sheet_outside() -> None:
+    """Of two planes above the body's the nearer one is the garment, whatever the triangles' order."""
+    corners = [(x * 0.01, y * 0.01) for x in range(-10, 10) for y in range(-10, 10)]
+    low = [[(x, y), (x + 0.01, y), (x, y + 0.01)] for x, y in corners]
+    high = [[(x + 0.01, y + 0.01), (x + 0.01, y), (x, y + 0.01)] for x, y in corners]  # wound the other way
+    plane = np.pad(np.array(low + high), ((0, 0), (0, 0), (0, 1)))
+    near, far = np.array([0, 0, 0.02]), np.array([0, 0, 0.06])
+    start = np.random.default_rng(0).uniform(-0.05, 0.05, (40, 3)) * [1, 1, 0]
+    up = np.tile([0.0, 0.0, 1.0], (40, 1))
+    for sheets in (np.concatenate([plane + near, plane + far]), np.concatenate([plane + far, plane + near])):
+        length, face, weight = cast(start, up, sheets)
+        assert length == pytest.approx(0.02)
+        assert np.einsum("pk,pkc->pc", weight, sheets[face]) == pytest.approx(start + near)
+        length, face, _ = cast(start + near * 250, up, sheets)  # 5 m away nothing is met
+        assert np.isnan(length).all()
+        assert (face == -1).all()
