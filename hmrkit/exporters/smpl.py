@@ -19,14 +19,18 @@ from hmrkit.take import atomic_path
 
 
 class SmplExporter:
-    """One file a person. UsageError where `smplcodec` is not installed."""
+    """One file a person. Making it is a UsageError where `smplcodec` is not installed."""
+
+    def __init__(self) -> None:
+        try:
+            import smplcodec  # noqa: F401
+        except ImportError:
+            raise UsageError("the smpl format needs smplcodec; pip install 'hmrkit[smpl]'") from None
 
     def write(self, scene: Scene, folder: Path, options: ExportOptions) -> list[Path]:
         """The files made."""
-        try:
-            from smplcodec import SMPLCodec, SMPLGender, SMPLVersion
-        except ImportError:
-            raise UsageError("the smpl format needs smplcodec; pip install 'hmrkit[smpl]'") from None
+        from smplcodec import SMPLCodec, SMPLGender, SMPLVersion
+
         files = []
         for character in scene.characters:
             params = scene.smpl_parameters(character, up="y")

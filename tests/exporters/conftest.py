@@ -1,4 +1,4 @@
-"""A small take of two people, one of them calibrated, and its meshes."""
+"""A small take of two people on the free body, one of them calibrated, and what its scenes are made with."""
 
 from fractions import Fraction
 
@@ -6,48 +6,67 @@ import numpy as np
 import pytest
 import torch
 
+from hmrkit.export_scene import build_scene
 from hmrkit.geometry import axis_angle_to_matrix
-from hmrkit.types import BodyParams, Calibration, Camera, Keypoints, MeshTrack, Take, Track, VideoInfo
+from hmrkit.pipeline import Models, Options
+from hmrkit.refit import refit
+from hmrkit.scene import ExportOptions
+from hmrkit.types import BodyParams, Calibration, Camera, Keypoints, Take, Track, VideoInfo
 
-FACES = np.array([[0, 1, 2], [0, 2, 3], [0, 3, 1], [1, 3, 2]], np.int32)
+RATE = Fraction(30000, 1001)
 
 
-def _params(seed, frames):
+@pytest.fixture(scope="session")
+def models():
+    return Models(Options(device="cpu"))
+
+
+def make_params(body, seed, frames):
+    """A person who moves about, three metres in front of the camera."""
     generator = torch.Generator().manual_seed(seed)
-    rotations = axis_angle_to_matrix(torch.randn(frames, 24, 3, generator=generator)).numpy()
-    betas, transl = (torch.randn(n, generator=generator).numpy() for n in ((10,), (frames, 3)))
-    return BodyParams(rotations[:, 0], rotations[:, 1:], betas, transl, "neutral", "a-body")
+    start, speed = (torch.randn(1, 24, 3, generator=generator) for _ in range(2))
+    time = torch.linspace(0, 0.4, frames)[:, None, None]
+    turns = axis_angle_to_matrix(0.4 * start + 0.6 * speed * time).numpy()
+    betas = torch.randn(10, generator=generator).numpy()
+    transl = np.array([0.2 * seed, 0.3, 3.0], np.float32) + 0.5 * time[:, 0].numpy()
+    return BodyParams(turns[:, 0], turns[:, 1:], betas, transl.astype(np.float32), "neutral", body.model_id)
 
 
-def _track(track_id, indices):
-    indices = np.array(indices)
-    boxes, scores = np.zeros((len(indices), 4), np.float32), np.ones(len(indices), np.float32)
-    return Track(track_id, indices, boxes, scores, np.zeros(len(indices), bool))
-
-
-@pytest.fixture
-def take():
+def make_take(models):
     """Frames 10..19 at 29.97 Hz, person 1 without frame 13, person 2 late and calibrated."""
-    rate, indices = Fraction(30000, 1001), np.arange(10, 20)
-    video = VideoInfo("clips/some clip.mp4", "00", 64, 48, rate, 20, indices, indices / float(rate))
-    camera = Camera(np.array([70, 71], np.float32), np.array([32, 24], np.float32), 64, 48, "given")
-    tracks = (_track(1, [10, 11, 12, 14, 15]), _track(2, [16, 17, 18]))
-    keypoints = {t.track_id: Keypoints(np.random.rand(len(t.scores), 17, 3), None, "coco-17") for t in tracks}  # noqa: NPY002
-    residual = np.array([4.0, 5.0, np.nan], np.float32)
-    calibrated = {2: Calibration(np.zeros((3, 24, 3), np.float32), _params(3, 3), residual)}
-    body = {1: _params(1, 5), 2: _params(2, 3)}
-    return Take(video, camera, tracks=tracks, keypoints=keypoints, body=body, calibrated=calibrated, faces=FACES)
-
-
-@pytest.fixture
-def meshes(take):
-    """Each person's meshes in stretches of two frames."""
+    indices = np.arange(10, 20)
+    video = VideoInfo("clips/some clip.mp4", "00", 640, 480, RATE, 20, indices, indices / float(RATE))
+    camera = Camera(np.array([700, 710], np.float32), np.array([330, 236], np.float32), 640, 480, "given")
+    tracks, keypoints, body = [], {}, {}
     random = np.random.default_rng(0)
-    out = []
-    for track in take.tracks:
-        vertices = random.normal(size=(len(track.frame_indices), 4, 3)).astype(np.float32)
-        joints = random.normal(size=(len(track.frame_indices), 24, 3)).astype(np.float32)
-        for k in range(0, len(vertices), 2):
-            part = slice(k, k + 2)
-            out.append(MeshTrack(track.track_id, track.frame_indices[part], vertices[part], joints[part]))
-    return out
+    for track_id, frames in ((1, [10, 11, 12, 14, 15]), (2, [16, 17, 18])):
+        count = len(frames)
+        boxes, scores = np.zeros((count, 4), np.float32), np.ones(count, np.float32)
+        tracks.append(Track(track_id, np.array(frames), boxes, scores, np.zeros(count, bool)))
+        keypoints[track_id] = Keypoints(random.random((count, 17, 3)).astype(np.float32), None, "coco-17")
+        body[track_id] = make_params(models.body, track_id, count)
+    given = body[2].global_orient, body[2].body_pose, body[2].betas, body[2].transl_c
+    joints = models.body.joints_only(*given).joints.numpy()
+    joints = (joints + random.normal(0, 0.02, joints.shape)).astype(np.float32)
+    refitted, residual = refit(models.body, body[2], joints, models.calibration)
+    calibrated = {2: Calibration(joints, refitted, residual)}
+    return Take(
+        video, camera, tracks=tuple(tracks), keypoints=keypoints, body=body, calibrated=calibrated,
+        faces=models.body.faces, provenance={"regress": {"options": {"mesh": "fit"}}},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def take(models):
+    return make_take(models)
+
+
+@pytest.fixture(scope="session")
+def scene_of(take, models):
+    """Makes a scene of the take with these options, and returns both."""
+
+    def make(**options):
+        chosen = ExportOptions(**options)
+        return build_scene(take, models, chosen), chosen
+
+    return make

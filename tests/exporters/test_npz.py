@@ -1,68 +1,73 @@
 """AMASS's layout, read back with plain NumPy."""
 
+import json
+
 import numpy as np
-import pytest
 import torch
 
-from hmrkit.errors import InputError
 from hmrkit.exporters.npz import COORDINATE_FRAME, NpzExporter
 from hmrkit.geometry import axis_angle_to_matrix
 
 
-@pytest.fixture
-def files(take, meshes, tmp_path):
-    exporter = NpzExporter(tmp_path / "out", take)
-    for mesh in meshes:
-        exporter.add(mesh)
-    return exporter.close()
+def _written(scene_of, folder, **options):
+    scene, chosen = scene_of(**options)
+    return scene, [np.load(path) for path in NpzExporter().write(scene, folder, chosen)]  # without allow_pickle
 
 
-def _rotations(params):
-    return np.concatenate([params.global_orient[:, None], params.body_pose], 1)
+def _mesh(models, data):
+    """What another program makes of a file: the posed body's vertices and joints."""
+    turns = axis_angle_to_matrix(torch.from_numpy(data["poses"]).reshape(-1, 24, 3))
+    return models.body(turns[:, 0], turns[:, 1:], data["betas"], data["trans"])
 
 
-def test_parameters_come_back(take, files):
-    assert [f.name for f in files] == ["person_01.npz", "person_02.npz"]
-    for path, params in zip(files, (take.body[1], take.calibrated[2].params), strict=True):
-        data = np.load(path)  # without allow_pickle
-        poses = data["poses"]
-        assert poses.shape == (len(params.transl_c), 72)
-        back = axis_angle_to_matrix(torch.from_numpy(poses.reshape(-1, 24, 3))).numpy()
-        np.testing.assert_allclose(back, _rotations(params), atol=2e-6)
-        np.testing.assert_array_equal(np.hstack([data["root_orient"], data["pose_body"]]), poses[:, :66])
+def test_parameters_come_back(take, scene_of, tmp_path):
+    _, files = _written(scene_of, tmp_path)
+    for data, params in zip(files, (take.body[1], take.calibrated[2].params), strict=True):
+        back = axis_angle_to_matrix(torch.from_numpy(data["poses"].reshape(-1, 24, 3))).numpy()
+        rotations = np.concatenate([params.global_orient[:, None], params.body_pose], 1)
+        np.testing.assert_allclose(back, rotations, atol=2e-6)
+        np.testing.assert_array_equal(np.hstack([data["root_orient"], data["pose_body"]]), data["poses"][:, :66])
         np.testing.assert_array_equal(data["trans"], params.transl_c)
         np.testing.assert_array_equal(data["betas"], params.betas)
-        assert (str(data["gender"]), str(data["model_id"])) == ("neutral", "a-body")
+        assert (str(data["gender"]), str(data["model_id"])) == ("neutral", params.model)
         assert str(data["coordinate_frame"]) == COORDINATE_FRAME
 
 
-def test_times_camera_and_what_was_measured(take, meshes, files):
-    first, second = (np.load(path) for path in files)
-    assert float(first["mocap_framerate"]) == float(first["mocap_frame_rate"]) == pytest.approx(30000 / 1001)
+def test_times_camera_and_what_was_measured(take, scene_of, tmp_path):
+    _, (first, second) = _written(scene_of, tmp_path, first_frame=1001)
+    assert abs(float(first["mocap_framerate"]) - 30000 / 1001) < 1e-9
+    assert float(first["mocap_framerate"]) == float(first["mocap_frame_rate"])
     np.testing.assert_array_equal(first["frame_indices"], [10, 11, 12, 14, 15])
+    np.testing.assert_array_equal(first["frames"], first["frame_indices"] + 1001)
     np.testing.assert_allclose(first["frame_times"], first["frame_indices"] * 1001 / 30000)
-    np.testing.assert_array_equal(second["joints_c"], np.concatenate([m.joints_c for m in meshes if m.track_id == 2]))
+    np.testing.assert_allclose(second["joints_c"], take.calibrated[2].joints_c, atol=1e-6)
     np.testing.assert_array_equal(first["keypoints_2d"], take.keypoints[1].keypoints_2d)
     np.testing.assert_array_equal(second["refit_residual_mm"], take.calibrated[2].refit_residual_mm)
     assert "refit_residual_mm" not in first
     assert (bool(first["calibrated"]), bool(second["calibrated"])) == (False, True)
-    np.testing.assert_array_equal(first["camera_focal_px"], [70, 71])
-    np.testing.assert_array_equal(first["image_size"], [64, 48])
+    np.testing.assert_array_equal(first["camera_focal_px"], [700, 710])
+    np.testing.assert_array_equal(first["image_size"], [640, 480])
     assert all(data[key].dtype.kind != "O" for data in (first, second) for key in data.files)
+    assert json.loads(str(first["metadata"]))["options"]["first_frame"] == 1001
 
 
-def test_a_person_whose_meshes_are_missing_is_not_written(take, meshes, tmp_path):
-    exporter = NpzExporter(tmp_path, take)
-    exporter.add(meshes[0])
-    with pytest.raises(ValueError, match="person 1: 5 frames in the take, meshes of 2"):
-        exporter.close()
-    assert list(tmp_path.iterdir()) == []
+def test_another_program_gets_the_scene_from_a_world_file(models, scene_of, tmp_path):
+    """Parameters of the world, put into the body model, are the scene's own skeleton, whichever way is up."""
+    for up in ("y", "z"):
+        scene, files = _written(scene_of, tmp_path, space="world", up=up, unit="cm", scale=2.0)
+        for character, data in zip(scene.characters, files, strict=True):
+            joints = _mesh(models, data).joints.numpy()
+            np.testing.assert_allclose(joints * 200, character.posed_joints()[character.visible], atol=0.01)
+            in_world = data["joints_w"] * 200
+            np.testing.assert_allclose(in_world, character.joints[character.visible], atol=0.01)
+            assert str(data["coordinate_frame"]).startswith(f"world: {up} up")
 
 
-def test_unwritable_folder_is_one_line(take, meshes, tmp_path):
-    (tmp_path / "out").write_text("a file")
-    exporter = NpzExporter(tmp_path / "out", take)
-    with pytest.raises(InputError, match=r"person_01\.npz: cannot write it") as error:
-        for mesh in meshes:
-            exporter.add(mesh)
-    assert "\n" not in str(error.value)
+def test_resampled_files_say_when_their_frames_were(scene_of, tmp_path):
+    from fractions import Fraction
+
+    _, (first, _) = _written(scene_of, tmp_path, fps=Fraction(60))
+    assert float(first["mocap_framerate"]) == 60
+    np.testing.assert_allclose(first["frame_times"], first["frames"] / 60, atol=1e-6)
+    np.testing.assert_allclose(first["frame_indices"], first["frames"] / 60 * 30000 / 1001, atol=1e-4)
+    assert "keypoints_2d" not in first
