@@ -38,6 +38,11 @@ EXPORTERS: dict[str, Member] = {
         class_name="PlyExporter",
         summary="one folder of binary .ply files a person, one a frame: exact vertices, one topology",
     ),
+    "fbx": Member(
+        module="hmrkit.exporters.fbx",
+        class_name="FbxExporter",
+        summary="one binary FBX a clip: skinned, animated people in their own shape, camera; no Blender needed",
+    ),
     "glb": Member(
         module="hmrkit.exporters.glb",
         class_name="GlbExporter",

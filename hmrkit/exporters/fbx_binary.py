@@ -117,3 +117,28 @@ def _write_record(file: BinaryIO, item: Record) -> None:
     file.seek(start)
     file.write(pack("<I", end))
     file.seek(end)
+
+
+class Graph:
+    """A file's objects, and the connections that join them: child to parent, or child to one property of the parent."""
+
+    def __init__(self) -> None:
+        self.objects, self.connections = Record("Objects"), Record("Connections")
+        self.counts: dict[str, int] = {}
+        self._last_id = 100_000
+
+    def add(self, record_name: str, name: str, kind: str, *children: Record, sub: str = "") -> Int64:
+        """Append an object called `name` of class `kind`, and return its id, unique within the file."""
+        self._last_id += 1
+        made = self.objects.add(record_name, Int64(self._last_id), object_name(name, kind), sub)
+        made.children.extend(children)
+        self.counts[record_name] = self.counts.get(record_name, 0) + 1
+        return Int64(self._last_id)
+
+    def connect(self, child: int, parent: int, to_property: str | None = None) -> None:
+        """Join two objects; parent 0 is the scene."""
+        ends = (Int64(child), Int64(parent))
+        if to_property is None:
+            self.connections.add("C", "OO", *ends)
+        else:
+            self.connections.add("C", "OP", *ends, to_property)

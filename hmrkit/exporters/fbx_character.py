@@ -1,0 +1,299 @@
+"""What one person is in an FBX file: a group, a skeleton of limb nodes, a skinned mesh, its bind pose, its curves.
+
+A node's place is ``T * PreRotation * R``: the rest pose's turn against the parent is the pre-rotation (Maya's joint
+orient), so that all rotation channels are 0 at rest, and the nodes stand in the rest pose where no take plays.
+"""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+
+import numpy as np
+
+from hmrkit.exporters.correctives import corrective_shapes
+from hmrkit.exporters.curves import euler_xyz_deg, frame_ticks, keys_to_keep
+from hmrkit.exporters.fbx_binary import Graph, Int64, Packed, Record, object_name, pack_value, properties, record
+from hmrkit.scene import Character, ExportOptions, Scene
+
+TICKS_PER_SECOND = 46_186_158_000  # KTime, FBX 7.x
+_EXACT_TOLERANCE_M = 0.0002
+_LINEAR, _CONSTANT = 0x6104, 0x2  # interpolation 4 and 2; the rest says "no tangents of its own", as Maya writes it
+# Slopes 0, weights of a third packed as two 16-bit numbers, velocity 0.
+_KEY_DATA = np.array([0, 0, 218434821, 0], "<i4").view("<f4")
+
+
+class Animation:
+    """The one take of a file: an animation layer that curves are hung on."""
+
+    def __init__(self, graph: Graph, name: str, fps: Fraction, first: int, last: int) -> None:
+        self._graph, self._fps = graph, fps
+        self.start, self.stop = (Int64(t) for t in frame_ticks(np.array([first, last]), fps, TICKS_PER_SECOND))
+        spans = ("LocalStart", self.start), ("LocalStop", self.stop)
+        spans += ("ReferenceStart", self.start), ("ReferenceStop", self.stop)
+        rows = properties(*((key, "KTime", "Time", "", value) for key, value in spans))
+        stack = graph.add("AnimationStack", name, "AnimStack", rows)
+        self._layer = graph.add("AnimationLayer", "BaseLayer", "AnimLayer")
+        graph.connect(self._layer, stack)
+
+    def times(self, frames: np.ndarray) -> Packed:
+        """Key times of these frame numbers, packed once for all the curves that share them."""
+        return pack_value(frame_ticks(frames, self._fps, TICKS_PER_SECOND).astype("<i8"))
+
+    def animate(
+        self, target: int, attribute: str, node: str, values: np.ndarray, times: Packed, flags: int = _LINEAR
+    ) -> None:
+        """Curves of `values` (n,C) at `times` on one attribute of `target`; C is 3 (x, y, z) or 1."""
+        channels = ("d|X", "d|Y", "d|Z") if values.shape[1] == 3 else (f"d|{node}",)
+        first = [float(value) for value in values[0]]
+        rows = properties(*((c, "Number", "", "A", value) for c, value in zip(channels, first, strict=True)))
+        curve_node = self._graph.add("AnimationCurveNode", node, "AnimCurveNode", rows)
+        self._graph.connect(curve_node, self._layer)
+        self._graph.connect(curve_node, target, attribute)
+        for channel, value, column in zip(channels, first, values.T.astype("<f4"), strict=True):
+            curve = self._graph.add(
+                "AnimationCurve", "", "AnimCurve", record("Default", value), record("KeyVer", 4008),
+                record("KeyTime", times), record("KeyValueFloat", column),
+                record("KeyAttrFlags", np.array([flags], "<i4")), record("KeyAttrDataFloat", _KEY_DATA),
+                record("KeyAttrRefCount", np.array([len(column)], "<i4")),
+            )  # fmt: skip
+            self._graph.connect(curve, curve_node, channel)
+
+
+def add_character(
+    graph: Graph, animation: Animation, character: Character, scene: Scene, options: ExportOptions, group_name: str
+) -> None:
+    """Add one person of a scene with everything that belongs to them."""
+    facts = {"track_id": character.track_id, "timecode": scene.timecode, "space": scene.space, **scene.metadata}
+    rows = [("hmrkit", "KString", "", "U", json.dumps(facts, default=str))]
+    group = add_model(graph, group_name, "Null", "Null", 0, *rows)
+    joints = _add_skeleton(graph, character, group)
+    _animate_skeleton(animation, character, joints, scene, options)
+    mesh, geometry = _add_mesh(graph, character, group)
+    _add_skin(graph, character, joints, mesh, geometry)
+    _add_bind_pose(graph, character, group, joints, mesh)
+    shapes = _blend_shapes(character, scene, options)
+    if shapes is not None:
+        _add_blend_shapes(graph, animation, character, geometry, *shapes)
+    _animate_visibility(animation, character, mesh, scene)
+
+
+def add_model(graph: Graph, name: str, sub: str, flags: str, parent: int, *rows: tuple, attribute: tuple = ()) -> Int64:
+    """A node with its node attribute below `parent` (0: the scene); `rows` and `attribute` are their properties."""
+    always = [("InheritType", "enum", "", "", 1), ("DefaultAttributeIndex", "int", "Integer", "", 0)]
+    children = [
+        record("Version", 232),
+        properties(*always, *rows),
+        record("Shading", True),
+        record("Culling", "CullingOff"),
+    ]
+    model = graph.add("Model", name, "Model", *children, sub=sub)
+    graph.connect(model, parent)
+    if flags:
+        made = [properties(*attribute)] if attribute else []
+        node = graph.add("NodeAttribute", name, "NodeAttribute", *made, record("TypeFlags", flags), sub=sub)
+        graph.connect(node, model)
+    return model
+
+
+def vector_row(name: str, values: np.ndarray, flags: str = "A") -> tuple:
+    """A property of three numbers; those that begin with "Lcl" are types of their own."""
+    kind = (name, "") if name.startswith("Lcl") else ("Vector3D", "Vector")
+    return (name, *kind, flags, *(float(v) for v in values))
+
+
+# ------------------------------------------------------------------------------------------------------- skeleton
+
+
+def _rest_turns(character: Character) -> np.ndarray:
+    """(J,3,3): each joint's rest rotation against its parent's."""
+    turns = character.rest_rotations.astype(np.float64)
+    local = turns.copy()
+    for joint, parent in enumerate(character.parents):
+        if parent >= 0:
+            local[joint] = turns[parent].T @ turns[joint]
+    return local
+
+
+def _add_skeleton(graph: Graph, character: Character, group: int) -> list[Int64]:
+    rest, turns = character.rest_joints.astype(np.float64), character.rest_rotations.astype(np.float64)
+    orient = euler_xyz_deg(_rest_turns(character)[None])[0]
+    joints: list[Int64] = []
+    for joint, (name, parent) in enumerate(zip(character.joint_names, character.parents, strict=True)):
+        place = rest[joint] if parent < 0 else turns[parent].T @ (rest[joint] - rest[parent])
+        rows = [vector_row("Lcl Translation", place), vector_row("Lcl Rotation", np.zeros(3))]
+        if np.any(np.abs(orient[joint]) > 1e-9):  # pre-rotations only count where rotations are said to be active
+            rows += [("RotationActive", "bool", "", "", 1), vector_row("PreRotation", orient[joint], "")]
+        above = group if parent < 0 else joints[parent]
+        size = ("Size", "double", "Number", "", 1.0)
+        joints.append(add_model(graph, name, "LimbNode", "Skeleton", above, *rows, attribute=(size,)))
+    return joints
+
+
+def _animate_skeleton(
+    animation: Animation, character: Character, joints: list[Int64], scene: Scene, options: ExportOptions
+) -> None:
+    rotations = np.swapaxes(_rest_turns(character), -1, -2) @ character.local_rotations.astype(np.float64)
+    degrees = euler_xyz_deg(rotations)
+    places = character.root_positions.astype(np.float64)
+    if options.keyframe_reduce is None:
+        times = animation.times(character.frames)
+        animation.animate(joints[0], "Lcl Translation", "T", places, times)
+        for joint, target in enumerate(joints):
+            animation.animate(target, "Lcl Rotation", "R", degrees[:, joint], times)
+        return
+    tolerance = options.keyframe_reduce
+    kept = keys_to_keep(places, tolerance * 0.001 / scene.metres_per_unit)
+    animation.animate(joints[0], "Lcl Translation", "T", places[kept], animation.times(character.frames[kept]))
+    for joint, target in enumerate(joints):
+        kept = keys_to_keep(degrees[:, joint], tolerance)
+        times = animation.times(character.frames[kept])
+        animation.animate(target, "Lcl Rotation", "R", degrees[kept, joint], times)
+
+
+def _animate_visibility(animation: Animation, character: Character, mesh: int, scene: Scene) -> None:
+    """Hide the mesh in gaps, and before and after the person's frames where others are on stage then."""
+    first, last = scene.frame_range
+    frames = np.arange(first, last + 1)
+    shown = np.zeros(len(frames))
+    shown[character.frames - first] = character.visible
+    keys = np.flatnonzero(np.concatenate([[True], shown[1:] != shown[:-1]]))
+    if not shown.all():
+        times = animation.times(frames[keys])
+        animation.animate(mesh, "Visibility", "Visibility", shown[keys, None], times, _CONSTANT)
+
+
+# ------------------------------------------------------------------------------------------------------------ mesh
+
+
+def _add_mesh(graph: Graph, character: Character, group: int) -> tuple[Int64, Int64]:
+    name = f"{character.name}_mesh"
+    shown = ("Visibility", "Visibility", "", "A", 1.0)
+    mesh = add_model(graph, name, "Mesh", "", group, shown)
+    corners = np.asarray(character.faces, "<i4").copy()
+    corners[:, 2] = ~corners[:, 2]  # the last corner of a polygon is written as its complement
+    normals = record("LayerElementNormal", 0, children=_layer_records("ByVertice", "Direct"))
+    normals.add("Normals", _normals(character).astype("<f8").ravel())
+    materials = record("LayerElementMaterial", 0, children=_layer_records("AllSame", "IndexToDirect"))
+    materials.add("Materials", np.zeros(1, "<i4"))
+    layer = record("Layer", 0, children=[record("Version", 100)])
+    for kind in ("LayerElementNormal", "LayerElementMaterial"):
+        layer.add("LayerElement").children += [record("Type", kind), record("TypedIndex", 0)]
+    geometry = graph.add(
+        "Geometry", name, "Geometry", record("Vertices", character.rest_vertices.astype("<f8").ravel()),
+        record("PolygonVertexIndex", corners.ravel()), record("GeometryVersion", 124), normals, materials, layer,
+        sub="Mesh",
+    )  # fmt: skip
+    graph.connect(geometry, mesh)
+    colour = ("DiffuseColor", "Color", "", "A", 0.6, 0.6, 0.6)
+    material = graph.add(
+        "Material", f"{character.name}_skin", "Material", record("Version", 102), record("ShadingModel", "lambert"),
+        record("MultiLayer", 0), properties(colour),
+    )  # fmt: skip
+    graph.connect(material, mesh)
+    return mesh, geometry
+
+
+def _layer_records(mapping: str, reference: str) -> list[Record]:
+    names = {"MappingInformationType": mapping, "ReferenceInformationType": reference}
+    return [record("Version", 101), record("Name", "")] + [record(key, value) for key, value in names.items()]
+
+
+def _normals(character: Character) -> np.ndarray:
+    """(V,3) unit normals of the rest mesh, each the mean of its triangles' weighted by their area."""
+    vertices, faces = character.rest_vertices.astype(np.float64), np.asarray(character.faces)
+    a, b, c = (vertices[faces[:, i]] for i in range(3))
+    crossed = np.cross(b - a, c - a)
+    at = faces.T.ravel()  # each triangle counts at its three corners
+    sums = [np.bincount(at, np.tile(crossed[:, axis], 3), len(vertices)) for axis in range(3)]
+    normals = np.stack(sums, -1)
+    return normals / np.linalg.norm(normals, axis=-1, keepdims=True).clip(1e-12)
+
+
+def _matrix(turn: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Sixteen numbers, column after column, so that the place comes last."""
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = turn, place
+    return matrix.T.astype("<f8").ravel()
+
+
+def _add_skin(graph: Graph, character: Character, joints: list[Int64], mesh: int, geometry: int) -> None:
+    skin = graph.add(
+        "Deformer", f"{character.name}_skin", "Deformer", record("Version", 101), record("Link_DeformAcuracy", 50.0),
+        record("SkinningType", "Linear"), sub="Skin",
+    )  # fmt: skip
+    graph.connect(skin, geometry)
+    turns, places = character.rest_rotations.astype(np.float64), character.rest_joints.astype(np.float64)
+    for joint, target in enumerate(joints):
+        weights = character.skin_weights[:, joint].astype("<f8")
+        rows = np.flatnonzero(weights).astype("<i4")
+        influence = [record("Indexes", rows), record("Weights", weights[rows])] if len(rows) else []
+        turn, place = turns[joint], places[joint]
+        cluster = graph.add(
+            "Deformer", character.joint_names[joint], "SubDeformer", record("Version", 100), *influence,
+            record("Transform", _matrix(turn.T, -turn.T @ place)),  # from the mesh to the joint
+            record("TransformLink", _matrix(turn, place)), sub="Cluster",
+        )  # fmt: skip
+        graph.connect(cluster, skin)
+        graph.connect(target, cluster)
+
+
+def _add_bind_pose(graph: Graph, character: Character, group: int, joints: list[Int64], mesh: int) -> None:
+    still = _matrix(np.eye(3), np.zeros(3))
+    nodes = [(group, still), (mesh, still)]
+    turns, places = character.rest_rotations, character.rest_joints
+    nodes += [(node, _matrix(turns[j], places[j])) for j, node in enumerate(joints)]
+    rows = [record("PoseNode", children=[record("Node", Int64(n)), record("Matrix", m)]) for n, m in nodes]
+    head = [record("Type", "BindPose"), record("Version", 100), record("NbPoseNodes", len(rows))]
+    graph.add("Pose", character.name, "Pose", *head, *rows, sub="BindPose")
+
+
+# ----------------------------------------------------------------------------------------------------- blend shapes
+
+
+def _blend_shapes(
+    character: Character, scene: Scene, options: ExportOptions
+) -> tuple[str, np.ndarray, np.ndarray] | None:
+    """Name, shapes (P,V,3) and weights (T,P): to the exact mesh, or the body's own, or None, as the options say."""
+    if options.exact:
+        shapes, weights, _ = corrective_shapes(character, _EXACT_TOLERANCE_M / scene.metres_per_unit)
+        return ("exact", shapes, weights) if len(shapes) else None
+    if options.pose_shapes and character.pose_shapes is not None:
+        return ("pose", *character.pose_shapes())
+    return None
+
+
+def _add_blend_shapes(
+    graph: Graph,
+    animation: Animation,
+    character: Character,
+    geometry: int,
+    kind: str,
+    shapes: np.ndarray,
+    weights: np.ndarray,
+) -> None:
+    deformer = graph.add("Deformer", f"{character.name}_{kind}", "Deformer", record("Version", 100), sub="BlendShape")
+    graph.connect(deformer, geometry)
+    times = animation.times(character.frames)
+    largest = float(np.abs(shapes).max(initial=0))
+    for number, (shape, weight) in enumerate(zip(shapes, weights.T, strict=True)):
+        rows = np.flatnonzero(np.abs(shape).max(-1) > 1e-5 * largest).astype("<i4")
+        if len(rows) == 0:
+            continue
+        name = f"{kind}_{number:03d}"
+        offsets = shape[rows].astype("<f8").ravel()
+        target = graph.add(
+            "Geometry", name, "Geometry", record("Version", 100), record("Indexes", rows),
+            record("Vertices", offsets), record("Normals", np.zeros_like(offsets)), sub="Shape",
+        )  # fmt: skip
+        channel = graph.add(
+            "Deformer", name, "SubDeformer", record("Version", 100), record("DeformPercent", 0.0),
+            record("FullWeights", np.array([100.0], "<f8")), properties(("DeformPercent", "Number", "", "A", 0.0)),
+            sub="BlendShapeChannel",
+        )  # fmt: skip
+        graph.connect(target, channel)
+        graph.connect(channel, deformer)
+        animation.animate(channel, "DeformPercent", "DeformPercent", 100.0 * weight[:, None], times)
+
+
+__all__ = ["TICKS_PER_SECOND", "Animation", "add_character", "add_model", "object_name", "vector_row"]

@@ -1,0 +1,155 @@
+"""FBX files are read back by ufbx, which nobody here wrote: skinning, clock, camera, names, visibility."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+import zlib
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from struct import unpack_from
+
+import numpy as np
+import pytest
+from made_scene import made_scene
+
+from hmrkit.exporters.fbx import FbxExporter, time_mode
+from hmrkit.exporters.fbx_binary import Int64, record, write_fbx
+from hmrkit.retarget import retarget
+from hmrkit.scene import ExportOptions
+
+needs_ufbx = pytest.mark.skipif(importlib.util.find_spec("ufbx") is None, reason="ufbx is not installed")
+
+
+def read_by_ufbx(path, scene, frames=()):
+    out = path.with_suffix(".read.npz")
+    # A ten-thousandth of a frame late: at the very instant, a step may have come or not.
+    times = [repr(float(frame / scene.fps) + 1e-4 / float(scene.fps)) for frame in frames]
+    program = Path(__file__).parent / "read_fbx_by_ufbx.py"
+    subprocess.run([sys.executable, str(program), str(path), str(out), *times], check=True, timeout=120)
+    with np.load(out) as arrays:
+        return json.loads(str(arrays["facts"])), {key: arrays[key] for key in arrays.files if key != "facts"}
+
+
+def largest_error_mm(scene, arrays, frames, exact=False):
+    worst = 0.0
+    for person in scene.characters:
+        rows = [i for i, frame in enumerate(frames) if person.frames[0] <= frame <= person.frames[-1]]
+        assert rows
+        wanted = np.array([frames[i] for i in rows]) - person.frames[0]
+        ours = person.vertices(wanted) if exact else person.skinned(wanted)
+        found = arrays[f"{person.name}_mesh/vertices"][rows]
+        worst = max(worst, float(np.linalg.norm(found - ours, axis=-1).max()))
+    return worst * scene.metres_per_unit * 1000
+
+
+@needs_ufbx
+@pytest.mark.parametrize(("up", "unit", "skeleton"), [("y", "m", "smpl"), ("z", "cm", "mixamo"), ("y", "cm", "unreal")])
+def test_skin_equals_ours_at_ten_frames(tmp_path, up, unit, skeleton):
+    scene = made_scene(frames=40, up=up, unit=unit)
+    scene = replace(scene, characters=tuple(retarget(person, skeleton) for person in scene.characters))
+    (path,) = FbxExporter().write(scene, tmp_path, ExportOptions(up=up, unit=unit, skeleton=skeleton))
+    assert path == tmp_path / "clip.fbx"
+    frames = np.linspace(1001, 1040, 10).round().astype(int).tolist()
+    facts, arrays = read_by_ufbx(path, scene, frames)
+    assert largest_error_mm(scene, arrays, frames) < 0.05
+    assert facts["warnings"] == 0
+    for person in scene.characters:  # hidden in gaps, and while only others are on stage
+        at = dict(zip(person.frames.tolist(), person.visible.tolist(), strict=True))
+        assert arrays[f"{person.name}_mesh/visible"].tolist() == [at.get(frame, False) for frame in frames]
+
+
+@needs_ufbx
+def test_file_tells_axes_unit_clock_camera_and_names(tmp_path):
+    scene = made_scene(frames=12, up="z", unit="cm")
+    (path,) = FbxExporter().write(scene, tmp_path, ExportOptions(up="z", unit="cm"))
+    facts, _ = read_by_ufbx(path, scene)
+    right, up, backwards = facts["axes"]
+    assert (right, up, backwards) == (0, 4, 3)  # +x, +z, -y
+    assert facts["unit_m"] == pytest.approx(0.01)
+    assert facts["time_mode"] == 9
+    tick = 1 / 46_186_158_000
+    assert facts["begin_s"] == pytest.approx(float(1001 / scene.fps), abs=tick)
+    assert facts["end_s"] == pytest.approx(float(1012 / scene.fps), abs=tick)
+    parents = {}
+    for name, parent, bone in facts["nodes"]:
+        parents.setdefault(name, []).append((parent, bone))
+    assert parents["person_01"] == parents["person_07"] == [("", False)]
+    assert parents["pelvis"] == [("person_01", True), ("person_07", True)]
+    for person in scene.characters:
+        for name, parent in zip(person.joint_names[1:], person.parents[1:], strict=True):
+            assert parents[name] == [(person.joint_names[parent], True)] * 2
+    camera, ours = facts["camera"], scene.camera
+    assert camera["name"] == "camera"
+    assert camera["focal_mm"] == pytest.approx(ours.focal_mm)
+    assert camera["film_mm"] == pytest.approx([ours.film_width_mm, ours.film_height_mm])
+    assert camera["fov_deg"][1] == pytest.approx(np.degrees(ours.fov_y))
+    assert camera["size"] == [1280, 720]
+    looks, up_way, _, place = np.array(camera["world"])  # FBX cameras look along their x axis
+    np.testing.assert_allclose(looks, -ours.scene_from_camera[:3, 2], atol=1e-6)
+    np.testing.assert_allclose(up_way, ours.scene_from_camera[:3, 1], atol=1e-6)
+    np.testing.assert_allclose(place, ours.scene_from_camera[:3, 3], rtol=1e-6)
+
+
+@needs_ufbx
+def test_blend_shapes_give_the_exact_mesh(tmp_path):
+    scene = made_scene(frames=30)
+    (path,) = FbxExporter().write(scene, tmp_path, ExportOptions(exact=True))
+    frames = [1006, 1013, 1020]
+    _, arrays = read_by_ufbx(path, scene, frames)
+    assert largest_error_mm(scene, arrays, frames) > 5
+    assert largest_error_mm(scene, arrays, frames, exact=True) < 1
+
+
+@needs_ufbx
+def test_key_reduction_stays_within_its_tolerance(tmp_path):
+    scene = made_scene(frames=60)
+    whole, reduced = (tmp_path / name for name in ("whole", "reduced"))
+    (first,) = FbxExporter().write(scene, whole, ExportOptions(per_person=False))
+    (path,) = FbxExporter().write(scene, reduced, ExportOptions(keyframe_reduce=0.2))
+    assert path.stat().st_size < first.stat().st_size
+    frames = list(range(1010, 1050))
+    _, arrays = read_by_ufbx(path, scene, frames)
+    # A chain of nine joints with 0.2 degrees each over at most a metre, and 0.2 mm of the root.
+    assert 0.01 < largest_error_mm(scene, arrays, frames) < 0.2 + 9 * np.radians(0.2) * 1000
+
+
+@needs_ufbx
+def test_one_file_a_person_with_unreals_root(tmp_path):
+    scene = made_scene(frames=12)
+    scene = replace(scene, characters=tuple(retarget(person, "unreal") for person in scene.characters))
+    paths = FbxExporter().write(scene, tmp_path, ExportOptions(per_person=True, skeleton="unreal", camera=False))
+    assert [path.name for path in paths] == ["person_01.fbx", "person_07.fbx"]
+    facts, _ = read_by_ufbx(paths[1], scene)
+    assert "camera" not in facts
+    assert ["root", "", False] in facts["nodes"]
+    assert ["pelvis", "root", True] in facts["nodes"]
+
+
+def test_same_scene_gives_the_same_bytes_and_frame_rates_have_their_numbers(tmp_path):
+    paths = [FbxExporter().write(made_scene(frames=8), tmp_path / name, ExportOptions())[0] for name in "ab"]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    rates = [Fraction(24000, 1001), Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(30), Fraction(60)]
+    assert [time_mode(rate) for rate in (*rates, Fraction(10))] == [13, 11, 10, 9, 6, 3, 14]
+
+
+def test_records_carry_their_ends_types_and_values(tmp_path):
+    tree = record("Top", 7, Int64(2**40), 0.5, True, "word", b"raw", np.arange(100.0))
+    tree.add("Child", np.array([1, 2], np.int32))
+    path = tmp_path / "records.fbx"
+    write_fbx(path, [tree, record("Empty")])
+    data = path.read_bytes()
+    assert data[:27] == b"Kaydara FBX Binary  \x00\x1a\x00" + (7400).to_bytes(4, "little")
+    end, count, length, name = unpack_from("<3IB", data, 27)
+    values = data[27 + 13 + name : 27 + 13 + name + length]
+    assert (count, data[40 : 40 + name]) == (7, b"Top")
+    head = b"I\x07\x00\x00\x00" + b"L" + (2**40).to_bytes(8, "little") + b"D\x00\x00\x00\x00\x00\x00\xe0\x3fC\x01"
+    assert values.startswith(head + b"S\x04\x00\x00\x00wordR\x03\x00\x00\x00raw" + b"d\x64\x00\x00\x00\x01")
+    assert zlib.decompress(values[-unpack_from("<I", values, len(head) + 26)[0] :]) == np.arange(100.0).tobytes()
+    child = 27 + 13 + name + length
+    assert unpack_from("<I", data, child)[0] == end - 13  # the parent ends with an empty record
+    assert data[end - 13 : end] == bytes(13)
+    empty_end = unpack_from("<I", data, end)[0]
+    assert empty_end == end + 13 + len("Empty") + 13
+    assert len(data[data.index(bytes.fromhex("fabcab09")) :]) >= 16 + 4 + 1 + 4 + 120 + 16
