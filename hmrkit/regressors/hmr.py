@@ -43,10 +43,13 @@ class HmrRegressor(nn.Module):
 
     def regress(self, features: Features) -> BodyEstimate:
         """What follows the backbone."""
-        feature = features.global_feature
-        if self.framing == "upright":
-            feature = (feature - self.feature_mean) * self.feature_scale
-        return self.head(feature)
+        return self.head(self.standardised(features.global_feature))
+
+    def standardised(self, feature: Tensor) -> Tensor:
+        """Features (B,C) as the head reads them. Clamped: what lies far outside of training must not run away."""
+        if self.framing == "box":
+            return feature
+        return ((feature - self.feature_mean) * self.feature_scale).clamp(-8, 8)
 
 
 def build(name: str, backbone: str = "embedded", hidden: int = 1024) -> HmrRegressor:

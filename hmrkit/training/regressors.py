@@ -19,7 +19,7 @@ from hmrkit.regressors import BodyEstimate
 from hmrkit.regressors.hmr import HmrRegressor, build
 from hmrkit.training.adversary import Adversary
 from hmrkit.training.examples import Examples, Truth, clip_examples, fresh_examples, load_examples, make_examples
-from hmrkit.training.loop import LoopConfig, fit
+from hmrkit.training.loop import CHECKPOINT, LoopConfig, fit
 from hmrkit.training.loop_fit import LoopFit
 from hmrkit.training.poses import PoseSampler
 from hmrkit.training.projection import CROP, crop_camera, project
@@ -34,9 +34,11 @@ LOOP_EVERY, LOOP_WEIGHT = 4, 1.0
 
 @dataclass(frozen=True)
 class RegressorPreset:
-    """Numbers of a recipe. `images` are made once and kept; 0 makes new ones for every step."""
+    """Numbers of a recipe. `images` are made once and kept; 0 makes new ones for every step. With kept images the head
+    is trained first, by `head`, on features that are computed once: ten of its steps cost as much as one of all."""
 
     loop: LoopConfig
+    head: LoopConfig | None = None
     images: int = 0
     batch: int = 64
     hidden: int = 1024
@@ -45,8 +47,9 @@ class RegressorPreset:
 
 PRESETS: dict[str, RegressorPreset] = {
     "cpu": RegressorPreset(
-        LoopConfig(steps=12_000, learning_rate=5e-4, warmup=200, log_every=100, slow_part="backbone.", slow_rate=0.3),
-        images=40_960,
+        LoopConfig(steps=6_000, learning_rate=4e-4, warmup=200, log_every=100, slow_part="backbone.", slow_rate=0.5),
+        head=LoopConfig(steps=6_000, learning_rate=1e-3, log_every=100),
+        images=30_720,
     ),
     "gpu": RegressorPreset(
         LoopConfig(
@@ -107,6 +110,9 @@ def train_regressor(
         load_into(regressor, {key: value.float() for key, value in load_state(start).items()}, start)
     else:
         standardise(regressor, draw)
+        if numbers.head and draw.kept:
+            config = replace(numbers.head, steps=min(numbers.head.steps, steps or numbers.head.steps))
+            _train_head(regressor, draw.kept, held_out, body, config, numbers.batch, out / "head", resume)
     fits = LoopFit(clip_examples(clips, regressor, device), body) if clips else None
     people = PoseSampler("train", wobble=0.0)
     if adversarial:
@@ -133,13 +139,53 @@ def train_regressor(
         return total
 
     def evaluate(model: nn.Module) -> dict[str, float]:
-        return score(model, held_out, body, device)  # type: ignore[arg-type]
+        return score(model, held_out, body)  # type: ignore[arg-type]
 
     average = fit(regressor, loss, loop, out, evaluate=evaluate, evaluate_every=EVALUATE_EVERY, resume=resume)
     path = out / f"{name}.safetensors"
     recipe = {"preset": preset, "images": images, "loop": asdict(loop), "clips": len(clips), "adversarial": adversarial}
     export_regressor(average, path, recipe)  # type: ignore[arg-type]
     return path
+
+
+def _train_head(
+    regressor: HmrRegressor,
+    kept: Examples,
+    held_out: Examples,
+    body: Body,
+    config: LoopConfig,
+    batch: int,
+    out: Path,
+    resume: bool,
+) -> None:
+    """Train the head alone; `regressor` then has its averaged weights."""
+    features, spared = _features(regressor, kept), _features(regressor, held_out)
+    device = spared.device
+
+    def loss(head: nn.Module, generator: torch.Generator) -> Tensor:
+        rows = torch.randint(len(kept), (batch,), generator=generator)
+        with torch.autocast(device.type, torch.bfloat16):
+            estimate = head(features[rows])
+        truth = {f.name: getattr(kept.truth, f.name)[rows].to(device) for f in fields(Truth)}
+        return body_loss(estimate, Truth(**truth), body, LossWeights(vertices=0.0))
+
+    def evaluate(head: nn.Module) -> dict[str, float]:
+        return errors(head(spared), held_out.truth, body)
+
+    resume = resume and (out / CHECKPOINT).is_file()
+    average = fit(regressor.head, loss, config, out, evaluate=evaluate, evaluate_every=EVALUATE_EVERY, resume=resume)
+    regressor.head.load_state_dict(average.state_dict())
+
+
+@torch.no_grad()
+def _features(regressor: HmrRegressor, examples: Examples) -> Tensor:
+    """What the head sees of every example (N,C), computed once."""
+    device, found = regressor.feature_mean.device, []
+    for start in range(0, len(examples), 128):
+        with torch.autocast(device.type, torch.bfloat16):
+            features = regressor.backbone.features(examples[slice(start, start + 128)].to(device).looked)
+        found.append(regressor.standardised(features.global_feature))
+    return torch.cat(found)
 
 
 def _rows(values: Any, mask: Tensor) -> Any:
@@ -185,8 +231,9 @@ def body_loss(estimate: BodyEstimate, truth: Truth, body: Body, weights: LossWei
     """HMR's and SPIN's supervised terms: rotations, shape, joints and vertices about the pelvis (m), joints in the
     picture, the crop's camera. Distances count linearly, so that a few wrecked samples do not rule a batch."""
     w = weights or LossWeights()
-    wanted = body(truth.global_orient, truth.body_pose, truth.betas)
-    total = _terms(estimate, truth, wanted.vertices, wanted.joints, body, w)
+    pose = body if w.vertices else body.joints_only
+    wanted = pose(truth.global_orient, truth.body_pose, truth.betas)
+    total = _terms(estimate, truth, wanted.vertices if w.vertices else None, wanted.joints, body, w)
     for earlier in estimate.iterations:
         total = total + w.early * _terms(earlier, truth, None, wanted.joints, body, w)
     return total
@@ -218,23 +265,28 @@ def _length(vectors: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def score(regressor: HmrRegressor, examples: Examples, body: Body, device: torch.device) -> dict[str, float]:
+def score(regressor: HmrRegressor, examples: Examples, body: Body) -> dict[str, float]:
+    """`errors` of a regressor on kept examples."""
+    device = body.device
+    parts = [examples[slice(start, start + 128)].to(device) for start in range(0, len(examples), 128)]
+    said = [regressor.regress(regressor.backbone.features(part.looked)) for part in parts]
+    names = ("global_orient", "body_pose", "betas", "crop_camera")
+    whole = BodyEstimate(*(torch.cat([getattr(estimate, name) for estimate in said]) for name in names))
+    return errors(whole, examples.truth, body)
+
+
+@torch.no_grad()
+def errors(estimate: BodyEstimate, truth: Truth, body: Body) -> dict[str, float]:
     """MPJPE, PA-MPJPE (24 joints) and PVE in mm about the pelvis, and the joints' median distance in px."""
-    found, wanted, pixels = [], [], []
-    for start in range(0, len(examples), 128):
-        part = examples[slice(start, start + 128)].to(device)
-        estimate, truth = regressor.regress(regressor.backbone.features(part.looked)), part.truth
-        found.append(body(estimate.global_orient, estimate.body_pose, estimate.betas))
-        wanted.append(body(truth.global_orient, truth.body_pose, truth.betas))
-        projected = project(found[-1].joints, estimate.crop_camera, truth.focal_px)
-        pixels.append((projected - truth.joints_2d).norm(dim=-1))
-    joints, true_joints = (torch.cat([o.joints for o in outs]) for outs in (found, wanted))
-    vertices, true_vertices = (torch.cat([o.vertices for o in outs]) for outs in (found, wanted))
+    truth = Truth(**{f.name: getattr(truth, f.name).to(body.device).float() for f in fields(Truth)})
+    found = body(estimate.global_orient, estimate.body_pose, estimate.betas)
+    wanted = body(truth.global_orient, truth.body_pose, truth.betas)
+    pixels = (project(found.joints, estimate.crop_camera, truth.focal_px) - truth.joints_2d).norm(dim=-1)
     return {
-        "MPJPE": metrics.mpjpe_mm(joints, true_joints),
-        "PA": metrics.pa_mpjpe_mm(joints, true_joints),
-        "PVE": metrics.pve_mm(vertices, true_vertices, joints[:, 0], true_joints[:, 0]),
-        "px": float(torch.cat(pixels).median()),
+        "MPJPE": metrics.mpjpe_mm(found.joints, wanted.joints),
+        "PA": metrics.pa_mpjpe_mm(found.joints, wanted.joints),
+        "PVE": metrics.pve_mm(found.vertices, wanted.vertices, found.joints[:, 0], wanted.joints[:, 0]),
+        "px": float(pixels.median()),
     }
 
 
