@@ -64,21 +64,26 @@ def in_unit_range(shapes: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, 
 
 
 def differences(character: Character, rows: Rows) -> np.ndarray:
-    """What must be added to the rest mesh (n,V,3) so that skinning it gives the final vertices of these rows."""
+    """What must be added to the rest mesh (n,V,3) so that skinning it gives the final vertices of these rows.
+
+    Each vertex has a blended matrix of its own in each frame; all of them are undone by Cramer's rule, coordinate by
+    coordinate. About the middle of each frame's joints, so that a person far from the origin loses no digits.
+    """
     transforms = character.skin_transforms(rows)
-    blended = np.einsum("vj,tjk->tvk", character.skin_weights, transforms.reshape(*transforms.shape[:2], 12))
-    blended = blended.reshape(len(transforms), -1, 3, 4)
-    target = character.vertices(rows) - blended[..., 3]
-    return (_solve(blended[..., :3], target) - character.rest_vertices).astype(np.float32)
+    middle = transforms[..., 3].mean(1)
+    transforms[..., 3] -= middle[:, None]
+    flat = transforms.reshape(*transforms.shape[:2], 12).transpose(2, 1, 0).astype(np.float32)
+    m = (character.skin_weights.astype(np.float32) @ flat).reshape(3, 4, -1, len(transforms))  # (row, column, V, n)
+    moved = (character.vertices(rows) - middle[:, None].astype(np.float32)).transpose(2, 1, 0) - m[:, 3]
+    first, second, third = m[:, :3]  # rows of the matrices
+    cofactors = _cross(second, third), _cross(third, first), _cross(first, second)
+    solved = sum(row * at for row, at in zip(cofactors, moved, strict=True)) / (first * cofactors[0]).sum(0)
+    return solved.transpose(2, 1, 0) - character.rest_vertices
 
 
-def _solve(matrices: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Solve (...,3,3) x = (...,3) by Cramer's rule: for millions of small systems faster than a general solver."""
-    a, b, c = matrices[..., 0], matrices[..., 1], matrices[..., 2]
-    bc = np.cross(b, c)
-    determinant = np.sum(a * bc, -1)
-    parts = [bc, np.cross(c, a), np.cross(a, b)]
-    return np.stack([np.sum(part * right, -1) / determinant for part in parts], -1)
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cross products of vectors whose coordinates come first (3,...): contiguous, unlike NumPy's own."""
+    return np.stack([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
 
 
 def _largest(difference: np.ndarray) -> float:
