@@ -30,9 +30,12 @@ HANDS = SMPL_24.indices("left_hand", "right_hand")
 LEGS = [SMPL_24.indices(f"{side}_hip", f"{side}_knee", f"{side}_ankle") for side in ("left", "right")]
 # Strength 1: jitter and ordinary acceleration of a rotation (radians), of the root across the view and in depth (m).
 TURN_NOISE, TURN_ACCELERATION = 0.04, 12.0
-ROOT_NOISE, DEPTH_NOISE, ROOT_ACCELERATION = 0.01, 0.04, 4.0
+ROOT_NOISE, DEPTH_NOISE, ROOT_ACCELERATION = 0.01, 0.025, 8.0
 BRIDGED_WEIGHT = 0.02
 EASE_S = 0.15  # how long a locked foot takes to come and to go
+MOST_SLIP_M = 0.35
+STRAIGHTEST = 0.995  # of a leg's length: straighter, the knee would snap
+ROOT_ROUNDS = 6
 MOST_LIFT_M = 0.15  # a foot farther from the ground than this stands on something else
 ROOT_EASE_S = 0.25
 
@@ -99,49 +102,75 @@ def smoothed(params: BodyParams, visible: np.ndarray, fps: float, strength: floa
 def feet_locked(
     params: BodyParams, visible: np.ndarray, body: Body, fps: float, up_c: np.ndarray, ground: World | None
 ) -> tuple[BodyParams, dict[str, Any]]:
-    """Body parameters whose feet stay in one place while they stand, and what was done.
+    """Body parameters whose feet do not slip while they stand, and what was done.
 
-    What the standing feet have in common moves the root, slowly; the rest is taken up by hip and knee, the foot keeps
-    its turn. A lock comes and goes within `EASE_S`.
+    A standing foot may roll from heel to ball; what the stiller of the two still moves is slip, and is taken out. What
+    the standing feet have in common moves the root, slowly; the rest is taken up by hip and knee, and the foot keeps
+    its turn. A lock comes and goes within `EASE_S`. Stands that would have to be moved by more than `MOST_SLIP_M` are
+    left alone: there the foot slid, or the depth is wrong.
     """
     soles = sole_points(body, params)
     stands = standing(soles, fps, up_c) & visible[:, None]
     turns, joints = _posed(body, params)
     wanted = np.zeros((len(visible), 2, 3))  # how far each ankle must move
     locked = np.zeros((len(visible), 2))
+    left_alone = 0
     for foot in range(2):
         for begin, end in stretches(stands[:, foot]):
-            rows, ankle = np.arange(begin, end), joints[begin:end, ANKLES[foot]]
-            target = np.median(ankle, 0)
+            steady = _without_slip(soles[begin:end, foot])
+            if np.linalg.norm(steady, axis=1).max() > MOST_SLIP_M:
+                stands[begin:end, foot] = False
+                left_alone += 1
+                continue
             if ground is not None:
-                height = float(np.median(ground.height(soles[begin:end, foot]).min(-1)))
-                if abs(height) < MOST_LIFT_M:
-                    target = target - height * up_c
-            wanted[rows, foot] += target - ankle
-            locked[rows, foot] = 1
+                height = float(np.median(ground.height(soles[begin:end, foot] + steady[:, None]).min(-1)))
+                steady = steady - (height if abs(height) < MOST_LIFT_M else 0.0) * up_c
+            wanted[begin:end, foot], locked[begin:end, foot] = steady, 1
+    for foot in range(2):
+        for begin, end in stretches(stands[:, foot]):
             _ease(wanted[:, foot], locked[:, foot], stands[:, foot], (begin, end - 1), max(round(EASE_S * fps), 1))
     wanted /= np.maximum(locked, 1)[..., None]
     facts = {
         "stands": sum(len(stretches(stands[:, foot])) for foot in range(2)),
+        "stands_left_alone": left_alone,
         "frames": int(stands.any(1).sum()),
         "largest_correction_mm": round(float(np.linalg.norm(wanted, axis=-1).max(initial=0)) * 1000, 1),
     }
     if not stands.any():
         return params, facts
+    goals = joints[:, ANKLES] + wanted
+    hold = np.minimum(locked, 1)[..., None]
     shift = _root_shift(wanted, stands, fps)
+    for _ in range(ROOT_ROUNDS):  # nearer to feet that the legs would not reach
+        beyond = [_beyond(joints, leg, goals[:, f] + (1 - hold[:, f]) * shift, shift) for f, leg in enumerate(LEGS)]
+        shift = shift + _gaussian(sum(h * hold[:, f] for f, h in enumerate(beyond)), ROOT_EASE_S * fps / 4)
     joints = joints + shift[:, None]
     local = np.concatenate([params.global_orient[:, None], params.body_pose], 1).astype(np.float64)
     for foot, leg in enumerate(LEGS):
         moving = np.flatnonzero(locked[:, foot] > 0)
-        hold = np.minimum(locked[moving, foot], 1)[:, None]
-        goal = joints[moving, leg[2]] + wanted[moving, foot] - hold * shift[moving]
+        goal = goals[moving, foot] + (1 - hold[moving, foot]) * shift[moving]
         local[moving[:, None], leg] = reach(turns[moving], joints[moving], leg, goal)
     moved = params.transl_c + shift
-    return replace(
-        params,
-        body_pose=local[:, 1:].astype(np.float32),
-        transl_c=moved.astype(np.float32),
-    ), facts
+    return replace(params, body_pose=local[:, 1:].astype(np.float32), transl_c=moved.astype(np.float32)), facts
+
+
+def _without_slip(points: np.ndarray) -> np.ndarray:
+    """Corrections (n,3) m that keep a standing foot's heel and ball (n,2,3), whichever is stiller, in one place."""
+    steps = np.diff(points, axis=0)
+    trust = ((steps**2).sum(-1, keepdims=True) + 1e-6) ** -2.0
+    slip = (steps * trust).sum(1) / trust.sum(1)
+    steady = -np.concatenate([np.zeros((1, 3)), np.cumsum(slip, 0)])
+    return steady - np.median(steady, 0)
+
+
+def _beyond(joints: np.ndarray, leg: Sequence[int], goal: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """(T,3) m: what is missing for the moved leg to reach `goal` (T,3) without being straighter than it was."""
+    hip, knee, ankle = (joints[:, j] for j in leg)
+    length = np.linalg.norm(knee - hip, axis=1) + np.linalg.norm(ankle - knee, axis=1)
+    most = np.maximum(STRAIGHTEST * length, np.linalg.norm(ankle - hip, axis=1))
+    away = goal - hip - shift
+    far = np.linalg.norm(away, axis=1)
+    return away * (np.maximum(far - most, 0) / np.maximum(far, 1e-6))[:, None]
 
 
 def _ease(wanted: np.ndarray, locked: np.ndarray, stands: np.ndarray, edges: tuple[int, int], ease: int) -> None:
@@ -156,15 +185,19 @@ def _ease(wanted: np.ndarray, locked: np.ndarray, stands: np.ndarray, edges: tup
 
 
 def _root_shift(wanted: np.ndarray, stands: np.ndarray, fps: float) -> np.ndarray:
-    """(T,3) m: what the standing feet need in common, bridged between stands and smoothed by a Gaussian."""
+    """(T,3) m: what the standing feet need in common, bridged between stands and smoothed."""
     weight = stands.astype(float)
     common = (wanted * weight[..., None]).sum(1) / np.maximum(weight.sum(1), 1)[:, None]
     times = np.arange(len(wanted)) / fps
     filled = bridge(common[:, None], (weight.sum(1) > 0)[:, None], times)[:, 0]
-    sigma = max(ROOT_EASE_S * fps, 1e-3)
-    reach_frames = max(int(3 * sigma), 1)
-    kernel = np.exp(-0.5 * (np.arange(-reach_frames, reach_frames + 1) / sigma) ** 2)
-    padded = np.pad(filled, ((reach_frames, reach_frames), (0, 0)), mode="edge")
+    return _gaussian(filled, ROOT_EASE_S * fps)
+
+
+def _gaussian(values: np.ndarray, sigma: float) -> np.ndarray:
+    """`values` (T,3) smoothed by a Gaussian of `sigma` frames; ends are held."""
+    around = max(round(3 * sigma), 1)
+    kernel = np.exp(-0.5 * (np.arange(-around, around + 1) / max(sigma, 1e-3)) ** 2)
+    padded = np.pad(values, ((around, around), (0, 0)), mode="edge")
     return np.stack([np.convolve(padded[:, axis], kernel / kernel.sum(), mode="valid") for axis in range(3)], 1)
 
 
