@@ -143,7 +143,7 @@ def feet_locked(
     shift = _root_shift(wanted, stands, fps)
     for _ in range(ROOT_ROUNDS):  # nearer to feet that the legs would not reach
         beyond = [_beyond(joints, leg, goals[:, f] + (1 - hold[:, f]) * shift, shift) for f, leg in enumerate(LEGS)]
-        shift = shift + _gaussian(sum(h * hold[:, f] for f, h in enumerate(beyond)), ROOT_EASE_S * fps / 4)
+        shift = shift + _gaussian(beyond[0] * hold[:, 0] + beyond[1] * hold[:, 1], ROOT_EASE_S * fps / 4)
     joints = joints + shift[:, None]
     local = np.concatenate([params.global_orient[:, None], params.body_pose], 1).astype(np.float64)
     for foot, leg in enumerate(LEGS):

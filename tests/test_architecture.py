@@ -17,14 +17,15 @@ EXCEPTIONS = {
 }
 LAYERS = [
     {"types", "errors", "members"},
-    {"geometry", "camera", "skeletons", "crops", "video", "video_probe", "take", "smoothing"},
+    {"geometry", "camera", "skeletons", "crops", "video", "video_probe", "take", "smoothing"} | {"scene"},
     {"body", "metrics", "weights", "device", "smpl_files", "smpl_pickles", "dataset_pickles", "sparse", "blazepose_net"}
-    | {"protocols", "occlusion"},
+    | {"protocols", "occlusion"}
+    | {"feet", "motion", "world", "motion_cleaning", "retarget", "vertex_store"},
     FAMILIES | {"conversion"},
     {"landmarks", "inverse_kinematics", "fitting", "pose_prior", "smplify", "calibration", "targets", "refit"}
     | {"regression"},
     {"pipeline", "evaluation", "training", "rendering"},
-    {"output", "batch", "benchmark"},
+    {"export_scene", "output", "batch", "benchmark"},
     {"cli"},
 ]
 
