@@ -43,6 +43,12 @@ EXPORTERS: dict[str, Member] = {
         class_name="FbxExporter",
         summary="one binary FBX a clip: skinned, animated people in their own shape, camera; no Blender needed",
     ),
+    "bvh": Member(
+        module="hmrkit.exporters.bvh",
+        class_name="BvhExporter",
+        summary="one .bvh a person: skeleton with the person's bone lengths, rotations and root motion",
+        paper="Meredith and Maddock 2001, Motion Capture File Formats Explained",
+    ),
     "glb": Member(
         module="hmrkit.exporters.glb",
         class_name="GlbExporter",

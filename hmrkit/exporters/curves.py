@@ -7,18 +7,36 @@ from fractions import Fraction
 import numpy as np
 
 
-def euler_xyz_deg(rotations: np.ndarray) -> np.ndarray:
-    """Rotations (T,...,3,3) -> degrees (T,...,3) about x, y, z with ``R = Rz Ry Rx``, continuous along T.
+def euler_deg(rotations: np.ndarray, order: str = "xyz") -> np.ndarray:
+    """Rotations (T,...,3,3) -> degrees (T,...,3) about x, y, z in these columns, continuous along T.
 
-    FBX's order "XYZ" and Maya's default; BVH writes the same angles as Zrotation Yrotation Xrotation. Y and Z are
-    measured after X has been undone, so the three give back the rotation at and near gimbal lock too.
+    `order` names the axes as they are turned about, so "xyz" is ``R = Rz Ry Rx``: what FBX and Maya call it. The second
+    and third angle are measured after the first has been undone, so the three give back the rotation at and near
+    gimbal lock (the middle angle at 90 degrees) too.
     """
-    r = np.asarray(rotations, np.float64)
+    axes = ["xyz".index(letter) for letter in order]
+    # An odd order of axes is a mirrored frame, where every angle counts the other way.
+    sign = 1.0 if order in ("xyz", "yzx", "zxy") else -1.0
+    r = np.asarray(rotations, np.float64)[..., axes, :][..., :, axes]
     x = np.arctan2(r[..., 2, 1], r[..., 2, 2])
     sine, cosine = np.sin(x), np.cos(x)
     y = np.arctan2(-r[..., 2, 0], sine * r[..., 2, 1] + cosine * r[..., 2, 2])
     z = np.arctan2(sine * r[..., 0, 2] - cosine * r[..., 0, 1], cosine * r[..., 1, 1] - sine * r[..., 1, 2])
-    return np.degrees(_continuous(np.stack([x, y, z], -1)))
+    angles = np.empty(r.shape[:-1])
+    angles[..., axes] = sign * np.degrees(_continuous(np.stack([x, y, z], -1)))
+    return angles
+
+
+def upright_order(frame: np.ndarray, up: str) -> str:
+    """The order of axes for a root whose axes at rest are `frame` (3,3) in a scene with that axis up.
+
+    People turn about the vertical by any angle and lie on their side least of all, so the vertical comes last and the
+    axis that points forward in the middle, where 90 degrees would lock.
+    """
+    vertical = np.array([0, 1, 0]) if up == "y" else np.array([0, 0, 1])
+    forward = vertical[[0, 2, 1]]
+    last, middle = (int(np.abs(frame.T @ way).argmax()) for way in (vertical, forward))
+    return "xyz"[3 - last - middle] + "xyz"[middle] + "xyz"[last]
 
 
 def _continuous(angles: np.ndarray) -> np.ndarray:

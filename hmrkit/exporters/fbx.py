@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from hmrkit import __version__
-from hmrkit.exporters.curves import euler_xyz_deg
+from hmrkit.exporters.curves import euler_deg
 from hmrkit.exporters.fbx_binary import (
     CREATION_TIME,
     FILE_ID,
@@ -196,6 +196,6 @@ def _add_camera(graph: Graph, camera: SceneCamera, scene: Scene) -> None:
     # The focal length rules; the picture's size is that of the plate; the film gate fits the width.
     attribute += [(key, "enum", "", "", v) for key, v in (("ApertureMode", 3), ("AspectRatioMode", 2), ("GateFit", 2))]
     place = camera.scene_from_camera
-    turn = euler_xyz_deg((place[:3, :3] @ _GL_FROM_FBX_CAMERA)[None])[0]
+    turn = euler_deg((place[:3, :3] @ _GL_FROM_FBX_CAMERA)[None])[0]
     rows = [vector_row("Lcl Translation", place[:3, 3]), vector_row("Lcl Rotation", turn)]
     add_model(graph, camera.name, "Camera", "Camera", 0, *rows, attribute=tuple(attribute))

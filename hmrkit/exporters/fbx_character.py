@@ -12,11 +12,12 @@ from fractions import Fraction
 import numpy as np
 
 from hmrkit.exporters.correctives import corrective_shapes
-from hmrkit.exporters.curves import euler_xyz_deg, frame_ticks, keys_to_keep
+from hmrkit.exporters.curves import euler_deg, frame_ticks, keys_to_keep, upright_order
 from hmrkit.exporters.fbx_binary import Graph, Int64, Packed, Record, object_name, pack_value, properties, record
 from hmrkit.scene import Character, ExportOptions, Scene
 
 TICKS_PER_SECOND = 46_186_158_000  # KTime, FBX 7.x
+_ROTATION_ORDERS = ("xyz", "xzy", "yzx", "yxz", "zxy", "zyx")  # by their numbers in FBX
 _EXACT_TOLERANCE_M = 0.0002
 _LINEAR, _CONSTANT = 0x6104, 0x2  # interpolation 4 and 2; the rest says "no tangents of its own", as Maya writes it
 # Slopes 0, weights of a third packed as two 16-bit numbers, velocity 0.
@@ -67,7 +68,7 @@ def add_character(
     facts = {"track_id": character.track_id, "timecode": scene.timecode, "space": scene.space, **scene.metadata}
     rows = [("hmrkit", "KString", "", "U", json.dumps(facts, default=str))]
     group = add_model(graph, group_name, "Null", "Null", 0, *rows)
-    joints = _add_skeleton(graph, character, group)
+    joints = _add_skeleton(graph, character, group, upright_order(character.rest_rotations[0], scene.up))
     _animate_skeleton(animation, character, joints, scene, options)
     mesh, geometry = _add_mesh(graph, character, group)
     _add_skin(graph, character, joints, mesh, geometry)
@@ -115,15 +116,17 @@ def _rest_turns(character: Character) -> np.ndarray:
     return local
 
 
-def _add_skeleton(graph: Graph, character: Character, group: int) -> list[Int64]:
+def _add_skeleton(graph: Graph, character: Character, group: int, root_order: str) -> list[Int64]:
     rest, turns = character.rest_joints.astype(np.float64), character.rest_rotations.astype(np.float64)
-    orient = euler_xyz_deg(_rest_turns(character)[None])[0]
+    orient = euler_deg(_rest_turns(character)[None])[0]
     joints: list[Int64] = []
     for joint, (name, parent) in enumerate(zip(character.joint_names, character.parents, strict=True)):
         place = rest[joint] if parent < 0 else turns[parent].T @ (rest[joint] - rest[parent])
         rows = [vector_row("Lcl Translation", place), vector_row("Lcl Rotation", np.zeros(3))]
-        if np.any(np.abs(orient[joint]) > 1e-9):  # pre-rotations only count where rotations are said to be active
-            rows += [("RotationActive", "bool", "", "", 1), vector_row("PreRotation", orient[joint], "")]
+        # Only where rotations are said to be active do pre-rotations and other orders than XYZ count.
+        rows += [("RotationActive", "bool", "", "", 1), vector_row("PreRotation", orient[joint], "")]
+        if parent < 0:
+            rows.append(("RotationOrder", "enum", "", "", _ROTATION_ORDERS.index(root_order)))
         above = group if parent < 0 else joints[parent]
         size = ("Size", "double", "Number", "", 1.0)
         joints.append(add_model(graph, name, "LimbNode", "Skeleton", above, *rows, attribute=(size,)))
@@ -134,7 +137,8 @@ def _animate_skeleton(
     animation: Animation, character: Character, joints: list[Int64], scene: Scene, options: ExportOptions
 ) -> None:
     rotations = np.swapaxes(_rest_turns(character), -1, -2) @ character.local_rotations.astype(np.float64)
-    degrees = euler_xyz_deg(rotations)
+    degrees = euler_deg(rotations)
+    degrees[:, 0] = euler_deg(rotations[:, 0], upright_order(character.rest_rotations[0], scene.up))
     places = character.root_positions.astype(np.float64)
     if options.keyframe_reduce is None:
         times = animation.times(character.frames)

@@ -1,4 +1,4 @@
-"""Run as a program: what ufbx makes of an FBX file, as one .npz. ``python read_fbx_by_ufbx.py IN.fbx OUT.npz SECONDS ...``
+"""What ufbx makes of an FBX file, as one .npz. A program: ``python read_fbx_by_ufbx.py IN.fbx OUT.npz SECONDS ...``
 
 A process of its own, which leaves without tidying up: ufbx's young Python binding counts references wrongly, so here no
 object is ever given back. Written are, for each mesh node NAME: ``NAME/vertices`` (times, V, 3) in the world, skinned

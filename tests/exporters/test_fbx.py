@@ -46,12 +46,12 @@ def largest_error_mm(scene, arrays, frames, exact=False):
 
 @needs_ufbx
 @pytest.mark.parametrize(("up", "unit", "skeleton"), [("y", "m", "smpl"), ("z", "cm", "mixamo"), ("y", "cm", "unreal")])
-def test_skin_equals_ours_at_ten_frames(tmp_path, up, unit, skeleton):
+def test_skin_equals_ours(tmp_path, up, unit, skeleton):
     scene = made_scene(frames=40, up=up, unit=unit)
     scene = replace(scene, characters=tuple(retarget(person, skeleton) for person in scene.characters))
     (path,) = FbxExporter().write(scene, tmp_path, ExportOptions(up=up, unit=unit, skeleton=skeleton))
     assert path == tmp_path / "clip.fbx"
-    frames = np.linspace(1001, 1040, 10).round().astype(int).tolist()
+    frames = np.linspace(1001, 1040, 10 if skeleton == "smpl" else 3).round().astype(int).tolist()
     facts, arrays = read_by_ufbx(path, scene, frames)
     assert largest_error_mm(scene, arrays, frames) < 0.05
     assert facts["warnings"] == 0
@@ -109,7 +109,7 @@ def test_key_reduction_stays_within_its_tolerance(tmp_path):
     (first,) = FbxExporter().write(scene, whole, ExportOptions(per_person=False))
     (path,) = FbxExporter().write(scene, reduced, ExportOptions(keyframe_reduce=0.2))
     assert path.stat().st_size < first.stat().st_size
-    frames = list(range(1010, 1050))
+    frames = list(range(1010, 1050, 5))
     _, arrays = read_by_ufbx(path, scene, frames)
     # A chain of nine joints with 0.2 degrees each over at most a metre, and 0.2 mm of the root.
     assert 0.01 < largest_error_mm(scene, arrays, frames) < 0.2 + 9 * np.radians(0.2) * 1000
