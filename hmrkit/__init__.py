@@ -11,15 +11,17 @@ def run(path, method="pc-hmr", device="auto", **options):
     return run_stages(open_clip(path, chosen), stages_of(method), Models(chosen))
 
 
-def export(take, out, formats=("npz", "obj"), device="auto", body=None, gender="neutral"):
-    """Write a take's final meshes in each of `formats` under `out`; returns the paths.
+def export(take, out, formats=("npz", "obj"), device="auto", body=None, gender="neutral", **options):
+    """Write a take's people in each of `formats` under `out`; returns the paths.
 
-    `body` and `gender` must be those that the take was made with.
+    `body` and `gender` must be those that the take was made with; keywords are `hmrkit.scene.ExportOptions`' fields.
     """
     from pathlib import Path
 
+    from hmrkit.exporters import check_formats
     from hmrkit.output import export_take
     from hmrkit.pipeline import Models, Options
+    from hmrkit.scene import ExportOptions
 
     models = Models(Options(device=device, body=body, gender=gender))
-    return export_take(take, Path(out), list(formats), models, lambda *_: None)
+    return export_take(take, Path(out), check_formats(formats), models, lambda *_: None, ExportOptions(**options))
