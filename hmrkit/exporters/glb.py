@@ -62,7 +62,7 @@ class _Document:
             "asset": {
                 "version": "2.0",
                 "generator": f"hmrkit {__version__}",
-                "extras": facts | {"timecode": scene.timecode, "space": scene.space, "hmrkit": scene.metadata},
+                "extras": facts | {"timecode": scene.timecode, "space": scene.space, "hmrkit": _plain(scene.metadata)},
             },
             "scene": 0,
             "scenes": [{"name": scene.name, "nodes": []}],
@@ -93,7 +93,7 @@ class _Document:
         if not self._json["animations"][0]["channels"]:
             del self._json["animations"]
         self._json["buffers"] = [{"byteLength": len(self._buffer)}]
-        text = json.dumps(self._json, separators=(",", ":")).encode()
+        text = json.dumps(self._json, separators=(",", ":"), allow_nan=False).encode()
         text += b" " * (-len(text) % 4)
         length = 12 + 8 + len(text) + 8 + len(self._buffer)
         return b"".join(
@@ -304,6 +304,15 @@ class _Document:
             accessor |= {"min": columns.min(0).tolist(), "max": columns.max(0).tolist()}
         self._json["accessors"].append(accessor)
         return len(self._json["accessors"]) - 1
+
+
+def _plain(value: Any) -> Any:
+    """The same with None for what JSON has no word for: NaN and infinity make a file that no program opens."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _quaternions(rotations: np.ndarray) -> np.ndarray:

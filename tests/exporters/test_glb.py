@@ -225,3 +225,40 @@ def test_pygltflib_reads_it(tmp_path):
     assert len(file.skins) == 2
     assert len(file.skins[0].joints) == 24
     assert len(file.animations) == 1
+
+
+def test_one_frame_and_facts_without_a_value(tmp_path):
+    """A single frame, and metadata that JSON has no word for, still make a file."""
+    scene = made_scene(40)
+    one = scene.characters[0]
+    rows = slice(3, 4)
+    alone = replace(
+        one, frames=one.frames[rows], visible=one.visible[rows], joints=one.joints[rows], params_c=None,
+        local_rotations=one.local_rotations[rows], root_positions=one.root_positions[rows],
+        exact_vertices=lambda chosen: one.vertices(rows)[chosen],
+    )  # fmt: skip
+    scene = replace(scene, characters=(alone,), metadata={"residual": float("nan"), "more": [float("inf"), 1]})
+    (path,) = GlbExporter().write(scene, tmp_path, ExportOptions(exact=True, keyframe_reduce=1.0))
+    file = Glb(path)
+    assert file.json["asset"]["extras"]["hmrkit"] == {"residual": None, "more": [None, 1]}
+    shown = file.mesh_at("person_01_mesh", float(alone.frames[0] / scene.fps))
+    assert np.linalg.norm(shown - one.vertices(rows)[0], axis=1).max() < 0.6e-3
+
+
+def test_pose_blend_shapes_become_sliders_from_0_to_1(tmp_path):
+    scene = made_scene(20, exact=False)
+    one = scene.characters[0]
+    random = np.random.default_rng(0)
+    shapes = random.normal(0, 0.01, (5, *one.rest_vertices.shape)).astype(np.float32)
+    weights = random.uniform(-2, 1, (len(one), 5)).astype(np.float32)
+    people = (replace(one, pose_shapes=lambda: (shapes, weights)),)
+    (path,) = GlbExporter().write(replace(scene, characters=people), tmp_path, ExportOptions(pose_shapes=True))
+    file = Glb(path)
+    for row in (0, 11, 19):
+        time = float(one.frames[row] / scene.fps)
+        sliders = file.animated(file.node("person_01_mesh"), "weights", time, [])
+        assert sliders.min() >= 0
+        assert sliders.max() <= 1
+        shaped = one.rest_vertices + np.einsum("p,pvc->vc", weights[row], shapes)
+        wanted = replace(one, rest_vertices=shaped).skinned(slice(row, row + 1))[0]
+        assert np.linalg.norm(file.mesh_at("person_01_mesh", time) - wanted, axis=1).max() < 0.05e-3
