@@ -102,7 +102,7 @@ def probe(
         digest = sha256_of(files)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
-    first, last = _to_frame(start, "--start", times, 0), _to_frame(end, "--end", times, len(times))
+    first, last = to_frame(start, "--start", times, 0), to_frame(end, "--end", times, len(times))
     if first >= len(times):
         raise InputError(f"{path}: --start {start} lies beyond its end ({len(times)} frames, {times[-1]:.2f} s)")
     if last <= first:
@@ -334,7 +334,7 @@ def _first_readable(files: list[Path]) -> np.ndarray:
     raise InputError(f"{files[0].parent}: expected images, found {len(files)} files that cannot be read as such")
 
 
-def _to_frame(when: int | str | None, option: str, times: np.ndarray, default: int) -> int:
+def to_frame(when: int | str | None, option: str, times: np.ndarray, default: int) -> int:
     """Frame number of a frame number or time (see `probe`); may lie beyond the last frame."""
     if when is None:
         return default

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hmrkit import __version__
-from hmrkit.cli import bench, evaluate, export, info, run, stages, train, weights
+from hmrkit.cli import bench, cut, evaluate, export, info, run, stages, train, weights
 
 app = typer.Typer(
     name="hmrkit",
@@ -34,7 +34,9 @@ def root(
     """Video in, 3D meshes of the people in it out.
 
     Stages chain through takes in files or pipes: detect | track | pose | regress | lift | calibrate; `run` is their
-    chain. Exit codes: 0 all well, 1 some inputs failed, 2 usage, 3 missing weights, 4 bad input, 130 interrupted.
+    chain; `cut`, `merge` and `info` work on takes.
+
+    Exit codes: 0 all well, 1 some inputs failed, 2 usage, 3 missing weights, 4 bad input, 130 interrupted.
     """
 
 
@@ -43,6 +45,8 @@ for name in ("detect", "track", "pose", "regress", "lift", "calibrate"):
     app.command(name)(getattr(stages, name))
 app.command("export")(export.export)
 app.command("render")(export.render)
+app.command("cut")(cut.cut)
+app.command("merge")(cut.merge)
 app.add_typer(train.app, name="train")
 app.add_typer(weights.app, name="weights")
 app.command("list")(info.list_choices)

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from hmrkit.types import Take
 
 TakeIn = Annotated[str, typer.Argument(help="A take, or - for standard input.")]
-TakeOut = Annotated[str, typer.Option("--out", "-o", help="Where to write the take; - for standard output.")]
+TakeOut = Annotated[
+    list[str], typer.Option("--out", "-o", help="Where to write the take, - for standard output; twice for both.")
+]
 
 
 def detect(
@@ -35,6 +37,7 @@ def detect(
     from hmrkit.pipeline import Options, open_clip
 
     o.start_logging(verbose)
+    check_outputs(out)
     options = Options(
         detector=detector, focal=focal, fov=fov, start=start, end=end, every=every, fps=fps, device=device,
         dtype=dtype, batch_size=batch_size,
@@ -65,7 +68,7 @@ def pose(
 def regress(
     take: TakeIn,
     out: TakeOut,
-    method: Annotated[str, typer.Option(help="Mesh stream: fit, hmr or spin.")] = "fit",
+    method: Annotated[str, typer.Option("--method", "--mesh", help="Mesh stream: fit, hmr or spin.")] = "fit",
     checkpoint: o.Checkpoint = None,
     refine: o.Refine = None,
     body: o.BodyFile = None,
@@ -101,22 +104,40 @@ def calibrate(
     _chain("calibrate", take, out, verbose, body=body, device=device)
 
 
-def _chain(name: str, take: str, out: str, verbose: bool, **options: Any) -> None:
+def _chain(name: str, take: str, out: list[str], verbose: bool, **options: Any) -> None:
     from hmrkit.pipeline import Options
     from hmrkit.take import open_take
 
     o.start_logging(verbose)
+    check_outputs(out)
     _stage(name, open_take(take), out, Options(**options))
 
 
-def _stage(name: str, take: Take, out: str, options: Any) -> None:
+def _stage(name: str, take: Take, out: list[str], options: Any) -> None:
     from hmrkit.pipeline import Models, run_stages
-    from hmrkit.take import save_take
 
     with o.progress_bar("") as progress:
         take = run_stages(take, [name], Models(options), progress)
-    if out == "-":
+    write_take(take, out)
+
+
+def check_outputs(out: list[str]) -> None:
+    """UsageError, before any work, where a take would be poured onto a terminal."""
+    from hmrkit.errors import UsageError
+
+    if "-" in out and sys.stdout.isatty():
+        raise UsageError("-o - writes a take (binary) to a terminal; pipe it into the next stage, or name a file")
+
+
+def write_take(take: Take, out: list[str]) -> None:
+    """Write a take to each of `out`. Paths are printed unless the take itself goes to standard output."""
+    from hmrkit.take import save_take
+
+    check_outputs(out)
+    for path in out:
+        if path != "-":
+            save_take(take, path)
+            if "-" not in out:
+                typer.echo(path)
+    if "-" in out:
         save_take(take, sys.stdout.buffer)
-    else:
-        save_take(take, out)
-        typer.echo(out)
