@@ -55,11 +55,11 @@ def flagged(xy: np.ndarray, seen: np.ndarray, width: float = np.inf, height: flo
     return np.concatenate([points, flags[..., None]], -1).astype(np.float32)
 
 
-def boxes_about(keypoints_2d: np.ndarray, margin: float = 0.1) -> np.ndarray:
+def boxes_about(keypoints_2d: np.ndarray, margin: float = 0.0) -> np.ndarray:
     """Boxes (T,4) about the visible keypoints (T,K,3), wider by `margin` of the longer side on every side.
 
-    Keypoints end at ankles, wrists and eyes, and the person does not; with 0.1 the longer side is SPIN's 1.2 times
-    that of the keypoints. NaN where no keypoint is visible.
+    NaN where no keypoint is visible. A regressor of framing "box" is shown 1.2 times the box: without a margin that is
+    SPIN's crop.
     """
     visible = keypoints_2d[..., 2:] > 1
     low = np.where(visible, keypoints_2d[..., :2], np.inf).min(1)
