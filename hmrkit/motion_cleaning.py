@@ -19,7 +19,7 @@ from hmrkit.geometry import axis_angle_to_matrix, project_to_rotation, rotation_
 from hmrkit.motion import Motion
 from hmrkit.scene import ExportOptions
 from hmrkit.skeletons import SMPL_24
-from hmrkit.smoothing import bridge, smooth_series
+from hmrkit.smoothing import bridge, drop_spikes, smooth_series
 from hmrkit.types import BodyParams
 from hmrkit.world import World
 
@@ -83,14 +83,15 @@ def clean(
 def smoothed(params: BodyParams, visible: np.ndarray, fps: float, strength: float) -> BodyParams:
     """Body parameters without jitter: Whittaker's smoother, no delay, which follows fast motion (`smooth_series`).
 
-    Rotations are smoothed as matrices and brought back to the nearest rotation.
+    Rotations are smoothed as matrices and brought back to the nearest rotation; what leaps away for a frame or two and
+    comes back hardly counts.
     """
     times = np.arange(len(visible)) / fps
     seen = np.where(visible, 1.0, BRIDGED_WEIGHT)[:, None]
     turns = np.concatenate([params.global_orient[:, None], params.body_pose], 1).astype(np.float64)
-    flat = smooth_series(
-        turns.reshape(len(turns), 24, 9), np.repeat(seen, 24, 1), times, TURN_NOISE * strength, TURN_ACCELERATION
-    )
+    flat = turns.reshape(len(turns), 24, 9)
+    trust = np.where(drop_spikes(flat, TURN_NOISE * strength), BRIDGED_WEIGHT, seen)
+    flat = smooth_series(flat, trust, times, TURN_NOISE * strength, TURN_ACCELERATION)
     turns = project_to_rotation(torch.from_numpy(flat.reshape(turns.shape))).numpy().astype(np.float32)
     place = params.transl_c.astype(np.float64)
     across = smooth_series(place[:, None, :2], seen, times, ROOT_NOISE * strength, ROOT_ACCELERATION)[:, 0]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 UPRIGHT_SIGMA = np.tan(np.radians(6.0))  # how far the middle of people's lean may be from gravity
 STEP_SIGMA_M = 0.05  # how well a standing foot's place is known
+LEVEL_WIDTH_M, LEVEL_SHARE = 0.15, 0.2
 IMAGE_UP = np.array([0.0, -1.0, 0.0])
 
 
@@ -113,7 +114,9 @@ def fit_ground(points: np.ndarray, weights: np.ndarray, prior: np.ndarray) -> tu
     """Plane ``normal @ p = offset`` through points (N,3) m, drawn towards the normal `prior` (3,).
 
     Least squares in the tilt and the offset, reweighted so that points far off (a foot on a stair, a wrong depth) lose
-    their say (Geman and McClure 1987). Returns normal (3,), offset m and the median distance of the points, m.
+    their say (Geman and McClure 1987), less and less far as the fit settles. It starts at the lowest height at which a
+    fair share of the points lies: people stand on walls and boxes, but not below the ground. Returns normal (3,),
+    offset m and the median distance of the points that count, m.
     """
     first = np.cross(prior, [0.0, 0.0, 1.0] if abs(prior[2]) < 0.9 else [1.0, 0.0, 0.0])
     first /= np.linalg.norm(first)
@@ -125,15 +128,25 @@ def fit_ground(points: np.ndarray, weights: np.ndarray, prior: np.ndarray) -> tu
     pull = np.diag([UPRIGHT_SIGMA**-2, UPRIGHT_SIGMA**-2, 1e-6])
     trust = weights
     solution = np.zeros(3)
-    solution[2] = np.median(local @ prior)
-    for _ in range(20):
+    solution[2] = _lowest_level(local @ prior, weights)
+    for reach in (*np.geomspace(8, 3, 8), *[3] * 12):  # in standard deviations
         miss = rows @ solution - wanted
-        trust = weights / (1 + (miss / 3) ** 2) ** 2
+        trust = weights / (1 + (miss / reach) ** 2) ** 2
         solution = np.linalg.solve(rows.T @ (rows * trust[:, None]) + pull, rows.T @ (trust * wanted))
     normal = prior + solution[0] * first + solution[1] * second
     size = np.linalg.norm(normal)
     normal, offset = normal / size, (solution[2] + (prior + solution[0] * first + solution[1] * second) @ middle) / size
-    return normal, float(offset), float(np.median(np.abs(points @ normal - offset)))
+    near = trust > weights / 4
+    residual = np.median(np.abs(points[near] @ normal - offset)) if near.any() else np.nan
+    return normal, float(offset), float(residual)
+
+
+def _lowest_level(heights: np.ndarray, weights: np.ndarray) -> float:
+    """The lowest height about which `LEVEL_SHARE` of all weight lies, m."""
+    near = (np.abs(heights[:, None] - heights) < LEVEL_WIDTH_M) * weights
+    supported = near.sum(1) >= LEVEL_SHARE * weights.sum()
+    level = heights[supported].min() if supported.any() else np.median(heights)
+    return float(np.median(heights[np.abs(heights - level) < 2 * LEVEL_WIDTH_M]))
 
 
 def from_plane(up_c: np.ndarray, offset: float) -> np.ndarray:

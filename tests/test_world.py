@@ -98,3 +98,14 @@ def test_feet_in_the_air_do_not_stand():
     params = BodyParams(turns[:, 0], turns[:, 1:], np.zeros(10, np.float32), transl, "neutral", BODY.model_id)
     stands = standing(sole_points(BODY, params), 30.0, np.array([0.0, -1, 0]))
     assert stretches(stands[:, 0]) == stretches(stands[:, 1]) == [(0, 11), (20, 30)]
+
+
+def test_the_ground_is_below_the_wall_on_which_more_people_stand():
+    up = np.array([0.0, -1.0, 0.0])
+    random = np.random.default_rng(1)
+    places = random.uniform([-3, 0, 5], [3, 0, 9], (30, 3))
+    places[:, 1] = np.where(np.arange(30) < 20, -0.4, 1.6) + random.normal(0, 0.02, 30)  # 20 stand 2 m above 10
+    normal, offset, residual = fit_ground(places, np.ones(30), up)
+    assert np.abs(places[20:] @ normal - offset).max() < 0.06
+    assert np.degrees(np.arccos(min(normal @ up, 1))) < 1
+    assert residual < 0.03
