@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from hmrkit import __version__
+from hmrkit.exporters.character_arrays import mesh_normals, quaternions_xyzw, strongest_joints, visibility_keys
 from hmrkit.exporters.correctives import corrective_shapes, in_unit_range
 from hmrkit.exporters.curves import keys_to_keep
-from hmrkit.geometry import matrix_to_quaternion
 from hmrkit.scene import Character, ExportOptions, Scene, SceneCamera
 from hmrkit.take import atomic_path
 
@@ -145,7 +144,7 @@ class _Document:
         nodes.append({"name": character.name, "children": [holder + 1], "extras": extras})
         for joint, name in enumerate(character.joint_names):
             node: dict[str, Any] = {"name": name, "translation": bones[joint].tolist()}
-            quaternion = _quaternions(rest_local[joint][None])[0]
+            quaternion = quaternions_xyzw(rest_local[joint][None])[0]
             if abs(quaternion[3]) < 1 - 1e-7:
                 node["rotation"] = quaternion.tolist()
             children = [holder + 1 + child for child, parent in enumerate(parents) if parent == joint]
@@ -182,7 +181,7 @@ class _Document:
         # The sum of four differences is never less than half the angle between two quaternions.
         channels += [
             (holder + 1 + joint, "rotation", values, np.radians(0.5))
-            for joint, values in enumerate(np.moveaxis(_quaternions(local), 1, 0))
+            for joint, values in enumerate(np.moveaxis(quaternions_xyzw(local), 1, 0))
         ]
         for moved, path, values, one in channels:
             if largest is None:
@@ -230,17 +229,10 @@ class _Document:
 
     def _add_visibility(self, holder: int, character: Character) -> None:
         """Scale 0 on the skeleton's holder where the person is not seen: in gaps, before they come, after they left."""
-        first, last = self._scene.frame_range
-        frames, seen = character.frames, character.visible
-        if frames[0] > first:
-            frames, seen = np.append(first, frames), np.append(False, seen)
-        if frames[-1] < last:
-            frames, seen = np.append(frames, frames[-1] + 1), np.append(seen, False)
-        if seen.all():
-            return
-        keys = np.append(0, np.flatnonzero(np.diff(seen)) + 1)
-        scales = np.repeat(seen[keys, None], 3, axis=1).astype(np.float32)
-        self._animate(holder, "scale", self._times(frames[keys]), scales, "STEP")
+        frames, seen = visibility_keys(character, self._scene.frame_range)
+        if len(frames):
+            scales = np.repeat(seen[:, None], 3, axis=1).astype(np.float32)
+            self._animate(holder, "scale", self._times(frames), scales, "STEP")
 
     # ------------------------------------------------------------------------------------------- camera and numbers
 
@@ -267,7 +259,7 @@ class _Document:
                 },
             }
         ]
-        quaternion = _quaternions(moved[None, :3, :3])[0]
+        quaternion = quaternions_xyzw(moved[None, :3, :3])[0]
         place = moved[:3, 3].tolist()
         self._json["nodes"].append(
             {"name": camera.name, "camera": 0, "translation": place, "rotation": quaternion.tolist()}
@@ -315,36 +307,12 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def _quaternions(rotations: np.ndarray) -> np.ndarray:
-    """(T,...,3,3) -> unit quaternions (T,...,4) float32 as x, y, z, w, each on the side of the one before it."""
-    values = matrix_to_quaternion(torch.from_numpy(np.ascontiguousarray(rotations, np.float64))).numpy()
-    values = values / np.linalg.norm(values, axis=-1, keepdims=True)
-    turned = np.sum(values[1:] * values[:-1], -1) < 0
-    sides = np.cumprod(np.where(turned, -1.0, 1.0), axis=0)
-    values[1:] *= sides[..., None]
-    return values[..., [1, 2, 3, 0]].astype(np.float32)
-
-
 def _influences(weights: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """Skin weights (V,J) as sets of four (joints (V,4) uint8, weights (V,4) float32), the largest first.
 
     A second set is written only where vertices follow more than four joints; programs that read one set leave out
     the smallest weights.
     """
-    width = -(-int((weights > 0).sum(1).max()) // 4) * 4
-    joints = np.argsort(-weights, axis=1, kind="stable")[:, :width]
-    values = np.take_along_axis(weights, joints, 1).astype(np.float64)
-    values = (values / values.sum(1, keepdims=True)).astype(np.float32)
-    joints = np.where(values > 0, joints, 0).astype(np.uint8)  # the specification: an unused slot names joint 0
-    return [(joints[:, i : i + 4], values[:, i : i + 4]) for i in range(0, width, 4)]
-
-
-def mesh_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Unit normals (V,3) of a mesh, faces weighted by their area."""
-    corners = vertices[faces]
-    flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.stack(
-        [np.bincount(faces.ravel(), np.repeat(flat[:, axis], 3), minlength=len(vertices)) for axis in range(3)], 1
-    )
-    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
-    return np.where(lengths > 1e-20, normals / np.maximum(lengths, 1e-20), [0.0, 1.0, 0.0]).astype(np.float32)
+    joints, values = strongest_joints(weights, multiple=4)
+    joints = joints.astype(np.uint8)
+    return [(joints[:, i : i + 4], values[:, i : i + 4]) for i in range(0, joints.shape[1], 4)]

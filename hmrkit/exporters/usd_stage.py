@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from pxr import Gf, Sdf, Usd, UsdGeom, UsdShade, UsdSkel, Vt
 
-from hmrkit.exporters.glb import mesh_normals
-from hmrkit.geometry import matrix_to_quaternion
+from hmrkit.exporters.character_arrays import mesh_normals, quaternions_xyzw, strongest_joints, visibility_keys
 from hmrkit.scene import Character, Scene, SceneCamera, safe_name
 from hmrkit.take import atomic_path
 
@@ -77,8 +75,7 @@ def add_rig(stage: Any, root: Any, scene: Scene, character: Character, material:
     skeleton.CreateRestTransformsAttr(_matrices(local))
     UsdSkel.BindingAPI.Apply(skeleton.GetPrim()).CreateAnimationSourceRel().SetTargets([animation.GetPath()])
 
-    quaternions = matrix_to_quaternion(torch.from_numpy(np.ascontiguousarray(character.local_rotations, np.float64)))
-    quaternions = _continuous(quaternions.numpy())[..., [1, 2, 3, 0]].astype(np.float32)
+    quaternions = quaternions_xyzw(character.local_rotations)
     translations = np.tile(local[:, :3, 3].astype(np.float32), (len(character), 1, 1))
     translations[:, 0] = character.root_positions
     animation.CreateScalesAttr(Vt.Vec3hArray([Gf.Vec3h(1)] * len(joints)))
@@ -96,11 +93,9 @@ def add_rig(stage: Any, root: Any, scene: Scene, character: Character, material:
     binding = UsdSkel.BindingAPI.Apply(mesh.GetPrim())
     binding.CreateSkeletonRel().SetTargets([skeleton.GetPath()])
     binding.CreateGeomBindTransformAttr(Gf.Matrix4d(1))
-    width = int((character.skin_weights > 0).sum(1).max())
-    indices = np.argsort(-character.skin_weights, axis=1, kind="stable")[:, :width].astype(np.int32)
-    weights = np.take_along_axis(character.skin_weights, indices, 1).astype(np.float32)
-    binding.CreateJointIndicesPrimvar(False, width).Set(Vt.IntArray.FromNumpy(np.ascontiguousarray(indices).ravel()))
-    binding.CreateJointWeightsPrimvar(False, width).Set(Vt.FloatArray.FromNumpy(weights.ravel()))
+    indices, weights = strongest_joints(character.skin_weights)
+    binding.CreateJointIndicesPrimvar(False, indices.shape[1]).Set(Vt.IntArray.FromNumpy(indices.ravel()))
+    binding.CreateJointWeightsPrimvar(False, weights.shape[1]).Set(Vt.FloatArray.FromNumpy(weights.ravel()))
 
     # How far vertices lie from their skeleton does not grow much when it moves: half a metre is more than enough.
     posed, margin = character.posed_joints(), 0.5 / scene.metres_per_unit
@@ -154,18 +149,11 @@ def _material(stage: Any, root: Any) -> Any:
 
 def _add_visibility(prim: Any, scene: Scene, character: Character) -> None:
     """Invisible in gaps, before the person comes and after they left."""
-    first, last = scene.frame_range
-    frames, seen = character.frames, character.visible
-    if frames[0] > first:
-        frames, seen = np.append(first, frames), np.append(False, seen)
-    if frames[-1] < last:
-        frames, seen = np.append(frames, frames[-1] + 1), np.append(seen, False)
-    if seen.all():
-        return
-    attribute = prim.CreateVisibilityAttr()
-    for row in np.append(0, np.flatnonzero(np.diff(seen)) + 1):
-        token = UsdGeom.Tokens.inherited if seen[row] else UsdGeom.Tokens.invisible
-        attribute.Set(token, int(frames[row]))
+    frames, seen = visibility_keys(character, scene.frame_range)
+    if len(frames):
+        attribute = prim.CreateVisibilityAttr()
+        for frame, shown in zip(frames.tolist(), seen, strict=True):
+            attribute.Set(UsdGeom.Tokens.inherited if shown else UsdGeom.Tokens.invisible, frame)
 
 
 def _add_camera(stage: Any, root: Any, camera: SceneCamera, metres_per_unit: float) -> None:
@@ -204,10 +192,3 @@ def _matrices(matrices: np.ndarray) -> Any:
 
 def _extent(points: np.ndarray) -> Any:
     return Vt.Vec3fArray.FromNumpy(np.stack([points.min(0), points.max(0)]).astype(np.float32))
-
-
-def _continuous(quaternions: np.ndarray) -> np.ndarray:
-    """Quaternions (T,J,4), each on the side of the one before it: USD interpolates what it is given."""
-    turned = np.sum(quaternions[1:] * quaternions[:-1], -1) < 0
-    sides = np.cumprod(np.where(turned, -1.0, 1.0), axis=0)
-    return np.concatenate([quaternions[:1], quaternions[1:] * sides[..., None]])

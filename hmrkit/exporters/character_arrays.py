@@ -1,0 +1,60 @@
+"""What several formats want of a character in the same form: quaternions, influences, normals, visibility."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from hmrkit.geometry import matrix_to_quaternion
+from hmrkit.scene import Character
+
+
+def quaternions_xyzw(rotations: np.ndarray) -> np.ndarray:
+    """(T,...,3,3) -> unit quaternions (T,...,4) float32 as x, y, z, w, each on the side of the one before it.
+
+    Programs differ in whether they interpolate the short way; like this there is no long one.
+    """
+    values = matrix_to_quaternion(torch.from_numpy(np.ascontiguousarray(rotations, np.float64))).numpy()
+    values = values / np.linalg.norm(values, axis=-1, keepdims=True)
+    turned = np.sum(values[1:] * values[:-1], -1) < 0
+    sides = np.cumprod(np.where(turned, -1.0, 1.0), axis=0)
+    values[1:] *= sides[..., None]
+    return values[..., [1, 2, 3, 0]].astype(np.float32)
+
+
+def strongest_joints(weights: np.ndarray, multiple: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Skin weights (V,J) as joints (V,K) int32 and their weights (V,K) float32 summing to 1, the largest first.
+
+    K is as many as any vertex follows, rounded up to a multiple; slots that are not used name joint 0.
+    """
+    width = -(-int((weights > 0).sum(1).max()) // multiple) * multiple
+    joints = np.argsort(-weights, axis=1, kind="stable")[:, :width]
+    values = np.take_along_axis(weights, joints, 1).astype(np.float64)
+    values = (values / values.sum(1, keepdims=True)).astype(np.float32)
+    return np.where(values > 0, joints, 0).astype(np.int32), values
+
+
+def mesh_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Unit normals (V,3) of a mesh, faces weighted by their area."""
+    corners = vertices[faces]
+    flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = np.stack(
+        [np.bincount(faces.ravel(), np.repeat(flat[:, axis], 3), minlength=len(vertices)) for axis in range(3)], 1
+    )
+    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
+    return np.where(lengths > 1e-20, normals / np.maximum(lengths, 1e-20), [0.0, 1.0, 0.0]).astype(np.float32)
+
+
+def visibility_keys(character: Character, frame_range: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Frames (K,) at which a person begins to be seen or not to be, from the first frame on, and which of the two (K,).
+
+    A person is not seen in gaps, before they come and after they left. Empty where they are seen from first to last.
+    """
+    first, last = frame_range
+    frames, seen = character.frames, character.visible
+    if frames[0] > first:
+        frames, seen = np.append(first, frames), np.append(False, seen)
+    if frames[-1] < last:
+        frames, seen = np.append(frames, frames[-1] + 1), np.append(seen, False)
+    rows = np.append(0, np.flatnonzero(np.diff(seen)) + 1)
+    return (frames[:0], seen[:0]) if seen.all() else (frames[rows], seen[rows])
