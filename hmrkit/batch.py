@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hmrkit.errors import EXIT_OK, EXIT_SOME_FAILED, HmrkitError, InputError, UsageError
+from hmrkit.exporters import load_exporter
 from hmrkit.output import export_take, render_take, report, reprojection, write_json
 from hmrkit.pipeline import Models, Options, Progress, keep_stages, open_clip, run_stages, stages_of
 from hmrkit.take import load_take, provenance_record, save_take, with_stage
@@ -81,6 +82,8 @@ def plan(sources: Sequence[str], options: Options, outputs: Outputs) -> list[tup
         raise UsageError(
             f"--render wants a file name that ends in .mp4 (it goes into each clip's folder), got {outputs.render}"
         )
+    for name in outputs.formats:
+        load_exporter(name)  # says now which package it lacks
     _check_writable(outputs.folder)
     planned: list[tuple[ClipResult, Take | None]] = []
     unique = list(dict.fromkeys(sources))

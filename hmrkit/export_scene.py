@@ -15,6 +15,7 @@ import torch
 
 from hmrkit import __version__
 from hmrkit.errors import UsageError
+from hmrkit.exporters import person_name
 from hmrkit.motion import Clock, Motion, make_clock, make_motion, skeleton_joints
 from hmrkit.motion_cleaning import clean, split_at_gaps
 from hmrkit.refit import body_meshes, calibrated_vertices
@@ -150,7 +151,7 @@ def _people(take: Take, clock: Clock, models: Models, options: ExportOptions) ->
     motions = []
     for i in there:
         if options.people is None or i in options.people:
-            motion = make_motion(take, i, clock, models.body, f"person_{i:02d}")
+            motion = make_motion(take, i, clock, models.body, person_name(i))
             if motion is None:
                 log.warning("%s: person %d has no frame with a mesh", take.video.path, i)
             else:

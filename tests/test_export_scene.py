@@ -10,7 +10,7 @@ from exporters.conftest import make_take
 
 from hmrkit.camera import project
 from hmrkit.errors import UsageError
-from hmrkit.export_scene import build_scene, check_options, parse_numbers, parse_people, parse_rate
+from hmrkit.export_scene import build_scene, check_options, parse_numbers, parse_people, parse_rate, read_timecode
 from hmrkit.output import export_take
 from hmrkit.pipeline import Models, Options, mesh_slice
 from hmrkit.scene import ExportOptions
@@ -156,3 +156,45 @@ def test_rates_numbers_and_people_are_read(tmp_path):
             read(text)
     with pytest.raises(UsageError, match="--ground wants numbers"):
         parse_numbers("nowhere.txt", "--ground")
+
+
+def test_timecode_is_read_where_the_clip_has_one(tmp_path):
+    import av
+
+    for name, code in (("with.mov", "01:02:03:04"), ("without.mp4", None)):
+        with av.open(str(tmp_path / name), "w") as container:
+            if code:
+                container.metadata["timecode"] = code
+            stream = container.add_stream("mpeg4", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
+            container.mux(stream.encode())
+        assert read_timecode(str(tmp_path / name)) == code
+    (tmp_path / "frames").mkdir()
+    assert read_timecode(str(tmp_path / "frames")) is None
+
+
+def test_the_command_takes_every_option(take, tmp_path):
+    from typer.testing import CliRunner
+
+    from hmrkit.cli.app import app
+    from hmrkit.take import save_take
+
+    save_take(take, tmp_path / "take.npz")
+    options = (
+        "--space world --up z --units cm --scale 2 --fps 23.976 --first-frame 1001 --skeleton unreal --people 1,2 "
+    )
+    options += (
+        "--per-person --no-camera --film-back 24 --gaps split --smooth 1 --lock-feet --fingers rest --device cpu "
+    )
+    arguments = ["export", str(tmp_path / "take.npz"), "--format", "csv,npz,json", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, [*arguments, *options.split()], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    made = [str(tmp_path / "out" / f"person_0{p}.{e}") for e in ("csv", "npz") for p in ("1_part_01", "1_part_02", 2)]
+    assert result.stdout.split("\n")[:-1] == [*made, str(tmp_path / "out" / "joints.json")]
+    facts = json.loads((tmp_path / "out" / "joints.json").read_text())
+    assert (facts["up"], facts["unit"], facts["space"], facts["fps"]) == ("z", "cm", "world", [24000, 1001])
+    assert facts["people"][0]["joint_names"][0] == "pelvis"
+    assert facts["metadata"]["cleaning"]["person_02"]["fingers"] == "rest"
+    with pytest.raises(UsageError, match="--fps wants a rate"):
+        CliRunner().invoke(app, [*arguments, "--fps", "fast"], catch_exceptions=False)

@@ -24,7 +24,7 @@ def run(
     mesh: o.Mesh = None,
     checkpoint: o.Checkpoint = None,
     refine: o.Refine = None,
-    formats: Annotated[str, typer.Option("--format", help="Comma-separated: npz, obj.")] = "npz,obj",
+    formats: Annotated[str, typer.Option("--format", help="Comma-separated, of `hmrkit list exporters`.")] = "npz,obj",
     render: Annotated[
         str | None, typer.Option(help="Also draw NAME.mp4 and NAME_sheet.png in each clip's folder.")
     ] = None,
