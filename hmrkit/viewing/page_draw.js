@@ -1,0 +1,293 @@
+// WebGL 2: bodies skinned and calibrated in the vertex shader, lines, and the picture.
+
+const BODY_SHADER = `#version 300 es
+precision highp float; precision highp sampler2D; precision highp isampler2D;
+uniform vec4 pose[${POSE_SIZE}];
+uniform sampler2D weights;   // 16 vertices a row, 24 texels each: skin weight of joint j; A and A W of the bone to it
+uniform isampler2D shapes;   // 9 vertices a row, 207 texels each
+uniform float shapeScale;
+uniform bool calibrated;
+uniform vec3 root;
+uniform mat4 worldFromCamera, clipFromWorld;
+layout(location = 0) in vec3 rest;
+layout(location = 1) in vec3 restNormal;
+out vec3 place;              // camera frame, about the root
+out vec3 inWorld;
+out vec3 normal;
+void main() {
+  vec3 shaped = rest;
+  ivec2 at = ivec2(gl_VertexID % 9 * 207, gl_VertexID / 9);
+  vec3 bend = vec3(0);
+  for (int k = 0; k < 207; k++) bend += pose[${FEATURES_AT} + k / 4][k % 4] * vec3(texelFetch(shapes, at + ivec2(k, 0), 0).xyz);
+  vec4 p = vec4(shaped + shapeScale * bend, 1.0);
+  at = ivec2(gl_VertexID % 16 * 24, gl_VertexID / 16);
+  vec3 v = vec3(0), n = vec3(0);
+  for (int j = 0; j < 24; j++) {
+    float w = texelFetch(weights, at + ivec2(j, 0), 0).x;
+    if (w == 0.0) continue;
+    vec4 a = pose[3 * j], b = pose[3 * j + 1], c = pose[3 * j + 2];
+    v += w * vec3(dot(a, p), dot(b, p), dot(c, p));
+    n += w * vec3(dot(a.xyz, restNormal), dot(b.xyz, restNormal), dot(c.xyz, restNormal));
+  }
+  if (calibrated) {
+    vec4 q = vec4(v, 1.0);
+    vec3 shift = vec3(0), turn = vec3(0);
+    for (int i = 0; i < 23; i++) {
+      vec3 share = texelFetch(weights, at + ivec2(i + 1, 0), 0).yzw;
+      if (share.x == 0.0) continue;
+      vec4 a = pose[${BONES_AT} + 3 * i], b = pose[${BONES_AT} + 3 * i + 1], c = pose[${BONES_AT} + 3 * i + 2];
+      shift += share.x * vec3(dot(a, q), dot(b, q), dot(c, q)) + share.y * pose[${STRETCHES_AT} + i].xyz;
+      turn += share.x * vec3(dot(a.xyz, n), dot(b.xyz, n), dot(c.xyz, n));
+    }
+    v += shift;
+    n += turn;
+  }
+  place = v;
+  inWorld = (worldFromCamera * vec4(v + root, 1.0)).xyz;
+  normal = mat3(worldFromCamera) * n;
+  gl_Position = clipFromWorld * vec4(inWorld, 1.0);
+}`;
+
+const BODY_COLOUR = `#version 300 es
+precision highp float;
+uniform vec3 colour, eye;
+uniform bool ghost;
+in vec3 place, inWorld, normal;
+out vec4 result;
+void main() {
+  // Every other pixel: two meshes that nearly coincide are both seen, in whatever order they are drawn.
+  if (ghost && ((int(gl_FragCoord.x) / 2 + int(gl_FragCoord.y) / 2) & 1) == 0) discard;
+  vec3 n = normalize(normal), look = normalize(eye - inWorld);
+  if (dot(n, look) < 0.0) n = gl_FrontFacing ? n : -n;
+  float head = max(dot(n, look), 0.0), sky = 0.5 + 0.5 * n.y, sun = max(dot(n, normalize(vec3(0.4, 0.9, 0.35))), 0.0);
+  vec3 lit = colour * (0.18 + 0.32 * head + 0.22 * sky + 0.38 * sun) + 0.05 * pow(head, 24.0);
+  result = vec4(lit, 1.0);
+}`;
+
+const LINE_SHADER = `#version 300 es
+uniform mat4 clipFromWorld;
+uniform vec2 thick;          // half a line's width in clip units, per axis; 0: the line as it is
+layout(location = 0) in vec3 from;
+layout(location = 1) in vec3 to;
+layout(location = 2) in vec2 corner;
+layout(location = 3) in vec4 tint;
+out vec4 colour;
+void main() {
+  vec4 a = clipFromWorld * vec4(from, 1.0), b = clipFromWorld * vec4(to, 1.0);
+  vec2 way = (b.xy / b.w - a.xy / a.w) / thick;
+  way = length(way) > 1e-6 ? normalize(way) : vec2(1, 0);
+  vec4 p = corner.x < 0.5 ? a : b;
+  p.xy += (vec2(-way.y, way.x) * corner.y + way * (2.0 * corner.x - 1.0)) * thick * p.w;
+  colour = tint;
+  gl_Position = p;
+}`;
+
+const LINE_COLOUR = `#version 300 es
+precision highp float;
+in vec4 colour;
+out vec4 result;
+void main() { result = colour; }`;
+
+const PICTURE_SHADER = `#version 300 es
+uniform mat4 clipFromWorld;
+layout(location = 0) in vec3 corner;
+layout(location = 1) in vec2 uv;
+out vec2 where;
+void main() { where = uv; gl_Position = clipFromWorld * vec4(corner, 1.0); }`;
+
+const PICTURE_COLOUR = `#version 300 es
+precision highp float;
+uniform sampler2D picture;
+in vec2 where;
+out vec4 result;
+void main() { result = texture(picture, where); }`;
+
+class Painter {
+  constructor(canvas, data) {
+    const gl = canvas.getContext("webgl2", { antialias: true, preserveDrawingBuffer: true });
+    if (!gl) throw new Error("This browser has no WebGL 2.");
+    Object.assign(this, { gl, canvas, data });
+    this.body = this.program(BODY_SHADER, BODY_COLOUR, ["place"]);
+    this.line = this.program(LINE_SHADER, LINE_COLOUR);
+    this.card = this.program(PICTURE_SHADER, PICTURE_COLOUR);
+    this.buffer = gl.createBuffer();
+    this.picture = this.texture(gl.LINEAR);
+    this.hasPicture = false;
+    this.worldFromCamera = fromRows(data.worldFromCamera);
+    if (data.body) this.upload(data.body);
+  }
+
+  program(vertex, fragment, kept = []) {
+    const gl = this.gl, program = gl.createProgram();
+    for (const [kind, text] of [[gl.VERTEX_SHADER, vertex], [gl.FRAGMENT_SHADER, fragment]]) {
+      const shader = gl.createShader(kind);
+      gl.shaderSource(shader, text);
+      gl.compileShader(shader);
+      if (!gl.getShaderParameter(shader, gl.COMPILE_STATUS)) throw new Error(gl.getShaderInfoLog(shader));
+      gl.attachShader(program, shader);
+    }
+    if (kept.length) gl.transformFeedbackVaryings(program, kept, gl.SEPARATE_ATTRIBS);
+    gl.linkProgram(program);
+    if (!gl.getProgramParameter(program, gl.LINK_STATUS)) throw new Error(gl.getProgramInfoLog(program));
+    const at = {};
+    for (let i = 0; i < gl.getProgramParameter(program, gl.ACTIVE_UNIFORMS); i++) {
+      const name = gl.getActiveUniform(program, i).name.replace("[0]", "");
+      at[name] = gl.getUniformLocation(program, name);
+    }
+    return { program, at };
+  }
+
+  texture(filter) {
+    const gl = this.gl, texture = gl.createTexture();
+    gl.bindTexture(gl.TEXTURE_2D, texture);
+    for (const side of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) gl.texParameteri(gl.TEXTURE_2D, side, filter);
+    for (const side of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(gl.TEXTURE_2D, side, gl.CLAMP_TO_EDGE);
+    return texture;
+  }
+
+  upload(body) {
+    const gl = this.gl, count = body.weights.shape[0], rows = Math.ceil(count / 16);
+    const texels = new Float32Array(rows * 16 * 24 * 4);
+    for (let v = 0; v < count; v++) for (let j = 0; j < 24; j++) {
+      const at = 4 * (24 * v + j);
+      texels[at] = body.weights.values[24 * v + j] * body.weights.scale;
+      if (j === 0 || !body.attachment) continue;
+      const share = body.attachment.values[23 * v + j - 1] * body.attachment.scale;
+      texels[at + 1] = share;
+      texels[at + 2] = share * body.place.values[23 * v + j - 1] * body.place.scale;
+    }
+    gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
+    this.weights = this.texture(gl.NEAREST);
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA32F, 16 * 24, rows, 0, gl.RGBA, gl.FLOAT, texels);
+    const shapeRows = Math.ceil(count / 9), bends = new Int16Array(shapeRows * 9 * 207 * 3);
+    bends.set(body.shapes.values);
+    this.shapes = this.texture(gl.NEAREST);
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGB16I, 9 * 207, shapeRows, 0, gl.RGB_INTEGER, gl.SHORT, bends);
+    this.faces = gl.createBuffer();
+    for (const person of this.data.people) {
+      person.mesh = gl.createVertexArray();
+      gl.bindVertexArray(person.mesh);
+      const normals = restNormals(person.restVertices.values, body.faces.values);
+      [person.restVertices.values, normals].forEach((values, location) => {
+        gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
+        gl.bufferData(gl.ARRAY_BUFFER, values, gl.STATIC_DRAW);
+        gl.enableVertexAttribArray(location);
+        gl.vertexAttribPointer(location, 3, gl.FLOAT, false, 0, 0);
+      });
+      gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.faces);
+    }
+    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, body.faces.values, gl.STATIC_DRAW);
+    gl.bindVertexArray(null);
+  }
+
+  begin(clipFromWorld, eye) {
+    const gl = this.gl;
+    Object.assign(this, { clipFromWorld, eye });
+    gl.viewport(0, 0, this.canvas.width, this.canvas.height);
+    gl.enable(gl.DEPTH_TEST);
+    gl.clearColor(0.105, 0.11, 0.125, 1);
+    gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
+  }
+
+  setBody(person, row, calibrated) {
+    const gl = this.gl, at = this.body.at, pose = poseOf(person, row, calibrated, this.data.body.parents);
+    gl.useProgram(this.body.program);
+    gl.uniform4fv(at.pose, pose.numbers);
+    gl.uniform3fv(at.root, pose.root);
+    gl.uniform1i(at.calibrated, calibrated);
+    gl.uniform1f(at.shapeScale, this.data.body.shapes.scale);
+    gl.uniformMatrix4fv(at.worldFromCamera, false, this.worldFromCamera);
+    gl.uniformMatrix4fv(at.clipFromWorld, false, this.clipFromWorld);
+    [["weights", this.weights], ["shapes", this.shapes]].forEach(([name, texture], slot) => {
+      gl.activeTexture(gl.TEXTURE0 + slot);
+      gl.bindTexture(gl.TEXTURE_2D, texture);
+      gl.uniform1i(at[name], slot);
+    });
+    gl.activeTexture(gl.TEXTURE0);
+    gl.bindVertexArray(person.mesh);
+    return pose;
+  }
+
+  drawBody(person, row, calibrated, colour, ghost) {
+    const gl = this.gl;
+    this.setBody(person, row, calibrated);
+    gl.uniform3fv(this.body.at.colour, colour);
+    gl.uniform3fv(this.body.at.eye, this.eye);
+    gl.uniform1i(this.body.at.ghost, ghost);
+    gl.drawElements(gl.TRIANGLES, this.data.body.faces.values.length, gl.UNSIGNED_INT, 0);
+    gl.bindVertexArray(null);
+  }
+
+  // What the vertex shader makes of a person, (V x 3) metres in the camera frame: for checks and for saving.
+  vertices(person, row, calibrated) {
+    const gl = this.gl, count = person.restVertices.shape[0], kept = gl.createBuffer(), out = new Float32Array(3 * count);
+    this.clipFromWorld ||= product(this.worldFromCamera, this.worldFromCamera);
+    const { root } = this.setBody(person, row, calibrated);
+    gl.bindBuffer(gl.TRANSFORM_FEEDBACK_BUFFER, kept);
+    gl.bufferData(gl.TRANSFORM_FEEDBACK_BUFFER, out.byteLength, gl.STREAM_READ);
+    gl.bindBufferBase(gl.TRANSFORM_FEEDBACK_BUFFER, 0, kept);
+    gl.enable(gl.RASTERIZER_DISCARD);
+    gl.beginTransformFeedback(gl.POINTS);
+    gl.drawArrays(gl.POINTS, 0, count);
+    gl.endTransformFeedback();
+    gl.disable(gl.RASTERIZER_DISCARD);
+    gl.bindBufferBase(gl.TRANSFORM_FEEDBACK_BUFFER, 0, null);
+    gl.bindBuffer(gl.TRANSFORM_FEEDBACK_BUFFER, kept);
+    gl.getBufferSubData(gl.TRANSFORM_FEEDBACK_BUFFER, 0, out);
+    gl.bindBuffer(gl.TRANSFORM_FEEDBACK_BUFFER, null);
+    gl.deleteBuffer(kept);
+    gl.bindVertexArray(null);
+    for (let i = 0; i < out.length; i++) out[i] += root[i % 3];
+    return out;
+  }
+
+  // Lines [from, to, [r, g, b, a]] of a width in pixels; `above`: never hidden.
+  drawLines(lines, width, above = false) {
+    const gl = this.gl, numbers = [];
+    for (const [from, to, tint] of lines)
+      for (const [end, side] of [[0, -1], [1, -1], [0, 1], [0, 1], [1, -1], [1, 1]]) numbers.push(...from, ...to, end, side, ...tint);
+    gl.useProgram(this.line.program);
+    gl.uniformMatrix4fv(this.line.at.clipFromWorld, false, this.clipFromWorld);
+    gl.uniform2f(this.line.at.thick, width / this.canvas.width, width / this.canvas.height);
+    this.stream(new Float32Array(numbers), [3, 3, 2, 4]);
+    gl.enable(gl.BLEND);
+    gl.blendFunc(gl.SRC_ALPHA, gl.ONE_MINUS_SRC_ALPHA);
+    if (above) gl.disable(gl.DEPTH_TEST);
+    gl.drawArrays(gl.TRIANGLES, 0, numbers.length / 12);
+    gl.enable(gl.DEPTH_TEST);
+    gl.disable(gl.BLEND);
+  }
+
+  setPicture(bitmap) {
+    const gl = this.gl;
+    gl.bindTexture(gl.TEXTURE_2D, this.picture);
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, bitmap);
+    this.hasPicture = true;
+  }
+
+  // The picture on four corners (top left, top right, bottom left, bottom right) in the world; `behind` all else.
+  drawPicture(corners, behind) {
+    const gl = this.gl, uv = [[0, 0], [1, 0], [0, 1], [1, 1]], numbers = [];
+    for (const k of [0, 2, 1, 1, 2, 3]) numbers.push(...corners[k], ...uv[k]);
+    gl.useProgram(this.card.program);
+    gl.uniformMatrix4fv(this.card.at.clipFromWorld, false, this.clipFromWorld);
+    gl.bindTexture(gl.TEXTURE_2D, this.picture);
+    gl.uniform1i(this.card.at.picture, 0);
+    this.stream(new Float32Array(numbers), [3, 2]);
+    gl.depthMask(!behind);
+    gl.drawArrays(gl.TRIANGLES, 0, 6);
+    gl.depthMask(true);
+  }
+
+  stream(numbers, sizes) {
+    const gl = this.gl, total = sizes.reduce((a, b) => a + b);
+    gl.bindBuffer(gl.ARRAY_BUFFER, this.buffer);
+    gl.bufferData(gl.ARRAY_BUFFER, numbers, gl.STREAM_DRAW);
+    let at = 0;
+    sizes.forEach((size, location) => {
+      gl.enableVertexAttribArray(location);
+      gl.vertexAttribPointer(location, size, gl.FLOAT, false, 4 * total, 4 * at);
+      at += size;
+    });
+  }
+}

@@ -1,0 +1,301 @@
+// The page: timeline, people, toggles, the orbiting camera.
+
+const $ = (id) => document.getElementById(id);
+const css = (c) => `rgb(${c.join(",")})`;
+const FAR = 400, NEAR = 0.05;
+
+class Viewer {
+  constructor(data) {
+    this.data = data;
+    this.painter = new Painter($("scene"), data);
+    this.count = data.frames.values.length;
+    this.frame = 0;
+    this.playing = false;
+    this.through = false;
+    this.dirty = true;
+    this.follow = null;
+    this.bitmaps = new Map();
+    for (const person of data.people) person.shown = true;
+    this.cameraFromWorld = rigidInverse(this.painter.worldFromCamera);
+    this.eyeOfCamera = moved(this.painter.worldFromCamera, [0, 0, 0]);
+    const any = (part) => data.people.some((p) => p[part]);
+    for (const part of ["goal", "lifted"]) $("has-" + part).hidden = !any(part);
+    $("has-pictures").hidden = !data.pictures;
+    $("posed").checked = !any("goal");
+    if (!any("goal")) $("goal").checked = false;
+    this.frame = Math.max(0, this.firstSeen());
+    this.home();
+    this.listPeople();
+    this.listen();
+    $("say").textContent = data.people.length ? "" : "Nobody with a mesh in this take.";
+    this.last = performance.now();
+    this.clock = 0;
+    requestAnimationFrame((now) => this.tick(now));
+  }
+
+  firstSeen() {
+    const rows = this.data.people.map((p) => p.rows.values);
+    for (let i = 0; i < this.count; i++) if (rows.some((r) => r[i] >= 0)) return i;
+    return 0;
+  }
+
+  // Where a person's root is in the world at a frame, or null.
+  placeOf(person, frame) {
+    const row = person.rows.values[frame];
+    if (row < 0) return null;
+    return moved(this.painter.worldFromCamera, triple((person.goal || person.posed).roots, row));
+  }
+
+  home() {
+    const places = [];
+    for (const person of this.data.people)
+      for (let i = 0; i < this.count; i += Math.max(1, this.count >> 7)) { const p = this.placeOf(person, i); if (p) places.push(p); }
+    const middle = (axis) => places.map((p) => p[axis]).sort((a, b) => a - b)[places.length >> 1];
+    this.target = places.length ? [middle(0), middle(1), middle(2)] : moved(this.painter.worldFromCamera, [0, 0, 4]);
+    const reach = places.map((p) => Math.hypot(...sub(p, this.target))).sort((a, b) => a - b)[Math.floor(places.length * 0.9)] || 0;
+    this.distance = Math.min(30, 3.2 + 1.6 * reach);
+    this.middle = this.target;
+    this.reach = Math.max(Math.hypot(...sub(this.eyeOfCamera, this.target)), 1);
+    this.yaw = 0.55;
+    this.pitch = 0.22;
+    this.follow = null;
+    this.through = false;
+    this.dirty = true;
+  }
+
+  listPeople() {
+    const list = $("people");
+    for (const person of this.data.people) {
+      const line = document.createElement("div"), dot = document.createElement("span");
+      line.className = "person";
+      dot.className = "dot";
+      dot.style.background = css(person.colour);
+      const label = document.createElement("label"), box = document.createElement("input"), look = document.createElement("button");
+      box.type = "checkbox";
+      box.checked = true;
+      box.onchange = () => { person.shown = box.checked; this.dirty = true; };
+      label.append(box, dot, `person ${person.id}`);
+      look.textContent = "follow";
+      look.onclick = () => {
+        this.follow = this.follow === person ? null : person;
+        this.through = false;
+        this.distance = Math.min(this.distance, 4.5);
+        if (this.follow && person.rows.values[this.frame] < 0) this.go(person.rows.values.findIndex((r) => r >= 0));
+        this.dirty = true;
+      };
+      line.append(label, look);
+      list.append(line);
+      Object.assign(person, { line, look });
+    }
+  }
+
+  listen() {
+    for (const id of ["posed", "goal", "lifted", "pictures", "ground"]) $(id).onchange = () => { this.dirty = true; };
+    $("play").onclick = () => this.play(!this.playing);
+    $("through").onclick = () => { this.through = !this.through; this.dirty = true; };
+    $("reset").onclick = () => this.home();
+    addEventListener("resize", () => { this.dirty = true; });
+    addEventListener("keydown", (event) => {
+      const act = {
+        " ": () => this.play(!this.playing),
+        ArrowRight: () => { this.play(false); this.go(this.frame + (event.shiftKey ? 10 : 1)); },
+        ArrowLeft: () => { this.play(false); this.go(this.frame - (event.shiftKey ? 10 : 1)); },
+        Home: () => this.go(0),
+        End: () => this.go(this.count - 1),
+        c: () => { this.through = !this.through; this.dirty = true; },
+      }[event.key];
+      if (act && event.target.tagName !== "SELECT") { event.preventDefault(); act(); }
+    });
+    const scene = $("scene"), pointers = new Map();
+    scene.oncontextmenu = (event) => event.preventDefault();
+    scene.onpointerdown = (event) => { pointers.set(event.pointerId, event); scene.setPointerCapture(event.pointerId); };
+    scene.onpointerup = scene.onpointercancel = (event) => pointers.delete(event.pointerId);
+    scene.onpointermove = (event) => {
+      const before = pointers.get(event.pointerId);
+      if (!before) return;
+      const dx = event.clientX - before.clientX, dy = event.clientY - before.clientY;
+      pointers.set(event.pointerId, event);
+      this.through = false;
+      if (pointers.size === 2) {
+        const other = [...pointers].find(([id]) => id !== event.pointerId)[1];
+        const span = (e) => Math.hypot(e.clientX - other.clientX, e.clientY - other.clientY);
+        this.distance *= span(before) / Math.max(span(event), 1);
+      } else if (event.buttons & 2 || event.buttons & 4 || event.shiftKey) {
+        const { right, up } = this.axes(), step = this.distance / scene.clientHeight;
+        this.target = add(this.target, add(mul(right, -dx * step), mul(up, dy * step)));
+        this.follow = null;
+      } else {
+        this.yaw -= dx * 0.006;
+        this.pitch = Math.max(-1.5, Math.min(1.5, this.pitch + dy * 0.006));
+      }
+      this.dirty = true;
+    };
+    scene.addEventListener("wheel", (event) => {
+      event.preventDefault();
+      this.through = false;
+      this.distance = Math.max(0.3, Math.min(150, this.distance * Math.exp(event.deltaY * 0.0012)));
+      this.dirty = true;
+    }, { passive: false });
+    const line = $("line"), seek = (event) => {
+      const box = line.getBoundingClientRect();
+      this.go(Math.round((event.clientX - box.left) / box.width * (this.count - 1)));
+    };
+    line.onpointerdown = (event) => { line.setPointerCapture(event.pointerId); seek(event); };
+    line.onpointermove = (event) => { if (event.buttons) seek(event); };
+  }
+
+  go(frame) {
+    this.frame = Math.max(0, Math.min(this.count - 1, frame));
+    this.clock = 0;
+    this.dirty = true;
+  }
+
+  play(on) {
+    this.playing = on;
+    this.clock = 0;
+    $("play").textContent = on ? "❚❚ pause" : "▶ play";
+  }
+
+  tick(now) {
+    const passed = Math.min((now - this.last) / 1000, 0.25);
+    this.last = now;
+    if (this.playing) {
+      this.clock += passed * this.data.fps * Number($("speed").value);
+      const steps = Math.floor(this.clock);
+      if (steps) {
+        this.clock -= steps;
+        this.frame = (this.frame + steps) % this.count;
+        this.dirty = true;
+      }
+    }
+    if (this.dirty) { this.dirty = false; this.draw(); }
+    requestAnimationFrame((next) => this.tick(next));
+  }
+
+  axes() {
+    const back = [Math.sin(this.yaw) * Math.cos(this.pitch), Math.sin(this.pitch), Math.cos(this.yaw) * Math.cos(this.pitch)];
+    const right = unit(cross([0, 1, 0], back));
+    return { back, right, up: cross(back, right) };
+  }
+
+  look() {
+    const canvas = $("scene"), { width, height } = canvas;
+    if (this.through) return { clip: product(pinhole(this.data.camera, width, height, NEAR, FAR), this.cameraFromWorld), eye: this.eyeOfCamera };
+    if (this.follow) this.target = this.placeOf(this.follow, this.frame) || this.target;
+    const eye = add(this.target, mul(this.axes().back, this.distance));
+    return { clip: product(perspective(0.8, width / height, NEAR, FAR), lookAt(eye, this.target, [0, 1, 0])), eye };
+  }
+
+  draw() {
+    const canvas = $("scene"), ratio = devicePixelRatio || 1;
+    const width = Math.round(canvas.clientWidth * ratio), height = Math.round(canvas.clientHeight * ratio);
+    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+    const { painter, data, frame } = this, { clip, eye } = this.look();
+    painter.begin(clip, eye);
+    const card = this.corners(this.through ? FAR * 0.5 : this.reach * 0.3);
+    if ($("pictures").checked && data.pictures && this.pictureOf(frame)) painter.drawPicture(card, this.through);
+    if ($("ground").checked) painter.drawLines(this.surroundings(this.through ? null : card), ratio);
+    const skeletons = [];
+    for (const person of data.people) {
+      const row = person.rows.values[frame];
+      person.line.classList.toggle("absent", row < 0);
+      person.look.textContent = this.follow === person ? "leave" : "follow";
+      if (row < 0 || !person.shown) continue;
+      const colour = person.colour.map((c) => c / 255), both = $("goal").checked && person.goal && $("posed").checked;
+      if ($("goal").checked && person.goal) painter.drawBody(person, row, true, colour, false);
+      if ($("posed").checked) painter.drawBody(person, row, false, both ? [0.85, 0.85, 0.88] : mul(add(colour, [0.5, 0.5, 0.5]), 0.6), both);
+      if ($("lifted").checked && person.lifted) skeletons.push(...this.skeleton(person, row, colour));
+    }
+    if (skeletons.length) {
+      painter.drawLines(skeletons.map(([a, b]) => [a, b, [0, 0, 0, 0.7]]), 6 * ratio, true);
+      painter.drawLines(skeletons, 3.5 * ratio, true);
+    }
+    const seconds = data.times.values[frame] - data.times.values[0];
+    $("time").textContent = this.count ? `frame ${data.frames.values[frame]}   ${seconds.toFixed(2)} s` : "";
+    $("through").textContent = this.through ? "leave the camera" : "through the camera";
+    this.drawLine(ratio);
+  }
+
+  // The lifted pose has no place of its own: its root stands where the person's pelvis is.
+  skeleton(person, row, colour) {
+    const { lifted } = person, count = lifted.places.shape[1];
+    const root = triple((person.goal && $("goal").checked ? person.goal : person.posed).roots, row);
+    const at = (j) => moved(this.painter.worldFromCamera, add(root, triple(lifted.places, row * count + j)));
+    return lifted.bones.map(([a, b]) => [at(a), at(b), [...colour.map((c) => 0.45 + 0.55 * c), 1]]);
+  }
+
+  // The picture's corners in the world, `depth` m before the camera.
+  corners(depth) {
+    const { focal, center, size } = this.data.camera;
+    return [[0, 0], [size[0], 0], [0, size[1]], size].map(([u, v]) =>
+      moved(this.painter.worldFromCamera, [(u - center[0]) / focal[0] * depth, (v - center[1]) / focal[1] * depth, depth]));
+  }
+
+  surroundings(card) {
+    const lines = [];
+    if (this.data.leveled) {
+      const [x, , z] = this.middle.map(Math.round), half = Math.max(6, Math.min(25, Math.ceil(this.reach)));
+      for (let i = -half; i <= half; i++) {
+        const tint = [1, 1, 1, i % 5 === 0 ? 0.26 : 0.1];
+        lines.push([[x + i, 0, z - half], [x + i, 0, z + half], tint], [[x - half, 0, z + i], [x + half, 0, z + i], tint]);
+      }
+    }
+    if (card) for (const [a, b] of [[0, 1], [1, 3], [3, 2], [2, 0], [0], [1], [2], [3]])
+      lines.push([card[a], b === undefined ? this.eyeOfCamera : card[b], [1, 0.8, 0.4, 0.75]]);
+    return lines;
+  }
+
+  // Puts the frame's picture up if it is ready; else asks for it and, until it comes, keeps the one before.
+  pictureOf(frame) {
+    const ready = this.bitmaps.get(frame);
+    if (ready === undefined) this.fetchPicture(frame);
+    else if (ready && this.onCard !== frame) { this.painter.setPicture(ready); this.onCard = frame; }
+    if (this.playing) for (let k = 1; k < 6; k++) this.fetchPicture((frame + k) % this.count);
+    return ready !== null && this.painter.hasPicture;
+  }
+
+  fetchPicture(frame) {
+    if (this.bitmaps.has(frame)) return;
+    const { bytes, ends } = this.data.pictures, from = frame ? ends.values[frame - 1] : 0;
+    this.bitmaps.set(frame, null);
+    if (ends.values[frame] === from) return;
+    this.bitmaps.set(frame, false);
+    createImageBitmap(new Blob([bytes.values.subarray(from, ends.values[frame])], { type: "image/webp" })).then((bitmap) => {
+      this.bitmaps.set(frame, bitmap);
+      if (this.bitmaps.size > 64) {
+        const oldest = this.bitmaps.keys().next().value;
+        this.bitmaps.get(oldest)?.close?.();
+        this.bitmaps.delete(oldest);
+      }
+      if (frame === this.frame) this.dirty = true;
+    });
+  }
+
+  drawLine(ratio) {
+    const canvas = $("line"), pen = canvas.getContext("2d"), people = this.data.people;
+    const width = Math.round(canvas.clientWidth * ratio), height = 34 * ratio;
+    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+    canvas.style.height = "34px";
+    pen.fillStyle = "#1b1c20";
+    pen.fillRect(0, 0, width, height);
+    const step = height / Math.max(people.length, 1), at = (frame) => frame / this.count * width;
+    people.forEach((person, k) => {
+      pen.fillStyle = css(person.colour);
+      pen.globalAlpha = person.shown ? 0.9 : 0.25;
+      const rows = person.rows.values;
+      for (let i = 0, from = -1; i <= rows.length; i++) {
+        const seen = i < rows.length && rows[i] >= 0;
+        if (seen && from < 0) from = i;
+        if (!seen && from >= 0) { pen.fillRect(at(from), k * step + step * 0.2, at(i) - at(from), step * 0.6); from = -1; }
+      }
+    });
+    pen.globalAlpha = 1;
+    pen.fillStyle = "#fff";
+    pen.fillRect(at(this.frame + 0.5) - ratio, 0, 2 * ratio, height);
+  }
+}
+
+readBlock($("data").textContent).then((data) => {
+  $("data").textContent = "";
+  globalThis.viewer = new Viewer(data);
+}).catch((error) => { $("say").textContent = `Cannot show this take: ${error.message}`; });
