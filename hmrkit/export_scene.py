@@ -47,6 +47,8 @@ def build_scene(take: Take, models: Models, options: ExportOptions | None = None
     """
     options = options or ExportOptions()
     check_options(options)
+    if options.fps is not None and not isinstance(options.fps, Fraction):
+        options = replace(options, fps=parse_rate(str(options.fps)))  # from Python, 24 and 23.976 will do
     clock = make_clock(take, options.fps, options.first_frame)
     motions = _people(take, clock, models, options)
     if options.gaps == "split":

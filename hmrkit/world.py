@@ -9,6 +9,7 @@ The world's origin is on the ground beneath the camera; -z is where the camera l
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,8 +24,10 @@ from hmrkit.motion import Motion
 if TYPE_CHECKING:
     from hmrkit.body import Body
 
+log = logging.getLogger(__name__)
 UPRIGHT_SIGMA = np.tan(np.radians(6.0))  # how far the middle of people's lean may be from gravity
 STEP_SIGMA_M = 0.05  # how well a standing foot's place is known
+DOUBTFUL_M = 0.1
 LEVEL_WIDTH_M, LEVEL_SHARE = 0.15, 0.2
 IMAGE_UP = np.array([0.0, -1.0, 0.0])
 
@@ -96,6 +99,11 @@ def estimate_world(
             raise InputError("no ground can be found from these people; give --ground or --camera-pose")
         return World(from_plane(prior, float(np.percentile(soles @ prior, 5))), prior, "estimated")
     normal, offset, residual = fit_ground(np.array(points), np.array(weights), prior)
+    if residual > DOUBTFUL_M:
+        log.warning(
+            "feet stand %.2f m off one plane on the median: does the camera move? (--camera-pose, or --space camera)",
+            residual,
+        )
     return World(from_plane(normal, offset), normal, "estimated", len(points), residual)
 
 

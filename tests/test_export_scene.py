@@ -104,6 +104,7 @@ def test_a_moving_skeleton_carries_the_exact_mesh_along(take, models):
 def test_what_was_done_is_in_the_metadata_as_json(take, models):
     options = ExportOptions(fps=Fraction(24000, 1001), smooth=0.5, space="world", first_frame=1001)
     scene = build_scene(take, models, options)
+    assert build_scene(take, models, replace(options, fps=23.976)).fps == scene.fps
     facts = json.loads(json.dumps(scene.metadata))
     assert facts["fps"] == "24000/1001"
     assert facts["resampled"]

@@ -85,7 +85,7 @@ EXPORTERS: dict[str, Member] = {
 
 
 class Exporter(Protocol):
-    """Writes a scene; made without arguments. `exact` says whether it asks for exact vertices, given these options."""
+    """Writes scenes. Made without arguments; making it is a UsageError where a package that it needs is missing."""
 
     def write(self, scene: Scene, folder: Path, options: ExportOptions) -> list[Path]:
         """Write the scene's people under `folder`; returns the files and folders made, a folder for the frames in it.
