@@ -28,15 +28,13 @@ def euler_deg(rotations: np.ndarray, order: str = "xyz") -> np.ndarray:
 
 
 def upright_order(frame: np.ndarray, up: str) -> str:
-    """The order of axes for a root whose axes at rest are `frame` (3,3) in a scene with that axis up.
+    """The order of axes for a root whose axes at rest are `frame` (3,3) in a scene with that axis up: "xyz" or "xzy".
 
-    People turn about the vertical by any angle and lie on their side least of all, so the vertical comes last and the
-    axis that points forward in the middle, where 90 degrees would lock.
+    People turn about the vertical by any angle, so it must not be the middle axis, which locks at 90 degrees. Other
+    orders would do as well, but programs disagree on what they mean for pre-rotations.
     """
-    vertical = np.array([0, 1, 0]) if up == "y" else np.array([0, 0, 1])
-    forward = vertical[[0, 2, 1]]
-    last, middle = (int(np.abs(frame.T @ way).argmax()) for way in (vertical, forward))
-    return "xyz"[3 - last - middle] + "xyz"[middle] + "xyz"[last]
+    vertical = frame[1] if up == "y" else frame[2]  # in the root's own axes
+    return "xzy" if int(np.abs(vertical).argmax()) == 1 else "xyz"
 
 
 def _continuous(angles: np.ndarray) -> np.ndarray:

@@ -43,11 +43,13 @@ def test_joints_are_independent_of_one_another():
         np.testing.assert_array_equal(together[:, joint], euler_deg(rotations[:, joint]))
 
 
-def test_root_turns_about_the_vertical_last():
+def test_a_roots_middle_axis_is_never_the_vertical():
     assert upright_order(np.eye(3), "y") == "xzy"
     assert upright_order(np.eye(3), "z") == "xyz"
     unreal_pelvis = np.array([[0.0, 0, -1], [1, 0, 0], [0, -1, 0]])  # x up, y back, z to the right
-    assert upright_order(unreal_pelvis, "y") == "zyx"
+    assert upright_order(unreal_pelvis, "y") == "xyz"
+    mixamo_hips_z_up = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+    assert upright_order(mixamo_hips_z_up, "z") == "xzy"
 
 
 def test_ticks_are_the_nearest_whole_ones_for_a_day_of_frames():

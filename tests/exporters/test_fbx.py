@@ -17,7 +17,7 @@ from made_scene import made_scene
 from hmrkit.exporters.fbx import FbxExporter, time_mode
 from hmrkit.exporters.fbx_binary import Int64, record, write_fbx
 from hmrkit.retarget import retarget
-from hmrkit.scene import ExportOptions
+from hmrkit.scene import ExportOptions, blend_skin
 
 needs_ufbx = pytest.mark.skipif(importlib.util.find_spec("ufbx") is None, reason="ufbx is not installed")
 
@@ -100,6 +100,23 @@ def test_blend_shapes_give_the_exact_mesh(tmp_path):
     _, arrays = read_by_ufbx(path, scene, frames)
     assert largest_error_mm(scene, arrays, frames) > 5
     assert largest_error_mm(scene, arrays, frames, exact=True) < 1
+
+
+@needs_ufbx
+def test_pose_blend_shapes_act_before_skinning_with_weights_of_both_signs(tmp_path):
+    scene = made_scene(frames=12, exact=False)
+    person = scene.characters[0]
+    weights = np.random.default_rng(0).uniform(-1, 1, (12, 3)).astype(np.float32)
+    shapes = 0.03 * np.stack([np.sin((4 + i) * person.rest_vertices[:, [1, 2, 0]]) for i in range(3)])
+    shapes[2, person.rest_vertices[:, 1] > 0] = 0  # only some vertices
+    person = replace(person, pose_shapes=lambda: (shapes, weights))
+    scene = replace(scene, characters=(person,))
+    (path,) = FbxExporter().write(scene, tmp_path, ExportOptions(pose_shapes=True))
+    _, arrays = read_by_ufbx(path, scene, [1002, 1011])
+    rows = np.array([1, 10])
+    shaped = person.rest_vertices + np.einsum("tp,pvc->tvc", weights[rows], shapes)
+    wanted = blend_skin(shaped, person.skin_weights, person.skin_transforms(rows))
+    np.testing.assert_allclose(arrays["person_01_mesh/vertices"], wanted, atol=1e-4)
 
 
 @needs_ufbx
