@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from dataclasses import replace
@@ -245,7 +246,8 @@ def _metadata(
         "cleaning": cleaned,
         "stages": {name: record.get("options", {}) for name, record in take.provenance.items() if name != "files"},
     }
-    return facts | ({} if world is None else {"world": world.as_json()})
+    facts |= {} if world is None else {"world": world.as_json()}
+    return json.loads(json.dumps(facts, sort_keys=True))  # one order, whichever way the take came
 
 
 def read_timecode(path: str) -> str | None:
