@@ -15,21 +15,24 @@ POSE, SHAPE, CAMERA = 24 * 6, 10, 3
 class IefHead(nn.Module):
     """Feature (B,C) -> `BodyEstimate`. Key names and 6D layout (interleaved) are those of SPIN's checkpoint.
 
-    `activate` puts ReLUs between the layers, as HMR has them; SPIN's published network has none.
+    `activate` puts ReLUs between the layers, as HMR has them; SPIN's published network has none. `dropout` is
+    0.5 in both; on a backbone that hardly moves that keeps the network from fitting even its training images.
     """
 
     init_pose: Tensor
     init_shape: Tensor
     init_cam: Tensor
 
-    def __init__(self, channels: int, hidden: int = 1024, iterations: int = 3, activate: bool = True) -> None:
+    def __init__(
+        self, channels: int, hidden: int = 1024, iterations: int = 3, activate: bool = True, dropout: float = 0.05
+    ) -> None:
         super().__init__()
         self.fc1 = nn.Linear(channels + POSE + SHAPE + CAMERA, hidden)
         self.fc2 = nn.Linear(hidden, hidden)
         self.decpose = nn.Linear(hidden, POSE)
         self.decshape = nn.Linear(hidden, SHAPE)
         self.deccam = nn.Linear(hidden, CAMERA)
-        self.drop = nn.Dropout()
+        self.drop = nn.Dropout(dropout)
         self.iterations, self.activate = iterations, activate
         for layer in (self.decpose, self.decshape, self.deccam):
             nn.init.xavier_uniform_(layer.weight, gain=0.01)
