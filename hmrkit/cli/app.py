@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hmrkit import __version__
-from hmrkit.cli import bench, cut, evaluate, export, info, run, stages, train, weights
+from hmrkit.cli import bench, cut, evaluate, export, info, run, stages, train, view, weights
 
 app = typer.Typer(
     name="hmrkit",
@@ -45,6 +45,7 @@ for name in ("detect", "track", "pose", "regress", "lift", "calibrate"):
     app.command(name)(getattr(stages, name))
 app.command("export")(export.export)
 app.command("render")(export.render)
+app.command("view")(view.view)
 app.command("cut")(cut.cut)
 app.command("merge")(cut.merge)
 app.add_typer(train.app, name="train")

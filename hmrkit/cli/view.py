@@ -1,0 +1,55 @@
+"""`hmrkit view`: a take to look at in a browser, served from here or as one file."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hmrkit.cli import options as o
+from hmrkit.cli.stages import TakeIn
+
+
+def view(
+    take: TakeIn,
+    html: Annotated[
+        Path | None, typer.Option(help="Write one file that needs no server and no network, instead of serving.")
+    ] = None,
+    pictures: Annotated[int, typer.Option(help="Pack the footage into the file too, this many pixels wide; 0: no.")] = 0,
+    people: Annotated[str, typer.Option(help="all, or numbers of people: 1,3.")] = "all",
+    space: Annotated[str, typer.Option(help="world: on a ground found from the people; or camera.")] = "world",
+    host: Annotated[str, typer.Option(help="Address to serve at; 0.0.0.0 lets others look.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to serve at.")] = 8080,
+    body: o.BodyFile = None,
+    gender: o.Gender = "neutral",
+    device: o.Device = "auto",
+    verbose: o.Verbose = False,
+) -> None:
+    """Look at a take in a browser: timeline, people, generator, lifted and calibrated, from all sides."""
+    from hmrkit.errors import UsageError
+    from hmrkit.export_scene import parse_people
+    from hmrkit.pipeline import Models, Options
+    from hmrkit.take import open_take
+    from hmrkit.viewing.clip import make_clip
+    from hmrkit.viewing.page import write_page
+    from hmrkit.viewing.server import LivePage, require_viser
+
+    o.start_logging(verbose)
+    chosen = parse_people(people)
+    if html is None:
+        require_viser()
+    if pictures < 0 or (pictures and html is None):
+        raise UsageError("--pictures is the width of the footage in the file that --html writes; give both")
+    models = Models(Options(body=body, gender=gender, device=device))
+    clip = make_clip(open_take(take), models, chosen, space)
+    if html is not None:
+        with o.progress_bar("") as progress:
+            typer.echo(str(write_page(clip, html, models, pictures, progress)))
+        return
+    page = LivePage(clip, models, host, port)
+    typer.echo(page.url)
+    typer.echo("hmrkit: Ctrl-C ends it", err=True)
+    with contextlib.suppress(KeyboardInterrupt):  # the usual way to end it
+        page.run()

@@ -1,0 +1,199 @@
+"""A page served on this machine by viser: the exact meshes of each frame, computed when they are looked at.
+
+One loop reads the page's controls and draws what they say, so that there is no state but theirs and no thread of ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from hmrkit.errors import InputError, UsageError
+from hmrkit.geometry import matrix_to_quaternion
+from hmrkit.pipeline import mesh_slice
+from hmrkit.refit import body_meshes
+from hmrkit.viewing.clip import Shown, ViewClip
+
+if TYPE_CHECKING:
+    from hmrkit.pipeline import Models
+
+GENERATOR_COLOUR = (214, 214, 222)
+POLL_S = 1 / 60
+PICTURE_WIDTH = 640
+
+
+def require_viser() -> None:
+    """UsageError where viser is not installed."""
+    if importlib.util.find_spec("viser") is None:
+        raise UsageError(
+            "the page needs viser, which is not installed; pip install 'hmrkit[view]', or add --html FILE.html"
+        )
+
+
+class LivePage:
+    """The page of a clip at ``http://host:port`` (`url`). `run` keeps it alive; `step` does one round of it."""
+
+    def __init__(self, clip: ViewClip, models: Models, host: str = "127.0.0.1", port: int = 8080) -> None:
+        """UsageError where viser is missing, InputError where it cannot listen there."""
+        require_viser()
+        import viser
+
+        self.clip, self.models = clip, models
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # its banner; standard output holds addresses and paths
+                label = Path(clip.take.video.path).name
+                self.server = viser.ViserServer(host=host, port=port, label=label, verbose=False)
+        except OSError as error:
+            raise InputError(f"cannot serve at {host}:{port} ({error.strerror or error}); choose a --port") from None
+        # viser takes the next free port where this one is taken.
+        self.url = f"http://{host}:{self.server.get_port()}"
+        self._meshes: dict[tuple[int, str], Any] = {}
+        self._lines: dict[int, Any] = {}
+        self._drawn: tuple | None = None
+        self._clock = time.monotonic()
+        self._scene()
+        self._controls()
+
+    def run(self) -> None:
+        """Serve until interrupted."""
+        try:
+            while True:
+                self.step()
+                time.sleep(POLL_S)
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """End the server."""
+        self.server.stop()
+
+    def step(self) -> bool:
+        """Move time on if it plays and draw if anything changed; says whether it did."""
+        now = time.monotonic()
+        if self.playing.value:
+            steps = int((now - self._clock) * self.clip.fps * self.speed.value)
+            if steps:
+                self._clock = now
+                self.frame.value = (int(self.frame.value) + steps) % len(self.clip.frames)
+        else:
+            self._clock = now
+        wanted = (int(self.frame.value), self.posed.value, self.goal.value, self.lifted.value, self.footage.value)
+        wanted += tuple(box.value for box in self.people.values())
+        if wanted == self._drawn:
+            return False
+        self._draw(int(self.frame.value))
+        self._drawn = wanted
+        return True
+
+    def _scene(self) -> None:
+        clip, scene = self.clip, self.server.scene
+        scene.set_up_direction("+y")
+        camera, matrix = clip.take.camera, clip.world_from_camera
+        fov_y = 2 * np.arctan(camera.height / 2 / float(camera.focal_px[1]))
+        wxyz = matrix_to_quaternion(torch.from_numpy(matrix[:3, :3])).numpy()
+        shape = {"fov": float(fov_y), "aspect": camera.width / camera.height, "scale": 0.4}
+        self._frustum = scene.add_camera_frustum(
+            "/camera", **shape, color=(255, 204, 102), wxyz=wxyz, position=matrix[:3, 3]
+        )
+        middle = self._middle()
+        if clip.leveled:
+            scene.add_grid("/ground", 30, 30, plane="xz", position=(round(middle[0]), 0, round(middle[2])))
+        self.server.initial_camera.position = tuple(middle + np.array([2.2, 1.0, 4.0]))
+        self.server.initial_camera.look_at = tuple(middle)
+        self.server.initial_camera.up = (0.0, 1.0, 0.0)
+
+    def _controls(self) -> None:
+        clip, gui = self.clip, self.server.gui
+        has_goal = any(person.goal is not None for person in clip.people)
+        seen = np.flatnonzero(np.any([person.rows >= 0 for person in clip.people] or [[False]], axis=0))
+        first = int(seen[0]) if len(seen) else 0
+        self.frame = gui.add_slider("frame", 0, max(len(clip.frames) - 1, 1), 1, first)
+        self.playing = gui.add_checkbox("play", False)
+        self.speed = gui.add_slider("speed", 0.1, 2.0, 0.1, 1.0)
+        self.posed = gui.add_checkbox("mesh stream (generator)", not has_goal)
+        self.goal = gui.add_checkbox("calibrated", has_goal, visible=has_goal)
+        has_lifted = any(person.lifted is not None for person in clip.people)
+        self.lifted = gui.add_checkbox("lifted pose", False, visible=has_lifted)
+        # Off at first: finding one picture in a film takes longer than all meshes of the frame.
+        self.footage = gui.add_checkbox("footage", False, visible=Path(clip.take.video.path).exists())
+        with gui.add_folder("people"):
+            self.people = {p.track_id: gui.add_checkbox(f"person {p.track_id}", True) for p in clip.people}
+
+    def _draw(self, frame: int) -> None:
+        with self.server.atomic():
+            for person in self.clip.people:
+                row = int(person.rows[min(frame, len(person.rows) - 1)])
+                there = row >= 0 and self.people[person.track_id].value
+                calibrated = self.goal.value and person.goal is not None
+                self._mesh(person, "calibrated", row, there and calibrated)
+                self._mesh(person, "generator", row, there and self.posed.value, ghost=calibrated)
+                self._skeleton(person, row, there and self.lifted.value and person.lifted is not None)
+            self._frustum.image = self._picture(frame) if self.footage.value else None
+
+    def _mesh(self, person: Shown, kind: str, row: int, visible: bool, ghost: bool = False) -> None:
+        key = (person.track_id, kind)
+        if not visible:
+            if key in self._meshes:
+                self._meshes[key].visible = False
+            return
+        rows = np.array([row])
+        if kind == "calibrated":
+            vertices_c = mesh_slice(self.clip.take, person.track_id, rows, self.models).vertices_c[0]
+        else:
+            vertices_c = body_meshes(self.models.body, self.clip.take.body[person.track_id], rows)[0][0]
+        vertices = self._in_world(vertices_c)
+        if key in self._meshes:
+            self._meshes[key].vertices = vertices
+            self._meshes[key].visible = True
+        else:
+            self._meshes[key] = self.server.scene.add_mesh_simple(
+                f"/person_{person.track_id}/{kind}", vertices, np.asarray(self.models.body.faces), side="double",
+                color=person.colour if kind == "calibrated" or person.goal is None else GENERATOR_COLOUR,
+            )  # fmt: skip
+        self._meshes[key].opacity = 0.5 if ghost else None
+
+    def _skeleton(self, person: Shown, row: int, visible: bool) -> None:
+        i = person.track_id
+        if not visible or person.lifted is None:
+            if i in self._lines:
+                self._lines[i].visible = False
+            return
+        # The lifted pose has no place of its own: its root stands where the person's pelvis is.
+        places = person.goal.places if person.goal is not None and self.goal.value else person.posed.places
+        joints = self._in_world(person.lifted.places[row] + places[row, 0])
+        points = joints[np.array(person.lifted.bones)]
+        if i in self._lines:
+            self._lines[i].points = points
+            self._lines[i].visible = True
+        else:
+            self._lines[i] = self.server.scene.add_line_segments(
+                f"/person_{i}/lifted", points, colors=person.colour, thickness=4, thickness_units="screen"
+            )
+
+    def _picture(self, frame: int) -> np.ndarray | None:
+        from hmrkit.video import read_frames
+
+        video = self.clip.take.video
+        one = replace(video, frame_indices=video.frame_indices[[frame]], frame_times=video.frame_times[[frame]])
+        for batch in read_frames(one, batch_size=1):
+            if len(batch.frames):
+                return batch.frames[0][:: max(video.width // PICTURE_WIDTH, 1), :: max(video.width // PICTURE_WIDTH, 1)]
+        return None
+
+    def _in_world(self, points_c: np.ndarray) -> np.ndarray:
+        matrix = self.clip.world_from_camera
+        return (points_c @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
+
+    def _middle(self) -> np.ndarray:
+        """Where people mostly are, in the world; 4 m before the camera where there is nobody."""
+        places = [person.posed.places[person.rows[person.rows >= 0], 0] for person in self.clip.people]
+        joined = np.concatenate(places) if places else np.zeros((0, 3))
+        return self._in_world(np.median(joined, 0) if len(joined) else np.array([0.0, 0.0, 4.0]))
