@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,10 @@ from hmrkit.scene import ExportOptions
 from hmrkit.skeletons import SMPL_24, get_skeleton
 from hmrkit.take import atomic_path
 from hmrkit.types import Take
+
+if TYPE_CHECKING:
+    from hmrkit.rendering.options import RenderOptions
+    from hmrkit.rendering.styles import Figure
 
 
 def export_take(
@@ -50,38 +54,78 @@ def export_take(
 
 
 def render_take(
-    take: Take, video_path: Path, sheet_path: Path | None, models: Models, progress: Progress
+    take: Take,
+    path: Path,
+    sheet_path: Path | None,
+    models: Models,
+    progress: Progress,
+    options: RenderOptions | None = None,
 ) -> list[Path]:
-    """Draw the final meshes over the footage, a view from the side beside it, as a video and a contact sheet."""
+    """Draw the final meshes as a video, or a folder of PNG where `path` is no ``.mp4``, and as a contact sheet.
+
+    InputError where the style shows what the take does not have.
+    """
+    from hmrkit.rendering.options import RenderOptions
     from hmrkit.rendering.overlay import OverlayWriter
     from hmrkit.rendering.sheet import ContactSheet
-    from hmrkit.video import read_frames
 
     _require(take, "regress")
+    options = options or RenderOptions()
+    if options.style == "residual" and set(take.body) - set(take.calibrated):
+        raise InputError(f"{take.video.path}: --style residual wants a calibrated take; run `hmrkit calibrate` first")
     rows = {t.track_id: {int(f): row for row, f in enumerate(t.frame_indices)} for t in take.people_with_mesh()}
+    parts = models.body.weights.argmax(1).cpu().numpy() if options.style == "parts" else None
+    up = upright(take, models) if set(options.views) != {"overlay"} else None
     total, done = len(take.video.frame_indices), 0
     with contextlib.ExitStack() as stack:
         writer = stack.enter_context(
-            OverlayWriter(
-                video_path, take.camera, take.faces, _rate(take), device=models.device, up_c=upright(take, models)
-            )
+            OverlayWriter(path, take.camera, take.faces, _rate(take), options, models.device, up, parts)
         )
         sheet = stack.enter_context(ContactSheet(sheet_path, frames=total)) if sheet_path else None
-        for batch in read_frames(take.video, batch_size=models.options.batch_size):
-            indices, frames = _with_gaps(batch.frame_indices, batch.frames, batch.failed, take)
-            people: list[list[tuple[int, np.ndarray]]] = [[] for _ in indices]
+        for indices, frames in _pictures(take, models.options.batch_size, options.needs_footage):
+            people: list[list[Figure]] = [[] for _ in indices]
             for i, row in rows.items():
                 here = [k for k, f in enumerate(indices) if f in row]
                 if here:
-                    mesh = mesh_slice(take, i, np.array([row[indices[k]] for k in here]), models)
-                    for k, vertices in zip(here, mesh.vertices_c, strict=True):
-                        people[k].append((i, vertices))
+                    figures = _figures(take, i, np.array([row[indices[k]] for k in here]), models, options.style)
+                    for k, figure in zip(here, figures, strict=True):
+                        people[k].append(figure)
             drawn = writer.add_batch(frames, people, indices)
             if sheet:
-                sheet.add_batch(drawn, indices)
+                sheet.add_batch(drawn[..., :3], indices)
             done += len(indices)
             progress("render", done, total)
-    return [video_path] + ([sheet_path] if sheet_path else [])
+    return [path] + ([sheet_path] if sheet_path else [])
+
+
+def _pictures(take: Take, batch_size: int, footage: bool) -> Iterator[tuple[list[int], np.ndarray | None]]:
+    """The take's frames in batches, with their pictures if those are wanted: else the clip need not even be there."""
+    from hmrkit.video import read_frames
+
+    if not footage:
+        numbers = [int(f) for f in take.video.frame_indices]
+        for start in range(0, len(numbers), batch_size):
+            yield numbers[start : start + batch_size], None
+        return
+    for batch in read_frames(take.video, batch_size=batch_size):
+        yield _with_gaps(batch.frame_indices, batch.frames, batch.failed, take)
+
+
+def _figures(take: Take, track_id: int, rows: np.ndarray, models: Models, style: str) -> list[Figure]:
+    """A person in some rows of their track, as a style draws them."""
+    from hmrkit.rendering.heat import refit_heat_mm, reprojection_heat
+    from hmrkit.rendering.styles import Figure
+
+    mesh, heat = mesh_slice(take, track_id, rows, models), None
+    if style == "residual":
+        heat = refit_heat_mm(mesh, take.calibrated[track_id].params, models.body, rows)
+    elif style == "reprojection":
+        person, points = take.track(track_id), take.keypoints[track_id]
+        heat = reprojection_heat(mesh, person, points, take.camera, models.body, rows)
+    return [
+        Figure(track_id, mesh.vertices_c[k], mesh.joints_c[k], None if heat is None else heat[k])
+        for k in range(len(rows))
+    ]
 
 
 def _with_gaps(
@@ -167,21 +211,16 @@ def reprojection(take: Take, models: Models, frames: int = 64) -> dict[int, floa
 
     Of `frames` frames spread over each track. A body without a keypoint regressor is measured by its joints.
     """
-    import torch
-
     from hmrkit.camera import project
     from hmrkit.metrics import reprojection_error
+    from hmrkit.rendering.heat import mesh_keypoints
 
     errors = {}
     for person in take.people_with_mesh():
         points = take.keypoints[person.track_id]
         rows = np.unique(np.linspace(0, len(person.frame_indices) - 1, frames).round().astype(int))
         mesh = mesh_slice(take, person.track_id, rows, models)
-        if models.body.keypoint_regressor is None:
-            names, places = SMPL_24.joints, mesh.joints_c
-        else:
-            names = models.body.keypoint_names
-            places = models.body.keypoints(torch.from_numpy(mesh.vertices_c).to(models.device)).cpu().numpy()
+        names, places = mesh_keypoints(mesh.vertices_c, mesh.joints_c, models.body)
         index = get_skeleton(points.skeleton).index
         common = [k for k, name in enumerate(names) if name in index]
         seen = points.keypoints_2d[rows][:, [index[names[k]] for k in common]]

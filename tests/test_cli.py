@@ -1,5 +1,6 @@
 """The command line as scripts use it: files, pipes, exit codes, resuming. Toy networks, the real chain."""
 
+import io
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from films import TOYS, write_film
 
+from hmrkit.cli.info import sparkline
 from hmrkit.take import load_take
 
 
@@ -67,30 +69,77 @@ def test_a_changed_option_runs_only_what_hangs_on_it(film, done, tmp_path):
     assert all(after.provenance[s] == before[s] for s in ("detect", "track", "pose", "regress"))
 
 
+def _manifest(archive):
+    """A take's manifest but for the record of files, which a run's take has and a pipe's cannot have."""
+    manifest = json.loads(str(archive["manifest"]))
+    manifest["provenance"].pop("files", None)
+    return manifest
+
+
 def test_stages_in_pipes_equal_one_run(film, tmp_path):
-    out = tmp_path / "run"
-    assert hmrkit("run", film, "--out", out, "--format", "npz", *TOYS).returncode == 0
-    toys = {
-        "detect": ["--detector", "toy"],
-        "track": ["--tracker", "toy"],
-        "pose": ["--keypoints", "toy"],
-        "lift": ["--lifter", "toy"],
-    }
-    data = hmrkit("detect", film, "-o", "-", *toys["detect"]).stdout
-    for stage in ("track", "pose", "regress", "lift", "calibrate"):
-        result = hmrkit(stage, "-", "-o", "-", *toys.get(stage, []), stdin=data)
-        assert result.returncode == 0, result.stderr.decode()
-        data = result.stdout
-    (tmp_path / "piped.npz").write_bytes(data)
-    with np.load(tmp_path / "piped.npz") as piped, np.load(out / "walk" / "take.npz") as whole:
+    """One shell pipeline, as it would be typed; takes and exported files are the same bit for bit."""
+    out, formats = tmp_path / "run", "npz,obj,bvh,glb,csv"
+    assert hmrkit("run", film, "--out", out, "--mesh", "toy", "--format", formats, *TOYS).returncode == 0
+    me, take = f"{sys.executable} -m hmrkit", tmp_path / "piped.npz"
+    result = subprocess.run(
+        f"set -o pipefail; {me} detect {film} --detector toy -o - | {me} track - --tracker toy -o - "
+        f"| {me} pose - --keypoints toy -o - | {me} regress - --method toy -o - | {me} lift - --lifter toy -o - "
+        f"| {me} calibrate - -o {take} -o - | {me} export - --format {formats} --out {tmp_path / 'shots'}",
+        shell=True, executable="/bin/bash", capture_output=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr.decode()
+    with np.load(take) as piped, np.load(out / "walk" / "take.npz") as whole:
+        assert _manifest(piped) == _manifest(whole)
         assert set(piped.files) == set(whole.files)
         for name in set(piped.files) - {"manifest"}:
-            np.testing.assert_array_equal(piped[name], whole[name], err_msg=name)
-    result = hmrkit("export", "-", "--format", "npz", "--out", tmp_path / "exported", stdin=data)
-    assert result.returncode == 0, result.stderr.decode()
-    assert (tmp_path / "exported" / "person_01.npz").read_bytes() == (out / "walk" / "person_01.npz").read_bytes()
-    facts = json.loads(hmrkit("info", "-", "--json", stdin=data).stdout)
+            assert piped[name].tobytes() == whole[name].tobytes(), name
+    exported = sorted(p for p in (tmp_path / "shots").rglob("*") if p.is_file())
+    assert len(exported) == 12 + 5
+    for path in exported:
+        of_run = out / "walk" / path.relative_to(tmp_path / "shots")
+        assert path.read_bytes() == of_run.read_bytes(), path.name
+    assert set(result.stdout.decode().split()) <= {str(p) for p in (tmp_path / "shots").rglob("*")}
+    facts = json.loads(hmrkit("info", "-", "--json", stdin=take.read_bytes()).stdout)
     assert facts["people"][0]["frames"] == 12
+
+
+def test_mesh_is_another_name_for_regress_method(done):
+    data = (done[0] / "walk" / "take.npz").read_bytes()
+    made = [hmrkit("regress", "-", "-o", "-", flag, "toy", "--device", "cpu", stdin=data) for flag in
+            ("--mesh", "--method")]  # fmt: skip
+    assert made[0].stdout == made[1].stdout != b""
+
+
+def test_cut_and_merge_in_pipes_give_the_take_back(done, tmp_path):
+    whole = load_take(done[0] / "walk" / "take.npz")
+    data = (done[0] / "walk" / "take.npz").read_bytes()
+    head = hmrkit("cut", "-", "--end", "5", "--people", "1", "-o", "-", stdin=data)
+    assert hmrkit("cut", "-", "--start", "0.5s", "-o", tmp_path / "tail.npz", stdin=data).returncode == 0
+    result = hmrkit("merge", "-", tmp_path / "tail.npz", "-o", "-", stdin=head.stdout)
+    assert result.returncode == 0, result.stderr.decode()
+    merged = load_take(io.BytesIO(result.stdout))
+    np.testing.assert_array_equal(merged.video.frame_indices, whole.video.frame_indices)
+    np.testing.assert_array_equal(merged.calibrated[1].joints_c, whole.calibrated[1].joints_c)
+    wrong = hmrkit("cut", "-", "--people", "7", "-o", "-", stdin=data)
+    assert (wrong.returncode, wrong.stdout) == (2, b"")
+    assert wrong.stderr.decode().count("\n") == 1
+
+
+def test_info_shows_who_is_seen_when_and_how_surely(done, tmp_path):
+    data = (done[0] / "walk" / "take.npz").read_bytes()
+    said = hmrkit("info", "-", stdin=data).stdout.decode()
+    assert "person 1   frames 0 to 11, 12 in all" in said
+    assert "stages     detect track pose regress lift calibrate" in said
+    (line,) = [line for line in said.splitlines() if line.startswith("  confidence")]
+    assert len(line.split("  ")[1].split()[-1]) == 12
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [([0, 0.5, 1], "▁▅█"), ([np.nan, 1, 2], " ██"), ([-1, 0.13], "▁▂"), ([0.4, 0.6, np.nan, 1], "▅█")],
+)
+def test_sparklines(values, line):
+    assert sparkline(values, 1.0, width=2 if len(values) == 4 else 60) == line
 
 
 def test_regressors_from_the_command_line(film, tmp_path):

@@ -84,7 +84,25 @@ def export(
 
 def render(
     take: TakeIn,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Video to write (.mp4).")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Video to write (.mp4), or a folder for a PNG sequence.")],
+    view: Annotated[
+        str, typer.Option(help="Comma-separated, the first the largest: overlay, side, top, turntable.")
+    ] = "overlay,side",
+    style: Annotated[
+        str, typer.Option(help="solid, wireframe, skeleton, parts, or a heat map: residual, reprojection.")
+    ] = "solid",
+    inset: Annotated[
+        bool, typer.Option("--inset/--beside", help="Other views in the corner of the first, or beside it.")
+    ] = False,
+    alpha: Annotated[
+        bool, typer.Option("--alpha", help="Only the people, on transparent ground: one view, a PNG sequence.")
+    ] = False,
+    opacity: Annotated[float | None, typer.Option(help="Of the people, up to 1. [default: 0.88; 1 with alpha]")] = None,
+    labels: Annotated[bool, typer.Option("--labels/--no-labels", help="People's numbers above their heads.")] = True,
+    heat_max: Annotated[
+        float | None, typer.Option(help="Value of the hottest colour. [default: residual 2 mm, reprojection 10 %]")
+    ] = None,
+    first_frame: Annotated[int, typer.Option(help="Number of the source's frame 0 in a PNG sequence (1001).")] = 0,
     sheet: Annotated[Path | None, typer.Option(help="Also a contact sheet (.png).")] = None,
     body: o.BodyFile = None,
     gender: o.Gender = "neutral",
@@ -92,14 +110,17 @@ def render(
     batch_size: o.BatchSize = 8,
     verbose: o.Verbose = False,
 ) -> None:
-    """Draw the meshes over the footage, with a view from the side."""
+    """Draw the meshes over the footage, from the side, from above or going around."""
     from hmrkit.output import render_take
     from hmrkit.pipeline import Models, Options
+    from hmrkit.rendering.options import RenderOptions
     from hmrkit.take import open_take
 
     o.start_logging(verbose)
+    views = tuple(name.strip() for name in view.split(",") if name.strip())
+    options = RenderOptions(views, style, inset, alpha, opacity, labels, heat_max, first_frame)
     models = Models(Options(body=body, gender=gender, device=device, batch_size=batch_size))
     with o.progress_bar("") as progress:
-        files = render_take(open_take(take), out, sheet, models, progress)
+        files = render_take(open_take(take), out, sheet, models, progress, options)
     for path in files:
         typer.echo(str(path))

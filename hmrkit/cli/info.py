@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hmrkit.cli import options as o
+
+if TYPE_CHECKING:
+    from hmrkit.types import Take
+
+BLOCKS = "▁▂▃▄▅▆▇█"
 
 FAMILIES = (
     "methods", "detectors", "trackers", "keypoints", "backbones", "regressors", "lifters", "exporters", "datasets",
@@ -52,7 +57,7 @@ def info(
     path: Annotated[str, typer.Argument(help="A take, a video, or - for a take on standard input.")],
     as_json: o.AsJson = False,
 ) -> None:
-    """Say what is in a take or a video."""
+    """Say what is in a take or a video: who is seen when, and along the clip how surely."""
     from hmrkit.output import report
     from hmrkit.pipeline import Options, open_clip
     from hmrkit.take import open_take
@@ -62,9 +67,64 @@ def info(
     if as_json:
         typer.echo(json.dumps(facts, indent=1))
         return
-    for key, value in facts.items():
-        if key == "people":
-            for person in value:
-                typer.echo("  person " + "  ".join(f"{k}={v}" for k, v in person.items()))
-        else:
-            typer.echo(f"{key:22s} {value}")
+    for line in summary(take, facts):
+        typer.echo(line)
+
+
+def summary(take: Take, facts: dict[str, Any]) -> list[str]:
+    """Lines on a take and its `report`: the clip, then two or three lines a person with sparklines along the clip."""
+    import numpy as np
+
+    from hmrkit.pipeline import STAGES
+
+    frames = take.video.frame_indices
+    seconds = len(frames) / take.video.sampled_fps
+    failed, empty = len(facts["failed_frames"]), len(facts["frames_without_people"])
+    lines = [
+        f"{facts['video']}  {facts['width']}x{facts['height']}, {float(take.video.fps):.6g} frames/s",
+        f"frames     {len(frames)} ({frames[0]} to {frames[-1]}), {seconds:.2f} s"
+        + (f", {failed} could not be decoded" if failed else "")
+        + (f", {empty} without people" if empty else ""),
+        f"camera     focal length {facts['focal_px']:.1f} px ({facts['focal_source']})",
+        f"stages     {' '.join(stage for stage in STAGES if stage in facts['stages']) or 'none'}",
+    ]
+    if take.tracks or take.dropped_tracks:
+        lines.append(f"people     {len(take.tracks)}, {len(take.dropped_tracks)} short or doubtful tracks left out")
+    for track, person in zip(take.tracks, facts["people"], strict=True):
+        i = track.track_id
+        filled = f", {person['interpolated_frames']} filled in" if person["interpolated_frames"] else ""
+        mesh = "" if person["mesh"] or "regress" not in take.provenance else ", no mesh"
+        lines.append(
+            f"person {i:<3d} frames {person['first_frame']} to {person['last_frame']}, {person['frames']} in all"
+            f"{filled}{mesh}"
+        )
+        if i in take.keypoints:
+            surely = np.nanmean(take.keypoints[i].keypoints_2d[..., 2], axis=1)
+            lines.append(_along("confidence", surely, 1.0, track.frame_indices, frames, ".2f"))
+        if i in take.calibrated:
+            residual = take.calibrated[i].refit_residual_mm
+            lines.append(_along("residual", residual, max(float(np.nanmax(residual)), 1.0), track.frame_indices, frames,
+                                ".1f", " mm"))  # fmt: skip
+    return lines
+
+
+def _along(name: str, values: Any, top: float, numbers: Any, frames: Any, form: str, unit: str = "") -> str:
+    """One line: a name, the range of `values` (T,), and their sparkline over the clip's `frames`."""
+    import numpy as np
+
+    clip = np.full(len(frames), np.nan)
+    clip[np.searchsorted(frames, numbers)] = values
+    low, middle, high = (format(float(f(values)), form) for f in (np.nanmin, np.nanmean, np.nanmax))
+    return f"  {name:10s} {sparkline(clip, top)}  mean {middle}{unit}, {low} to {high}"
+
+
+def sparkline(values: Any, top: float, width: int = 60) -> str:
+    """`values` (T,) from 0 to `top` as at most `width` blocks, each its stretch's mean; blank where all are NaN."""
+    import numpy as np
+
+    out = ""
+    for stretch in np.array_split(np.asarray(values, float), min(width, len(values))):
+        seen = stretch[np.isfinite(stretch)]
+        level = min(max(seen.mean() / top, 0.0), 1.0) if len(seen) else None
+        out += " " if level is None else BLOCKS[min(int(level * len(BLOCKS)), len(BLOCKS) - 1)]
+    return out

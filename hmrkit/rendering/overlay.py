@@ -1,8 +1,13 @@
-"""The final meshes over the footage, with a view from the side: how a person sees at once whether a take is good."""
+"""The final meshes over the footage, and from where no camera stood: how a person sees at once whether a take is good.
+
+A picture is made of panels: the first view fills the frame, the others stand beside it or lie in its corner. People
+are drawn into each panel through that view's camera; all panels of a batch of frames are drawn together.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -12,28 +17,41 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from hmrkit.geometry import rotation_between
+from hmrkit.rendering.options import HEAT_MAX, RenderOptions
 from hmrkit.rendering.shading import draw_meshes, shade, track_colour, vertex_normals
-from hmrkit.rendering.writer import VideoWriter
+from hmrkit.rendering.styles import Figure, Style, heat_colours
+from hmrkit.rendering.views import FollowingView, Look, level_rotation
+from hmrkit.rendering.writer import open_writer
 from hmrkit.types import Camera
 
-People = Sequence[tuple[int, np.ndarray]]  # (track_id, vertices_c (V,3)) of one frame
+People = Sequence[Figure]  # of one frame
 OPACITY = 0.88
-PANEL, GRID = (42, 44, 50), (66, 69, 77)
-# Axes of the camera that stands 90 degrees to the right: its right is away from the real camera, it looks along -x.
-SIDE_FROM_CAMERA = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (-1.0, 0.0, 0.0))
-# The side view follows the people with this time constant, and shows at least so many metres.
-FOLLOW_S, MIN_SPAN_M = 0.5, 2.4
-# Nearly parallel projection: distances can be read off the grid.
-SIDE_DISTANCE_M = 60.0
+INSET_SHARE, INSET_FRAME = 0.3, (16, 16, 18)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A view's place in the picture, in pixels; `following` is None for the overlay, which the clip's camera sees."""
+
+    name: str
+    x: int
+    y: int
+    width: int
+    height: int
+    is_inset: bool
+    following: FollowingView | None
+
+    def of(self, pictures: np.ndarray) -> np.ndarray:
+        """This panel's part of pictures (B,H,W,C), or of one (H,W,C); a view, not a copy."""
+        return pictures[..., self.y : self.y + self.height, self.x : self.x + self.width, :]
 
 
 class OverlayWriter:
-    """Draws people over frames and writes the result as a video (`hmrkit.rendering.writer`).
+    """Draws people over frames and writes the result: a video, or with a path that is not ``.mp4`` a PNG sequence.
 
-    `camera` is the one the meshes were placed with, `faces` (F,3) their topology (None where there is nobody). With
-    `side_view` a square panel to the right shows the same people seen from their camera's right, upright along `up_c`
-    (3,), the direction against gravity in the camera frame (None: the image's own up).
+    `camera` is the one the meshes were placed with, `faces` (F,3) their topology (None where there is nobody), `up_c`
+    (3,) the direction against gravity in the camera frame (None: the image's own up). `part_of_vertex` (V,) is for the
+    style ``parts``: each vertex's joint.
     """
 
     def __init__(
@@ -42,72 +60,102 @@ class OverlayWriter:
         camera: Camera,
         faces: np.ndarray | None,
         fps: Fraction | float,
-        side_view: bool = True,
+        options: RenderOptions | None = None,
         device: str | torch.device = "cpu",
         up_c: np.ndarray | None = None,
+        part_of_vertex: np.ndarray | None = None,
     ) -> None:
+        self._options = options = options or RenderOptions()
         self._camera = camera
         self._device = torch.device(device)
-        corners = np.zeros((0, 3), np.int64) if faces is None else np.asarray(faces, np.int64)
-        self._faces = torch.from_numpy(corners).to(self._device)
-        self._side = SideView(min(camera.width, camera.height), camera.height, float(fps)) if side_view else None
-        self._width = camera.width + (self._side.width if self._side else 0)
-        self._level = torch.from_numpy(level_rotation(up_c)).to(self._device, torch.float32)
+        self._heat_max = options.heat_max or HEAT_MAX.get(options.style, 1.0)
+        corners = np.zeros((0, 3), np.int64) if faces is None else faces
+        self._style = Style(options.style, corners, self._device, part_of_vertex, self._heat_max)
+        self._width, self._panels = lay_out(options, camera, float(fps))
+        self._level = level_rotation(up_c)
+        opaque = options.alpha or options.style == "skeleton"
+        self._opacity = options.opacity or (1.0 if opaque else OPACITY)
         self._font = ImageFont.load_default(max(13, min(camera.height, camera.width) // 24))
-        self._video = VideoWriter(path, self._width, camera.height, fps)
+        self._writer = open_writer(path, self._width, camera.height, fps, options.alpha, options.first_frame)
 
-    def add(self, frame_rgb: np.ndarray, people: People, frame_index: int) -> np.ndarray:
-        """Draw and write one frame (H,W,3) uint8; returns the picture (H,W',3)."""
-        return self.add_batch(frame_rgb[None], [people], [frame_index])[0]
+    def add(self, frame_rgb: np.ndarray | None, people: People, frame_index: int) -> np.ndarray:
+        """Draw and write one frame (H,W,3) uint8; returns the picture (H,W',3|4)."""
+        return self.add_batch(None if frame_rgb is None else frame_rgb[None], [people], [frame_index])[0]
 
     def add_batch(
-        self, frames: np.ndarray | Tensor, people: Sequence[People], frame_indices: Sequence[int]
+        self, frames: np.ndarray | Tensor | None, people: Sequence[People], frame_indices: Sequence[int]
     ) -> np.ndarray:
-        """Draw and write frames (B,H,W,3) uint8 RGB in order; returns the pictures (B,H,W',3) uint8."""
-        pixels = frames.cpu().numpy() if isinstance(frames, Tensor) else frames
-        height, width = self._camera.height, self._camera.width
-        canvas = np.empty((len(pixels), height, self._width, 3), np.uint8)
-        canvas[:, :, :width] = pixels
-        looks = []  # the side view's state, frame by frame: it follows the people
-        if self._side:
-            panels, level = canvas[:, :, width:], self._level.cpu().numpy().T
-            looks = [
-                self._side.look(panel, [(i, vertices @ level) for i, vertices in here])
-                for panel, here in zip(panels, people, strict=True)
-            ]
+        """Draw and write frames (B,H,W,3) uint8 RGB in order; returns the pictures (B,H,W',3) uint8, with alpha 4.
 
-        labels: list[list[tuple[float, float, int]]] = [[] for _ in people]
-        flat = [(b, track_id, vertices) for b, here in enumerate(people) for track_id, vertices in here]
+        `frames` are not wanted (None) where there is no overlay, or with alpha.
+        """
+        pixels = frames.cpu().numpy() if isinstance(frames, Tensor) else frames
+        options, count = self._options, len(people)
+        canvas = np.zeros((count, self._camera.height, self._width, 4 if options.alpha else 3), np.uint8)
+        flat = [(b, figure) for b, here in enumerate(people) for figure in here]
+        vertices = normals = colours = None
+        picture = torch.tensor([b for b, _ in flat], device=self._device)
         if flat:
-            picture = torch.tensor([b for b, _, _ in flat], device=self._device)
-            ids = [track_id for _, track_id, _ in flat]
-            vertices = torch.from_numpy(np.stack([v for _, _, v in flat])).to(self._device, torch.float32)
-            normals = vertex_normals(vertices, self._faces)
-            colours = torch.tensor([track_colour(i) for i in ids], device=self._device) / 255
-            focal, center = (
-                torch.from_numpy(a).to(self._device, torch.float32).expand(len(flat), 2)
-                for a in (self._camera.focal_px, self._camera.center_px)
-            )
-            tops = self._paint(canvas[:, :, :width], vertices, normals, colours, focal, center, picture, OPACITY)
-            _note(labels, tops, ids, picture, 0)
-            if self._side:
-                turn = torch.tensor(SIDE_FROM_CAMERA, device=self._device)
-                level_turn = turn @ self._level
-                look = torch.tensor(looks, device=self._device)[picture]
-                middle, scale = look[:, :3], look[:, 3]
-                away = torch.tensor([0, 0, SIDE_DISTANCE_M], device=self._device)
-                turned = (vertices @ self._level.T - middle[:, None]) @ turn.T + away
-                focal = (scale * SIDE_DISTANCE_M)[:, None].expand(-1, 2)
-                center = torch.tensor([self._side.width / 2, height / 2], device=self._device).expand(len(flat), 2)
-                tops = self._paint(
-                    canvas[:, :, width:], turned, normals @ level_turn.T, colours, focal, center, picture, 1
-                )
-                _note(labels, tops, ids, picture, width)
-        grids = [grid_step(look[3], height) for look in looks] or [None] * len(canvas)
-        for image, here, index, grid in zip(canvas, labels, frame_indices, grids, strict=True):
-            self._annotate(image, here, index, grid)
-            self._video.write(image)
+            vertices, colours = self._style.meshes([figure for _, figure in flat])
+            normals = vertex_normals(vertices, self._style.faces)
+        for panel in self._panels:
+            looks = self._backdrop(panel, canvas, pixels, people)
+            labels: list[list[tuple[float, float, int]]] = [[] for _ in people]
+            if vertices is not None and normals is not None and colours is not None:
+                seen, turned, focal, center = self._through(panel, looks, vertices, normals, picture)
+                tops = self._paint(panel.of(canvas), seen, turned, colours, focal, center, picture)
+                _note(labels, tops, [figure.track_id for _, figure in flat], picture)
+            if not options.alpha:
+                for image, here, index, look in zip(panel.of(canvas), labels, frame_indices, looks, strict=True):
+                    self._annotate(image, panel, here if options.labels else [], index, look)
+        for image, index in zip(canvas, frame_indices, strict=True):
+            self._writer.write(image, index)
         return canvas
+
+    def _backdrop(
+        self, panel: Panel, canvas: np.ndarray, pixels: np.ndarray | None, people: Sequence[People]
+    ) -> list[Look | None]:
+        """Paint what lies behind the people, and say from where they are seen (None: by the clip's camera)."""
+        area = panel.of(canvas)
+        if panel.is_inset:
+            edge = max(2, self._camera.height // 240)
+            x, y = max(panel.x - edge, 0), max(panel.y - edge, 0)
+            canvas[:, y : panel.y + panel.height + edge, x : panel.x + panel.width + edge] = INSET_FRAME
+        if panel.following is None:
+            if pixels is not None and not self._options.alpha:
+                size = (panel.width, panel.height)
+                same = size == (self._camera.width, self._camera.height)
+                area[:] = pixels if same else np.stack([np.asarray(Image.fromarray(p).resize(size)) for p in pixels])
+            return [None] * len(area)
+        ground = np.zeros((*area.shape[:3], 3), np.uint8)
+        level = self._level.astype(np.float32).T
+        nothing = [np.zeros((0, 3), np.float32)]
+        looks = [
+            panel.following.look(image, np.concatenate(nothing + [f.vertices_c for f in here]) @ level)
+            for image, here in zip(ground, people, strict=True)
+        ]
+        if not self._options.alpha:
+            area[:] = ground
+        return list(looks)
+
+    def _through(
+        self, panel: Panel, looks: list[Look | None], vertices: Tensor, normals: Tensor, picture: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Vertices and normals (M,V,3) in the frame of the panel's camera, its focal length and centre (M,2) px."""
+
+        def tensor(values: object) -> Tensor:
+            return torch.as_tensor(np.asarray(values), dtype=torch.float32, device=self._device)
+
+        known = [look for look in looks if look is not None]
+        if not known:
+            share = panel.width / self._camera.width
+            focal, center = tensor(self._camera.focal_px * share), tensor(self._camera.center_px * share)
+            return vertices, normals, focal.expand(len(vertices), 2), center.expand(len(vertices), 2)
+        turn = tensor([look.rotation @ self._level for look in known])[picture]
+        shift = tensor([[0, 0, look.distance] - look.rotation @ look.middle for look in known])[picture]
+        focal = tensor([[look.scale * look.distance] * 2 for look in known])[picture]
+        center = tensor([panel.width / 2, panel.height / 2]).expand(len(vertices), 2)
+        return vertices @ turn.mT + shift[:, None], normals @ turn.mT, focal, center
 
     def _paint(
         self,
@@ -118,9 +166,8 @@ class OverlayWriter:
         focal: Tensor,
         center: Tensor,
         picture: Tensor,
-        opacity: float,
     ) -> np.ndarray:
-        """Blend the meshes into `images` (B,H,W,3); returns the pixel (M,2) of each one's highest vertex.
+        """Blend the meshes into `images` (B,H,W,3|4); returns the pixel (M,2) of each one's highest vertex.
 
         NaN for those out of sight.
         """
@@ -144,28 +191,49 @@ class OverlayWriter:
             return tops.cpu().numpy()
         shaded = shade(vertices, normals, colours)
         size = (extent[1], extent[0])
-        drawn = draw_meshes(vertices, shaded, self._faces, focal, center - corner[picture], size, picture, count)
-        drawn = drawn * torch.tensor([255 * opacity] * 3 + [opacity], device=drawn.device)
+        faces, wire = self._style.faces, self._style.wire
+        drawn = draw_meshes(vertices, shaded, faces, focal, center - corner[picture], size, picture, count, wire)
         for image, layer, start in zip(images, drawn.cpu().numpy(), corner.cpu().numpy(), strict=True):
             if np.isfinite(start).all():
                 x, y = start.astype(int)
                 target = image[y : y + size[0], x : x + size[1]]
                 layer = layer[: target.shape[0], : target.shape[1]]
-                target[:] = target * (1 - layer[..., 3:]) + (layer[..., :3] + 0.5)
+                if self._options.alpha:  # straight colours: what was drawn, not darkened where it covers little
+                    target[..., :3] = layer[..., :3] / layer[..., 3:].clip(1e-6) * 255 + 0.5
+                    target[..., 3] = layer[..., 3] * (255 * self._opacity) + 0.5
+                else:
+                    target[:] = target * (1 - self._opacity * layer[..., 3:]) + (
+                        layer[..., :3] * (255 * self._opacity) + 0.5
+                    )
         return tops.cpu().numpy()
 
     def _annotate(
-        self, image: np.ndarray, labels: list[tuple[float, float, int]], frame_index: int, grid_m: float | None
+        self,
+        image: np.ndarray,
+        panel: Panel,
+        labels: list[tuple[float, float, int]],
+        frame_index: int,
+        look: Look | None,
     ) -> None:
-        """Write the frame's number, the side view's scale and each person's id into the picture."""
+        """Write the frame's number, what the view shows, the heat map's scale and people's ids into a panel."""
+        if panel.is_inset:
+            return
         page = Image.fromarray(image)
         draw = ImageDraw.Draw(page)
         unit = int(self._font.size)  # type: ignore[union-attr]
-        texts = [(unit * 0.6, unit * 0.5, f"frame {frame_index}")]
-        if grid_m is not None:
-            texts.append((self._camera.width + unit * 0.6, unit * 0.5, f"from the right, grid {grid_m:g} m"))
-        for x, y, text in texts:
-            draw.text((x, y), text, (255, 255, 255), self._font, stroke_width=max(1, unit // 9), stroke_fill=(0, 0, 0))
+        edge = {"stroke_width": max(1, unit // 9), "stroke_fill": (0, 0, 0)}
+        first = panel is self._panels[0]
+        said = [f"frame {frame_index}"] if first else []
+        if panel.following is not None and look is not None:
+            said.append(panel.following.caption(look))
+        draw.text((unit * 0.6, unit * 0.5), ", ".join(said), (255, 255, 255), self._font, **edge)
+        if first and self._options.style in HEAT_MAX:
+            length, y = unit * 8, image.shape[0] - unit * 1.4
+            ramp = (heat_colours(torch.linspace(0, 1, length))[None].expand(unit * 2 // 3, -1, -1) * 255).byte()
+            page.paste(Image.fromarray(ramp.numpy()), (int(unit * 0.6), int(y + unit * 0.3)))
+            scale = "mm" if self._options.style == "residual" else "% of the box"
+            text = f"{self._options.style}, 0 to {self._heat_max:g} {scale}"
+            draw.text((unit + length, y), text, (255, 255, 255), self._font, **edge)
         for x, y, track_id in labels:
             text = str(track_id)
             half = draw.textlength(text, self._font) / 2 + unit * 0.4
@@ -177,8 +245,8 @@ class OverlayWriter:
         image[:] = np.asarray(page)
 
     def close(self) -> None:
-        """Finish the video and give it its name."""
-        self._video.close()
+        """Finish the files and give them their names."""
+        self._writer.close()
 
     def __enter__(self) -> OverlayWriter:
         return self
@@ -186,55 +254,38 @@ class OverlayWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._video.__exit__(kind, error, trace)
+        self._writer.__exit__(kind, error, trace)
 
 
-class SideView:
-    """Where the side view looks: it follows the people smoothly, and paints its backdrop, a grid in metres."""
+def lay_out(options: RenderOptions, camera: Camera, fps: float) -> tuple[int, list[Panel]]:
+    """Width of the whole picture, as high as the clip's, and its panels; the first is as large as the clip."""
 
-    def __init__(self, width: int, height: int, fps: float) -> None:
-        self.width, self.height = width, height
-        self._share = 1 - float(np.exp(-1 / (FOLLOW_S * max(fps, 1e-3))))
-        self._state: np.ndarray | None = None
+    def panel(name: str, x: int, y: int, width: int, height: int, is_inset: bool = False) -> Panel:
+        following = None if name == "overlay" else FollowingView(name, width, height, fps)
+        return Panel(name, x, y, width, height, is_inset, following)
 
-    def look(self, picture: np.ndarray, people: People) -> tuple[float, float, float, float]:
-        """Paint the backdrop of one frame; returns the point (x, y, z) m in the middle and the scale in px / m."""
-        points = np.concatenate([v for _, v in people]) if people else np.zeros((0, 3), np.float32)
-        points = points[np.isfinite(points).all(1)]
-        if len(points):
-            low, high = points.min(0), points.max(0)
-            across = max((high[2] - low[2]) / self.width * self.height, high[1] - low[1]) * 1.2
-            wanted = np.array([*(low + high) / 2, np.log(max(across, MIN_SPAN_M))])
-            self._state = wanted if self._state is None else self._state + self._share * (wanted - self._state)
-        state = np.zeros(4) if self._state is None else self._state
-        scale = self.height / float(np.exp(state[3])) if self._state is not None else self.height / MIN_SPAN_M
-        grid = grid_step(scale, self.height)
-        picture[:] = PANEL
-        for middle, size, axis in ((state[2], self.width, 1), (state[1], self.height, 0)):
-            first, last = np.ceil((middle - size / 2 / scale) / grid), (middle + size / 2 / scale) / grid
-            lines = ((np.arange(first, last) * grid - middle) * scale + size / 2).astype(int)
-            lines = lines[(lines >= 0) & (lines < size)]
-            picture[(slice(None), lines) if axis else lines] = GRID
-        return float(state[0]), float(state[1]), float(state[2]), scale
+    width, height = camera.width, camera.height
+    first, *others = options.views
+    panels = [panel(first, 0, 0, width, height)]
+    if not options.inset:
+        for name in others:
+            size = camera.width if name == "overlay" else min(camera.width, height)
+            panels.append(panel(name, width, 0, size, height))
+            width += size
+        return width, panels
+    gap = max(4, height // 60)
+    shapes = {name: camera.width / height if name == "overlay" else 1.0 for name in others}
+    room = (width - gap) / max(sum(shapes.values()), 1e-6) - gap
+    size, right = int(min(INSET_SHARE * height, room)), width
+    for name in reversed(others):  # from the right corner on, so that they read from left to right
+        across = int(size * shapes[name])
+        right -= across + gap
+        panels.append(panel(name, right, height - size - gap, across, size, True))
+    return width, panels
 
 
-def level_rotation(up_c: np.ndarray | None) -> np.ndarray:
-    """Smallest rotation (3,3) that brings `up_c` onto the image's up, (0, -1, 0); the identity where it is None."""
-    if up_c is None:
-        return np.eye(3)
-    source = torch.as_tensor(np.asarray(up_c, np.float64))
-    return rotation_between(source, torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64)).numpy()
-
-
-def grid_step(scale: float, height: int) -> float:
-    """Metres between the backdrop's lines at `scale` px / m in a panel of that height: neither crowded nor rare."""
-    return next((m for m in (0.5, 1.0, 2.0, 5.0) if m * scale >= height / 14), 10.0)
-
-
-def _note(
-    labels: list[list[tuple[float, float, int]]], tops: np.ndarray, ids: list[int], picture: Tensor, shift: int
-) -> None:
+def _note(labels: list[list[tuple[float, float, int]]], tops: np.ndarray, ids: Sequence[int], picture: Tensor) -> None:
     """Remember where each person's label goes."""
     for (x, y), track_id, b in zip(tops.tolist(), ids, picture.tolist(), strict=True):
         if np.isfinite(x) and np.isfinite(y):
-            labels[b].append((x + shift, y, track_id))
+            labels[b].append((x, y, track_id))

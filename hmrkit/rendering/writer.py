@@ -1,4 +1,4 @@
-"""RGB frames to an H.264 file that every player opens, under its name only when it is complete."""
+"""Frames to an H.264 file that every player opens or to a PNG sequence, under their names only when complete."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from types import TracebackType
 
 import av
 import numpy as np
+from PIL import Image
 
-from hmrkit.errors import InputError
+from hmrkit.errors import InputError, UsageError
 from hmrkit.take import atomic_path
 
 log = logging.getLogger(__name__)
+# Fast: a sequence for compositing is read more often than kept.
+PNG_COMPRESSION = 3
 BT709 = 1  # in FFmpeg's numbers, for matrix, primaries and transfer alike
 
 
@@ -49,8 +52,8 @@ class VideoWriter:
             self._container, self._stream, self._stack = container, stream, stack.pop_all()
         self._open = True
 
-    def write(self, frame: np.ndarray) -> None:
-        """Append one RGB uint8 frame (H,W,3)."""
+    def write(self, frame: np.ndarray, frame_index: int = 0) -> None:
+        """Append one RGB uint8 frame (H,W,3); its number does not matter here."""
         if frame.shape != (*self._size, 3) or frame.dtype != np.uint8:
             raise ValueError(f"wanted a uint8 frame {(*self._size, 3)}, got {frame.dtype} {frame.shape}")
         height, width = self._size
@@ -82,3 +85,41 @@ class VideoWriter:
         elif self._open:
             self._open = False
             self._stack.__exit__(kind, error, trace)
+
+
+class SequenceWriter:
+    """Writes frames as ``frame_000123.png`` into `folder`, numbered by their source frame plus `first_frame`.
+
+    Frames are (H,W,3) RGB, or (H,W,4) with straight alpha. Each file gets its name when it is complete. InputError
+    where the folder cannot be written, or is a video's name.
+    """
+
+    def __init__(self, folder: str | Path, first_frame: int = 0) -> None:
+        self.folder = Path(folder)
+        if self.folder.suffix:
+            raise InputError(f"{self.folder}: wanted a name that ends in .mp4, or a folder for a PNG sequence")
+        self._first = first_frame
+
+    def write(self, frame: np.ndarray, frame_index: int) -> None:
+        """Write one uint8 frame."""
+        with atomic_path(self.folder / f"frame_{self._first + frame_index:06d}.png") as temporary:
+            Image.fromarray(frame).save(temporary, format="PNG", compress_level=PNG_COMPRESSION)
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """What was written before an error stays: it is complete."""
+
+
+def open_writer(
+    path: str | Path, width: int, height: int, fps: Fraction | float, alpha: bool = False, first_frame: int = 0
+) -> VideoWriter | SequenceWriter:
+    """A video where `path` ends in ``.mp4``, else a PNG sequence in that folder. UsageError for a video with alpha."""
+    if Path(path).suffix.lower() != ".mp4":
+        return SequenceWriter(path, first_frame)
+    if alpha:
+        raise UsageError(f"{path}: an .mp4 has no alpha; give a folder for a PNG sequence")
+    return VideoWriter(path, width, height, fps)

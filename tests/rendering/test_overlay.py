@@ -3,10 +3,14 @@
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from hmrkit.camera import assume_camera, project
-from hmrkit.rendering.overlay import OverlayWriter
+from hmrkit.errors import InputError, UsageError
+from hmrkit.rendering.options import RenderOptions
+from hmrkit.rendering.overlay import OverlayWriter, lay_out
 from hmrkit.rendering.shading import track_colour
+from hmrkit.rendering.styles import Figure
 from hmrkit.types import Camera
 
 WIDTH, HEIGHT = 160, 120
@@ -15,7 +19,7 @@ CAMERA = assume_camera(WIDTH, HEIGHT, focal_px=150.0)
 
 def _hue(pixel):
     pixel = np.asarray(pixel, float)
-    return pixel / np.linalg.norm(pixel)
+    return pixel / max(np.linalg.norm(pixel), 1e-6)
 
 
 def _is(pixel, track_id):
@@ -28,11 +32,15 @@ def ball(sphere):
     return vertices.numpy() * 0.4, faces.numpy()
 
 
-def _draw(path, faces, people, frames=None, camera=CAMERA, side_view=True):
+def _figures(people):
+    return [[Figure(*person) for person in here] for here in people]
+
+
+def _draw(path, faces, people, frames=None, camera=CAMERA, **options):
     if frames is None:
         frames = np.zeros((len(people), camera.height, camera.width, 3), np.uint8)
-    with OverlayWriter(path, camera, faces, 10, side_view) as writer:
-        return writer.add_batch(frames, people, list(range(len(people))))
+    with OverlayWriter(path, camera, faces, 10, RenderOptions(**options)) as writer:
+        return writer.add_batch(frames, _figures(people), list(range(len(people))))
 
 
 def test_mesh_lies_where_the_camera_projects_it_and_the_rest_of_the_footage_is_untouched(tmp_path, ball):
@@ -86,7 +94,7 @@ def test_batches_change_nothing(tmp_path, ball):
     frames = np.random.default_rng(0).integers(0, 255, (6, HEIGHT, WIDTH, 3), np.uint8)
     whole = _draw(tmp_path / "a.mp4", faces, people, frames)
     with OverlayWriter(tmp_path / "b.mp4", CAMERA, faces, 10) as writer:
-        single = [writer.add(frame, here, k) for k, (frame, here) in enumerate(zip(frames, people, strict=True))]
+        single = [writer.add(f, here, k) for k, (f, here) in enumerate(zip(frames, _figures(people), strict=True))]
     # Where a sample falls on an outline may hang on the region that is drawn, which a batch shares.
     differs = (np.abs(np.stack(single).astype(int) - whole) > 2).any(-1)
     assert differs.mean() < 1e-3
@@ -104,7 +112,112 @@ def test_people_out_of_sight_behind_the_camera_or_missing_draw_nothing(tmp_path,
 
 def test_a_clip_without_people_needs_no_faces(tmp_path):
     assert _draw(tmp_path / "o.mp4", None, [[], []]).shape == (2, HEIGHT, WIDTH + HEIGHT, 3)
-    assert _draw(tmp_path / "o.mp4", None, [[]], side_view=False).shape == (1, HEIGHT, WIDTH, 3)
+    assert _draw(tmp_path / "o.mp4", None, [[]], views=("overlay",)).shape == (1, HEIGHT, WIDTH, 3)
+
+
+def test_seen_from_above_far_is_up_and_right_is_right(tmp_path, ball):
+    vertices, faces = ball
+    near, far = vertices + np.array([-0.5, 0, 3], np.float32), vertices + np.array([0.5, 0, 4], np.float32)
+    drawn = _draw(tmp_path / "o.mp4", faces, [[(1, near), (2, far)]], views=("top",))[0]
+    assert drawn.shape == (HEIGHT, WIDTH, 3)
+    first, second = (np.argwhere([[_is(p, i) for p in row] for row in drawn]).mean(0) for i in (1, 2))
+    assert second[0] < first[0]
+    assert second[1] > first[1]
+    # Seen from far above, a metre is as long across as along.
+    assert first[0] - second[0] == pytest.approx(second[1] - first[1], abs=2)
+
+
+def test_the_turntable_comes_back_after_eight_seconds_and_halfway_sees_the_back(tmp_path, ball):
+    vertices, faces = ball
+    left, right = vertices + np.array([-0.6, 0, 4], np.float32), vertices + np.array([0.6, 0, 4], np.float32)
+    drawn = _draw(tmp_path / "o.mp4", faces, [[(1, left), (2, right)]] * 81, views=("turntable",), labels=False)
+    columns = {
+        (k, i): np.flatnonzero([_is(p, i) for p in drawn[k, HEIGHT // 2]]).mean() for k in (0, 40, 80) for i in (1, 2)
+    }
+    assert columns[0, 1] < columns[0, 2]
+    assert columns[40, 1] > columns[40, 2]
+    assert columns[80, 1] == pytest.approx(columns[0, 1], abs=1)
+    assert (drawn[80, 30:] != drawn[0, 30:]).mean() < 0.02  # below the caption
+
+
+def test_with_alpha_there_are_only_people_in_their_own_colours(tmp_path, ball):
+    vertices, faces = ball
+    here = vertices + np.array([0.1, 0.05, 3], np.float32)
+    folder = tmp_path / "matte"
+    options = RenderOptions(("overlay",), alpha=True, first_frame=1001)
+    with OverlayWriter(folder, CAMERA, faces, 10, options) as writer:
+        (drawn,) = writer.add_batch(None, [[Figure(1, here)]], [7])
+    (path,) = folder.iterdir()
+    assert path.name == "frame_001008.png"
+    picture = np.asarray(Image.open(path))
+    assert picture.shape == (HEIGHT, WIDTH, 4)
+    np.testing.assert_array_equal(picture, drawn)
+    solid = _draw(tmp_path / "o.mp4", faces, [[(1, here)]], views=("overlay",), labels=False, opacity=1.0)[0]
+    # Straight alpha: over black it is what is drawn over black, also where an edge pixel is covered in part.
+    partly = (picture[..., 3] > 0) & (picture[..., 3] < 255)
+    assert partly.sum() > 20
+    over = picture[..., :3].astype(float) * (picture[..., 3:] / 255)
+    assert np.abs(over - solid)[30:].max() <= 2
+    assert picture[picture[..., 3] == 0].max() == 0
+    assert all(_is(p[:3], 1) for p in picture[partly])
+
+
+def test_insets_lie_in_the_corner_of_the_first_view(tmp_path, ball):
+    vertices, faces = ball
+    frames = np.full((1, HEIGHT, WIDTH, 3), 200, np.uint8)
+    here = [[(1, vertices + np.array([0, 0, 3], np.float32))]]
+    options = {"views": ("overlay", "side", "top"), "labels": False}
+    inset = _draw(tmp_path / "a.mp4", faces, here, frames, inset=True, **options)[0]
+    beside = _draw(tmp_path / "b.mp4", faces, here, frames, **options)[0]
+    assert inset.shape == (HEIGHT, WIDTH, 3)
+    assert beside.shape == (HEIGHT, WIDTH + 2 * HEIGHT, 3)
+    _, panels = lay_out(RenderOptions(inset=True, **options), CAMERA, 10.0)
+    outside = np.ones((HEIGHT, WIDTH), bool)
+    for panel in panels[1:]:
+        edge = 2
+        outside[panel.y - edge : panel.y + panel.height + edge, panel.x - edge : panel.x + panel.width + edge] = False
+        assert any(_is(p, 1) for p in panel.of(inset)[panel.height // 2])
+    assert outside.mean() > 0.6
+    np.testing.assert_array_equal(inset[outside], beside[:, :WIDTH][outside])
+
+
+def test_a_picture_in_a_picture_shows_the_footage_smaller(tmp_path, ball):
+    vertices, faces = ball
+    frames = np.zeros((1, HEIGHT, WIDTH, 3), np.uint8)
+    frames[:, :, WIDTH // 2 :] = (0, 200, 0)
+    here = [[(1, vertices + np.array([0, 0, 3], np.float32))]]
+    drawn = _draw(tmp_path / "a.mp4", faces, here, frames, views=("turntable", "overlay"), inset=True)
+    _, panels = lay_out(RenderOptions(("turntable", "overlay"), inset=True), CAMERA, 10.0)
+    small = panels[1].of(drawn)[0]
+    assert small.shape[1] / small.shape[0] == pytest.approx(WIDTH / HEIGHT, rel=0.05)
+    assert _is(small[small.shape[0] // 2, small.shape[1] // 2 - 2], 1)
+    assert small[2, 2].max() < 30
+    assert small[2, -3].tolist() == [0, 200, 0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"views": ("above",)},
+        {"views": ()},
+        {"views": ("side", "side")},
+        {"style": "cubist"},
+        {"alpha": True},
+        {"opacity": 0.0},
+        {"heat_max": 5.0},
+        {"style": "residual", "heat_max": 0.0},
+    ],
+)
+def test_what_does_not_go_together_is_said(options):
+    with pytest.raises(UsageError, match="--"):
+        RenderOptions(**options)
+
+
+def test_an_mp4_has_no_alpha_and_a_sequence_is_a_folder(tmp_path):
+    with pytest.raises(UsageError, match="no alpha"):
+        OverlayWriter(tmp_path / "o.mp4", CAMERA, None, 10, RenderOptions(("overlay",), alpha=True))
+    with pytest.raises(InputError, match="folder"):
+        OverlayWriter(tmp_path / "o.mov", CAMERA, None, 10)
 
 
 def test_an_exception_leaves_no_file(tmp_path, ball):

@@ -1,0 +1,62 @@
+"""What a user can choose about pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hmrkit.errors import UsageError
+
+VIEWS = {
+    "overlay": "over the footage, from its camera",
+    "side": "from the right",
+    "top": "from above, the camera below the picture",
+    "turntable": "going around, a turn in eight seconds",
+}
+STYLES = {
+    "solid": "shaded, a colour a person",
+    "wireframe": "the edges of the visible triangles",
+    "skeleton": "the 24 joints and their bones, left lighter than right",
+    "parts": "a colour for each joint's part of the skin",
+    "residual": "mm between the calibrated mesh and the body refitted to it, which skinned formats carry",
+    "reprojection": "distance of the mesh's keypoints from those seen, % of the box's height",
+}
+HEAT_MAX = {"residual": 2.0, "reprojection": 10.0}
+
+
+@dataclass(frozen=True)
+class RenderOptions:
+    """`views` in their order, the first one the largest: the others stand beside it, or with `inset` lie in its corner.
+
+    `alpha` leaves out footage and writing: straight (unassociated) RGBA for compositing, of one view. `opacity` None
+    lets a little of the footage through, and nothing elsewhere. `heat_max` is the value of the hottest colour (None:
+    `HEAT_MAX`). `first_frame` is the number of the source's frame 0 in the names of a PNG sequence.
+    UsageError where they do not go together.
+    """
+
+    views: Sequence[str] = ("overlay", "side")
+    style: str = "solid"
+    inset: bool = False
+    alpha: bool = False
+    opacity: float | None = None
+    labels: bool = True
+    heat_max: float | None = None
+    first_frame: int = 0
+
+    def __post_init__(self) -> None:
+        unknown = [view for view in self.views if view not in VIEWS]
+        if unknown or not self.views or len(set(self.views)) < len(self.views):
+            raise UsageError(f"--view wants some of {', '.join(VIEWS)}, each once, got {','.join(self.views)!r}")
+        if self.style not in STYLES:
+            raise UsageError(f"--style must be one of {', '.join(STYLES)}, got {self.style!r}")
+        if self.alpha and len(self.views) > 1:
+            raise UsageError(f"--alpha is for one view, got {','.join(self.views)}; add --view overlay")
+        if self.opacity is not None and not 0 < self.opacity <= 1:
+            raise UsageError(f"--opacity must be above 0 and at most 1, got {self.opacity}")
+        if self.heat_max is not None and (self.style not in HEAT_MAX or self.heat_max <= 0):
+            raise UsageError(f"--heat-max is above 0 and for --style {' or '.join(HEAT_MAX)}, not for {self.style}")
+
+    @property
+    def needs_footage(self) -> bool:
+        """Whether the clip has to be decoded."""
+        return "overlay" in self.views and not self.alpha
