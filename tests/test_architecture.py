@@ -25,7 +25,7 @@ LAYERS = [
     {"landmarks", "inverse_kinematics", "fitting", "pose_prior", "smplify", "calibration", "targets", "refit"}
     | {"regression"},
     {"pipeline", "evaluation", "training", "rendering"},
-    {"export_scene", "output", "batch", "benchmark"},
+    {"export_scene", "output", "batch", "benchmark", "viewing"},
     {"cli"},
 ]
 
