@@ -188,7 +188,8 @@ def _joined(a: Value, b: Value, rows: _Rows, where: str) -> Value:
     for field in fields(a):
         mine, theirs = getattr(a, field.name), getattr(b, field.name)
         if field.name not in per_frame or mine is None or theirs is None:
-            if not np.array_equal(mine, theirs):
+            same = mine is theirs or (mine is not None and theirs is not None and np.array_equal(mine, theirs))
+            if not same:
                 raise InputError(f"{where} differ in {field.name}; --renumber keeps them as two people")
         elif not isinstance(mine, np.ndarray):
             joined[field.name] = _joined(mine, theirs, rows, where)

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from films import TOYS, write_film
 
 from hmrkit.cli.info import sparkline
-from hmrkit.take import load_take
+from hmrkit.take import load_take, save_take
 
 
 def hmrkit(*args, stdin=b"", **options):
@@ -123,6 +124,30 @@ def test_cut_and_merge_in_pipes_give_the_take_back(done, tmp_path):
     wrong = hmrkit("cut", "-", "--people", "7", "-o", "-", stdin=data)
     assert (wrong.returncode, wrong.stdout) == (2, b"")
     assert wrong.stderr.decode().count("\n") == 1
+
+
+def test_rendered_for_compositing_where_the_footage_is_not(done, tmp_path):
+    take = load_take(done[0] / "walk" / "take.npz")
+    save_take(replace(take, video=replace(take.video, path="gone.mp4")), tmp_path / "take.npz")
+    matte = [
+        "render",
+        tmp_path / "take.npz",
+        "--alpha",
+        "--style",
+        "residual",
+        "--first-frame",
+        "1001",
+        "--device",
+        "cpu",
+    ]
+    result = hmrkit(*matte, "-o", tmp_path / "matte")
+    assert result.returncode == 0, result.stderr.decode()
+    names = [f"frame_{1001 + k:06d}.png" for k in range(12)]
+    assert sorted(path.name for path in (tmp_path / "matte").iterdir()) == names
+    wrong = hmrkit(*matte, "-o", tmp_path / "matte.mp4")
+    assert wrong.returncode == 2
+    assert "no alpha" in wrong.stderr.decode()
+    assert not (tmp_path / "matte.mp4").exists()
 
 
 def test_info_shows_who_is_seen_when_and_how_surely(done, tmp_path):

@@ -86,8 +86,12 @@ def render(
     take: TakeIn,
     out: Annotated[Path, typer.Option("--out", "-o", help="Video to write (.mp4), or a folder for a PNG sequence.")],
     view: Annotated[
-        str, typer.Option(help="Comma-separated, the first the largest: overlay, side, top, turntable.")
-    ] = "overlay,side",
+        str | None,
+        typer.Option(
+            help="Comma-separated, the first the largest: overlay, side, top, turntable. "
+            "[default: overlay,side; overlay with alpha]"
+        ),
+    ] = None,
     style: Annotated[
         str, typer.Option(help="solid, wireframe, skeleton, parts, or a heat map: residual, reprojection.")
     ] = "solid",
@@ -117,7 +121,8 @@ def render(
     from hmrkit.take import open_take
 
     o.start_logging(verbose)
-    views = tuple(name.strip() for name in view.split(",") if name.strip())
+    chosen = ("overlay" if alpha else "overlay,side") if view is None else view
+    views = tuple(name.strip() for name in chosen.split(",") if name.strip())
     options = RenderOptions(views, style, inset, alpha, opacity, labels, heat_max, first_frame)
     models = Models(Options(body=body, gender=gender, device=device, batch_size=batch_size))
     with o.progress_bar("") as progress:

@@ -131,8 +131,8 @@ class OverlayWriter:
         level = self._level.astype(np.float32).T
         nothing = [np.zeros((0, 3), np.float32)]
         looks = [
-            panel.following.look(image, np.concatenate(nothing + [f.vertices_c for f in here]) @ level)
-            for image, here in zip(ground, people, strict=True)
+            panel.following.look(ground[k], np.concatenate(nothing + [f.vertices_c for f in here]) @ level)
+            for k, here in enumerate(people)
         ]
         if not self._options.alpha:
             area[:] = ground
