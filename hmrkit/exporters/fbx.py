@@ -54,7 +54,7 @@ class FbxExporter:
         paths = []
         for part in scene.parts(options.per_person):
             path = Path(folder) / f"{part.name}.fbx"
-            records = _document(part, options)
+            records = document(part, options)
             with atomic_path(path) as temporary:
                 write_fbx(temporary, records)
             paths.append(path)
@@ -66,8 +66,8 @@ def time_mode(fps: Fraction) -> int:
     return _TIME_MODES.get(fps, _CUSTOM_RATE)
 
 
-def _document(scene: Scene, options: ExportOptions) -> list[Record]:
-    """All top-level records of one file."""
+def document(scene: Scene, options: ExportOptions) -> list[Record]:
+    """All top-level records of one file with the people of `scene`."""
     graph = Graph()
     animation = Animation(graph, scene.name, scene.fps, *scene.frame_range)
     for character in scene.characters:

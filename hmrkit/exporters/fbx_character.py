@@ -13,7 +13,7 @@ import numpy as np
 
 from hmrkit.exporters.correctives import corrective_shapes
 from hmrkit.exporters.curves import euler_deg, frame_ticks, keys_to_keep, upright_order
-from hmrkit.exporters.fbx_binary import Graph, Int64, Packed, Record, object_name, pack_value, properties, record
+from hmrkit.exporters.fbx_binary import Graph, Int64, Packed, Record, pack_value, properties, record
 from hmrkit.scene import Character, ExportOptions, Scene
 
 TICKS_PER_SECOND = 46_186_158_000  # KTime, FBX 7.x
@@ -34,7 +34,9 @@ class Animation:
         spans += ("ReferenceStart", self.start), ("ReferenceStop", self.stop)
         rows = properties(*((key, "KTime", "Time", "", value) for key, value in spans))
         stack = graph.add("AnimationStack", name, "AnimStack", rows)
-        self._layer = graph.add("AnimationLayer", "BaseLayer", "AnimLayer")
+        # Strict readers (Assimp) want every object to have children.
+        weight = properties(("Weight", "Number", "", "A", 100.0))
+        self._layer = graph.add("AnimationLayer", "BaseLayer", "AnimLayer", weight)
         graph.connect(self._layer, stack)
 
     def times(self, frames: np.ndarray) -> Packed:
@@ -298,6 +300,3 @@ def _add_blend_shapes(
         graph.connect(target, channel)
         graph.connect(channel, deformer)
         animation.animate(channel, "DeformPercent", "DeformPercent", 100.0 * weight[:, None], times)
-
-
-__all__ = ["TICKS_PER_SECOND", "Animation", "add_character", "add_model", "object_name", "vector_row"]

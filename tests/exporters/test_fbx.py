@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from made_scene import made_scene
 
-from hmrkit.exporters.fbx import FbxExporter, time_mode
+from hmrkit.exporters.fbx import FbxExporter, document, time_mode
 from hmrkit.exporters.fbx_binary import Int64, record, write_fbx
 from hmrkit.retarget import retarget
 from hmrkit.scene import ExportOptions, blend_skin
@@ -149,6 +149,12 @@ def test_same_scene_gives_the_same_bytes_and_frame_rates_have_their_numbers(tmp_
     assert paths[0].read_bytes() == paths[1].read_bytes()
     rates = [Fraction(24000, 1001), Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(30), Fraction(60)]
     assert [time_mode(rate) for rate in (*rates, Fraction(10))] == [13, 11, 10, 9, 6, 3, 14]
+
+
+def test_every_object_has_children_as_strict_readers_want():
+    objects = next(r for r in document(made_scene(frames=4), ExportOptions(exact=True)) if r.name == "Objects")
+    assert {made.name for made in objects.children} >= {"Model", "Geometry", "Pose", "Deformer", "AnimationLayer"}
+    assert all(made.children for made in objects.children)
 
 
 def test_records_carry_their_ends_types_and_values(tmp_path):
