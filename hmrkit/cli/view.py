@@ -17,7 +17,9 @@ def view(
     html: Annotated[
         Path | None, typer.Option(help="Write one file that needs no server and no network, instead of serving.")
     ] = None,
-    pictures: Annotated[int, typer.Option(help="Pack the footage into the file too, this many pixels wide; 0: no.")] = 0,
+    pictures: Annotated[
+        int, typer.Option(help="Pack the footage into the file too, this many pixels wide; 0: no.")
+    ] = 0,
     people: Annotated[str, typer.Option(help="all, or numbers of people: 1,3.")] = "all",
     space: Annotated[str, typer.Option(help="world: on a ground found from the people; or camera.")] = "world",
     host: Annotated[str, typer.Option(help="Address to serve at; 0.0.0.0 lets others look.")] = "127.0.0.1",

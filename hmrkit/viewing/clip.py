@@ -79,9 +79,7 @@ class ViewClip:
     leveled: bool
 
 
-def make_clip(
-    take: Take, models: Models, people: Sequence[int] | None = None, space: str = "world"
-) -> ViewClip:
+def make_clip(take: Take, models: Models, people: Sequence[int] | None = None, space: str = "world") -> ViewClip:
     """Collect what there is to see of these `people` (track ids; None: all with a mesh).
 
     `space` ``world`` stands people on a ground estimated from them; ``camera`` keeps the camera level at the origin.

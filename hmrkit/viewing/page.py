@@ -93,7 +93,7 @@ class Block:
         """Header and arrays, gzipped; equal content gives equal bytes."""
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 4)
-        return gzip.compress(struct.pack("<I", len(text)) + text + self._data.getvalue(), 9, mtime=0)
+        return gzip.compress(struct.pack("<I", len(text)) + text + self._data.getvalue(), 6, mtime=0)
 
 
 def _person(block: Block, person: Any) -> dict[str, Any]:

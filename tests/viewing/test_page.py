@@ -1,0 +1,192 @@
+"""The page holds what the meshes are made of: read back and skinned as its shader does it, they are the take's own."""
+
+import base64
+import gzip
+import json
+import re
+import shutil
+import struct
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from exporters.conftest import make_take
+from films import write_film
+
+from hmrkit.geometry import axis_angle_to_matrix, quaternion_to_matrix
+from hmrkit.pipeline import Models, Options, mesh_slice
+from hmrkit.refit import body_meshes
+from hmrkit.types import LiftedPose
+from hmrkit.video import probe
+from hmrkit.viewing.clip import make_clip
+from hmrkit.viewing.page import Block, quantised_turns, write_page
+
+
+@pytest.fixture(scope="module")
+def models():
+    return Models(Options(device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def take(models):
+    take = make_take(models)
+    random = np.random.default_rng(1)
+    lifted = {2: LiftedPose(random.normal(0, 0.4, (3, 17, 3)).astype(np.float32), "h36m-17")}
+    return replace(take, lifted=lifted)
+
+
+@pytest.fixture(scope="module")
+def page(take, models, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "clip.html"
+    return write_page(make_clip(take, models), path, models)
+
+
+def read_block(data):
+    """Header of a packed block, every array in the place of what tells of it."""
+    raw = gzip.decompress(data)
+    (length,) = struct.unpack_from("<I", raw)
+
+    def filled(entry):
+        if isinstance(entry, list):
+            return [filled(item) for item in entry]
+        if not isinstance(entry, dict):
+            return entry
+        if "kind" not in entry:
+            return {key: filled(value) for key, value in entry.items()}
+        count = int(np.prod(entry["shape"]))
+        values = np.frombuffer(raw, entry["kind"], count, 4 + length + entry["at"]).reshape(entry["shape"])
+        values = np.cumsum(values, 0, dtype=values.dtype) if entry["difference"] else values
+        return values if entry["scale"] == 1 else values * entry["scale"]
+
+    return filled(json.loads(raw[4 : 4 + length]))
+
+
+def read_page(path):
+    text = path.read_text()
+    return read_block(base64.b64decode(re.search(r'id="data">([^<]*)<', text)[1]))
+
+
+def as_the_shader_does_it(data, person, calibrated):
+    """Vertices (T,V,3) in the camera frame."""
+    body, posed = data["body"], person["posed"]
+    turns, places = quaternion_to_matrix(torch.from_numpy(posed["turns"])).numpy(), posed["places"]
+    parents = body["parents"]
+    local = turns[:, parents[1:]].swapaxes(-1, -2) @ turns[:, 1:]
+    features = (local - np.eye(3)).reshape(len(turns), 207)
+    shaped = person["restVertices"] + np.einsum("tk,vkc->tvc", features, body["shapes"])
+    shift = places - (turns @ person["restJoints"][..., None])[..., 0]
+    blended = np.einsum("vj,tjrc->tvrc", body["weights"], np.concatenate([turns, shift[..., None]], -1))
+    vertices = (blended[..., :3] @ shaped[..., None])[..., 0] + blended[..., 3]
+    if not calibrated:
+        return vertices + posed["roots"][:, None]
+    goal = person["goal"]
+    psi, to = quaternion_to_matrix(torch.from_numpy(goal["turns"])).numpy(), goal["places"]
+    above = parents[1:]
+    shift = to[:, above] - (psi @ places[:, above, :, None])[..., 0]
+    stretch = to[:, 1:] - to[:, above] - (psi @ (places[:, 1:] - places[:, above])[..., None])[..., 0]
+    attachment, share = body["attachment"], body["attachment"] * body["place"]
+    blended = np.einsum("vb,tbrc->tvrc", attachment, np.concatenate([psi - np.eye(3), shift[..., None]], -1))
+    moved = vertices + (blended[..., :3] @ vertices[..., None])[..., 0] + blended[..., 3]
+    return moved + np.einsum("vb,tbc->tvc", share, stretch) + goal["roots"][:, None]
+
+
+def test_meshes_of_the_page_are_the_takes_to_a_tenth_of_a_millimetre(page, take, models):
+    data = read_page(page)
+    first, second = data["people"]
+    for person, track_id in ((first, 1), (second, 2)):
+        wanted = body_meshes(models.body, take.body[track_id])[0]
+        assert np.abs(as_the_shader_does_it(data, person, False) - wanted).max() < 1e-4
+    wanted = mesh_slice(take, 2, slice(None), models).vertices_c
+    assert np.abs(as_the_shader_does_it(data, second, True) - wanted).max() < 1e-4
+    np.testing.assert_array_equal(data["body"]["faces"], models.body.faces)
+
+
+def test_the_page_knows_the_clock_the_camera_and_the_lifted_pose(page, take):
+    data = read_page(page)
+    assert data["title"] == "some clip.mp4"
+    assert data["frames"].tolist() == list(range(10, 20))
+    assert data["fps"] == pytest.approx(30000 / 1001)
+    assert data["camera"] == {"focal": [700, 710], "center": [330, 236], "size": [640, 480]}
+    assert [person["rows"].tolist() for person in data["people"]][1] == [-1] * 6 + [0, 1, 2, -1]
+    np.testing.assert_allclose(data["people"][1]["lifted"]["places"], take.lifted[2].joints_c, atol=1e-4)
+    assert "lifted" not in data["people"][0]
+    assert "pictures" not in data
+
+
+def test_the_page_needs_nothing_from_outside(page):
+    text = page.read_text()
+    assert not re.search(r"https?://|//cdn|\bimport\s|\bsrc=|\bhref=|\bfetch\(", text)
+    assert "{{" not in text
+    assert page.stat().st_size < 1.5e6
+
+
+def test_a_title_cannot_break_the_page(take, models, tmp_path):
+    odd = replace(take, video=replace(take.video, path="<script>{{data}}.mp4"))
+    text = write_page(make_clip(odd, models), tmp_path / "odd.html", models).read_text()
+    assert "<title>&lt;script&gt;{{data}}.mp4" in text
+    assert read_page(tmp_path / "odd.html")["title"] == "<script>{{data}}.mp4"
+
+
+def test_equal_takes_give_equal_bytes(page, take, models, tmp_path):
+    assert write_page(make_clip(take, models), tmp_path / "again.html", models).read_bytes() == page.read_bytes()
+
+
+def test_quaternions_never_jump_and_integers_wrap_back():
+    time = torch.linspace(0, 20, 400, dtype=torch.float64)[:, None, None]
+    turns = axis_angle_to_matrix(time * torch.tensor([0.2, 1.0, -0.3], dtype=torch.float64)).numpy()
+    stored = quantised_turns(turns)
+    assert np.abs(np.diff(stored.astype(int), axis=0)).max() < 2000
+    block = Block()
+    entry = block.add(stored, 1 / 32767, difference=True)
+    wide = np.array([[-32767], [32767], [-5]], np.int16)
+    data = read_block(block.packed({"turns": entry, "wide": block.add(wide, difference=True)}))
+    np.testing.assert_array_equal(data["wide"], wide)
+    back = quaternion_to_matrix(torch.from_numpy(data["turns"])).numpy()
+    assert np.abs(back - turns).max() < 1e-4
+
+
+def test_footage_comes_along_picture_by_picture(take, models, tmp_path):
+    import io
+
+    from PIL import Image
+
+    video = probe(write_film(tmp_path / "walk.mp4"))
+    empty = replace(take, video=video, tracks=(), body={}, calibrated={}, lifted={})
+    data = read_page(write_page(make_clip(empty, models), tmp_path / "film.html", models, picture_width=64))
+    ends, joined = data["pictures"]["ends"], data["pictures"]["bytes"].tobytes()
+    assert len(ends) == 12
+    middles = []
+    for start, end in zip([0, *ends[:-1]], ends, strict=True):
+        picture = np.asarray(Image.open(io.BytesIO(joined[start:end])).convert("L"), float)
+        assert picture.shape == (48, 64)
+        middles.append((picture * np.arange(64)).sum() / picture.sum())
+    assert np.all(np.diff(middles) > 0)  # the figure walks to the right
+
+
+def test_a_browser_skins_as_numpy_does(page, take, models):
+    """What WebGL makes of the page, vertex by vertex; needs playwright and a Chromium on the PATH."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium")
+    options = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=options)
+        sheet = browser.new_page(viewport={"width": 640, "height": 400})
+        errors = []
+        sheet.on("pageerror", lambda error: errors.append(str(error)))
+        sheet.goto(page.as_uri())
+        sheet.wait_for_function("globalThis.viewer", timeout=60000)
+        ask = "([k, row, goal]) => Array.from(viewer.painter.vertices(viewer.data.people[k], row, goal))"
+        uncalibrated = replace(take, calibrated={})
+        for k, row, goal in ((0, 4, False), (1, 1, False), (1, 1, True)):
+            found = np.array(sheet.evaluate(ask, [k, row, goal])).reshape(-1, 3)
+            wanted = mesh_slice(take if goal else uncalibrated, k + 1, np.array([row]), models).vertices_c[0]
+            assert np.abs(found - wanted).max() < 1e-4
+        sheet.evaluate("viewer.go(7)")
+        sheet.keyboard.press("c")
+        sheet.wait_for_timeout(500)
+        assert sheet.evaluate("viewer.through && viewer.painter.gl.getError() === 0")
+        assert errors == []
+        browser.close()

@@ -1,0 +1,79 @@
+"""The served page: what its controls say is what is drawn, and it is exact."""
+
+import importlib.util
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from exporters.conftest import make_take
+from films import write_film
+
+from hmrkit.errors import UsageError
+from hmrkit.pipeline import Models, Options, mesh_slice
+from hmrkit.refit import body_meshes
+from hmrkit.types import LiftedPose
+from hmrkit.viewing.clip import make_clip
+from hmrkit.viewing.server import LivePage, require_viser
+
+
+@pytest.fixture(scope="module")
+def models():
+    return Models(Options(device="cpu"))
+
+
+@pytest.fixture
+def live(models, tmp_path, capsys):
+    pytest.importorskip("viser")
+    take = make_take(models)
+    film = write_film(tmp_path / "film.mp4", frames=20)
+    lifted = {2: LiftedPose(np.random.default_rng(1).normal(0, 0.4, (3, 17, 3)).astype(np.float32), "h36m-17")}
+    take = replace(take, lifted=lifted, video=replace(take.video, path=str(film), width=128, height=96))
+    page = LivePage(make_clip(take, models), models, port=8970)
+    assert capsys.readouterr().out == ""
+    yield page
+    page.stop()
+
+
+def in_world(clip, vertices_c):
+    return vertices_c @ clip.world_from_camera[:3, :3].T + clip.world_from_camera[:3, 3]
+
+
+def test_controls_say_what_is_drawn(live, models):
+    take, clip = live.clip.take, live.clip
+    assert live.url.startswith("http://127.0.0.1:")
+    assert live.step()
+    assert not live.step()
+    assert not any(handle.visible for (i, _), handle in live._meshes.items() if i == 2)
+    live.frame.value = 7  # frame 17: person 2's second row
+    live.posed.value = live.lifted.value = live.footage.value = True
+    assert live.step()
+    wanted = in_world(clip, mesh_slice(take, 2, np.array([1]), models).vertices_c[0])
+    np.testing.assert_allclose(live._meshes[2, "calibrated"].vertices, wanted, atol=1e-5)
+    wanted = in_world(clip, body_meshes(models.body, take.body[2], np.array([1]))[0][0])
+    np.testing.assert_allclose(live._meshes[2, "generator"].vertices, wanted, atol=1e-5)
+    assert live._meshes[2, "generator"].opacity == 0.5
+    bones = live._lines[2].points
+    pelvis = in_world(clip, take.calibrated[2].joints_c[1, 0] + take.lifted[2].joints_c[1, 0])
+    np.testing.assert_allclose(bones[0, 0], pelvis, atol=1e-5)
+    assert live._frustum.image.shape == (96, 128, 3)
+    live.people[2].value = live.footage.value = False
+    assert live.step()
+    assert not live._meshes[2, "calibrated"].visible
+    assert not live._lines[2].visible
+    assert live._frustum.image is None
+
+
+def test_time_goes_on_while_it_plays_and_starts_again_at_the_end(live):
+    live.frame.value = 9
+    live.step()
+    live.playing.value = True
+    live._clock -= 0.1  # as if a tenth of a second had passed: two or three frames of 29.97 Hz
+    assert live.step()
+    assert 1 <= live.frame.value <= 4
+
+
+def test_without_viser_one_line_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'hmrkit\[view\]', or add --html") as told:
+        require_viser()
+    assert "\n" not in str(told.value)
