@@ -12,6 +12,7 @@ import gzip
 import html
 import io
 import json
+import logging
 import re
 import struct
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ from hmrkit.viewing.clip import ViewClip
 if TYPE_CHECKING:
     from hmrkit.pipeline import Models, Progress
 
+log = logging.getLogger(__name__)
+
 SCRIPTS = ("page_math.js", "page_data.js", "page_draw.js", "page_ui.js")
 UNIT = 32767
 PICTURE_QUALITY = 55
@@ -39,6 +42,8 @@ def write_page(
     clip: ViewClip, path: Path, models: Models, picture_width: int = 0, progress: Progress = lambda *_: None
 ) -> Path:
     """Write the page of a clip; `picture_width` px > 0 also packs the footage at that width. Returns the path."""
+    if models.options.body:
+        log.warning("%s holds much of the body model %s: its licence says who may have it", path, models.options.body)
     block = Block()
     header: dict[str, Any] = {
         "title": Path(clip.take.video.path).name,

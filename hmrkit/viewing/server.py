@@ -99,10 +99,10 @@ class LivePage:
         camera, matrix = clip.take.camera, clip.world_from_camera
         fov_y = 2 * np.arctan(camera.height / 2 / float(camera.focal_px[1]))
         wxyz = matrix_to_quaternion(torch.from_numpy(matrix[:3, :3])).numpy()
-        shape = {"fov": float(fov_y), "aspect": camera.width / camera.height, "scale": 0.4}
         self._frustum = scene.add_camera_frustum(
-            "/camera", **shape, color=(255, 204, 102), wxyz=wxyz, position=matrix[:3, 3]
-        )
+            "/camera", float(fov_y), camera.width / camera.height, scale=0.4, color=(255, 204, 102), wxyz=wxyz,
+            position=matrix[:3, 3],
+        )  # fmt: skip
         middle = self._middle()
         if clip.leveled:
             scene.add_grid("/ground", 30, 30, plane="xz", position=(round(middle[0]), 0, round(middle[2])))
