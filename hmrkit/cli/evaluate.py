@@ -85,7 +85,7 @@ def evaluate(
 
     o.start_logging(verbose)
 
-    def options_of(name: str) -> Options:
+    def options_of(name: str, checkpoint: str | None = None) -> Options:
         return Options(
             method=name, mesh=mesh if name == "pc-hmr" else None, checkpoint=checkpoint, detector=detector,
             tracker=tracker, keypoints=keypoints, lifter=lifter, lifter_checkpoint=lifter_checkpoint, flip=flip,
@@ -96,7 +96,8 @@ def evaluate(
     names = [name.strip() for name in method.split(",") if name.strip()] or ([] if predictions else ["pc-hmr"])
     chosen = DatasetOptions(split, subset, frame_list, _settings(dataset_option or []))
     options = EvalOptions(
-        dataset=dataset, data=data, out=out, methods=tuple(options_of(name) for name in names),
+        dataset=dataset, data=data, out=out,
+        methods=tuple(options_of(name, None if name == "fit" and len(names) > 1 else checkpoint) for name in names),
         predictions=tuple(predictions or ()), protocol=protocol, dataset_options=chosen, detect=detect, limit=limit,
         smpl=smpl, regressor=joint_regressor, overwrite=overwrite, defaults=options_of("fit"),
     )  # fmt: skip

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
@@ -19,10 +20,14 @@ from torch import Tensor
 
 from hmrkit.backbones import Landmarks
 from hmrkit.backbones.embedded import EmbeddedBackbone, Looked
+from hmrkit.body import Body
+from hmrkit.camera import CropCameras
 from hmrkit.device import inference
 from hmrkit.errors import InputError
 from hmrkit.regressors.hmr import HmrRegressor
 from hmrkit.training.motion import Split
+from hmrkit.training.projection import crop_camera, project
+from hmrkit.types import BodyParams
 from hmrkit.weights import save_state
 
 log = logging.getLogger(__name__)
@@ -123,9 +128,8 @@ def make_examples(
 
 
 def clip_examples(clips: Sequence[str | Path], regressor: HmrRegressor, device: torch.device) -> Examples:
-    """Everybody in every frame of clips, as the chain crops them; of the truth only `focal_px` is known, the rest NaN.
-
-    InputError where nobody is found.
+    """Everybody in every frame of clips, as the chain crops them. Their truth is what the mesh stream ``fit`` says: the
+    first fits of SPIN's loop. InputError where nobody is found.
     """
     from hmrkit.pipeline import Models, Options, open_clip, run_stages
     from hmrkit.regression import crop_pictures, crops_of
@@ -136,24 +140,37 @@ def clip_examples(clips: Sequence[str | Path], regressor: HmrRegressor, device: 
         # Neighbouring frames teach the same.
         every = max(1, round(open_clip(clip, models.options).video.fps / CLIP_FPS))
         models.options = Options(device=str(device), every=every)
-        take = run_stages(open_clip(clip, models.options), ("detect", "track", "pose"), models)
-        if not take.tracks:
+        take = run_stages(open_clip(clip, models.options), ("detect", "track", "pose", "regress"), models)
+        people = take.people_with_mesh()
+        if not people:
             continue
-        crops = crops_of(take, take.tracks, regressor)
+        crops = crops_of(take, people, regressor)
+        fits = _in_crops([take.body[person.track_id] for person in people], crops.cameras, models.body)
         for rows, pictures in crop_pictures(take, crops, regressor.input_size[0], device):
             with inference(device):
                 looked = regressor.backbone.look(pictures)
-            focal = torch.from_numpy(crops.cameras.focal_px[rows]).float()
-            found.append({key: value.cpu() for key, value in Examples(looked, _unknown(focal)).tensors().items()})
+            truth = Truth(**{f.name: getattr(fits, f.name)[rows] for f in fields(Truth)})
+            found.append({key: value.cpu() for key, value in Examples(looked, truth).tensors().items()})
     if not found:
         raise InputError(f"{', '.join(map(str, clips))}: wanted clips with people, found nobody in them")
     return Examples.from_tensors({key: torch.cat([part[key] for part in found]) for key in found[0]})
 
 
-def _unknown(focal_px: Tensor) -> Truth:
-    shapes = {"global_orient": (3, 3), "body_pose": (23, 3, 3), "betas": (10,), "transl_c": (3,), "joints_2d": (24, 2)}
-    unknown = {name: focal_px.new_full((len(focal_px), *shape), torch.nan) for name, shape in shapes.items()}
-    return Truth(**unknown, focal_px=focal_px)
+def _in_crops(people: Sequence[BodyParams], cameras: CropCameras, body: Body) -> Truth:
+    """Bodies in the full camera, one person's frames after the other, as the cameras of their crops see them."""
+
+    def rows(name: str) -> Tensor:
+        return torch.from_numpy(np.concatenate([getattr(person, name) for person in people]))
+
+    crop_from_camera = torch.from_numpy(cameras.camera_from_crop).float().mT
+    betas = torch.cat([torch.from_numpy(p.betas).expand(len(p.transl_c), -1) for p in people])
+    orient, pose = crop_from_camera @ rows("global_orient"), rows("body_pose")
+    # A body turns about its pelvis, which does not lie in its origin.
+    pelvis = body.joints_only(betas=betas.to(body.device)).joints[:, 0].cpu()
+    transl = (crop_from_camera @ (pelvis + rows("transl_c"))[..., None])[..., 0] - pelvis
+    focal = torch.from_numpy(cameras.focal_px).float()
+    joints = body.joints_only(orient.to(body.device), pose.to(body.device), betas.to(body.device)).joints.cpu()
+    return Truth(orient, pose, betas, transl, focal, project(joints, crop_camera(transl, focal), focal))
 
 
 def load_examples(folder: str | Path, count: int) -> Examples:

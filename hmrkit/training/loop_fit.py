@@ -16,7 +16,7 @@ from hmrkit.pose_prior import load_pose_prior
 from hmrkit.regressors import BodyEstimate
 from hmrkit.smplify import bent_backwards, geman_mcclure, landmark_weights
 from hmrkit.training.examples import Examples, Truth
-from hmrkit.training.projection import CROP, project
+from hmrkit.training.projection import CROP, crop_camera, project
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class LoopFitOptions:
 
 
 class LoopFit:
-    """The best fit so far of each of N unlabelled examples, whose `looked.landmarks.points_2d` are fitted to.
+    """The best fit so far of each of N unlabelled examples, whose `looked.landmarks.points_2d` are fitted to. The first
+    ones are the examples' own `truth`, NaN where there is none.
 
     ``loop(rows, estimate)`` fits `rows` (B,) from a network's estimate, keeps what got better, and returns the best
     fits as `Truth` with a mask (B,) of those good enough to learn from.
@@ -47,7 +48,7 @@ class LoopFit:
         self.prior = load_pose_prior(body.device)
         self.weights = landmark_weights(body.device)
         self.best = examples.truth
-        self.error_px = torch.full((len(examples),), torch.inf)
+        self.error_px = self._first_errors()
 
     def __call__(self, rows: Tensor, estimate: BodyEstimate) -> tuple[Truth, Tensor]:
         device = self.body.device
@@ -62,6 +63,25 @@ class LoopFit:
         return Examples(self.examples.looked, self.best)[rows].to(device).truth, (
             self.error_px[rows] < self.options.good_px
         ).to(device)
+
+    @torch.no_grad()
+    def _first_errors(self) -> Tensor:
+        """How far (N,) px the first fits' landmarks lie from the seen ones."""
+        errors = []
+        for start in range(0, len(self.examples), 128):
+            part = self.examples[slice(start, start + 128)].to(self.body.device)
+            truth, seen = part.truth, part.looked.landmarks.points_2d
+            local = torch.cat([truth.global_orient[:, None], truth.body_pose], 1)
+            points, _ = self.points(world_from_local(local), truth.betas)
+            camera = crop_camera(truth.transl_c, truth.focal_px)
+            off = (project(points, camera, truth.focal_px) - seen[..., :2]).norm(dim=-1)
+            errors.append(self._mean_error(off, seen[..., 2] * self.weights).cpu())
+        return torch.cat(errors).nan_to_num(nan=torch.inf)
+
+    def _mean_error(self, off: Tensor, weights: Tensor) -> Tensor:
+        """Mean (B,) of distances (B,33); infinite where hardly anything is sure: that picture cannot judge a fit."""
+        error = (weights * off).sum(1) / weights.sum(1).clamp_min(1e-3)
+        return torch.where(weights.sum(1) > 0.4 * self.weights.sum(), error, torch.inf)
 
     def _fit(self, estimate: BodyEstimate, seen: Tensor, focal_px: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Parameters by name, and the mean distance (B,) in px of the landmarks that they leave."""
@@ -93,9 +113,7 @@ class LoopFit:
                 energy.sum().backward()
                 solver.step()
         with torch.no_grad():
-            error = (weights * off()).sum(1) / weights.sum(1).clamp_min(1e-3)
-            # A picture in which hardly anything is sure cannot judge a fit.
-            error = torch.where(weights.sum(1) > 0.4 * self.weights.sum(), error, torch.inf)
+            error = self._mean_error(off(), weights)
             scale, tx, ty = camera().unbind(1)
             made = {
                 "global_orient": axis_angle_to_matrix(turn) @ first,
