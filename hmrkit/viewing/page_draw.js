@@ -11,6 +11,7 @@ uniform vec3 root;
 uniform mat4 worldFromCamera, clipFromWorld;
 layout(location = 0) in vec3 rest;
 layout(location = 1) in vec3 restNormal;
+layout(location = 2) in uvec2 follows; // bits of the joints that bend this vertex's shape, and that carry it: few
 out vec3 place;              // camera frame, about the root
 out vec3 inWorld;
 out vec3 normal;
@@ -18,13 +19,16 @@ void main() {
   vec3 shaped = rest;
   ivec2 at = ivec2(gl_VertexID % 9 * 207, gl_VertexID / 9);
   vec3 bend = vec3(0);
-  for (int k = 0; k < 207; k++) bend += pose[${FEATURES_AT} + k / 4][k % 4] * vec3(texelFetch(shapes, at + ivec2(k, 0), 0).xyz);
+  for (int j = 0; j < 23; j++) {
+    if ((follows.x >> j & 1u) == 0u) continue;
+    for (int k = 9 * j; k < 9 * j + 9; k++) bend += pose[${FEATURES_AT} + k / 4][k % 4] * vec3(texelFetch(shapes, at + ivec2(k, 0), 0).xyz);
+  }
   vec4 p = vec4(shaped + shapeScale * bend, 1.0);
   at = ivec2(gl_VertexID % 16 * 24, gl_VertexID / 16);
   vec3 v = vec3(0), n = vec3(0);
   for (int j = 0; j < 24; j++) {
+    if ((follows.y >> j & 1u) == 0u) continue;
     float w = texelFetch(weights, at + ivec2(j, 0), 0).x;
-    if (w == 0.0) continue;
     vec4 a = pose[3 * j], b = pose[3 * j + 1], c = pose[3 * j + 2];
     v += w * vec3(dot(a, p), dot(b, p), dot(c, p));
     n += w * vec3(dot(a.xyz, restNormal), dot(b.xyz, restNormal), dot(c.xyz, restNormal));
@@ -33,8 +37,8 @@ void main() {
     vec4 q = vec4(v, 1.0);
     vec3 shift = vec3(0), turn = vec3(0);
     for (int i = 0; i < 23; i++) {
+      if ((follows.y >> (i + 1) & 1u) == 0u) continue;
       vec3 share = texelFetch(weights, at + ivec2(i + 1, 0), 0).yzw;
-      if (share.x == 0.0) continue;
       vec4 a = pose[${BONES_AT} + 3 * i], b = pose[${BONES_AT} + 3 * i + 1], c = pose[${BONES_AT} + 3 * i + 2];
       shift += share.x * vec3(dot(a, q), dot(b, q), dot(c, q)) + share.y * pose[${STRETCHES_AT} + i].xyz;
       turn += share.x * vec3(dot(a.xyz, n), dot(b.xyz, n), dot(c.xyz, n));
@@ -156,6 +160,13 @@ class Painter {
       texels[at + 1] = share;
       texels[at + 2] = share * body.place.values[23 * v + j - 1] * body.place.scale;
     }
+    const follows = gl.createBuffer(), bits = new Uint32Array(2 * count), shapes = body.shapes.values;
+    for (let v = 0; v < count; v++) {
+      for (let i = 0; i < 621; i++) if (shapes[621 * v + i]) bits[2 * v] |= 1 << Math.floor(i / 27);
+      for (let j = 0; j < 24; j++) if (texels[4 * (24 * v + j)] || texels[4 * (24 * v + j) + 1]) bits[2 * v + 1] |= 1 << j;
+    }
+    gl.bindBuffer(gl.ARRAY_BUFFER, follows);
+    gl.bufferData(gl.ARRAY_BUFFER, bits, gl.STATIC_DRAW);
     gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
     this.weights = this.texture(gl.NEAREST);
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA32F, 16 * 24, rows, 0, gl.RGBA, gl.FLOAT, texels);
@@ -174,6 +185,9 @@ class Painter {
         gl.enableVertexAttribArray(location);
         gl.vertexAttribPointer(location, 3, gl.FLOAT, false, 0, 0);
       });
+      gl.bindBuffer(gl.ARRAY_BUFFER, follows);
+      gl.enableVertexAttribArray(2);
+      gl.vertexAttribIPointer(2, 2, gl.UNSIGNED_INT, 0, 0);
       gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.faces);
     }
     gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, body.faces.values, gl.STATIC_DRAW);
