@@ -11,7 +11,6 @@ Sources: the schemas AbcGeom_PolyMesh_v1, AbcGeom_Xform_v3 and AbcGeom_Camera_v1
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -131,12 +130,14 @@ def _camera_schema(file: OgawaFile, camera: SceneCamera, metres_per_unit: float)
 
 
 def _archive_metadata(scene: Scene) -> str:
-    """``key=value`` joined by semicolons, sorted by key: neither sign may stand in a value."""
+    """``key=value`` joined by semicolons, sorted by key: neither sign may stand in a value.
+
+    No date: equal takes give equal files.
+    """
     first, last = scene.frame_range
     facts = {
         "FramesPerTimeUnit": f"{float(scene.fps):.9g}",
         "_ai_Application": f"hmrkit {__version__}",
-        "_ai_DateWritten": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC"),
         "_ai_Description": f"{scene.space} space",
         "end_frame": str(last),
         "fps": str(scene.fps),
