@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 EVALUATE_EVERY = 500
 ADVERSARY_WEIGHT = 0.05
-LOOP_EVERY, LOOP_WEIGHT = 4, 1.0
+LOOP_EVERY, LOOP_WEIGHT = 2, 0.5
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def train_regressor(
         if adversarial:
             _, pose, betas = people(len(examples), generator)
             total = total + ADVERSARY_WEIGHT * model.adversary(estimate, pose.to(device), betas.to(device))
-        # Fitting costs as much as ten steps: the network sees new fits in some steps, more pictures in these.
+        # The fits of a batch take as long as a step.
         if fits is not None and torch.rand((), generator=generator) < 1 / LOOP_EVERY:
             rows = torch.randint(len(fits.examples), (numbers.batch,), generator=generator)
             unlabelled = estimates(model, fits.examples[rows].to(device))
