@@ -17,7 +17,8 @@ EXCEPTIONS = {
 }
 LAYERS = [
     {"types", "errors", "members"},
-    {"geometry", "camera", "skeletons", "crops", "video", "video_probe", "take", "smoothing"} | {"scene", "take_editing"},
+    {"geometry", "camera", "skeletons", "crops", "video", "video_probe", "take", "smoothing"}
+    | {"scene", "take_editing"},
     {"body", "metrics", "weights", "device", "smpl_files", "smpl_pickles", "dataset_pickles", "sparse", "blazepose_net"}
     | {"protocols", "occlusion"}
     | {"feet", "motion", "world", "motion_cleaning", "retarget", "vertex_store"},

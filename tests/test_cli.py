@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -61,7 +62,7 @@ def test_a_second_run_does_nothing_again(film, done):
 
 
 def test_a_changed_option_runs_only_what_hangs_on_it(film, done, tmp_path):
-    out, _ = done
+    out = shutil.copytree(done[0], tmp_path / "out")
     before = load_take(out / "walk" / "take.npz").provenance
     result = hmrkit("run", film, "--out", out, "--method", "fit", *TOYS)
     assert result.returncode == 0
@@ -276,7 +277,7 @@ def test_killed_in_the_middle_it_resumes(tmp_path):
 
 
 def test_interrupted_it_says_so(tmp_path):
-    film = write_film(tmp_path / "long.mp4", frames=30)
+    film = write_film(tmp_path / "long.mp4", frames=90)
     command = [sys.executable, "-m", "hmrkit", "run", str(film), "--out", str(tmp_path / "out"), *TOYS]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120

@@ -21,10 +21,11 @@ def main() -> None:
             raise
         sys.stderr.write(f"hmrkit: {error}\n")
         sys.exit(error.exit_code)
-    except SystemExit as stop:  # typer turns Ctrl-C into this
-        if stop.code == EXIT_INTERRUPTED:
-            sys.stderr.write("hmrkit: interrupted; the same command goes on from here\n")
-        raise
+    except (SystemExit, KeyboardInterrupt) as stop:  # typer turns Ctrl-C into an exit, but for its own last moments
+        if isinstance(stop, SystemExit) and stop.code != EXIT_INTERRUPTED:
+            raise
+        sys.stderr.write("hmrkit: interrupted; the same command goes on from here\n")
+        sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(EXIT_INTERRUPTED)
