@@ -13,6 +13,7 @@ layers: the converter counts on it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -214,12 +215,12 @@ class BlazePose(nn.Module):
         return self.to_mask(self.mask_blocks1(_twice(x))).float()
 
 
-def widest(net: nn.Module, at32: Tensor) -> Tensor:
+def widest(net: Any, at32: Tensor) -> Tensor:
     """The trunk's last map (B,272,h,w) widened to 1632 channels by `net`'s layers of those names."""
     return functional.relu6(net.widen_depthwise(functional.relu6(net.widen(at32), inplace=True)), inplace=True)
 
 
-def landmark_map(net: nn.Module, branch: Tensor, wide: Tensor) -> Tensor:
+def landmark_map(net: Any, branch: Tensor, wide: Tensor) -> Tensor:
     """The regression branch from stride 16 (B,192,16,16) down to the map (B,288,2,2) that landmarks are read from."""
     x = net.blocks32(net.down32(branch)) + net.join32(wide)
     return net.blocks128(net.down128(net.blocks64(net.down64(x))))

@@ -77,6 +77,7 @@ class UpperHalf(nn.Module):
 class EmbeddedBackbone(nn.Module):
     """See `hmrkit.backbones.Backbone`. `upper` is the trainable part; the rest never gets a gradient."""
 
+    _network: BlazePose
     input_size = (CROP_SIZE, CROP_SIZE)
     global_channels = _MAP_CHANNELS + _WIDE_CHANNELS + BODY * 6 + _LIMB_FEATURES
     map_channels = FEATURE_CHANNELS

@@ -30,7 +30,8 @@ class HmrRegressor(nn.Module):
 
     def __init__(self, name: str, backbone: Any, head: IefHead, framing: Literal["upright", "box"]) -> None:
         super().__init__()
-        self.name, self.framing, self.weights_sha256 = name, framing, ""
+        self.name, self.weights_sha256 = name, ""
+        self.framing: Literal["upright", "box"] = framing
         self.shape_space: Literal["hmrkit", "smpl"] = "hmrkit"
         self.backbone, self.head = backbone, head
         self.input_size: tuple[int, int] = backbone.input_size

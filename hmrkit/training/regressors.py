@@ -128,7 +128,9 @@ def train_regressor(
         total = body_loss(estimate, examples.truth, body)
         if adversarial:
             _, pose, betas = people(len(examples), generator)
-            total = total + ADVERSARY_WEIGHT * model.adversary(estimate, pose.to(device), betas.to(device))
+            total = total + ADVERSARY_WEIGHT * model.adversary(  # type: ignore[operator]
+                estimate, pose.to(device), betas.to(device)
+            )
         # The fits of a batch take as long as a step.
         if fits is not None and torch.rand((), generator=generator) < 1 / LOOP_EVERY:
             rows = torch.randint(len(fits.examples), (numbers.batch,), generator=generator)
@@ -270,8 +272,12 @@ def score(regressor: HmrRegressor, examples: Examples, body: Body) -> dict[str, 
     device = body.device
     parts = [examples[slice(start, start + 128)].to(device) for start in range(0, len(examples), 128)]
     said = [regressor.regress(regressor.backbone.features(part.looked)) for part in parts]
-    names = ("global_orient", "body_pose", "betas", "crop_camera")
-    whole = BodyEstimate(*(torch.cat([getattr(estimate, name) for estimate in said]) for name in names))
+    whole = BodyEstimate(
+        global_orient=torch.cat([estimate.global_orient for estimate in said]),
+        body_pose=torch.cat([estimate.body_pose for estimate in said]),
+        betas=torch.cat([estimate.betas for estimate in said]),
+        crop_camera=torch.cat([estimate.crop_camera for estimate in said]),
+    )
     return errors(whole, examples.truth, body)
 
 
