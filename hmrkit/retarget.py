@@ -12,8 +12,8 @@ skeleton   names                   rest    axes at rest (person facing forward)
                                            along the bone, y forward; the right side's axes point the other way
 ========== ======================= ======= ==========================================================================
 
-Mixamo's axes are those of its X Bot. Unreal's are what public projects show of the mannequin's (``calf_l`` lies at -x of
-``thigh_l``, ``calf_r`` at +x; not checked in Unreal itself), with arms lowered by `A_POSE_DEG`; twist bones and
+Mixamo's axes are those of its X Bot. Unreal's are what public projects show of the mannequin's (``calf_l`` lies at -x
+of ``thigh_l``, ``calf_r`` at +x; not checked in Unreal itself), with arms lowered by `A_POSE_DEG`; twist bones and
 fingers are absent, hands keep the forearm's axes. SMPL's one hand joint stands at the knuckles and takes the name of
 the middle finger's first bone. Changing the rest pose changes linear blend skinning a little (most at a raised
 shoulder): ``smpl`` and ``mixamo`` show exactly the same mesh, ``unreal`` only in its A-pose
