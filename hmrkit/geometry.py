@@ -79,9 +79,7 @@ def rotation_from_6d(values: Tensor, layout: Layout6D) -> Tensor:
     pairs = (
         values.reshape(*values.shape[:-1], 2, 3) if layout == "columns" else values.reshape(*values.shape[:-1], 3, 2).mT
     )
-    first = normalize(pairs[..., 0, :], dim=-1)
-    second = normalize(pairs[..., 1, :] - (first * pairs[..., 1, :]).sum(-1, keepdim=True) * first, dim=-1)
-    return torch.stack([first, second, torch.linalg.cross(first, second)], -1)
+    return orthonormal_frame(pairs[..., 0, :], pairs[..., 1, :])
 
 
 def rotation_to_6d(matrices: Tensor, layout: Layout6D) -> Tensor:
@@ -106,6 +104,13 @@ def rotation_between(source: Tensor, target: Tensor) -> Tensor:
     n = normalize(helper - (helper * a).sum(-1, keepdim=True) * a, dim=-1)
     half_turn = 2 * n[..., :, None] * n[..., None, :] - eye
     return torch.where(cosine < -1 + 1e-5, half_turn, general)
+
+
+def orthonormal_frame(first: Tensor, second: Tensor) -> Tensor:
+    """Rotations (...,3,3) with columns along `first` (...,3), what of `second` is normal to it, and both's normal."""
+    x = normalize(first, dim=-1)
+    y = normalize(second - (second * x).sum(-1, keepdim=True) * x, dim=-1)
+    return torch.stack([x, y, torch.linalg.cross(x, y)], -1)
 
 
 def project_to_rotation(matrices: Tensor) -> Tensor:

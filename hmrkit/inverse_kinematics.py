@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from hmrkit.geometry import axis_angle_to_matrix, matrix_to_axis_angle, rigid_align, rotation_between
+from hmrkit.geometry import axis_angle_to_matrix, matrix_to_axis_angle, orthonormal_frame, rigid_align, rotation_between
 from hmrkit.landmarks import BodyLandmarks, local_from_world
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
 from hmrkit.smoothing import smooth_series
@@ -269,7 +269,7 @@ class _Solver:
 
 def align(first: Tensor, second: Tensor, rest_first: Tensor, rest_second: Tensor) -> Tensor:
     """Rotations (T,3,3) that take `rest_first` onto `first` (T,3), `rest_second` as near to `second` as may be."""
-    return _frame(first, second) @ _frame(rest_first, rest_second).mT
+    return orthonormal_frame(first, second) @ orthonormal_frame(rest_first, rest_second).mT
 
 
 def about_x(angle: Tensor) -> Tensor:
@@ -281,12 +281,6 @@ def smoothstep(value: Tensor, low: float, high: float) -> Tensor:
     """0 below `low`, 1 above `high`, smooth between."""
     t = ((value - low) / (high - low)).clamp(0, 1)
     return t * t * (3 - 2 * t)
-
-
-def _frame(first: Tensor, second: Tensor) -> Tensor:
-    x = normalize(first, dim=-1)
-    y = normalize(second - (second * x).sum(-1, keepdim=True) * x, dim=-1)
-    return torch.stack([x, y, torch.linalg.cross(x, y)], -1)
 
 
 def _turn(rotation: Tensor, vector: Tensor) -> Tensor:

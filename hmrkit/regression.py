@@ -23,6 +23,7 @@ from hmrkit.device import inference
 from hmrkit.fitting import frame_times
 from hmrkit.geometry import project_to_rotation
 from hmrkit.regressors import BodyEstimate, Regressor
+from hmrkit.regressors.projection import translation
 from hmrkit.skeletons import SMPL_24, get_skeleton
 from hmrkit.smoothing import bridge, smooth_series
 from hmrkit.types import BodyParams, Keypoints, Take, Track
@@ -32,7 +33,6 @@ log = logging.getLogger(__name__)
 
 MAX_CROPS = 16  # through the network at once, where the frames in flight are fewer
 BOX_EXPAND = 1.2  # framing "box": the published networks' crops
-SMALLEST_SCALE = 0.05  # of a crop camera: a person 40 m across the crop is no answer, and zero has no depth
 # A region's jitter, which is the keypoints', and how people move: in sides of the region, e-folds of it, and radians.
 REGION_NOISE = 0.02
 REGION_ACCELERATION = 2.0  # per second squared
@@ -125,8 +125,8 @@ def bodies_in_camera(
     """
     seen = np.all(np.isfinite(said), axis=1)
     rotations = said[:, ROTATIONS].reshape(-1, 24, 3, 3).astype(np.float64)
-    scale, tx, ty = np.moveaxis(said[:, CROP_CAMERA].astype(np.float64), 1, 0)
-    transl = np.stack([tx, ty, 2 * focal_px / (np.maximum(scale, SMALLEST_SCALE) * out)], -1)
+    cameras = torch.from_numpy(said[:, CROP_CAMERA].astype(np.float64))
+    transl = translation(cameras, torch.from_numpy(focal_px.astype(np.float64)), out).numpy()
     betas = said[:, BETAS]
     shape = np.median(betas[seen], 0).astype(np.float32)
     each = _rest_joints(body, np.where(seen[:, None], betas, shape))

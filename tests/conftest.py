@@ -1,9 +1,10 @@
-"""Shared by all tests: one thread pool size, the repository's folders, GPU tests skipped where there is no GPU."""
+"""Shared by all tests: one thread pool size, the repository's folders, a small take; no GPU tests without a GPU."""
 
 from pathlib import Path
 
 import pytest
 import torch
+from made_takes import models, scene_of, take  # noqa: F401  (fixtures)
 
 REPOSITORY = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"

@@ -159,7 +159,6 @@ def test_half_precision_around_the_body_does_not_reach_it(body):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_equals_cpu(body):
     parameters = random_parameters(64)
     out = load_body(device="cuda")(**{k: v.cuda() for k, v in parameters.items()})

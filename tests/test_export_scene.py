@@ -6,25 +6,14 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from exporters.conftest import make_take
 
 from hmrkit.camera import project
 from hmrkit.errors import UsageError
 from hmrkit.export_scene import build_scene, check_options, parse_numbers, parse_people, parse_rate, read_timecode
 from hmrkit.output import export_take
-from hmrkit.pipeline import Models, Options, mesh_slice
+from hmrkit.pipeline import mesh_slice
 from hmrkit.scene import ExportOptions
 from hmrkit.vertex_store import shared_vertices
-
-
-@pytest.fixture(scope="module")
-def models():
-    return Models(Options(device="cpu"))
-
-
-@pytest.fixture(scope="module")
-def take(models):
-    return make_take(models)
 
 
 def test_exact_vertices_are_the_takes_meshes(take, models):

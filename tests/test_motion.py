@@ -4,23 +4,11 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
-import pytest
 import torch
-from exporters.conftest import RATE, make_take
+from made_takes import RATE
 
 from hmrkit.geometry import axis_angle_to_matrix
 from hmrkit.motion import make_clock, make_motion, sample_rotations, skeleton_joints
-from hmrkit.pipeline import Models, Options
-
-
-@pytest.fixture(scope="module")
-def models():
-    return Models(Options(device="cpu"))
-
-
-@pytest.fixture(scope="module")
-def take(models):
-    return make_take(models)
 
 
 def test_without_resampling_every_row_is_itself(take, models):

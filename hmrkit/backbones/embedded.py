@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from hmrkit.backbones import Features, Landmarks
 from hmrkit.blazepose_net import (
@@ -28,6 +27,7 @@ from hmrkit.blazepose_net import (
     load_network,
     widest,
 )
+from hmrkit.geometry import orthonormal_frame
 from hmrkit.skeletons import BLAZEPOSE_33
 
 BODY = len(BLAZEPOSE_33)
@@ -129,9 +129,9 @@ def limb_features(world: Tensor) -> Tensor:
     left, right = (lambda name: at("left", name)), (lambda name: at("right", name))
     hips, neck = (left("hip") + right("hip")) / 2, (left("shoulder") + right("shoulder")) / 2
     ears, nose = (left("ear") + right("ear")) / 2, world[:, BLAZEPOSE_33.index["nose"]]
-    pelvis = _frame(left("hip") - right("hip"), neck - hips)
-    chest = _frame(left("shoulder") - right("shoulder"), neck - hips)
-    head = _frame(left("ear") - right("ear"), nose - ears)
+    pelvis = orthonormal_frame(left("hip") - right("hip"), neck - hips)
+    chest = orthonormal_frame(left("shoulder") - right("shoulder"), neck - hips)
+    head = orthonormal_frame(left("ear") - right("ear"), nose - ears)
     steps = torch.stack([at(side, b) - at(side, a) for a, b in _LIMBS for side in ("left", "right")], 1)
     length = steps.norm(dim=-1, keepdim=True).clamp_min(1e-3)
     direction = steps / length
@@ -139,13 +139,6 @@ def limb_features(world: Tensor) -> Tensor:
     bends = torch.cat([(direction[:, i : i + 2] * direction[:, i + 2 : i + 4]).sum(-1) for i in (0, _ARM_LIMBS)], 1)
     frames = torch.stack([pelvis, chest, head, pelvis.mT @ chest, chest.mT @ head], 1)
     return torch.cat([part.flatten(1) for part in (direction, hung, length, frames, bends)], 1)
-
-
-def _frame(across: Tensor, other: Tensor) -> Tensor:
-    """Rotations (B,3,3) whose columns are `across`, what of `other` is normal to it, and the normal of both."""
-    x = functional.normalize(across, dim=-1)
-    y = functional.normalize(other - (other * x).sum(-1, keepdim=True) * x, dim=-1)
-    return torch.stack([x, y, torch.linalg.cross(x, y)], -1)
 
 
 def load(name: str, checkpoint: str | Path | None, *, device: str | torch.device) -> EmbeddedBackbone:

@@ -82,6 +82,7 @@ def evaluate(
     from hmrkit.evaluation.tables import group_table, rich_table, write_report
     from hmrkit.evaluation.worst import write_sheets
     from hmrkit.pipeline import Options
+    from hmrkit.regressors import REGRESSORS
 
     o.start_logging(verbose)
 
@@ -94,10 +95,13 @@ def evaluate(
         )  # fmt: skip
 
     names = [name.strip() for name in method.split(",") if name.strip()] or ([] if predictions else ["pc-hmr"])
+    # A checkpoint is the regressors' among the methods; with none among them it is an error, which `Options` tells.
+    streams = {name: mesh if name == "pc-hmr" else name for name in names}
+    theirs = [name for name, stream in streams.items() if stream in REGRESSORS] or names
     chosen = DatasetOptions(split, subset, frame_list, _settings(dataset_option or []))
     options = EvalOptions(
         dataset=dataset, data=data, out=out,
-        methods=tuple(options_of(name, None if name == "fit" and len(names) > 1 else checkpoint) for name in names),
+        methods=tuple(options_of(name, checkpoint if name in theirs else None) for name in names),
         predictions=tuple(predictions or ()), protocol=protocol, dataset_options=chosen, detect=detect, limit=limit,
         smpl=smpl, regressor=joint_regressor, overwrite=overwrite, defaults=options_of("fit"),
     )  # fmt: skip

@@ -21,7 +21,8 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last chec
 Images = Annotated[int | None, typer.Option(help="Synthetic images made once and kept; 0 makes new ones every step.")]
 Begin = Annotated[Path | None, typer.Option("--start", help="Begin from a trained regressor's file.")]
 LoopFit = Annotated[
-    list[Path] | None, typer.Option(help="Clip of real people without labels for SPIN's fitting loop; repeatable.")
+    list[Path] | None,
+    typer.Option(help="spin only: clip of people without labels for its fitting loop; repeatable."),
 ]
 Adversarial = Annotated[bool, typer.Option("--adversarial", help="Add HMR's factorised adversarial prior.")]
 
@@ -44,24 +45,10 @@ def lifter(
     typer.echo(str(train_lifter(motion, out, preset=preset, steps=steps, device=resolve_device(device), resume=resume)))
 
 
-@app.command("hmr")
-def hmr(
-    out: Out,
-    preset: Preset = "cpu",
-    steps: Steps = None,
-    images: Images = None,
-    start: Begin = None,
-    adversarial: Adversarial = False,
-    resume: Resume = False,
-    device: o.Device = "auto",
-    verbose: o.Verbose = False,
-) -> None:
-    """Train HMR's regressor on synthetic images."""
-    _regressor("hmr", out, preset, steps, images, start, (), adversarial, resume, device, verbose)
-
-
-@app.command("spin")
-def spin(
+@app.command("hmr", help="Train HMR's regressor on synthetic images.")
+@app.command("spin", help="Train HMR's regressor on synthetic images and on clips, with fitting in the loop.")
+def regressor(
+    context: typer.Context,
     out: Out,
     preset: Preset = "cpu",
     steps: Steps = None,
@@ -73,17 +60,19 @@ def spin(
     device: o.Device = "auto",
     verbose: o.Verbose = False,
 ) -> None:
-    """Train HMR's regressor on synthetic images and on clips that the body is fitted to in the loop."""
-    _regressor("spin", out, preset, steps, images, start, loop_fit or (), adversarial, resume, device, verbose)
-
-
-def _regressor(name, out, preset, steps, images, start, clips, adversarial, resume, device, verbose) -> None:  # type: ignore[no-untyped-def]
     from hmrkit.device import resolve_device
+    from hmrkit.errors import UsageError
     from hmrkit.training.regressors import train_regressor
 
     o.start_logging(verbose)
-    device = resolve_device(device)
-    typer.echo(str(train_regressor(name, out, preset, steps, images, device, resume, start, clips, adversarial)))
+    name = str(context.info_name)
+    if loop_fit and name != "spin":
+        raise UsageError(f"--loop-fit is spin's, not {name}'s")
+    path = train_regressor(
+        name, out, preset=preset, steps=steps, images=images, device=resolve_device(device), resume=resume, start=start,
+        clips=loop_fit or (), adversarial=adversarial,
+    )  # fmt: skip
+    typer.echo(str(path))
 
 
 @app.command("evaluate-lifter")

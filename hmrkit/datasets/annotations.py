@@ -69,6 +69,15 @@ def boxes_about(keypoints_2d: np.ndarray, margin: float = 0.0) -> np.ndarray:
     return np.where(visible.any(1), boxes, np.nan).astype(np.float32)
 
 
+def refuse_spin_style(name: str, root: Path, pattern: str, lacks: str) -> None:
+    """InputError that names the right reader where `root` has a SPIN-style file (`pattern`) instead of the release."""
+    if found := sorted(root.glob(pattern)):
+        raise InputError(
+            f"dataset {name}: {root} lacks {lacks}, but {found[0].name} looks SPIN-style; "
+            f"read it with --dataset npz --data {found[0]}"
+        )
+
+
 def numbered_pictures(folder: Path, count: int) -> Path | None:
     """`folder` if its sorted pictures are the `count` frames that the annotation numbers; None where there are none.
 

@@ -15,9 +15,17 @@ from pathlib import Path
 import numpy as np
 
 from hmrkit.datasets import DatasetOptions, EvalSequence, GroundTruth, missing_files
-from hmrkit.datasets.annotations import boxes_about, flagged, frames_of, numbered_pictures, pick, refuse, require
+from hmrkit.datasets.annotations import (
+    boxes_about,
+    flagged,
+    frames_of,
+    numbered_pictures,
+    pick,
+    refuse,
+    refuse_spin_style,
+    require,
+)
 from hmrkit.datasets.matlab import read_matlab
-from hmrkit.errors import InputError
 from hmrkit.skeletons import Skeleton
 from hmrkit.types import Camera
 
@@ -64,11 +72,7 @@ class MpiInf3dhp:
         """See `Dataset`; all six recordings must be there, for the papers' figures are about all six."""
         lacking = [path for path in self._files() if not path.is_file()]
         if lacking:
-            if found := sorted(self.root.glob("*mpi_inf_3dhp*.npz")):
-                raise InputError(
-                    f"dataset {self.name}: {self.root} lacks TS1 to TS6, but {found[0].name} looks SPIN-style; "
-                    f"read it with --dataset npz --data {found[0]}"
-                )
+            refuse_spin_style(self.name, self.root, "*mpi_inf_3dhp*.npz", "TS1 to TS6")
             raise missing_files(
                 self.name, "fill in the form at https://vcai.mpi-inf.mpg.de/3dhp-dataset", self.root,
                 "the unpacked folder mpi_inf_3dhp_test_set/", lacking,

@@ -29,6 +29,7 @@ from hmrkit.datasets.annotations import (
     pick,
     picture_size,
     refuse,
+    refuse_spin_style,
     require,
     smpl_truth,
 )
@@ -95,11 +96,7 @@ class ThreeDPW:
         """See `Dataset`: every split asked for has sequence files, and the list of frames can be read."""
         empty = [self.root / "sequenceFiles" / split / "*.pkl" for split in self.splits if not self._files(split)]
         if empty:
-            if found := sorted(self.root.glob("*3dpw*.npz")):
-                raise InputError(
-                    f"dataset {self.name}: {self.root} lacks sequenceFiles/, but {found[0].name} looks SPIN-style; "
-                    f"read it with --dataset npz --data {found[0]}"
-                )
+            refuse_spin_style(self.name, self.root, "*3dpw*.npz", "sequenceFiles/")
             raise missing_files(
                 self.name, "register at https://virtualhumans.mpi-inf.mpg.de/3DPW", self.root,
                 "sequenceFiles/ and imageFiles/ as unpacked", empty,

@@ -91,6 +91,7 @@ def predict_crops(sequence: EvalSequence, regressor: Regressor, models: Models, 
     import torch
 
     from hmrkit.crops import Region, crop_batch
+    from hmrkit.regressors.projection import translation
 
     if not isinstance(sequence.frames, tuple):
         raise InputError(f"{sequence.name}: crops are wanted as single pictures")
@@ -108,13 +109,10 @@ def predict_crops(sequence: EvalSequence, regressor: Regressor, models: Models, 
             images = torch.from_numpy(pictures).to(models.device)
             with torch.inference_mode():
                 estimate = regressor(crop_batch(images, list(range(count)), whole, side))
-            s, tx, ty = estimate.crop_camera.double().cpu().numpy().T
-            focal = np.array([float(c.focal_px[0]) for c in cameras])
-            depth = 2 * focal / (s * pictures.shape[2])
+            focal = torch.tensor([float(c.focal_px[0]) for c in cameras], dtype=torch.float64)
+            placed = translation(estimate.crop_camera.double().cpu(), focal, pictures.shape[2])
             turned = torch.cat([estimate.global_orient[:, None], estimate.body_pose], 1)
-            for part, values in zip(
-                parts, (turned.cpu(), estimate.betas.cpu(), np.stack([tx, ty, depth], -1)), strict=True
-            ):
+            for part, values in zip(parts, (turned.cpu(), estimate.betas.cpu(), placed), strict=True):
                 part.append(np.asarray(values, np.float32))
         rotations, betas, transl = (np.concatenate(part) for part in parts)
         made.append(Prediction(np.asarray(np.isfinite(transl).all(-1)), rotations, betas, transl))

@@ -25,8 +25,8 @@ from hmrkit.camera import CropCameras
 from hmrkit.device import inference
 from hmrkit.errors import InputError
 from hmrkit.regressors.hmr import HmrRegressor
+from hmrkit.regressors.projection import crop_camera, project
 from hmrkit.training.motion import Split
-from hmrkit.training.projection import crop_camera, project
 from hmrkit.types import BodyParams
 from hmrkit.weights import save_state
 

@@ -14,9 +14,9 @@ from hmrkit.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from hmrkit.landmarks import body_landmarks, world_from_local
 from hmrkit.pose_prior import load_pose_prior
 from hmrkit.regressors import BodyEstimate
+from hmrkit.regressors.projection import crop_camera, project, translation
 from hmrkit.smplify import bent_backwards, geman_mcclure, landmark_weights
 from hmrkit.training.examples import Examples, Truth
-from hmrkit.training.projection import CROP, crop_camera, project
 
 
 @dataclass(frozen=True)
@@ -114,12 +114,11 @@ class LoopFit:
                 solver.step()
         with torch.no_grad():
             error = self._mean_error(off(), weights)
-            scale, tx, ty = camera().unbind(1)
             made = {
                 "global_orient": axis_angle_to_matrix(turn) @ first,
                 "body_pose": axis_angle_to_matrix(pose),
                 "betas": betas.detach(),
-                "transl_c": torch.stack([tx, ty, 2 * focal_px / (CROP * scale)], 1),
+                "transl_c": translation(camera(), focal_px),
             }
             joints = self.body.joints_only(made["global_orient"], made["body_pose"], made["betas"]).joints
             made["joints_2d"] = project(joints, camera(), focal_px)

@@ -17,12 +17,12 @@ from hmrkit.body import Body, load_body
 from hmrkit.errors import UsageError
 from hmrkit.regressors import BodyEstimate
 from hmrkit.regressors.hmr import HmrRegressor, build
+from hmrkit.regressors.projection import CROP, crop_camera, project
 from hmrkit.training.adversary import Adversary
 from hmrkit.training.examples import Examples, Truth, clip_examples, fresh_examples, load_examples, make_examples
 from hmrkit.training.loop import CHECKPOINT, LoopConfig, fit
 from hmrkit.training.loop_fit import LoopFit
 from hmrkit.training.poses import PoseSampler
-from hmrkit.training.projection import CROP, crop_camera, project
 from hmrkit.weights import load_into, load_state, save_state
 
 log = logging.getLogger(__name__)
@@ -114,31 +114,9 @@ def train_regressor(
             config = replace(numbers.head, steps=min(numbers.head.steps, steps or numbers.head.steps))
             _train_head(regressor, draw.kept, held_out, body, config, numbers.batch, out / "head", resume)
     fits = LoopFit(clip_examples(clips, regressor, device), body) if clips else None
-    people = PoseSampler("train", wobble=0.0)
     if adversarial:
         regressor.adversary = Adversary().to(device)
-
-    def estimates(model: nn.Module, examples: Examples) -> BodyEstimate:
-        with torch.autocast(device.type, torch.bfloat16):
-            return model.regress(model.backbone.features(examples.looked))  # type: ignore[operator]
-
-    def loss(model: nn.Module, generator: torch.Generator) -> Tensor:
-        examples = draw(generator)
-        estimate = estimates(model, examples)
-        total = body_loss(estimate, examples.truth, body)
-        if adversarial:
-            _, pose, betas = people(len(examples), generator)
-            total = total + ADVERSARY_WEIGHT * model.adversary(  # type: ignore[operator]
-                estimate, pose.to(device), betas.to(device)
-            )
-        # The fits of a batch take as long as a step.
-        if fits is not None and torch.rand((), generator=generator) < 1 / LOOP_EVERY:
-            rows = torch.randint(len(fits.examples), (numbers.batch,), generator=generator)
-            unlabelled = estimates(model, fits.examples[rows].to(device))
-            truth, good = fits(rows, unlabelled)
-            if good.any():
-                total = total + LOOP_WEIGHT * body_loss(_rows(unlabelled, good), _rows(truth, good), body)
-        return total
+    loss = _Objective(draw, body, fits, PoseSampler("train", wobble=0.0) if adversarial else None)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         return score(model, held_out, body)  # type: ignore[arg-type]
@@ -148,6 +126,38 @@ def train_regressor(
     recipe = {"preset": preset, "images": images, "loop": asdict(loop), "clips": len(clips), "adversarial": adversarial}
     export_regressor(average, path, recipe)  # type: ignore[arg-type]
     return path
+
+
+@dataclass(frozen=True)
+class _Objective:
+    """What a step minimises: the loss on synthetic pictures, SPIN's on `fits`, HMR's prior against `people`."""
+
+    draw: _Source
+    body: Body
+    fits: LoopFit | None
+    people: PoseSampler | None
+
+    def __call__(self, model: nn.Module, generator: torch.Generator) -> Tensor:
+        examples, device = self.draw(generator), self.draw.device
+        estimate = self.estimates(model, examples)
+        total = body_loss(estimate, examples.truth, self.body)
+        if self.people is not None:
+            _, pose, betas = self.people(len(examples), generator)
+            total = total + ADVERSARY_WEIGHT * model.adversary(  # type: ignore[operator]
+                estimate, pose.to(device), betas.to(device)
+            )
+        # The fits of a batch take as long as a step.
+        if self.fits is not None and torch.rand((), generator=generator) < 1 / LOOP_EVERY:
+            rows = torch.randint(len(self.fits.examples), (self.draw.batch,), generator=generator)
+            unlabelled = self.estimates(model, self.fits.examples[rows].to(device))
+            truth, good = self.fits(rows, unlabelled)
+            if good.any():
+                total = total + LOOP_WEIGHT * body_loss(_rows(unlabelled, good), _rows(truth, good), self.body)
+        return total
+
+    def estimates(self, model: nn.Module, examples: Examples) -> BodyEstimate:
+        with torch.autocast(self.draw.device.type, torch.bfloat16):
+            return model.regress(model.backbone.features(examples.looked))  # type: ignore[operator]
 
 
 def _train_head(

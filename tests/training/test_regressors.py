@@ -16,12 +16,12 @@ from hmrkit.cli.app import app
 from hmrkit.errors import InputError
 from hmrkit.landmarks import body_landmarks, world_from_local
 from hmrkit.regressors import BodyEstimate, load_regressor
+from hmrkit.regressors.projection import crop_camera, project
 from hmrkit.training import examples as kept
 from hmrkit.training.adversary import Adversary
 from hmrkit.training.examples import Examples, Truth, load_examples, make_examples
 from hmrkit.training.loop_fit import LoopFit
 from hmrkit.training.poses import PoseSampler
-from hmrkit.training.projection import crop_camera, project
 from hmrkit.training.regressors import body_loss
 
 

@@ -4,22 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from exporters.conftest import make_take
 
 from hmrkit.errors import InputError, UsageError
-from hmrkit.pipeline import Models, Options, mesh_slice
+from hmrkit.pipeline import mesh_slice
 from hmrkit.types import LiftedPose
 from hmrkit.viewing.clip import make_clip
-
-
-@pytest.fixture(scope="module")
-def models():
-    return Models(Options(device="cpu"))
-
-
-@pytest.fixture(scope="module")
-def take(models):
-    return make_take(models)
 
 
 def test_every_row_of_a_track_is_on_its_own_frame(take, models):

@@ -11,21 +11,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from exporters.conftest import make_take
 from films import write_film
+from made_takes import make_take
 
 from hmrkit.geometry import axis_angle_to_matrix, quaternion_to_matrix
-from hmrkit.pipeline import Models, Options, mesh_slice
+from hmrkit.pipeline import mesh_slice
 from hmrkit.refit import body_meshes
 from hmrkit.types import LiftedPose
 from hmrkit.video import probe
 from hmrkit.viewing.clip import make_clip
 from hmrkit.viewing.page import Block, quantised_turns, write_page
-
-
-@pytest.fixture(scope="module")
-def models():
-    return Models(Options(device="cpu"))
 
 
 @pytest.fixture(scope="module")

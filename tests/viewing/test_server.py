@@ -5,20 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from exporters.conftest import make_take
 from films import write_film
+from made_takes import make_take
 
 from hmrkit.errors import UsageError
-from hmrkit.pipeline import Models, Options, mesh_slice
+from hmrkit.pipeline import mesh_slice
 from hmrkit.refit import body_meshes
 from hmrkit.types import LiftedPose
 from hmrkit.viewing.clip import make_clip
 from hmrkit.viewing.server import LivePage, require_viser
-
-
-@pytest.fixture(scope="module")
-def models():
-    return Models(Options(device="cpu"))
 
 
 @pytest.fixture
