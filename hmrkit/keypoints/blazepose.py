@@ -9,7 +9,6 @@ its track's box and from how region and box lay to each other last time; only th
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -111,7 +110,7 @@ class BlazePoseEstimator:
         if dtype == torch.bfloat16:
             log.warning("blazepose-heavy runs in float32: bfloat16 moves its landmarks by up to a tenth of a metre")
             dtype = torch.float32
-        self.weights_sha256 = hashlib.sha256("".join(verify(name) for name in WEIGHTS).encode()).hexdigest()
+        self.weights_sha256 = verify(WEIGHTS)
         self.network = load_network(device)
         self.device, self.dtype, self.max_crops = device, dtype, max_crops
         self.flip_test, self.refine = flip_test, refine

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hmrkit.geometry import axis_angle_to_matrix
+from hmrkit.landmarks import mirrored_pose
 from hmrkit.skeletons import SMPL_24
 from hmrkit.training.motion import Motion, Split, limb_blends, load_motion, save_motion
 from hmrkit.weights import find_weights
@@ -58,7 +59,6 @@ class PoseSampler:
             _WOBBLE_DEG.get(name.removeprefix("left_").removeprefix("right_"), (0, 0, 0)) for name in SMPL_24.joints
         ]
         self._wobble = torch.deg2rad(torch.tensor(spread, dtype=torch.float32)) * wobble
-        self._mirror = list(SMPL_24.mirror)
 
     def __call__(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """`global_orient` (B,3,3) in a world with y up, `body_pose` (B,23,3,3), `betas` (B,10)."""
@@ -75,8 +75,7 @@ class PoseSampler:
             betas = betas * torch.where(torch.rand(batch, 1, generator=g) < 0.2, 1.5, 1.0)
             local[:, 0] = self._tilts(batch, g) @ local[:, 0]
         mirrored = torch.rand(batch, 1, 1, 1, generator=g) < 0.5
-        flip = torch.tensor([1.0, -1.0, -1.0])
-        local = torch.where(mirrored, local[:, self._mirror] * flip[:, None] * flip, local)
+        local = torch.where(mirrored, mirrored_pose(local), local)
         return local[:, 0], local[:, 1:], betas
 
     def _frames(self, batch: int, g: torch.Generator) -> Tensor:

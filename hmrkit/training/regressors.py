@@ -12,17 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hmrkit import metrics
+from hmrkit.backbones import Features
 from hmrkit.body import Body, load_body
 from hmrkit.errors import UsageError
-from hmrkit.regressors import BodyEstimate
 from hmrkit.regressors.hmr import HmrRegressor, build
-from hmrkit.regressors.projection import CROP, crop_camera, project
 from hmrkit.training.adversary import Adversary
-from hmrkit.training.examples import Examples, Truth, clip_examples, fresh_examples, load_examples, make_examples
+from hmrkit.training.body_loss import LossWeights, body_loss, score
+from hmrkit.training.examples import Examples, clip_examples, fresh_examples, load_examples, make_examples
 from hmrkit.training.loop import CHECKPOINT, LoopConfig, fit
 from hmrkit.training.loop_fit import LoopFit
 from hmrkit.training.poses import PoseSampler
+from hmrkit.training.simulated import LandmarkErrors, SimulatedPeople, concatenate
 from hmrkit.weights import load_into, load_state, save_state
 
 log = logging.getLogger(__name__)
@@ -30,17 +30,23 @@ log = logging.getLogger(__name__)
 EVALUATE_EVERY = 500
 ADVERSARY_WEIGHT = 0.05
 LOOP_EVERY, LOOP_WEIGHT = 2, 0.5
+# The mesh costs four times what the joints do, and says little that they do not.
+VERTICES_EVERY = 4
+# Pictures whose landmarks tell how BlazePose errs.
+ERRING = 8192
 
 
 @dataclass(frozen=True)
 class RegressorPreset:
-    """Numbers of a recipe. `images` are made once and kept; 0 makes new ones for every step. With kept images the head
-    is trained first, by `head`, on features that are computed once: ten of its steps cost as much as one of all."""
+    """Numbers of a recipe. `images` are made once and kept; 0 makes new ones for every step. With kept images encoder
+    and head are trained first, by `head`, on features that are computed once: four of its steps cost as much as one of
+    all. Every step has `batch` pictures and `simulated` times as many people without pictures."""
 
     loop: LoopConfig
     head: LoopConfig | None = None
     images: int = 0
     batch: int = 64
+    simulated: int = 2
     hidden: int = 1024
     held_out: int = 1024
 
@@ -48,8 +54,8 @@ class RegressorPreset:
 PRESETS: dict[str, RegressorPreset] = {
     "cpu": RegressorPreset(
         LoopConfig(steps=6_000, learning_rate=4e-4, warmup=200, log_every=100, slow_part="backbone.", slow_rate=0.5),
-        head=LoopConfig(steps=6_000, learning_rate=1e-3, log_every=100),
-        images=30_720,
+        head=LoopConfig(steps=8_000, learning_rate=1e-3, log_every=100),
+        images=40_960,
     ),
     "gpu": RegressorPreset(
         LoopConfig(
@@ -57,22 +63,8 @@ PRESETS: dict[str, RegressorPreset] = {
             slow_part="backbone.", slow_rate=0.3,
         ),
         batch=256,
-        hidden=2048,
     ),
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """Of the terms of `body_loss`; `early` is what the estimates before the last one count."""
-
-    rotations: float = 8.0
-    betas: float = 0.02
-    joints: float = 5.0
-    vertices: float = 5.0
-    projection: float = 4.0
-    camera: float = 1.0
-    early: float = 0.3
 
 
 def train_regressor(
@@ -87,7 +79,7 @@ def train_regressor(
     clips: Sequence[str | Path] = (),
     adversarial: bool = False,
 ) -> Path:
-    """Train on synthetic images; returns ``out/<name>.safetensors``.
+    """Train on synthetic images and simulated people; returns ``out/<name>.safetensors``.
 
     `steps` and `images` replace the preset's numbers. `resume` goes on from ``out/checkpoint.pt``; kept images in
     ``out/images`` are used again. `start` begins from a trained regressor's file. `clips` are videos without labels
@@ -105,18 +97,21 @@ def train_regressor(
     spared = min(numbers.held_out, images) if images else numbers.held_out
     make_examples(out / "held_out", spared, regressor.backbone, device, "test")
     held_out = load_examples(out / "held_out", spared)
-    draw = _Source(regressor, out / "images", images, numbers.batch, device)
+    draw = Source(regressor, out / "images", images, numbers.batch, device)
+    known = draw.some(ERRING)
+    slips = LandmarkErrors(known.looked.landmarks, known.truth, body)
+    loss = Objective(draw, body, slips, SimulatedPeople(body, slips), numbers.simulated)
     if start is not None:
         load_into(regressor, {key: value.float() for key, value in load_state(start).items()}, start)
     else:
-        standardise(regressor, draw)
+        standardise(regressor, known)
         if numbers.head and draw.kept:
             config = replace(numbers.head, steps=min(numbers.head.steps, steps or numbers.head.steps))
-            _train_head(regressor, draw.kept, held_out, body, config, numbers.batch, out / "head", resume)
+            train_head(regressor, loss, held_out, config, out / "head", resume)
     fits = LoopFit(clip_examples(clips, regressor, device), body) if clips else None
     if adversarial:
         regressor.adversary = Adversary().to(device)
-    loss = _Objective(draw, body, fits, PoseSampler("train", wobble=0.0) if adversarial else None)
+    loss = replace(loss, fits=fits, people=PoseSampler("train", wobble=0.0) if adversarial else None, vertices=True)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         return score(model, held_out, body)  # type: ignore[arg-type]
@@ -129,87 +124,89 @@ def train_regressor(
 
 
 @dataclass(frozen=True)
-class _Objective:
-    """What a step minimises: the loss on synthetic pictures, SPIN's on `fits`, HMR's prior against `people`."""
+class Objective:
+    """What a step minimises: the loss on synthetic pictures and simulated people, with `vertices` now and then that of
+    the mesh, SPIN's on `fits`, HMR's prior against `people`. `seen` is what was computed of the kept pictures."""
 
-    draw: _Source
+    draw: Source
     body: Body
-    fits: LoopFit | None
-    people: PoseSampler | None
+    slips: LandmarkErrors
+    simulated: SimulatedPeople
+    times: int
+    vertices: bool = False
+    fits: LoopFit | None = None
+    people: PoseSampler | None = None
+    seen: Tensor | None = None
 
     def __call__(self, model: nn.Module, generator: torch.Generator) -> Tensor:
-        examples, device = self.draw(generator), self.draw.device
-        estimate = self.estimates(model, examples)
-        total = body_loss(estimate, examples.truth, self.body)
+        device = self.draw.device
+        examples, rows = self.draw(generator)
+        looked = replace(
+            examples.looked, landmarks=self.slips.shortened(examples.looked.landmarks, examples.truth, generator)
+        )
+        landmarks, truth = self.simulated(self.times * len(examples), generator)
+        with torch.autocast(device.type, torch.bfloat16):
+            backbone: Any = model.backbone
+            seen = backbone.seen(looked) if self.seen is None else self.seen[rows].to(device).float()
+            features = _stacked(backbone.together(seen, looked.landmarks), backbone.together(None, landmarks))
+            estimate = model.regress(features)  # type: ignore[operator]
+        meshes = self.vertices and torch.rand((), generator=generator) < 1 / VERTICES_EVERY
+        weights = LossWeights() if meshes else LossWeights(vertices=0.0)
+        total = body_loss(estimate, concatenate(examples.truth, truth), self.body, weights)
         if self.people is not None:
-            _, pose, betas = self.people(len(examples), generator)
-            total = total + ADVERSARY_WEIGHT * model.adversary(  # type: ignore[operator]
-                estimate, pose.to(device), betas.to(device)
-            )
-        # The fits of a batch take as long as a step.
+            _, pose, betas = self.people(self.draw.batch, generator)
+            total = total + ADVERSARY_WEIGHT * model.adversary(estimate, pose.to(device), betas.to(device))  # type: ignore[operator]
         if self.fits is not None and torch.rand((), generator=generator) < 1 / LOOP_EVERY:
-            rows = torch.randint(len(self.fits.examples), (self.draw.batch,), generator=generator)
-            unlabelled = self.estimates(model, self.fits.examples[rows].to(device))
-            truth, good = self.fits(rows, unlabelled)
-            if good.any():
-                total = total + LOOP_WEIGHT * body_loss(_rows(unlabelled, good), _rows(truth, good), self.body)
+            total = total + LOOP_WEIGHT * self._loop(model, self.fits, generator)
         return total
 
-    def estimates(self, model: nn.Module, examples: Examples) -> BodyEstimate:
+    def _loop(self, model: nn.Module, fits: LoopFit, generator: torch.Generator) -> Tensor | float:
+        """SPIN's loss on pictures of real people."""
+        rows = torch.randint(len(fits.examples), (self.draw.batch,), generator=generator)
+        looked = fits.examples[rows].to(self.draw.device).looked
         with torch.autocast(self.draw.device.type, torch.bfloat16):
-            return model.regress(model.backbone.features(examples.looked))  # type: ignore[operator]
+            unlabelled = model.regress(model.backbone.features(looked))  # type: ignore[operator]
+        truth, good = fits(rows, unlabelled)
+        return body_loss(_rows(unlabelled, good), _rows(truth, good), self.body) if good.any() else 0.0
 
 
-def _train_head(
-    regressor: HmrRegressor,
-    kept: Examples,
-    held_out: Examples,
-    body: Body,
-    config: LoopConfig,
-    batch: int,
-    out: Path,
-    resume: bool,
+def train_head(
+    regressor: HmrRegressor, loss: Objective, held_out: Examples, config: LoopConfig, out: Path, resume: bool
 ) -> None:
-    """Train the head alone; `regressor` then has its averaged weights."""
-    features, spared = _features(regressor, kept), _features(regressor, held_out)
-    device = spared.device
-
-    def loss(head: nn.Module, generator: torch.Generator) -> Tensor:
-        rows = torch.randint(len(kept), (batch,), generator=generator)
-        with torch.autocast(device.type, torch.bfloat16):
-            estimate = head(features[rows])
-        truth = {f.name: getattr(kept.truth, f.name)[rows].to(device) for f in fields(Truth)}
-        return body_loss(estimate, Truth(**truth), body, LossWeights(vertices=0.0))
-
-    def evaluate(head: nn.Module) -> dict[str, float]:
-        return errors(head(spared), held_out.truth, body)
-
+    """Train encoder and head alone, on what the backbone sees of the kept pictures; `regressor` then has their averaged
+    weights."""
+    assert loss.draw.kept is not None
+    loss = replace(loss, seen=_seen(regressor, loss.draw.kept, loss.draw.device))
     resume = resume and (out / CHECKPOINT).is_file()
-    average = fit(regressor.head, loss, config, out, evaluate=evaluate, evaluate_every=EVALUATE_EVERY, resume=resume)
-    regressor.head.load_state_dict(average.state_dict())
+    regressor.backbone.requires_grad_(False)
+    average = fit(
+        regressor, loss, config, out,
+        evaluate=lambda model: score(model, held_out, loss.body),  # type: ignore[arg-type]
+        evaluate_every=EVALUATE_EVERY, resume=resume,
+    )  # fmt: skip
+    regressor.load_state_dict(average.state_dict())
+    regressor.backbone.requires_grad_(True)
 
 
 @torch.no_grad()
-def _features(regressor: HmrRegressor, examples: Examples) -> Tensor:
-    """What the head sees of every example (N,C), computed once."""
-    device, found = regressor.feature_mean.device, []
-    for start in range(0, len(examples), 128):
-        with torch.autocast(device.type, torch.bfloat16):
-            features = regressor.backbone.features(examples[slice(start, start + 128)].to(device).looked)
-        found.append(regressor.standardised(features.global_feature))
-    return torch.cat(found)
+def _seen(regressor: HmrRegressor, examples: Examples, device: torch.device) -> Tensor:
+    """What the backbone sees of every picture (N,C), float16. In full precision: a head that was trained on rounded
+    features is 8 mm worse on those that it gets in use."""
+    parts = (examples[slice(start, start + 128)].to(device) for start in range(0, len(examples), 128))
+    return torch.cat([regressor.backbone.seen(part.looked).half().cpu() for part in parts])
+
+
+def _stacked(first: Features, second: Features) -> Features:
+    return Features(torch.cat([first.global_feature, second.global_feature]), ())
 
 
 def _rows(values: Any, mask: Tensor) -> Any:
-    """The rows of every tensor of a dataclass (and of dataclasses in it) that `mask` (B,) chooses."""
-    parts = {}
-    for part in fields(values):
-        value = getattr(values, part.name)
-        parts[part.name] = tuple(_rows(v, mask) for v in value) if isinstance(value, tuple) else value[mask]
-    return type(values)(**parts)
+    """The rows of every tensor of a dataclass that `mask` (B,) chooses."""
+    parts = {part.name: getattr(values, part.name) for part in fields(values)}
+    return type(values)(**{name: value if isinstance(value, tuple) else value[mask] for name, value in parts.items()})
 
 
-class _Source:
+class Source:
     """Batches of examples: out of kept ones, or new ones each time."""
 
     def __init__(self, regressor: HmrRegressor, folder: Path, images: int, batch: int, device: torch.device) -> None:
@@ -223,87 +220,30 @@ class _Source:
 
             self.images = SyntheticImages("train", device=device)
 
-    def __call__(self, generator: torch.Generator) -> Examples:
+    def __call__(self, generator: torch.Generator) -> tuple[Examples, Tensor]:
+        """A batch, and which of the kept ones it is (empty for new ones)."""
         if self.kept is None:
-            return fresh_examples(self.backbone, self.images, self.batch, generator)
+            return fresh_examples(self.backbone, self.images, self.batch, generator), torch.empty(0, dtype=torch.int64)
         rows = torch.randint(len(self.kept), (self.batch,), generator=generator)
-        return self.kept[rows].to(self.device)
+        return self.kept[rows].to(self.device), rows
+
+    def some(self, count: int) -> Examples:
+        """`count` examples, or all where fewer are kept."""
+        if self.kept is not None:
+            return self.kept[:count].to(self.device)
+        generator, parts = torch.Generator().manual_seed(count), []
+        for _ in range(-(-count // self.batch)):
+            parts.append(self(generator)[0].tensors())
+        return Examples.from_tensors({key: torch.cat([part[key] for part in parts]) for key in parts[0]})
 
 
 @torch.no_grad()
-def standardise(regressor: HmrRegressor, draw: _Source, batches: int = 16) -> None:
-    """Set the scale of every feature from some batches."""
-    found = [draw(torch.Generator().manual_seed(-1 - k)) for k in range(batches)]
-    features = torch.cat([regressor.backbone.features(examples.looked).global_feature for examples in found])
+def standardise(regressor: HmrRegressor, examples: Examples) -> None:
+    """Set the scale of every feature."""
+    parts = [examples[slice(start, start + 128)] for start in range(0, min(len(examples), 1024), 128)]
+    features = torch.cat([regressor.backbone.features(part.looked).global_feature for part in parts])
     regressor.feature_mean.copy_(features.mean(0))
-    regressor.feature_scale.copy_(1 / features.std(0).clamp_min(1e-3))
-
-
-def body_loss(estimate: BodyEstimate, truth: Truth, body: Body, weights: LossWeights | None = None) -> Tensor:
-    """HMR's and SPIN's supervised terms: rotations, shape, joints and vertices about the pelvis (m), joints in the
-    picture, the crop's camera. Distances count linearly, so that a few wrecked samples do not rule a batch."""
-    w = weights or LossWeights()
-    pose = body if w.vertices else body.joints_only
-    wanted = pose(truth.global_orient, truth.body_pose, truth.betas)
-    total = _terms(estimate, truth, wanted.vertices if w.vertices else None, wanted.joints, body, w)
-    for earlier in estimate.iterations:
-        total = total + w.early * _terms(earlier, truth, None, wanted.joints, body, w)
-    return total
-
-
-def _terms(
-    estimate: BodyEstimate, truth: Truth, vertices: Tensor | None, joints: Tensor, body: Body, w: LossWeights
-) -> Tensor:
-    pose = body if vertices is not None else body.joints_only
-    made = pose(estimate.global_orient, estimate.body_pose, estimate.betas)
-    root, wanted_root = made.joints[:, :1], joints[:, :1]
-    rotations = torch.cat([estimate.global_orient[:, None], estimate.body_pose], 1)
-    wanted_rotations = torch.cat([truth.global_orient[:, None], truth.body_pose], 1)
-    projected = project(made.joints, estimate.crop_camera, truth.focal_px)
-    off = (projected - truth.joints_2d) / (CROP / 2)
-    wanted_camera = crop_camera(truth.transl_c, truth.focal_px)
-    total = w.rotations * (rotations - wanted_rotations).square().mean()
-    total = total + w.betas * (estimate.betas - truth.betas).square().mean()
-    total = total + w.joints * _length((made.joints - root) - (joints - wanted_root))
-    total = total + w.projection * _length(off.clamp(-2, 2))
-    total = total + w.camera * (estimate.crop_camera - wanted_camera).abs().clamp_max(2).mean()
-    if vertices is not None:
-        total = total + w.vertices * _length((made.vertices - root) - (vertices - wanted_root))
-    return total
-
-
-def _length(vectors: Tensor) -> Tensor:
-    return (vectors.square().sum(-1) + 1e-8).sqrt().mean()
-
-
-@torch.no_grad()
-def score(regressor: HmrRegressor, examples: Examples, body: Body) -> dict[str, float]:
-    """`errors` of a regressor on kept examples."""
-    device = body.device
-    parts = [examples[slice(start, start + 128)].to(device) for start in range(0, len(examples), 128)]
-    said = [regressor.regress(regressor.backbone.features(part.looked)) for part in parts]
-    whole = BodyEstimate(
-        global_orient=torch.cat([estimate.global_orient for estimate in said]),
-        body_pose=torch.cat([estimate.body_pose for estimate in said]),
-        betas=torch.cat([estimate.betas for estimate in said]),
-        crop_camera=torch.cat([estimate.crop_camera for estimate in said]),
-    )
-    return errors(whole, examples.truth, body)
-
-
-@torch.no_grad()
-def errors(estimate: BodyEstimate, truth: Truth, body: Body) -> dict[str, float]:
-    """MPJPE, PA-MPJPE (24 joints) and PVE in mm about the pelvis, and the joints' median distance in px."""
-    truth = Truth(**{f.name: getattr(truth, f.name).to(body.device).float() for f in fields(Truth)})
-    found = body(estimate.global_orient, estimate.body_pose, estimate.betas)
-    wanted = body(truth.global_orient, truth.body_pose, truth.betas)
-    pixels = (project(found.joints, estimate.crop_camera, truth.focal_px) - truth.joints_2d).norm(dim=-1)
-    return {
-        "MPJPE": metrics.mpjpe_mm(found.joints, wanted.joints),
-        "PA": metrics.pa_mpjpe_mm(found.joints, wanted.joints),
-        "PVE": metrics.pve_mm(found.vertices, wanted.vertices, found.joints[:, 0], wanted.joints[:, 0]),
-        "px": float(pixels.median()),
-    }
+    regressor.feature_scale.copy_(1 / features.std(0, correction=0).clamp_min(1e-3))
 
 
 def export_regressor(regressor: HmrRegressor, path: str | Path, recipe: dict) -> None:

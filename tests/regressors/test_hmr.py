@@ -13,12 +13,14 @@ from seeded_weights import published_keys, seeded_crops, seeded_state
 from torch import Tensor
 from torch.nn import functional
 
+from hmrkit.body import load_body
 from hmrkit.conversion import convert
 from hmrkit.errors import UsageError, WeightsError
 from hmrkit.geometry import rotation_from_6d
 from hmrkit.regressors import BodyEstimate, load_regressor
 from hmrkit.regressors.hmr import build, load
 from hmrkit.regressors.ief import IefHead
+from hmrkit.skeletons import SMPL_24
 from hmrkit.weights import load_state, save_state, sha256_of
 
 SPIN = published_keys("spin_hmr")
@@ -179,6 +181,23 @@ def test_the_head_starts_from_a_person_who_faces_the_camera() -> None:
     assert torch.equal(estimate.global_orient, torch.diag(torch.tensor([1.0, -1, -1])).expand(2, 3, 3))
     assert torch.equal(estimate.body_pose, torch.eye(3).expand(2, 23, 3, 3))
     assert torch.equal(estimate.crop_camera, torch.tensor([[0.9, 0, 0]]).expand(2, 3))
+
+
+@torch.no_grad()
+def test_a_mirrored_crop_gives_the_mirrored_body() -> None:
+    torch.manual_seed(0)
+    regressor = build("hmr", hidden=16).eval()
+    crops = seeded_crops(2, 256, 256)
+    straight, mirrored = regressor(crops), regressor(crops.flip(-1))
+    body = load_body()
+    joints = body.joints_only(straight.global_orient, straight.body_pose, straight.betas).joints
+    turned = body.joints_only(mirrored.global_orient, mirrored.body_pose, mirrored.betas).joints
+    reversed_x = joints[:, list(SMPL_24.mirror)] * torch.tensor([-1.0, 1.0, 1.0])
+    torch.testing.assert_close(turned, reversed_x, atol=2e-3, rtol=0)
+    torch.testing.assert_close(mirrored.crop_camera, straight.crop_camera * torch.tensor([1.0, -1.0, 1.0]))
+    # It is no mean of nothing: one look says something else.
+    alone = regressor.regress(regressor.backbone(crops))
+    assert (alone.body_pose - straight.body_pose).abs().max() > 1e-4
 
 
 def test_every_iteration_corrects_the_one_before(rng) -> None:

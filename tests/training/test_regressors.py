@@ -19,10 +19,10 @@ from hmrkit.regressors import BodyEstimate, load_regressor
 from hmrkit.regressors.projection import crop_camera, project
 from hmrkit.training import examples as kept
 from hmrkit.training.adversary import Adversary
+from hmrkit.training.body_loss import body_loss
 from hmrkit.training.examples import Examples, Truth, load_examples, make_examples
 from hmrkit.training.loop_fit import LoopFit
 from hmrkit.training.poses import PoseSampler
-from hmrkit.training.regressors import body_loss
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +61,6 @@ def test_the_loss_vanishes_at_the_truth_and_nowhere_near_it(truth, body) -> None
         {"crop_camera": right.crop_camera * 1.2},
     ):
         assert float(body_loss(dataclasses.replace(right, **change), truth, body)) > 0.05
-
-
-def test_earlier_estimates_count(truth, body) -> None:
-    right = estimate_of(truth)
-    wrong = dataclasses.replace(right, body_pose=truth.body_pose.roll(1, 0))
-    with_early = dataclasses.replace(right, iterations=(wrong,))
-    assert float(body_loss(with_early, truth, body)) > 0.05
 
 
 def test_the_adversary_learns_and_pushes_the_other_way(truth) -> None:
