@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hmrkit.backbones import Features, load_backbone
+from hmrkit.backbones.embedded import EmbeddedBackbone
 from hmrkit.backbones.resnet import ResNet50
 from hmrkit.errors import UsageError, WeightsError
 from hmrkit.geometry import project_to_rotation
@@ -102,7 +103,7 @@ def _between(straight: BodyEstimate, mirrored: BodyEstimate) -> BodyEstimate:
 def build(name: str, backbone: str = "embedded", hidden: int = 1024) -> HmrRegressor:
     """An untrained regressor; `hidden` is the width of its encoder and head."""
     trunk = load_backbone(backbone)
-    if backbone != "embedded":
+    if not isinstance(trunk, EmbeddedBackbone):
         return HmrRegressor(name, trunk, IefHead(trunk.global_channels, hidden))
     return HmrRegressor(
         name, trunk, IefHead(hidden, hidden), Encoder(trunk.global_channels, trunk.seen_channels, hidden)
