@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hmrkit.backbones import Features
+from hmrkit.backbones import Features, Landmarks
 from hmrkit.body import Body, load_body
 from hmrkit.errors import UsageError
 from hmrkit.regressors.hmr import HmrRegressor, build
 from hmrkit.training.adversary import Adversary
 from hmrkit.training.body_loss import LossWeights, body_loss, score
-from hmrkit.training.examples import Examples, clip_examples, fresh_examples, load_examples, make_examples
+from hmrkit.training.examples import Examples, Truth, clip_examples, fresh_examples, load_examples, make_examples
 from hmrkit.training.loop import CHECKPOINT, LoopConfig, fit
 from hmrkit.training.loop_fit import LoopFit
 from hmrkit.training.poses import PoseSampler
@@ -32,15 +32,15 @@ ADVERSARY_WEIGHT = 0.05
 LOOP_EVERY, LOOP_WEIGHT = 2, 0.5
 # The mesh costs four times what the joints do, and says little that they do not.
 VERTICES_EVERY = 4
-# Pictures whose landmarks tell how BlazePose errs.
-ERRING = 8192
+# Pictures that tell how BlazePose errs, and how features are spread.
+ERRING, STANDARDS = 2048, 1024
 
 
 @dataclass(frozen=True)
 class RegressorPreset:
     """Numbers of a recipe. `images` are made once and kept; 0 makes new ones for every step. With kept images encoder
-    and head are trained first, by `head`, on features that are computed once: four of its steps cost as much as one of
-    all. Every step has `batch` pictures and `simulated` times as many people without pictures."""
+    and head are trained first, by `head`, on features that are computed once: several of its steps cost as much as one
+    of all. Every step has `batch` pictures and `simulated` times as many people without pictures."""
 
     loop: LoopConfig
     head: LoopConfig | None = None
@@ -98,13 +98,14 @@ def train_regressor(
     make_examples(out / "held_out", spared, regressor.backbone, device, "test")
     held_out = load_examples(out / "held_out", spared)
     draw = Source(regressor, out / "images", images, numbers.batch, device)
-    known = draw.some(ERRING)
-    slips = LandmarkErrors(known.looked.landmarks, known.truth, body)
+    slips = LandmarkErrors(*draw.landmarks(ERRING), body)
     loss = Objective(draw, body, slips, SimulatedPeople(body, slips), numbers.simulated)
     if start is not None:
         load_into(regressor, {key: value.float() for key, value in load_state(start).items()}, start)
     else:
-        standardise(regressor, known)
+        mean, scale = draw.standards(STANDARDS)
+        regressor.feature_mean.copy_(mean)
+        regressor.feature_scale.copy_(scale)
         if numbers.head and draw.kept:
             config = replace(numbers.head, steps=min(numbers.head.steps, steps or numbers.head.steps))
             train_head(regressor, loss, held_out, config, out / "head", resume)
@@ -227,23 +228,24 @@ class Source:
         rows = torch.randint(len(self.kept), (self.batch,), generator=generator)
         return self.kept[rows].to(self.device), rows
 
-    def some(self, count: int) -> Examples:
-        """`count` examples, or all where fewer are kept."""
-        if self.kept is not None:
-            return self.kept[:count].to(self.device)
-        generator, parts = torch.Generator().manual_seed(count), []
+    def landmarks(self, count: int) -> tuple[Landmarks, Truth]:
+        """What BlazePose said of about `count` pictures, and the truth."""
+        found = [(part.looked.landmarks, part.truth) for part in self._some(count)]
+        landmarks = (torch.cat([getattr(said, f.name) for said, _ in found]) for f in fields(Landmarks))
+        truths = {f.name: torch.cat([getattr(truth, f.name) for _, truth in found]) for f in fields(Truth)}
+        return Landmarks(*landmarks), Truth(**truths)
+
+    def _some(self, count: int) -> Iterator[Examples]:
+        generator = torch.Generator().manual_seed(-count)
         for _ in range(-(-count // self.batch)):
-            parts.append(self(generator)[0].tensors())
-        return Examples.from_tensors({key: torch.cat([part[key] for part in parts]) for key in parts[0]})
+            yield self(generator)[0]
 
-
-@torch.no_grad()
-def standardise(regressor: HmrRegressor, examples: Examples) -> None:
-    """Set the scale of every feature."""
-    parts = [examples[slice(start, start + 128)] for start in range(0, min(len(examples), 1024), 128)]
-    features = torch.cat([regressor.backbone.features(part.looked).global_feature for part in parts])
-    regressor.feature_mean.copy_(features.mean(0))
-    regressor.feature_scale.copy_(1 / features.std(0, correction=0).clamp_min(1e-3))
+    @torch.no_grad()
+    def standards(self, count: int) -> tuple[Tensor, Tensor]:
+        """Mean and scale of every feature (C,) over about `count` pictures."""
+        found = [self.backbone.features(part.looked).global_feature for part in self._some(count)]
+        features = torch.cat(found)
+        return features.mean(0), 1 / features.std(0).clamp_min(1e-3)
 
 
 def export_regressor(regressor: HmrRegressor, path: str | Path, recipe: dict) -> None:
