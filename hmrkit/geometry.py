@@ -7,6 +7,7 @@ Both name the same rotation by other number orders; always say which one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -119,6 +120,15 @@ def project_to_rotation(matrices: Tensor) -> Tensor:
     sign = torch.linalg.det(u @ vh)
     fix = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], -1)
     return (u * fix[..., None, :]) @ vh
+
+
+def mirrored_pose(local: Tensor, mirror: Sequence[int]) -> Tensor:
+    """Rotations (B,J,3,3) relative to the parent (the root's in a camera) of bodies seen in a mirror (x reversed).
+
+    `mirror` (J) is each joint's counterpart, as skeletons have it.
+    """
+    sign = local.new_tensor([1.0, -1.0, -1.0])
+    return local[:, list(mirror)] * sign[:, None] * sign
 
 
 def rigid_align(

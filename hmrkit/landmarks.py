@@ -115,12 +115,6 @@ def local_from_world(world: Tensor, parents: tuple[int, ...] = SMPL_24.parents) 
     return torch.cat([world[:, :1], world[:, above].mT @ world[:, 1:]], 1)
 
 
-def mirrored_pose(local: Tensor) -> Tensor:
-    """Rotations (T,24,3,3) relative to the parent, the root's in a camera, of people seen in a mirror (x reversed)."""
-    sign = local.new_tensor([1.0, -1.0, -1.0])
-    return local[:, list(SMPL_24.mirror)] * sign[:, None] * sign
-
-
 def _ancestors(parents: tuple[int, ...]) -> Tensor:
     """(J, J-1): which bones, named by their child, lie between the root and each joint."""
     table = torch.zeros(len(parents), len(parents))

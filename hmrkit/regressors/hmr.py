@@ -17,10 +17,10 @@ from hmrkit.backbones import Features, load_backbone
 from hmrkit.backbones.embedded import EmbeddedBackbone
 from hmrkit.backbones.resnet import ResNet50
 from hmrkit.errors import UsageError, WeightsError
-from hmrkit.geometry import project_to_rotation
-from hmrkit.landmarks import mirrored_pose
+from hmrkit.geometry import mirrored_pose, project_to_rotation
 from hmrkit.regressors import BodyEstimate
 from hmrkit.regressors.ief import IefHead
+from hmrkit.skeletons import SMPL_24
 from hmrkit.weights import load_into, load_state, read_metadata, verify
 
 SHIPPED = "regressors/{}.safetensors"
@@ -94,7 +94,7 @@ class Encoder(nn.Module):
 def _between(straight: BodyEstimate, mirrored: BodyEstimate) -> BodyEstimate:
     """The mean of what a crop and its mirror image tell."""
     one, other = (torch.cat([e.global_orient[:, None], e.body_pose], 1) for e in (straight, mirrored))
-    pose = project_to_rotation((one + mirrored_pose(other)) / 2)
+    pose = project_to_rotation((one + mirrored_pose(other, SMPL_24.mirror)) / 2)
     camera = mirrored.crop_camera * mirrored.crop_camera.new_tensor([1.0, -1.0, 1.0])
     betas, camera = (straight.betas + mirrored.betas) / 2, (straight.crop_camera + camera) / 2
     return BodyEstimate(pose[:, 0], pose[:, 1:], betas, camera)

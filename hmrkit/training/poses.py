@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hmrkit.geometry import axis_angle_to_matrix
-from hmrkit.landmarks import mirrored_pose
+from hmrkit.geometry import axis_angle_to_matrix, mirrored_pose
 from hmrkit.skeletons import SMPL_24
 from hmrkit.training.motion import Motion, Split, limb_blends, load_motion, save_motion
 from hmrkit.weights import find_weights
@@ -75,7 +74,7 @@ class PoseSampler:
             betas = betas * torch.where(torch.rand(batch, 1, generator=g) < 0.2, 1.5, 1.0)
             local[:, 0] = self._tilts(batch, g) @ local[:, 0]
         mirrored = torch.rand(batch, 1, 1, 1, generator=g) < 0.5
-        local = torch.where(mirrored, mirrored_pose(local), local)
+        local = torch.where(mirrored, mirrored_pose(local, SMPL_24.mirror), local)
         return local[:, 0], local[:, 1:], betas
 
     def _frames(self, batch: int, g: torch.Generator) -> Tensor:
