@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -279,7 +280,9 @@ def test_killed_in_the_middle_it_resumes(tmp_path):
 def test_interrupted_it_says_so(tmp_path):
     film = write_film(tmp_path / "long.mp4", frames=300)
     command = [sys.executable, "-m", "hmrkit", "run", str(film), "--out", str(tmp_path / "out"), *TOYS]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # What a shell starts in the background ignores Ctrl-C, and so would these tests' children.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heard)
     deadline = time.monotonic() + 120
     while not (tmp_path / "out" / "long").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
