@@ -13,7 +13,6 @@ layers: the converter counts on it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -188,7 +187,7 @@ class BlazePose(nn.Module):
     def lower(self, crops: Tensor) -> Lower:
         """What both the landmarks and the backbone of regressors are made from."""
         at2, at4, at8, at16, at32 = self.trunk(crops)
-        wide = widest(self, at32)
+        wide = functional.relu6(self.widen_depthwise(functional.relu6(self.widen(at32), inplace=True)), inplace=True)
         merged = _twice(self.pyramid32(wide)).add_(self.pyramid16(at16))
         merged = _twice(merged).add_(self.pyramid8(at8))
         merged = _twice(merged).add_(self.pyramid4(at4))
@@ -198,7 +197,8 @@ class BlazePose(nn.Module):
 
     def upper(self, lower: Lower, mask: bool = False, heatmaps: bool = False) -> BlazePoseOutput:
         """The answer that `lower` leads to."""
-        x = landmark_map(self, lower.branch, lower.wide)
+        x = self.blocks32(self.down32(lower.branch)) + self.join32(lower.wide)
+        x = self.blocks128(self.down128(self.blocks64(self.down64(x))))
         return BlazePoseOutput(
             landmarks=self.to_landmarks(x).float().reshape(-1, LANDMARKS, 5),
             world=self.to_world(x).float().reshape(-1, LANDMARKS, 3),
@@ -213,17 +213,6 @@ class BlazePose(nn.Module):
     def _mask(self, at2: Tensor, merged: Tensor) -> Tensor:
         x = self.mask_blocks2(_twice(self.mask_from4(merged)).add_(self.mask_join2(at2)))
         return self.to_mask(self.mask_blocks1(_twice(x))).float()
-
-
-def widest(net: Any, at32: Tensor) -> Tensor:
-    """The trunk's last map (B,272,h,w) widened to 1632 channels by `net`'s layers of those names."""
-    return functional.relu6(net.widen_depthwise(functional.relu6(net.widen(at32), inplace=True)), inplace=True)
-
-
-def landmark_map(net: Any, branch: Tensor, wide: Tensor) -> Tensor:
-    """The regression branch from stride 16 (B,192,16,16) down to the map (B,288,2,2) that landmarks are read from."""
-    x = net.blocks32(net.down32(branch)) + net.join32(wide)
-    return net.blocks128(net.down128(net.blocks64(net.down64(x))))
 
 
 def load_network(device: str | torch.device = "cpu") -> BlazePose:

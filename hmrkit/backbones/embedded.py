@@ -1,13 +1,9 @@
 """The backbone that ships: BlazePose-heavy, which has seen real people where the synthetic images have not.
 
-BlazePose is used as two halves. The lower half stays as it was published. Of the upper half, which ends in the 2 x 2
-map that landmarks are read from, there are two copies: the published one says the landmarks, the other one makes the
-global feature, and only that one is ever trained.
-
-The global feature has two parts. What is seen: the 2 x 2 map (4 x 288), the mean of the widest map (1632), and what the
-stride-16 map shows where each landmark lies (33 x 32). What is told: the landmarks in the crop and in metres, and how
-the limbs point between them, which a regressor would otherwise have to learn to measure. A body of which only landmarks
-are known has a feature, too: what is seen of it is NaN.
+BlazePose stays as it was published. What is trained is an integral head on its maps, which says where the body's own
+points lie. The global feature is what the two say: BlazePose's landmarks, the body's points, both in the crop and in
+metres, and how the limbs point between them, which a regressor would otherwise have to learn to measure. Nothing else:
+a body of which only these numbers are known, from motion capture without a picture, has a feature, too.
 """
 
 from __future__ import annotations
@@ -17,39 +13,26 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from hmrkit.backbones import Features, Landmarks
-from hmrkit.blazepose_net import (
-    CROP_SIZE,
-    FEATURE_CHANNELS,
-    FEATURE_STRIDES,
-    BlazePose,
-    landmark_map,
-    load_network,
-    widest,
-)
+from hmrkit.backbones.integral import POINTS, BodyPoints, IntegralHead
+from hmrkit.blazepose_net import CROP_SIZE, FEATURE_CHANNELS, FEATURE_STRIDES, BlazePose, load_network
 from hmrkit.geometry import orthonormal_frame
 from hmrkit.skeletons import BLAZEPOSE_33
 
 BODY = len(BLAZEPOSE_33)
-_UPPER = (
-    "widen", "widen_depthwise", "join32", "down32", "blocks32", "down64", "blocks64", "down128", "blocks128",
-)  # fmt: skip
-_MAP_CHANNELS, _WIDE_CHANNELS = 4 * 288, 1632
 # Limbs as steps from one landmark (or the middle of two) to the next, arms first, left before right.
 _LIMBS = (
     ("shoulder", "elbow"), ("elbow", "wrist"), ("wrist", "index pinky"),
     ("hip", "knee"), ("knee", "ankle"), ("heel", "foot_index"),
 )  # fmt: skip
 _ARM_LIMBS = 6
-_LOCAL_CHANNELS = 32
 _LIMB_FEATURES = 12 * (3 + 3 + 1) + 3 * 9 + 2 * 9 + 4
 
 
 @dataclass(frozen=True)
 class Looked:
-    """What the frozen lower half and the landmarks say about crops: all that the trained part needs.
+    """What the frozen network says about crops: all that the trained part needs.
 
     `branch` (B,192,16,16), `at32` (B,272,8,8), `landmarks`, and the other `maps` of the trunk, finest first.
     """
@@ -60,45 +43,20 @@ class Looked:
     maps: tuple[Tensor, ...] = ()
 
 
-class UpperHalf(nn.Module):
-    """BlazePose's upper half under its published key names, to be fine-tuned."""
+@dataclass(frozen=True)
+class Told:
+    """What is known of B bodies, from pictures or without."""
 
-    def __init__(self, network: BlazePose) -> None:
-        super().__init__()
-        fresh = BlazePose()
-        for name in _UPPER:
-            module = getattr(fresh, name)
-            module.load_state_dict(getattr(network, name).state_dict())
-            self.add_module(name, module)
-
-    def forward(self, branch: Tensor, at32: Tensor) -> Tensor:
-        """-> (B, 4 x 288 + 1632)."""
-        wide = widest(self, at32)
-        return torch.cat([landmark_map(self, branch, wide).flatten(1), wide.mean((2, 3))], 1)
-
-
-class AtLandmarks(nn.Module):
-    """What the regression branch's map at stride 16 shows at each landmark, read by weights of the landmark's own."""
-
-    def __init__(self, channels: int = 192) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(BODY, channels, _LOCAL_CHANNELS) / channels**0.5)
-        self.bias = nn.Parameter(torch.zeros(BODY, _LOCAL_CHANNELS))
-
-    def forward(self, branch: Tensor, points_2d: Tensor) -> Tensor:
-        """Maps (B,192,16,16), landmarks (B,33,2) crop px -> (B, 33 x 32)."""
-        places = (points_2d / (CROP_SIZE / 2) - 1)[:, :, None]
-        found = functional.grid_sample(branch, places.to(branch.dtype), padding_mode="border", align_corners=False)
-        return functional.relu(torch.einsum("bcl,lco->blo", found[..., 0], self.weight) + self.bias).flatten(1)
+    landmarks: Landmarks
+    points: BodyPoints
 
 
 class EmbeddedBackbone(nn.Module):
-    """See `hmrkit.backbones.Backbone`. `upper` and `at_landmarks` are trainable; the rest never gets a gradient."""
+    """See `hmrkit.backbones.Backbone`. `integral` is trainable; the rest never gets a gradient."""
 
     _network: BlazePose
     input_size = (CROP_SIZE, CROP_SIZE)
-    seen_channels = _MAP_CHANNELS + _WIDE_CHANNELS + BODY * _LOCAL_CHANNELS
-    global_channels = seen_channels + BODY * 6 + _LIMB_FEATURES
+    global_channels = (BODY + POINTS) * 6 + 2 * _LIMB_FEATURES
     map_channels = FEATURE_CHANNELS
     map_strides = FEATURE_STRIDES
 
@@ -106,8 +64,7 @@ class EmbeddedBackbone(nn.Module):
         super().__init__()
         # Kept out of the module's own tensors: its weights ship once, with the keypoints.
         object.__setattr__(self, "_network", network)
-        self.upper = UpperHalf(network)
-        self.at_landmarks = AtLandmarks()
+        self.integral = IntegralHead()
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
         """Moves and casts reach the published network too."""
@@ -115,7 +72,8 @@ class EmbeddedBackbone(nn.Module):
         return super()._apply(fn, recurse)
 
     def forward(self, crops: Tensor) -> Features:
-        return self.features(self.look(crops))
+        looked = self.look(crops)
+        return self.together(self.told(looked), looked.maps)
 
     @torch.no_grad()
     def look(self, crops: Tensor) -> Looked:
@@ -127,21 +85,19 @@ class EmbeddedBackbone(nn.Module):
         landmarks = Landmarks(points, said.world[:, :BODY])
         return Looked(lower.branch, lower.trunk[-1], landmarks, lower.trunk[1:])
 
-    def features(self, looked: Looked) -> Features:
-        """The trained part: what `look` found, or what was kept of it."""
-        return self.together(self.seen(looked), looked.landmarks, looked.maps)
+    def told(self, looked: Looked) -> Told:
+        """The trained part: from what `look` found, or what was kept of it."""
+        return Told(looked.landmarks, self.integral(looked.branch, looked.at32))
 
-    def seen(self, looked: Looked) -> Tensor:
-        """The part of the global feature (B, `seen_channels`) that comes from the picture."""
-        local = self.at_landmarks(looked.branch, looked.landmarks.points_2d[..., :2])
-        return torch.cat([self.upper(looked.branch, looked.at32), local], 1)
-
-    def together(self, seen: Tensor | None, said: Landmarks, maps: tuple[Tensor, ...] = ()) -> Features:
-        """Features of what is seen and told; `seen` is None where there are landmarks but no picture."""
-        told = torch.cat([said.points_2d[..., :2] / (CROP_SIZE / 2) - 1, said.points_2d[..., 2:], said.world], -1)
-        if seen is None:
-            seen = told.new_full((len(told), self.seen_channels), torch.nan)
-        return Features(torch.cat([seen, told.flatten(1), limb_features(said.world)], 1), maps, said)
+    def together(self, told: Told, maps: tuple[Tensor, ...] = ()) -> Features:
+        """The features of what is told."""
+        said, points = told.landmarks, told.points
+        parts = (
+            said.points_2d[..., :2] / (CROP_SIZE / 2) - 1, said.points_2d[..., 2:], said.world,
+            points.points_2d, points.spread[..., None], points.world,
+        )  # fmt: skip
+        limbs = limb_features(said.world), limb_features(points.world[:, -BODY:])
+        return Features(torch.cat([part.flatten(1) for part in (*parts, *limbs)], 1), maps, said)
 
 
 def limb_features(world: Tensor) -> Tensor:

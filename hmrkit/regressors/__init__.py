@@ -22,14 +22,14 @@ REGRESSORS: dict[str, Member] = {
         module="hmrkit.regressors.hmr",
         summary="global feature and iterative error feedback; own weights, trained on synthetic images",
         paper="Kanazawa et al. 2018, End-to-end recovery of human shape and pose",
-        weights=("regressors/hmr-1of2.safetensors", "regressors/hmr-2of2.safetensors"),
+        weights=("regressors/hmr.safetensors",),
     ),
     "spin": Member(
         module="hmrkit.regressors.hmr",
         summary="HMR's network trained with fitting in the loop; own weights, or the published checkpoint",
         paper="Kolotouros et al. 2019, Learning to reconstruct 3D human pose and shape via model-fitting in the loop",
         licence="Apache-2.0 (published checkpoint: non-commercial)",
-        weights=("regressors/spin-1of2.safetensors", "regressors/spin-2of2.safetensors"),
+        weights=("regressors/spin.safetensors",),
     ),
     "toy": Member(
         module="hmrkit.regressors.toy",

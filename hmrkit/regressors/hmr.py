@@ -1,7 +1,8 @@
 """HMR and SPIN: one network (a backbone's global feature, iterative error feedback), trained in two ways.
 
-Published networks have a linear layer between the two, inside the feedback. On the embedded backbone, which hardly
-moves, an encoder of residual layers stands there: it learns most of its part from motion capture without pictures.
+Published networks have a linear layer between the two, inside the feedback. On the embedded backbone, whose feature is
+what is known of the body's points, an encoder of residual layers stands there: it learns most of its part from motion
+capture without pictures.
 """
 
 from __future__ import annotations
@@ -59,21 +60,16 @@ class HmrRegressor(nn.Module):
         return self.head(feature if self.encoder is None else self.encoder(self.standardised(feature)))
 
     def standardised(self, feature: Tensor) -> Tensor:
-        """Features (B,C) as the encoder reads them: NaN (not known) as the mean; clamped, because what lies far
-        outside of training must not run away."""
-        return torch.nan_to_num((feature - self.feature_mean) * self.feature_scale, nan=0.0).clamp(-8, 8)
+        """Features (B,C) as the encoder reads them; clamped, because what lies far outside of training must not run
+        away."""
+        return ((feature - self.feature_mean) * self.feature_scale).clamp(-8, 8)
 
 
 class Encoder(nn.Module):
-    """A feature (B,C) through residual layers -> (B,width) (after Martinez et al. 2017, with layer norm).
+    """A feature (B,C) through residual layers -> (B,width) (after Martinez et al. 2017, with layer norm)."""
 
-    Its first `seen` channels come from pictures. They are dropped most in training: it has far fewer pictures than
-    poses.
-    """
-
-    def __init__(self, channels: int, seen: int, width: int, blocks: int = 2, dropout: float = 0.1) -> None:
+    def __init__(self, channels: int, width: int, blocks: int = 2, dropout: float = 0.1) -> None:
         super().__init__()
-        self.seen, self.drop = seen, nn.Dropout(0.3)
         self.widen = nn.Linear(channels, width)
         self.blocks = nn.ModuleList(
             nn.Sequential(
@@ -84,8 +80,7 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, feature: Tensor) -> Tensor:
-        seen, told = feature.split([self.seen, feature.shape[1] - self.seen], 1)
-        x = self.widen(torch.cat([self.drop(seen), told], 1))
+        x = self.widen(feature)
         for block in self.blocks:
             x = x + block(x)
         return self.norm(x)
@@ -105,9 +100,7 @@ def build(name: str, backbone: str = "embedded", hidden: int = 1024) -> HmrRegre
     trunk = load_backbone(backbone)
     if not isinstance(trunk, EmbeddedBackbone):
         return HmrRegressor(name, trunk, IefHead(trunk.global_channels, hidden))
-    return HmrRegressor(
-        name, trunk, IefHead(hidden, hidden), Encoder(trunk.global_channels, trunk.seen_channels, hidden)
-    )
+    return HmrRegressor(name, trunk, IefHead(hidden, hidden), Encoder(trunk.global_channels, hidden))
 
 
 def load(

@@ -10,9 +10,8 @@ from torch import Tensor
 from hmrkit import metrics
 from hmrkit.body import Body
 from hmrkit.regressors import BodyEstimate
-from hmrkit.regressors.hmr import HmrRegressor
 from hmrkit.regressors.projection import CROP, crop_camera, project
-from hmrkit.training.examples import Examples, Truth
+from hmrkit.training.examples import Truth
 
 
 @dataclass(frozen=True)
@@ -43,31 +42,17 @@ def body_loss(estimate: BodyEstimate, truth: Truth, body: Body, weights: LossWei
     wanted_camera = crop_camera(truth.transl_c, truth.focal_px)
     total = w.rotations * (rotations - wanted_rotations).square().mean()
     total = total + w.betas * (estimate.betas - truth.betas).square().mean()
-    total = total + w.joints * _length((made.joints - root) - (wanted.joints - wanted_root))
-    total = total + w.projection * _length(off.clamp(-2, 2))
+    total = total + w.joints * mean_length((made.joints - root) - (wanted.joints - wanted_root))
+    total = total + w.projection * mean_length(off.clamp(-2, 2))
     total = total + w.camera * (estimate.crop_camera - wanted_camera).abs().clamp_max(2).mean()
     if w.vertices:
-        total = total + w.vertices * _length((made.vertices - root) - (wanted.vertices - wanted_root))
+        total = total + w.vertices * mean_length((made.vertices - root) - (wanted.vertices - wanted_root))
     return total
 
 
-def _length(vectors: Tensor) -> Tensor:
+def mean_length(vectors: Tensor) -> Tensor:
+    """Of vectors (...,D), with a gradient at zero, too."""
     return (vectors.square().sum(-1) + 1e-8).sqrt().mean()
-
-
-@torch.no_grad()
-def score(regressor: HmrRegressor, examples: Examples, body: Body) -> dict[str, float]:
-    """`errors` of a regressor on kept examples."""
-    device = body.device
-    parts = [examples[slice(start, start + 128)].to(device) for start in range(0, len(examples), 128)]
-    said = [regressor.regress(regressor.backbone.features(part.looked)) for part in parts]
-    whole = BodyEstimate(
-        global_orient=torch.cat([estimate.global_orient for estimate in said]),
-        body_pose=torch.cat([estimate.body_pose for estimate in said]),
-        betas=torch.cat([estimate.betas for estimate in said]),
-        crop_camera=torch.cat([estimate.crop_camera for estimate in said]),
-    )
-    return errors(whole, examples.truth, body)
 
 
 @torch.no_grad()

@@ -7,9 +7,10 @@ images and the frozen half cost twenty times as much as the part that learns.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,12 +21,15 @@ from torch import Tensor
 
 from hmrkit.backbones import Landmarks
 from hmrkit.backbones.embedded import EmbeddedBackbone, Looked
+from hmrkit.backbones.integral import BodyPoints, IntegralHead
 from hmrkit.body import Body
 from hmrkit.camera import CropCameras
 from hmrkit.device import inference
 from hmrkit.errors import InputError
+from hmrkit.geometry import mirrored_pose
 from hmrkit.regressors.hmr import HmrRegressor
-from hmrkit.regressors.projection import crop_camera, project
+from hmrkit.regressors.projection import CROP, crop_camera, project
+from hmrkit.skeletons import SMPL_24
 from hmrkit.training.motion import Split
 from hmrkit.types import BodyParams
 from hmrkit.weights import save_state
@@ -33,8 +37,10 @@ from hmrkit.weights import save_state
 log = logging.getLogger(__name__)
 
 SHARD = 128
-_IMAGES_AT_ONCE = 16
+_EXAMPLES_AT_ONCE = 32
 CLIP_FPS = 5
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,14 @@ class Truth:
     focal_px: Tensor
     joints_2d: Tensor
 
+    def mirrored(self) -> Truth:
+        """The bodies that the crops show when they are flipped left to right."""
+        pose = mirrored_pose(torch.cat([self.global_orient[:, None], self.body_pose], 1), SMPL_24.mirror)
+        transl = self.transl_c * self.transl_c.new_tensor([-1.0, 1.0, 1.0])
+        joints = self.joints_2d[:, list(SMPL_24.mirror)] * self.joints_2d.new_tensor([-1.0, 1.0])
+        joints = joints + joints.new_tensor([CROP, 0.0])
+        return Truth(pose[:, 0], pose[:, 1:], self.betas, transl, self.focal_px, joints)
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -61,12 +75,11 @@ class Examples:
         return len(self.truth.betas)
 
     def __getitem__(self, rows: Tensor | slice) -> Examples:
-        flat = self.tensors()
-        return Examples.from_tensors({key: value[rows] for key, value in flat.items()})
+        return chosen(self, rows)
 
     def to(self, device: torch.device) -> Examples:
         """On `device`, in float32."""
-        return Examples.from_tensors({key: value.to(device).float() for key, value in self.tensors().items()})
+        return moved(self, device)
 
     def tensors(self) -> dict[str, Tensor]:
         """By name, as files hold them."""
@@ -86,13 +99,55 @@ class Examples:
 
 
 def fresh_examples(backbone: EmbeddedBackbone, images, batch: int, generator: torch.Generator) -> Examples:
-    """`batch` new examples from a `SyntheticImages`, on its device."""
-    samples = images(batch, generator)
+    """`batch` new examples from a `SyntheticImages`, on its device: the second half is the first one mirrored, which
+    costs a third of what another picture does."""
+    samples = images(batch // 2, generator)
     device = samples.images.device
+    pictures = torch.cat([samples.images, samples.images.flip(-1)])
     with inference(device):
-        looked = backbone.look(samples.images.contiguous(memory_format=torch.channels_last))
+        looked = backbone.look(pictures.contiguous(memory_format=torch.channels_last))
     truth = Truth(**{f.name: getattr(samples, f.name) for f in fields(Truth)})
-    return Examples(Looked(looked.branch, looked.at32, looked.landmarks), truth)
+    return Examples(Looked(looked.branch, looked.at32, looked.landmarks), joined([truth, truth.mirrored()]))
+
+
+def mapped(function: Callable[[Tensor], Tensor], values: T) -> T:
+    """`function` of every tensor of a dataclass and of those in it; tuples stay."""
+    parts = {f.name: getattr(values, f.name) for f in fields(values)}  # type: ignore[arg-type]
+    made = {
+        key: function(value) if isinstance(value, Tensor) else mapped(function, value)
+        for key, value in parts.items()
+        if not isinstance(value, tuple)
+    }
+    return replace(values, **made)  # type: ignore[type-var]
+
+
+def moved(values: T, device: torch.device) -> T:
+    """A dataclass of tensors on `device`, in float32."""
+    return mapped(lambda value: value.to(device).float(), values)
+
+
+def chosen(values: T, rows: Tensor | slice) -> T:
+    """The `rows` (indices, a mask) of a dataclass of tensors."""
+    return mapped(lambda value: value[rows], values)
+
+
+def joined(several: Sequence[T]) -> T:
+    """Dataclasses of tensors, one after the other."""
+    parts = {f.name: [getattr(values, f.name) for values in several] for f in fields(several[0])}  # type: ignore[arg-type]
+    made = {
+        key: torch.cat(values) if isinstance(values[0], Tensor) else joined(values)
+        for key, values in parts.items()
+        if not isinstance(values[0], tuple)
+    }
+    return replace(several[0], **made)  # type: ignore[type-var]
+
+
+@torch.no_grad()
+def points_of(integral: IntegralHead, examples: Examples) -> BodyPoints:
+    """What an integral head finds in kept examples, on its device."""
+    device = integral.grid.device
+    parts = (examples[slice(start, start + 128)].to(device).looked for start in range(0, len(examples), 128))
+    return joined([integral(part.branch, part.at32) for part in parts])
 
 
 def make_examples(
@@ -117,11 +172,11 @@ def make_examples(
         return
     images = SyntheticImages(split, device=device)
     console = Console(stderr=True)
-    for k in track(wanted, f"images ({SHARD} each)", console=console, disable=not console.is_terminal):
+    for k in track(wanted, f"examples ({SHARD} each)", console=console, disable=not console.is_terminal):
         generator = torch.Generator().manual_seed(k)
         made = []
-        for _ in range(SHARD // _IMAGES_AT_ONCE):
-            tensors = fresh_examples(backbone, images, _IMAGES_AT_ONCE, generator).tensors()
+        for _ in range(SHARD // _EXAMPLES_AT_ONCE):
+            tensors = fresh_examples(backbone, images, _EXAMPLES_AT_ONCE, generator).tensors()
             made.append({key: v.half() if key in ("branch", "at32") else v for key, v in tensors.items()})
         save_state({key: torch.cat([m[key] for m in made]).cpu() for key in made[0]}, _shard(folder, k))
         log.info("%s: %d of %d shards", folder, k + 1, -(-count // SHARD))

@@ -1,28 +1,42 @@
-"""The recipes of the regressors that ship."""
+"""The recipes of the regressors that ship, in two parts: the integral head learns from pictures where points lie
+(`hmrkit.training.points`); encoder and head learn bodies from what is told of them, mostly without pictures."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hmrkit.backbones import Features, Landmarks
+from hmrkit.backbones.embedded import EmbeddedBackbone, Told
 from hmrkit.body import Body, load_body
 from hmrkit.errors import UsageError
+from hmrkit.regressors import BodyEstimate
 from hmrkit.regressors.hmr import HmrRegressor, build
 from hmrkit.training.adversary import Adversary
-from hmrkit.training.body_loss import LossWeights, body_loss, score
-from hmrkit.training.examples import Examples, Truth, clip_examples, fresh_examples, load_examples, make_examples
+from hmrkit.training.body_loss import LossWeights, body_loss, errors
+from hmrkit.training.examples import (
+    Examples,
+    Truth,
+    chosen,
+    clip_examples,
+    fresh_examples,
+    joined,
+    load_examples,
+    make_examples,
+    moved,
+    points_of,
+)
 from hmrkit.training.loop import CHECKPOINT, LoopConfig, fit
 from hmrkit.training.loop_fit import LoopFit
+from hmrkit.training.points import train_points
 from hmrkit.training.poses import PoseSampler
-from hmrkit.training.simulated import LandmarkErrors, SimulatedPeople, concatenate
+from hmrkit.training.simulated import SimulatedPeople, Slips
 from hmrkit.weights import load_into, load_state, save_state
 
 log = logging.getLogger(__name__)
@@ -30,41 +44,41 @@ log = logging.getLogger(__name__)
 EVALUATE_EVERY = 500
 ADVERSARY_WEIGHT = 0.05
 LOOP_EVERY, LOOP_WEIGHT = 2, 0.5
-# The mesh costs four times what the joints do, and says little that they do not.
-VERTICES_EVERY = 4
-# Pictures that tell how BlazePose errs, and how features are spread.
-ERRING, STANDARDS = 2048, 1024
+# The mesh costs ten times what the joints do, and says little that they do not.
+VERTICES_EVERY = 16
+# Pictures that the integral head does not learn from: what it tells of them is as wrong as it is of new ones. Simulated
+# people get their errors.
+SPARED = 2048
+STANDARDS = 1024
 
 
 @dataclass(frozen=True)
 class RegressorPreset:
-    """Numbers of a recipe. `images` are made once and kept; 0 makes new ones for every step. With kept images encoder
-    and head are trained first, by `head`, on features that are computed once: several of its steps cost as much as one
-    of all. Every step has `batch` pictures and `simulated` times as many people without pictures."""
+    """Numbers of a recipe: of the integral head's training, of encoder's and head's. `images` are made once and kept; 0
+    makes new ones for every step. A step has `batch` of them, and in the second part `simulated` times as many people
+    without pictures."""
 
+    points: LoopConfig
     loop: LoopConfig
-    head: LoopConfig | None = None
     images: int = 0
-    batch: int = 64
-    simulated: int = 2
+    batch: int = 96
+    simulated: int = 1
     hidden: int = 1024
     held_out: int = 1024
 
 
 PRESETS: dict[str, RegressorPreset] = {
     "cpu": RegressorPreset(
-        LoopConfig(steps=6_000, learning_rate=4e-4, warmup=200, log_every=100, slow_part="backbone.", slow_rate=0.5),
-        head=LoopConfig(steps=8_000, learning_rate=1e-3, log_every=100),
-        images=40_960,
+        LoopConfig(steps=12_000, learning_rate=2e-3, warmup=200, weight_decay=0.05, log_every=100),
+        LoopConfig(steps=6_000, learning_rate=1e-3, weight_decay=0.04, log_every=100),
+        images=81_920,
     ),
     "gpu": RegressorPreset(
-        LoopConfig(
-            steps=60_000, learning_rate=5e-4, warmup=1000, log_every=200, ema=0.9995,
-            slow_part="backbone.", slow_rate=0.3,
-        ),
+        LoopConfig(steps=60_000, learning_rate=2e-3, warmup=1000, weight_decay=0.05, log_every=200, ema=0.9995),
+        LoopConfig(steps=20_000, learning_rate=1e-3, warmup=500, weight_decay=0.04, log_every=200),
         batch=256,
     ),
-}  # fmt: skip
+}
 
 
 def train_regressor(
@@ -81,171 +95,171 @@ def train_regressor(
 ) -> Path:
     """Train on synthetic images and simulated people; returns ``out/<name>.safetensors``.
 
-    `steps` and `images` replace the preset's numbers. `resume` goes on from ``out/checkpoint.pt``; kept images in
-    ``out/images`` are used again. `start` begins from a trained regressor's file. `clips` are videos without labels
-    that SPIN's loop fits bodies to; `adversarial` adds HMR's prior.
+    `steps`, at most so many of each part, and `images` replace the preset's numbers. `resume` goes on from
+    ``out/points/checkpoint.pt`` and ``out/checkpoint.pt``; kept images in ``out/images`` are used again. `start` begins
+    from a trained regressor's file, whose integral head stays. `clips` are videos without labels that SPIN's loop fits
+    bodies to; `adversarial` adds HMR's prior.
     """
     if preset not in PRESETS:
         raise UsageError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
     numbers = PRESETS[preset]
-    loop = replace(numbers.loop, steps=steps or numbers.loop.steps)
+    loops = numbers.points, numbers.loop
+    points, loop = (replace(c, steps=min(c.steps, steps or c.steps)) for c in loops)
     images = numbers.images if images is None else images
     out, device = Path(out), torch.device(device)
     torch.manual_seed(loop.seed)
     regressor = build(name, hidden=numbers.hidden).to(device)
+    backbone: EmbeddedBackbone = regressor.backbone
     body = load_body(device=device)
-    spared = min(numbers.held_out, images) if images else numbers.held_out
-    make_examples(out / "held_out", spared, regressor.backbone, device, "test")
-    held_out = load_examples(out / "held_out", spared)
-    draw = Source(regressor, out / "images", images, numbers.batch, device)
-    slips = LandmarkErrors(*draw.landmarks(ERRING), body)
-    loss = Objective(draw, body, slips, SimulatedPeople(body, slips), numbers.simulated)
-    if start is not None:
-        load_into(regressor, {key: value.float() for key, value in load_state(start).items()}, start)
+    aside = min(numbers.held_out, images or numbers.held_out)
+    make_examples(out / "held_out", aside, backbone, device, "test")
+    held_out = load_examples(out / "held_out", aside)
+    source = Source(backbone, out / "images", images, numbers.batch, device)
+    if start is None:
+        some = joined([examples.looked for examples in source.some(STANDARDS)])
+        backbone.integral.standardise(some.branch, some.at32)
+        train_points(backbone, source, held_out, body, points, out / "points", EVALUATE_EVERY, resume)
+        resume = resume and (out / CHECKPOINT).is_file()
     else:
-        mean, scale = draw.standards(STANDARDS)
-        regressor.feature_mean.copy_(mean)
-        regressor.feature_scale.copy_(scale)
-        if numbers.head and draw.kept:
-            config = replace(numbers.head, steps=min(numbers.head.steps, steps or numbers.head.steps))
-            train_head(regressor, loss, held_out, config, out / "head", resume)
-    fits = LoopFit(clip_examples(clips, regressor, device), body) if clips else None
+        load_into(regressor, {key: value.float() for key, value in load_state(start).items()}, start)
+    backbone.requires_grad_(False)
+    spared = source.spared()
+    if start is None:
+        standardise(regressor, spared.told)
     if adversarial:
         regressor.adversary = Adversary().to(device)
-    loss = replace(loss, fits=fits, people=PoseSampler("train", wobble=0.0) if adversarial else None, vertices=True)
+    slips = Slips(spared.told, spared.truth, body)
+    loss = Objective(
+        source.pictures(), numbers.batch, SimulatedPeople(body, slips), numbers.simulated,
+        people=PoseSampler("train", wobble=0.0) if adversarial else None,
+        clips=Clips(backbone, clip_examples(clips, regressor, device), body) if clips else None,
+    )  # fmt: skip
+    new = Pictures.of(backbone, held_out)
 
+    @torch.no_grad()
     def evaluate(model: nn.Module) -> dict[str, float]:
-        return score(model, held_out, body)  # type: ignore[arg-type]
+        return errors(model.regress(backbone.together(new.told)), new.truth, body)  # type: ignore[operator]
 
     average = fit(regressor, loss, loop, out, evaluate=evaluate, evaluate_every=EVALUATE_EVERY, resume=resume)
     path = out / f"{name}.safetensors"
-    recipe = {"preset": preset, "images": images, "loop": asdict(loop), "clips": len(clips), "adversarial": adversarial}
+    recipe = {
+        "preset": preset, "images": images, "points": asdict(points), "loop": asdict(loop), "clips": len(clips),
+        "adversarial": adversarial,
+    }  # fmt: skip
     export_regressor(average, path, recipe)  # type: ignore[arg-type]
     return path
 
 
 @dataclass(frozen=True)
-class Objective:
-    """What a step minimises: the loss on synthetic pictures and simulated people, with `vertices` now and then that of
-    the mesh, SPIN's on `fits`, HMR's prior against `people`. `seen` is what was computed of the kept pictures."""
+class Pictures:
+    """What the backbone tells of N pictures, and the truth."""
 
-    draw: Source
-    body: Body
-    slips: LandmarkErrors
-    simulated: SimulatedPeople
-    times: int
-    vertices: bool = False
-    fits: LoopFit | None = None
-    people: PoseSampler | None = None
-    seen: Tensor | None = None
+    told: Told
+    truth: Truth
 
-    def __call__(self, model: nn.Module, generator: torch.Generator) -> Tensor:
-        device = self.draw.device
-        examples, rows = self.draw(generator)
-        looked = replace(
-            examples.looked, landmarks=self.slips.shortened(examples.looked.landmarks, examples.truth, generator)
-        )
-        landmarks, truth = self.simulated(self.times * len(examples), generator)
-        with torch.autocast(device.type, torch.bfloat16):
-            backbone: Any = model.backbone
-            seen = backbone.seen(looked) if self.seen is None else self.seen[rows].to(device).float()
-            features = _stacked(backbone.together(seen, looked.landmarks), backbone.together(None, landmarks))
-            estimate = model.regress(features)  # type: ignore[operator]
-        meshes = self.vertices and torch.rand((), generator=generator) < 1 / VERTICES_EVERY
-        weights = LossWeights() if meshes else LossWeights(vertices=0.0)
-        total = body_loss(estimate, concatenate(examples.truth, truth), self.body, weights)
-        if self.people is not None:
-            _, pose, betas = self.people(self.draw.batch, generator)
-            total = total + ADVERSARY_WEIGHT * model.adversary(estimate, pose.to(device), betas.to(device))  # type: ignore[operator]
-        if self.fits is not None and torch.rand((), generator=generator) < 1 / LOOP_EVERY:
-            total = total + LOOP_WEIGHT * self._loop(model, self.fits, generator)
-        return total
-
-    def _loop(self, model: nn.Module, fits: LoopFit, generator: torch.Generator) -> Tensor | float:
-        """SPIN's loss on pictures of real people."""
-        rows = torch.randint(len(fits.examples), (self.draw.batch,), generator=generator)
-        looked = fits.examples[rows].to(self.draw.device).looked
-        with torch.autocast(self.draw.device.type, torch.bfloat16):
-            unlabelled = model.regress(model.backbone.features(looked))  # type: ignore[operator]
-        truth, good = fits(rows, unlabelled)
-        return body_loss(_rows(unlabelled, good), _rows(truth, good), self.body) if good.any() else 0.0
-
-
-def train_head(
-    regressor: HmrRegressor, loss: Objective, held_out: Examples, config: LoopConfig, out: Path, resume: bool
-) -> None:
-    """Train encoder and head alone, on what the backbone sees of the kept pictures; `regressor` then has their averaged
-    weights."""
-    assert loss.draw.kept is not None
-    loss = replace(loss, seen=_seen(regressor, loss.draw.kept, loss.draw.device))
-    resume = resume and (out / CHECKPOINT).is_file()
-    regressor.backbone.requires_grad_(False)
-    average = fit(
-        regressor, loss, config, out,
-        evaluate=lambda model: score(model, held_out, loss.body),  # type: ignore[arg-type]
-        evaluate_every=EVALUATE_EVERY, resume=resume,
-    )  # fmt: skip
-    regressor.load_state_dict(average.state_dict())
-    regressor.backbone.requires_grad_(True)
-
-
-@torch.no_grad()
-def _seen(regressor: HmrRegressor, examples: Examples, device: torch.device) -> Tensor:
-    """What the backbone sees of every picture (N,C), float16. In full precision: a head that was trained on rounded
-    features is 8 mm worse on those that it gets in use."""
-    parts = (examples[slice(start, start + 128)].to(device) for start in range(0, len(examples), 128))
-    return torch.cat([regressor.backbone.seen(part.looked).half().cpu() for part in parts])
-
-
-def _stacked(first: Features, second: Features) -> Features:
-    return Features(torch.cat([first.global_feature, second.global_feature]), ())
-
-
-def _rows(values: Any, mask: Tensor) -> Any:
-    """The rows of every tensor of a dataclass that `mask` (B,) chooses."""
-    parts = {part.name: getattr(values, part.name) for part in fields(values)}
-    return type(values)(**{name: value if isinstance(value, tuple) else value[mask] for name, value in parts.items()})
+    @staticmethod
+    def of(backbone: EmbeddedBackbone, examples: Examples) -> Pictures:
+        """On the backbone's device."""
+        points = points_of(backbone.integral, examples)
+        return moved(Pictures(Told(examples.looked.landmarks, points), examples.truth), points.world.device)
 
 
 class Source:
-    """Batches of examples: out of kept ones, or new ones each time."""
+    """Batches of pictures for the integral head, kept ones or new ones each time, and others that are spared."""
 
-    def __init__(self, regressor: HmrRegressor, folder: Path, images: int, batch: int, device: torch.device) -> None:
-        self.backbone, self.batch, self.device = regressor.backbone, batch, device
+    def __init__(self, backbone: EmbeddedBackbone, folder: Path, images: int, batch: int, device: torch.device) -> None:
+        self.backbone, self.batch, self.device = backbone, batch, device
         self.kept: Examples | None = None
         if images:
-            make_examples(folder, images, self.backbone, device)
+            make_examples(folder, images, backbone, device)
             self.kept = load_examples(folder, images)
+            self.learned = images - min(SPARED, images // 4)
         else:
             from hmrkit.training.synthetic import SyntheticImages
 
             self.images = SyntheticImages("train", device=device)
 
-    def __call__(self, generator: torch.Generator) -> tuple[Examples, Tensor]:
-        """A batch, and which of the kept ones it is (empty for new ones)."""
+    def __call__(self, generator: torch.Generator) -> Examples:
         if self.kept is None:
-            return fresh_examples(self.backbone, self.images, self.batch, generator), torch.empty(0, dtype=torch.int64)
-        rows = torch.randint(len(self.kept), (self.batch,), generator=generator)
-        return self.kept[rows].to(self.device), rows
+            return fresh_examples(self.backbone, self.images, self.batch, generator)
+        rows = torch.randint(self.learned, (self.batch,), generator=generator)
+        return self.kept[rows].to(self.device)
 
-    def landmarks(self, count: int) -> tuple[Landmarks, Truth]:
-        """What BlazePose said of about `count` pictures, and the truth."""
-        found = [(part.looked.landmarks, part.truth) for part in self._some(count)]
-        landmarks = (torch.cat([getattr(said, f.name) for said, _ in found]) for f in fields(Landmarks))
-        truths = {f.name: torch.cat([getattr(truth, f.name) for _, truth in found]) for f in fields(Truth)}
-        return Landmarks(*landmarks), Truth(**truths)
-
-    def _some(self, count: int) -> Iterator[Examples]:
+    def some(self, count: int) -> Iterator[Examples]:
+        """At least `count` to measure something on."""
         generator = torch.Generator().manual_seed(-count)
-        for _ in range(-(-count // self.batch)):
-            yield self(generator)[0]
+        return (self(generator) for _ in range(-(-count // self.batch)))
 
-    @torch.no_grad()
-    def standards(self, count: int) -> tuple[Tensor, Tensor]:
-        """Mean and scale of every feature (C,) over about `count` pictures."""
-        found = [self.backbone.features(part.looked).global_feature for part in self._some(count)]
-        features = torch.cat(found)
-        return features.mean(0), 1 / features.std(0).clamp_min(1e-3)
+    def spared(self) -> Pictures:
+        """Pictures that the integral head has not learned from."""
+        if self.kept is not None:
+            return Pictures.of(self.backbone, self.kept[slice(self.learned, None)])
+        return joined([Pictures.of(self.backbone, examples) for examples in self.some(SPARED)])
+
+    def pictures(self) -> Callable[[torch.Generator], Pictures]:
+        """Draws batches to learn bodies from; of kept pictures everything is told at once."""
+        if self.kept is None:
+            return lambda generator: Pictures.of(self.backbone, self(generator))
+        told = Pictures.of(self.backbone, self.kept[slice(0, self.learned)])
+        count = len(told.truth.betas)
+        return lambda generator: chosen(told, torch.randint(count, (self.batch,), generator=generator))
+
+
+class Clips:
+    """SPIN's loss on pictures of real people."""
+
+    def __init__(self, backbone: EmbeddedBackbone, examples: Examples, body: Body) -> None:
+        self.told = Pictures.of(backbone, examples).told
+        self.fits, self.body = LoopFit(examples, body), body
+
+    def __call__(self, model: nn.Module, batch: int, generator: torch.Generator) -> Tensor | float:
+        rows = torch.randint(len(self.fits.examples), (batch,), generator=generator)
+        estimate = _regress(model, chosen(self.told, rows))
+        truth, good = self.fits(rows, estimate)
+        return body_loss(chosen(estimate, good), chosen(truth, good), self.body) if good.any() else 0.0
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a step of encoder and head minimises: the loss on `pictures`, `batch` of them, and `times` as many simulated
+    people, now and then that of the mesh; SPIN's on `clips`, HMR's prior against `people`."""
+
+    pictures: Callable[[torch.Generator], Pictures]
+    batch: int
+    simulated: SimulatedPeople
+    times: int
+    people: PoseSampler | None = None
+    clips: Clips | None = None
+
+    def __call__(self, model: nn.Module, generator: torch.Generator) -> Tensor:
+        slips, body = self.simulated.slips, self.simulated.body
+        drawn = self.pictures(generator)
+        told, truth = self.simulated(self.times * self.batch, generator)
+        told = joined([slips.shortened(drawn.told, drawn.truth, generator), told])
+        estimate = _regress(model, told)
+        meshes = torch.rand((), generator=generator) < 1 / VERTICES_EVERY
+        weights = LossWeights() if meshes else LossWeights(vertices=0.0)
+        total = body_loss(estimate, joined([drawn.truth, truth]), body, weights)
+        if self.people is not None:
+            _, pose, betas = self.people(self.batch, generator)
+            prior: Tensor = model.adversary(estimate, pose.to(body.device), betas.to(body.device))  # type: ignore[operator]
+            total = total + ADVERSARY_WEIGHT * prior
+        if self.clips is not None and torch.rand((), generator=generator) < 1 / LOOP_EVERY:
+            total = total + LOOP_WEIGHT * self.clips(model, self.batch, generator)
+        return total
+
+
+def _regress(model: Any, told: Told) -> BodyEstimate:
+    features = model.backbone.together(told)
+    with torch.autocast(features.global_feature.device.type, torch.bfloat16):
+        return model.regress(features)
+
+
+def standardise(regressor: HmrRegressor, told: Told) -> None:
+    """Measure mean and scale of the features that the encoder reads."""
+    features = regressor.backbone.together(told).global_feature
+    regressor.feature_mean.copy_(features.mean(0))
+    regressor.feature_scale.copy_(1 / features.std(0).clamp_min(1e-3))
 
 
 def export_regressor(regressor: HmrRegressor, path: str | Path, recipe: dict) -> None:

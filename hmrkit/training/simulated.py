@@ -1,22 +1,24 @@
-"""People of motion capture as BlazePose would report them, without pictures.
+"""People of motion capture as they would be told about (`hmrkit.backbones.embedded.Told`), without pictures.
 
-Pictures cost a second of a core for twenty, and ten thousand of them hold ten thousand poses. What landmarks say about
-a pose can be learned from any number of poses in milliseconds, if the landmarks are as wrong as BlazePose's are. How
-wrong they are, kept pictures tell: for each landmark of each picture the step from where it is on the body to where
-BlazePose put it. A simulated person gets the steps of a person who is held alike, whole.
+Pictures cost a second of a core for twenty, and ten thousand of them hold ten thousand poses. What landmarks and points
+say about a pose can be learned from any number of poses in milliseconds, if they are as wrong as those of pictures are.
+How wrong those are, pictures tell that no part was trained on: for each point of each picture the step from where it is
+on the body to where it was found. A simulated person gets the steps of a person who is held alike, whole.
 
 BlazePose errs more on rendered people than on the real ones it was trained on. A network that only ever meets its
-errors on rendered people does not believe it where it is right. So steps are shortened, in pictures as without.
+errors on rendered people does not believe it where it is right. So its steps are shortened, in pictures as without.
 """
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from hmrkit.backbones import Landmarks
+from hmrkit.backbones.embedded import Told
+from hmrkit.backbones.integral import BodyPoints
 from hmrkit.body import Body
 from hmrkit.crops import REGION_POINTS
 from hmrkit.landmarks import body_landmarks, world_from_local
@@ -28,60 +30,75 @@ from hmrkit.training.poses import PoseSampler
 from hmrkit.training.scenes import Difficulty, draw_views
 
 SHORTEST_STEP, WHOLE_STEPS = 0.2, 0.5
+# Of the body's points, which were learned on rendered people and err more on real ones.
+POINT_STEPS = (0.6, 1.4)
 # So many strangers are looked at for one who is held alike.
 CANDIDATES = 64
 _HIPS = BLAZEPOSE_33.indices("left_hip", "right_hip")
 
 
-class LandmarkErrors:
-    """How BlazePose errs: the steps from `truth` to `found` of N examples."""
+class Slips:
+    """How the backbone errs: the steps from the `truth` to what it `told` of N examples."""
 
-    def __init__(self, found: Landmarks, truth: Truth, body: Body) -> None:
+    def __init__(self, told: Told, truth: Truth, body: Body) -> None:
         self.body = body
-        right = right_landmarks(truth, body)
-        self._steps = found.points_2d[..., :2] - right.points_2d[..., :2], found.world - right.world
-        self._visible, self._held = found.points_2d[..., 2:], _direction(right.world)
+        right = rightly_told(truth, body)
+        self._landmarks = _steps(right.landmarks, told.landmarks)
+        self._points = _steps(right.points, told.points)
+        self._visible, self._spread = told.landmarks.points_2d[..., 2:], told.points.spread
+        self._held = _direction(right.landmarks.world)
 
-    def shortened(self, found: Landmarks, truth: Truth, generator: torch.Generator) -> Landmarks:
-        """What was found of B people, half of it nearer to the `truth`."""
-        right = right_landmarks(truth, self.body)
+    def shortened(self, told: Told, truth: Truth, generator: torch.Generator) -> Told:
+        """What was told of B people, half of the landmarks nearer to the `truth`."""
+        right, found = rightly_told(truth, self.body).landmarks, told.landmarks
         whole = torch.rand(len(found.world), generator=generator) < WHOLE_STEPS
-        length = torch.where(whole, 1.0, _lengths(len(whole), generator)).to(found.world.device)[:, None, None]
-        return Landmarks(
-            torch.cat([torch.lerp(right.points_2d, found.points_2d, length)[..., :2], found.points_2d[..., 2:]], -1),
-            torch.lerp(right.world, found.world, length),
+        length = torch.where(whole, 1.0, _lengths(len(whole), SHORTEST_STEP, 1.0, generator))
+        length = length.to(found.world.device)[:, None, None]
+        points = torch.lerp(right.points_2d, found.points_2d, length)[..., :2]
+        landmarks = Landmarks(
+            torch.cat([points, found.points_2d[..., 2:]], -1), torch.lerp(right.world, found.world, length)
+        )
+        return replace(told, landmarks=landmarks)
+
+    def of_people(self, right: Told, generator: torch.Generator) -> Told:
+        """What might be told of B people of whom `right` is true."""
+        count, device = len(right.points.world), right.points.world.device
+        strangers = torch.randint(len(self._held), (count, CANDIDATES), generator=generator).to(device)
+        alike = torch.einsum("bkc,bc->bk", self._held[strangers], _direction(right.landmarks.world))
+        rows = strangers.gather(1, alike.argmax(1, keepdim=True))[:, 0]
+        said, world = _moved(right.landmarks, self._landmarks, rows, (SHORTEST_STEP, 1.0), generator)
+        landmarks = Landmarks(torch.cat([said, self._visible[rows]], -1), world)
+        return Told(
+            landmarks,
+            BodyPoints(*_moved(right.points, self._points, rows, POINT_STEPS, generator), self._spread[rows]),
         )
 
-    def of_people(self, right: Landmarks, generator: torch.Generator) -> Landmarks:
-        """What might be found of B people whose landmarks are `right`."""
-        count, device = len(right.world), right.world.device
-        strangers = torch.randint(len(self._held), (count, CANDIDATES), generator=generator).to(device)
-        alike = torch.einsum("bkc,bc->bk", self._held[strangers], _direction(right.world))
-        rows = strangers.gather(1, alike.argmax(1, keepdim=True))[:, 0]
-        length = _lengths(count, generator).to(device)[:, None, None]
-        points = right.points_2d[..., :2] + length * self._steps[0][rows]
-        return Landmarks(torch.cat([points, self._visible[rows]], -1), right.world + length * self._steps[1][rows])
 
-
-def right_landmarks(truth: Truth, body: Body) -> Landmarks:
-    """BlazePose's landmarks where they are on bodies, all of them visible."""
-    points = _landmarks(truth.global_orient, truth.body_pose, truth.betas, body)
+def rightly_told(truth: Truth, body: Body) -> Told:
+    """Landmarks, all of them visible, and points where they are on bodies."""
+    joints = body.joints_only(truth.global_orient, truth.body_pose, truth.betas).joints
+    points = torch.cat([joints, _landmarks(truth.global_orient, truth.body_pose, truth.betas, body)], 1)
     pixels = project(points, crop_camera(truth.transl_c, truth.focal_px), truth.focal_px)
-    hips = points[:, _HIPS].mean(1, keepdim=True)
-    return Landmarks(torch.cat([pixels, torch.ones_like(pixels[..., :1])], -1), points - hips)
+    said = points[:, joints.shape[1] :]
+    hips = said[:, _HIPS].mean(1, keepdim=True)
+    visible = torch.ones_like(said[..., :1])
+    return Told(
+        Landmarks(torch.cat([pixels[:, joints.shape[1] :], visible], -1), said - hips),
+        BodyPoints(pixels / (CROP / 2) - 1, points - joints[:, :1], torch.zeros_like(points[..., 0])),
+    )
 
 
 class SimulatedPeople:
     """Draws people of one split and the crops that they are seen in, as `SyntheticImages` does, without pictures."""
 
-    def __init__(self, body: Body, errors: LandmarkErrors, split: Split = "train") -> None:
-        self.body, self.errors = body, errors
+    def __init__(self, body: Body, slips: Slips, split: Split = "train") -> None:
+        self.body, self.slips = body, slips
         self._poses, self._difficulty = PoseSampler(split), Difficulty()
         self._region = BLAZEPOSE_33.indices(*REGION_POINTS)
 
     @torch.no_grad()
-    def __call__(self, batch: int, generator: torch.Generator) -> tuple[Landmarks, Truth]:
-        """`batch` people: what BlazePose might say about them, and the truth."""
+    def __call__(self, batch: int, generator: torch.Generator) -> tuple[Told, Truth]:
+        """`batch` people: what might be told of them, and the truth."""
         orient, pose, betas = (value.to(self.body.device) for value in self._poses(batch, generator))
         points = _landmarks(orient, pose, betas, self.body)
         pelvis = self.body.joints_only(betas=betas).joints[:, 0]
@@ -92,16 +109,27 @@ class SimulatedPeople:
         joints = self.body.joints_only(orient, pose, betas).joints
         seen = project(joints, crop_camera(transl, views.focal_px), views.focal_px)
         truth = Truth(orient, pose, betas, transl, views.focal_px, seen)
-        return self.errors.of_people(right_landmarks(truth, self.body), generator), truth
+        return self.slips.of_people(rightly_told(truth, self.body), generator), truth
 
 
-def _lengths(count: int, generator: torch.Generator) -> Tensor:
-    return SHORTEST_STEP + (1 - SHORTEST_STEP) * torch.rand(count, generator=generator)
+def _steps(right: Landmarks | BodyPoints, found: Landmarks | BodyPoints) -> tuple[Tensor, Tensor]:
+    return found.points_2d[..., :2] - right.points_2d[..., :2], found.world - right.world
 
 
-def concatenate(first: Truth, second: Truth) -> Truth:
-    """One after the other."""
-    return Truth(**{f.name: torch.cat([getattr(first, f.name), getattr(second, f.name)]) for f in fields(Truth)})
+def _moved(
+    right: Landmarks | BodyPoints,
+    steps: tuple[Tensor, Tensor],
+    rows: Tensor,
+    lengths: tuple[float, float],
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Points in the crop and in metres, each person moved by somebody's steps."""
+    length = _lengths(len(rows), *lengths, generator).to(rows.device)[:, None, None]
+    return right.points_2d[..., :2] + length * steps[0][rows], right.world + length * steps[1][rows]
+
+
+def _lengths(count: int, shortest: float, longest: float, generator: torch.Generator) -> Tensor:
+    return shortest + (longest - shortest) * torch.rand(count, generator=generator)
 
 
 def _landmarks(orient: Tensor, pose: Tensor, betas: Tensor, body: Body) -> Tensor:

@@ -18,9 +18,11 @@ from hmrkit.landmarks import body_landmarks, world_from_local
 from hmrkit.regressors import BodyEstimate, load_regressor
 from hmrkit.regressors.projection import crop_camera, project
 from hmrkit.training import examples as kept
+from hmrkit.training import regressors
 from hmrkit.training.adversary import Adversary
 from hmrkit.training.body_loss import body_loss
 from hmrkit.training.examples import Examples, Truth, load_examples, make_examples
+from hmrkit.training.loop import LoopConfig
 from hmrkit.training.loop_fit import LoopFit
 from hmrkit.training.poses import PoseSampler
 
@@ -121,7 +123,7 @@ def test_the_loop_finds_the_body_and_keeps_the_better_fit(truth, unlabelled, bod
 
 def test_kept_examples_are_the_same_whoever_makes_them_and_stay(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(kept, "SHARD", 4)
-    monkeypatch.setattr(kept, "_IMAGES_AT_ONCE", 4)
+    monkeypatch.setattr(kept, "_EXAMPLES_AT_ONCE", 4)
     backbone = load_backbone("embedded")
     device = torch.device("cpu")
     make_examples(tmp_path / "one", 8, backbone, device)
@@ -142,7 +144,7 @@ def test_kept_examples_are_the_same_whoever_makes_them_and_stay(tmp_path, monkey
 @pytest.mark.parametrize("method", ["hmr", "spin"])
 def test_the_command_trains_resumes_and_writes_what_loads(tmp_path, monkeypatch, method) -> None:
     monkeypatch.setattr(kept, "SHARD", 8)
-    monkeypatch.setattr(kept, "_IMAGES_AT_ONCE", 8)
+    monkeypatch.setattr(kept, "_EXAMPLES_AT_ONCE", 8)
     line = ["train", method, "--out", str(tmp_path), "--images", "8", "--device", "cpu"]
     line += ["--adversarial"] if method == "hmr" else ["--loop-fit", "tests/data/one_by_one_5s.mp4"]
     first = CliRunner().invoke(app, [*line, "--steps", "1"])
@@ -156,3 +158,22 @@ def test_the_command_trains_resumes_and_writes_what_loads(tmp_path, monkeypatch,
     crops = torch.rand(2, 3, 256, 256)
     one, both = regressor(crops[:1]), regressor(crops)
     torch.testing.assert_close(one.body_pose, both.body_pose[:1], atol=1e-4, rtol=0)
+
+
+def test_without_kept_images_every_step_gets_new_ones(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(kept, "SHARD", 8)
+    monkeypatch.setattr(kept, "_EXAMPLES_AT_ONCE", 8)
+    monkeypatch.setattr(regressors, "SPARED", 8)
+    monkeypatch.setattr(regressors, "STANDARDS", 8)
+    small = dataclasses.replace(regressors.PRESETS["gpu"], batch=4, held_out=8, hidden=32, loop=LoopConfig(2, warmup=0))
+    monkeypatch.setitem(regressors.PRESETS, "gpu", small)
+    path = regressors.train_regressor("hmr", tmp_path, "gpu", steps=2)
+    assert not (tmp_path / "images").exists()
+    before = load_regressor("hmr", checkpoint=path)
+    path = regressors.train_regressor("hmr", tmp_path / "next", "gpu", steps=1, start=path)
+    after = load_regressor("hmr", checkpoint=path)
+    # What began from trained weights keeps their integral head and moves the rest.
+    for (name, one), other in zip(before.state_dict().items(), after.state_dict().values(), strict=True):
+        if name.startswith(("backbone.", "feature_")):
+            assert torch.equal(one, other), name
+    assert not torch.equal(before.head.decpose.weight, after.head.decpose.weight)

@@ -1,4 +1,4 @@
-"""People without pictures: their landmarks lie where their bodies are, and are as wrong as those of the bank."""
+"""People without pictures: what is told of them is where their bodies are, and as wrong as it is in the bank."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import dataclasses
 import pytest
 import torch
 
-from hmrkit.backbones import Landmarks
-from hmrkit.backbones.embedded import limb_features
+from hmrkit.backbones.embedded import Told, limb_features
 from hmrkit.body import load_body
 from hmrkit.regressors.hmr import build
-from hmrkit.skeletons import BLAZEPOSE_33
-from hmrkit.training.examples import Truth
-from hmrkit.training.simulated import SHORTEST_STEP, LandmarkErrors, SimulatedPeople, concatenate, right_landmarks
+from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
+from hmrkit.training.examples import Truth, chosen, joined, mapped
+from hmrkit.training.simulated import POINT_STEPS, SHORTEST_STEP, SimulatedPeople, Slips, rightly_told
 from hmrkit.training.synthetic import SyntheticImages
 
 
@@ -31,63 +30,102 @@ def truth_of(samples) -> Truth:
     return Truth(**{f.name: getattr(samples, f.name) for f in dataclasses.fields(Truth)})
 
 
-def test_right_landmarks_lie_on_the_rendered_body(rendered, body) -> None:
-    right = right_landmarks(truth_of(rendered), body)
+def moved(told: Told, crop: float, world: float) -> Told:
+    """Told wrong: landmarks and points by `crop` px to the right, and `world` m."""
+    step = torch.tensor([crop, 0.0, 0.0])
+    landmarks = dataclasses.replace(
+        told.landmarks, points_2d=told.landmarks.points_2d + step, world=told.landmarks.world + world
+    )
+    points = dataclasses.replace(
+        told.points, points_2d=told.points.points_2d + step[:2] / 128, world=told.points.world + world
+    )
+    return Told(landmarks, points)
+
+
+def test_what_is_rightly_told_lies_on_the_rendered_body(rendered, body) -> None:
+    truth = truth_of(rendered)
+    right = rightly_told(truth, body)
     shared = [name for name in body.keypoint_names if name in BLAZEPOSE_33.index and "eye" not in name]
-    mine = right.points_2d[:, BLAZEPOSE_33.indices(*shared), :2]
+    mine = right.landmarks.points_2d[:, BLAZEPOSE_33.indices(*shared), :2]
     wanted = rendered.keypoints_2d[:, [body.keypoint_names.index(name) for name in shared]]
     # Landmarks leave the blend shapes of poses out: some millimetres, a pixel or two.
     assert (mine - wanted).norm(dim=-1).median() < 1.0
     assert (mine - wanted).norm(dim=-1).max() < 8.0
-    hips = right.world[:, BLAZEPOSE_33.indices("left_hip", "right_hip")].mean(1)
+    hips = right.landmarks.world[:, BLAZEPOSE_33.indices("left_hip", "right_hip")].mean(1)
     torch.testing.assert_close(hips, torch.zeros_like(hips), atol=1e-6, rtol=0)
+    pixels = (right.points.points_2d + 1) * 128
+    torch.testing.assert_close(pixels[:, :24], truth.joints_2d, atol=1e-3, rtol=0)
+    torch.testing.assert_close(pixels[:, 24:], right.landmarks.points_2d[..., :2], atol=1e-3, rtol=0)
+    joints = rendered.joints_c - rendered.joints_c[:, :1]
+    torch.testing.assert_close(right.points.world[:, :24], joints, atol=1e-5, rtol=0)
 
 
-def test_steps_are_shortened_and_half_of_them_stay(rendered, body) -> None:
-    truth = truth_of(rendered)
-    many = Truth(**{key: value.repeat(64, *[1] * (value.ndim - 1)) for key, value in vars(truth).items()})
-    right = right_landmarks(many, body)
-    found = Landmarks(right.points_2d + torch.tensor([8.0, 6.0, -0.25]), right.world + 0.1)
-    errors = LandmarkErrors(found, many, body)
-    said = errors.shortened(found, many, torch.Generator().manual_seed(0))
-    length = (said.points_2d - right.points_2d)[..., :2].norm(dim=-1).mean(1) / 10
+def test_steps_of_landmarks_are_shortened_and_half_of_them_stay(rendered, body) -> None:
+    truth = joined([truth_of(rendered)] * 64)
+    right = rightly_told(truth, body)
+    found = moved(right, 10.0, 0.1)
+    said = Slips(found, truth, body).shortened(found, truth, torch.Generator().manual_seed(0))
+    length = (said.landmarks.points_2d - right.landmarks.points_2d)[..., :2].norm(dim=-1).mean(1) / 10
     assert 0.35 < (length > 0.999).float().mean() < 0.65
     assert length.min() >= SHORTEST_STEP - 1e-3
-    torch.testing.assert_close((said.world - right.world).mean((1, 2)), 0.1 * length, atol=1e-4, rtol=0)
-    torch.testing.assert_close(said.points_2d[..., 2], found.points_2d[..., 2])
+    off = (said.landmarks.world - right.landmarks.world).mean((1, 2))
+    torch.testing.assert_close(off, 0.1 * length, atol=1e-4, rtol=0)
+    assert said.points is found.points
 
 
-def test_simulated_people_are_where_their_landmarks_say(rendered, body) -> None:
+def test_simulated_people_are_where_what_is_told_of_them_says(rendered, body) -> None:
     truth = truth_of(rendered)
-    exact = LandmarkErrors(right_landmarks(truth, body), truth, body)
-    landmarks, people = SimulatedPeople(body, exact)(32, torch.Generator().manual_seed(1))
-    right = right_landmarks(people, body)
-    torch.testing.assert_close(landmarks.points_2d, right.points_2d, atol=1e-3, rtol=0)
-    torch.testing.assert_close(landmarks.world, right.world, atol=1e-5, rtol=0)
+    exact = Slips(rightly_told(truth, body), truth, body)
+    told, people = SimulatedPeople(body, exact)(32, torch.Generator().manual_seed(1))
+    right = rightly_told(people, body)
+    torch.testing.assert_close(told.landmarks.points_2d, right.landmarks.points_2d, atol=1e-3, rtol=0)
+    torch.testing.assert_close(told.landmarks.world, right.landmarks.world, atol=1e-5, rtol=0)
+    torch.testing.assert_close(told.points.points_2d, right.points.points_2d, atol=1e-5, rtol=0)
+    torch.testing.assert_close(told.points.world, right.points.world, atol=1e-5, rtol=0)
     inside = (people.joints_2d > 0) & (people.joints_2d < 256)
     assert inside.float().mean() > 0.9
     again, _ = SimulatedPeople(body, exact)(32, torch.Generator().manual_seed(1))
-    assert torch.equal(again.world, landmarks.world)
+    assert torch.equal(again.landmarks.world, told.landmarks.world)
     # With errors in the bank they err, like people who are held alike.
-    moved = LandmarkErrors(Landmarks(right.points_2d + 5, right.world), people, body)
-    landmarks, people = SimulatedPeople(body, moved)(32, torch.Generator().manual_seed(1))
-    step = (landmarks.points_2d - right_landmarks(people, body).points_2d)[..., 0]
+    slips = Slips(moved(right, 5.0, 0.0), people, body)
+    told, people = SimulatedPeople(body, slips)(32, torch.Generator().manual_seed(1))
+    right = rightly_told(people, body)
+    step = (told.landmarks.points_2d - right.landmarks.points_2d)[..., 0]
     assert ((step > 5 * SHORTEST_STEP - 1e-2) & (step < 5.01)).all()
-    assert len(concatenate(people, truth).betas) == 40
+    step = (told.points.points_2d - right.points.points_2d)[..., 0] * 128
+    assert ((step > 5 * POINT_STEPS[0] - 1e-2) & (step < 5 * POINT_STEPS[1] + 1e-2)).all()
+
+
+def test_a_mirrored_truth_is_what_the_flipped_crop_shows(rendered, body) -> None:
+    truth = truth_of(rendered)
+    mirrored = rightly_told(truth.mirrored(), body).points
+    right = rightly_told(truth, body).points
+    flipped = right.points_2d[:, list(SMPL_24.mirror)] * torch.tensor([-1.0, 1.0])
+    torch.testing.assert_close(mirrored.points_2d[:, :24], flipped, atol=1e-3, rtol=0)
+    flipped = right.world[:, list(SMPL_24.mirror)] * torch.tensor([-1.0, 1.0, 1.0])
+    torch.testing.assert_close(mirrored.world[:, :24], flipped, atol=2e-3, rtol=0)
+    for name, value in vars(truth.mirrored().mirrored()).items():
+        torch.testing.assert_close(value, getattr(truth, name), atol=1e-4, rtol=0)
 
 
 @torch.no_grad()
-def test_a_person_without_a_picture_is_read_from_landmarks_alone(rendered, body) -> None:
+def test_a_person_without_a_picture_has_the_features_of_one_with(rendered, body) -> None:
     torch.manual_seed(0)
     regressor = build("hmr", hidden=16).eval()
-    landmarks = right_landmarks(truth_of(rendered), body)
-    features = regressor.backbone.together(None, landmarks)
-    assert features.global_feature.shape == (8, regressor.backbone.global_channels)
-    known = ~features.global_feature.isnan()
-    assert known.sum(1).eq(regressor.backbone.global_channels - regressor.backbone.seen_channels).all()
-    assert limb_features(landmarks.world).shape == (8, 133)
-    # The same as the mean of what pictures show.
-    seen = regressor.feature_mean[: regressor.backbone.seen_channels].expand(8, -1)
-    alone, with_mean = regressor.regress(features), regressor.regress(regressor.backbone.together(seen, landmarks))
-    torch.testing.assert_close(alone.body_pose, with_mean.body_pose)
-    assert torch.isfinite(alone.body_pose).all()
+    backbone = regressor.backbone
+    seen = backbone(rendered.images)
+    assert seen.global_feature.shape == (8, backbone.global_channels)
+    told = backbone.told(backbone.look(rendered.images))
+    features = backbone.together(told)
+    torch.testing.assert_close(features.global_feature, seen.global_feature, atol=1e-4, rtol=0)
+    simulated = backbone.together(rightly_told(truth_of(rendered), body))
+    assert simulated.global_feature.shape == seen.global_feature.shape
+    assert limb_features(told.landmarks.world).shape == (8, 133)
+    assert torch.isfinite(regressor.regress(simulated).body_pose).all()
+
+
+def test_rows_and_parts_of_nested_dataclasses(rendered, body) -> None:
+    told = rightly_told(truth_of(rendered), body)
+    halves = [chosen(told, slice(0, 3)), chosen(told, torch.arange(8) >= 3)]
+    assert torch.equal(joined(halves).points.world, told.points.world)
+    assert mapped(lambda value: value.half(), told).landmarks.world.dtype == torch.float16
