@@ -1,7 +1,7 @@
 """Where a body's points lie, read off maps as expectations: heatmaps say where (Sun et al. 2018, Integral human pose
 regression), and maps of coordinates, averaged under them, say how deep (Mehta et al. 2017, VNect's location maps).
 
-Every place of a picture teaches the same small convolutions, so few pictures teach much: on a hundredth of the steps it
+Every place of a picture teaches the same small convolutions, so few pictures teach much: after some hundred steps it
 finds joints of rendered people better than BlazePose's own landmarks.
 """
 
