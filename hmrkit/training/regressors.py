@@ -70,7 +70,7 @@ class RegressorPreset:
 PRESETS: dict[str, RegressorPreset] = {
     "cpu": RegressorPreset(
         LoopConfig(steps=8_000, learning_rate=2e-3, warmup=200, weight_decay=0.05, log_every=100),
-        LoopConfig(steps=12_000, learning_rate=1e-3, weight_decay=0.04, log_every=100),
+        LoopConfig(steps=6_000, learning_rate=1e-3, weight_decay=0.04, log_every=100),
         images=81_920,
     ),
     "gpu": RegressorPreset(
