@@ -8,7 +8,7 @@ a body of which only these numbers are known, from motion capture without a pict
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -34,13 +34,12 @@ _LIMB_FEATURES = 12 * (3 + 3 + 1) + 3 * 9 + 2 * 9 + 4
 class Looked:
     """What the frozen network says about crops: all that the trained part needs.
 
-    `branch` (B,192,16,16), `at32` (B,272,8,8), `landmarks`, and the other `maps` of the trunk, finest first.
+    `branch` (B,192,16,16), `at32` (B,272,8,8), `landmarks`.
     """
 
     branch: Tensor
     at32: Tensor
     landmarks: Landmarks
-    maps: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,32 +71,36 @@ class EmbeddedBackbone(nn.Module):
         return super()._apply(fn, recurse)
 
     def forward(self, crops: Tensor) -> Features:
-        looked = self.look(crops)
-        return self.together(self.told(looked), looked.maps)
+        looked, maps = self._look(crops)
+        return replace(self.together(self.told(looked)), maps=maps)
 
-    @torch.no_grad()
     def look(self, crops: Tensor) -> Looked:
         """The frozen part for crops (B,3,256,256) RGB in [0, 1]."""
+        return self._look(crops)[0]
+
+    @torch.no_grad()
+    def _look(self, crops: Tensor) -> tuple[Looked, tuple[Tensor, ...]]:
+        """And the trunk's maps, finest first."""
         lower = self._network.lower(crops)
         said = self._network.upper(lower)
         points = said.landmarks[:, :BODY]
         points = torch.cat([points[..., :2], points[..., 3:4].sigmoid()], -1)
         landmarks = Landmarks(points, said.world[:, :BODY])
-        return Looked(lower.branch, lower.trunk[-1], landmarks, lower.trunk[1:])
+        return Looked(lower.branch, lower.trunk[-1], landmarks), lower.trunk[1:]
 
     def told(self, looked: Looked) -> Told:
         """The trained part: from what `look` found, or what was kept of it."""
         return Told(looked.landmarks, self.integral(looked.branch, looked.at32))
 
-    def together(self, told: Told, maps: tuple[Tensor, ...] = ()) -> Features:
-        """The features of what is told."""
+    def together(self, told: Told) -> Features:
+        """The features of what is told, without maps."""
         said, points = told.landmarks, told.points
         parts = (
             said.points_2d[..., :2] / (CROP_SIZE / 2) - 1, said.points_2d[..., 2:], said.world,
             points.points_2d, points.spread[..., None], points.world,
         )  # fmt: skip
         limbs = limb_features(said.world), limb_features(points.world[:, -BODY:])
-        return Features(torch.cat([part.flatten(1) for part in (*parts, *limbs)], 1), maps, said)
+        return Features(torch.cat([part.flatten(1) for part in (*parts, *limbs)], 1), (), said)
 
 
 def limb_features(world: Tensor) -> Tensor:

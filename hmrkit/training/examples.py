@@ -107,18 +107,16 @@ def fresh_examples(backbone: EmbeddedBackbone, images, batch: int, generator: to
     with inference(device):
         looked = backbone.look(pictures.contiguous(memory_format=torch.channels_last))
     truth = Truth(**{f.name: getattr(samples, f.name) for f in fields(Truth)})
-    return Examples(Looked(looked.branch, looked.at32, looked.landmarks), joined([truth, truth.mirrored()]))
+    return Examples(looked, joined([truth, truth.mirrored()]))
 
 
 def mapped(function: Callable[[Tensor], Tensor], values: T) -> T:
-    """`function` of every tensor of a dataclass and of those in it; tuples stay."""
-    parts = {f.name: getattr(values, f.name) for f in fields(values)}  # type: ignore[arg-type]
-    made = {
-        key: function(value) if isinstance(value, Tensor) else mapped(function, value)
-        for key, value in parts.items()
-        if not isinstance(value, tuple)
-    }
-    return replace(values, **made)  # type: ignore[type-var]
+    """`function` of every tensor of a dataclass and of the dataclasses and tuples in it."""
+    if isinstance(values, Tensor):
+        return function(values)
+    if isinstance(values, tuple):
+        return tuple(mapped(function, value) for value in values)  # type: ignore[return-value]
+    return replace(values, **{f.name: mapped(function, getattr(values, f.name)) for f in fields(values)})  # type: ignore[type-var, arg-type]
 
 
 def moved(values: T, device: torch.device) -> T:
@@ -133,13 +131,13 @@ def chosen(values: T, rows: Tensor | slice) -> T:
 
 def joined(several: Sequence[T]) -> T:
     """Dataclasses of tensors, one after the other."""
-    parts = {f.name: [getattr(values, f.name) for values in several] for f in fields(several[0])}  # type: ignore[arg-type]
-    made = {
-        key: torch.cat(values) if isinstance(values[0], Tensor) else joined(values)
-        for key, values in parts.items()
-        if not isinstance(values[0], tuple)
-    }
-    return replace(several[0], **made)  # type: ignore[type-var]
+    first = several[0]
+    if isinstance(first, Tensor):
+        return torch.cat(several)  # type: ignore[arg-type]
+    if isinstance(first, tuple):
+        return tuple(joined(values) for values in zip(*several, strict=True))  # type: ignore[return-value, arg-type]
+    parts = {f.name: joined([getattr(values, f.name) for values in several]) for f in fields(first)}  # type: ignore[arg-type]
+    return replace(first, **parts)  # type: ignore[type-var]
 
 
 @torch.no_grad()
