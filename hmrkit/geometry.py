@@ -116,10 +116,12 @@ def orthonormal_frame(first: Tensor, second: Tensor) -> Tensor:
 
 def project_to_rotation(matrices: Tensor) -> Tensor:
     """Nearest rotation (...,3,3) in the Frobenius norm (orthogonal Procrustes with determinant +1)."""
-    u, _, vh = torch.linalg.svd(matrices)
-    sign = torch.linalg.det(u @ vh)
-    fix = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], -1)
-    return (u * fix[..., None, :]) @ vh
+    # Under a caller's autocast the products would be bfloat16, which is no rotation and which `det` cannot read.
+    with torch.autocast(matrices.device.type, enabled=False):
+        u, _, vh = torch.linalg.svd(matrices)
+        sign = torch.linalg.det(u @ vh)
+        fix = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], -1)
+        return (u * fix[..., None, :]) @ vh
 
 
 def mirrored_pose(local: Tensor, mirror: Sequence[int]) -> Tensor:

@@ -77,3 +77,11 @@ def test_rigid_align_recovers_a_similarity_and_never_mirrors(rng):
 def test_project_to_rotation_leaves_rotations_alone(rng):
     matrices = g.axis_angle_to_matrix(random_axis_angle(20, rng))
     assert torch.allclose(g.project_to_rotation(matrices * 3), matrices)
+
+
+def test_project_to_rotation_is_as_exact_under_autocast(rng):
+    matrices = g.axis_angle_to_matrix(random_axis_angle(20, rng)).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = g.project_to_rotation(matrices * 3)
+    assert found.dtype == torch.float32
+    assert torch.allclose(found, matrices, atol=1e-5)

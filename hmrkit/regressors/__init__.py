@@ -6,7 +6,7 @@ How to add one: write a module with a function ``load(name, checkpoint, *, devic
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -43,15 +43,13 @@ class BodyEstimate:
     """Bodies in B crops, in the crop's own camera (x right, y down, z forward, looking at the crop's middle).
 
     `global_orient` (B,3,3), `body_pose` (B,23,3,3), `betas` (B,10), and `crop_camera` (B,3) = s, tx, ty: HMR's weak
-    perspective, ``x = s (X + tx)`` in coordinates that run from -1 to 1 over the crop. `iterations` holds the
-    estimates before this one, which training looks at.
+    perspective, ``x = s (X + tx)`` in coordinates that run from -1 to 1 over the crop.
     """
 
     global_orient: Tensor
     body_pose: Tensor
     betas: Tensor
     crop_camera: Tensor
-    iterations: tuple[BodyEstimate, ...] = field(default=(), repr=False)
 
 
 class Regressor(Protocol):

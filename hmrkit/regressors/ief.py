@@ -46,23 +46,14 @@ class IefHead(nn.Module):
     def forward(self, feature: Tensor) -> BodyEstimate:
         batch = len(feature)
         pose, shape, camera = (b.expand(batch, -1) for b in (self.init_pose, self.init_shape, self.init_cam))
-        estimates: list[BodyEstimate] = []
         for _ in range(self.iterations):
             hidden = self.drop(self._activated(self.fc1(torch.cat([feature, pose, shape, camera], 1))))
             hidden = self.drop(self._activated(self.fc2(hidden)))
             pose = pose + self.decpose(hidden)
             shape = shape + self.decshape(hidden)
             camera = camera + self.deccam(hidden)
-            estimates.append(_estimate(pose, shape, camera))
-        last = estimates[-1]
-        return BodyEstimate(
-            last.global_orient, last.body_pose, last.betas, last.crop_camera, iterations=tuple(estimates[:-1])
-        )
+        rotations = rotation_from_6d(pose.float().view(-1, 24, 6), "interleaved")
+        return BodyEstimate(rotations[:, 0], rotations[:, 1:], shape.float(), camera.float())
 
     def _activated(self, x: Tensor) -> Tensor:
         return functional.relu(x) if self.activate else x
-
-
-def _estimate(pose: Tensor, shape: Tensor, camera: Tensor) -> BodyEstimate:
-    rotations = rotation_from_6d(pose.float().view(-1, 24, 6), "interleaved")
-    return BodyEstimate(rotations[:, 0], rotations[:, 1:], shape.float(), camera.float())

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hmrkit.backbones import Landmarks
 from hmrkit.backbones.embedded import EmbeddedBackbone, Told
 from hmrkit.body import Body, load_body
 from hmrkit.errors import UsageError
@@ -36,7 +37,7 @@ from hmrkit.training.loop import CHECKPOINT, LoopConfig, fit
 from hmrkit.training.loop_fit import LoopFit
 from hmrkit.training.points import train_points
 from hmrkit.training.poses import PoseSampler
-from hmrkit.training.simulated import SimulatedPeople, Slips
+from hmrkit.training.simulated import SimulatedPeople, Slips, rightly_told
 from hmrkit.weights import load_into, load_state, save_state
 
 log = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ def train_regressor(
     aside = min(numbers.held_out, images or numbers.held_out)
     make_examples(out / "held_out", aside, backbone, device, "test")
     held_out = load_examples(out / "held_out", aside)
-    source = Source(backbone, out / "images", images, numbers.batch, device)
+    source = Source(backbone, out / "images", images, numbers.batch, body)
     if start is None:
         some = joined([examples.looked for examples in source.some(STANDARDS)])
         backbone.integral.standardise(some.branch, some.at32)
@@ -134,7 +135,7 @@ def train_regressor(
         people=PoseSampler("train", wobble=0.0) if adversarial else None,
         clips=Clips(backbone, clip_examples(clips, regressor, device), body) if clips else None,
     )  # fmt: skip
-    new = Pictures.of(backbone, held_out)
+    new = Pictures.of(backbone, held_out, body)
 
     @torch.no_grad()
     def evaluate(model: nn.Module) -> dict[str, float]:
@@ -152,32 +153,34 @@ def train_regressor(
 
 @dataclass(frozen=True)
 class Pictures:
-    """What the backbone tells of N pictures, and the truth."""
+    """What the backbone tells of N pictures, the truth, and where the landmarks are."""
 
     told: Told
     truth: Truth
+    right: Landmarks
 
     @staticmethod
-    def of(backbone: EmbeddedBackbone, examples: Examples) -> Pictures:
-        """On the backbone's device."""
-        points = points_of(backbone.integral, examples)
-        return moved(Pictures(Told(examples.looked.landmarks, points), examples.truth), points.world.device)
+    def of(backbone: EmbeddedBackbone, examples: Examples, body: Body) -> Pictures:
+        """On the body's device, which is the backbone's."""
+        told = Told(examples.looked.landmarks, points_of(backbone.integral, examples))
+        told, truth = moved(told, body.device), moved(examples.truth, body.device)
+        return Pictures(told, truth, rightly_told(truth, body).landmarks)
 
 
 class Source:
     """Batches of pictures for the integral head, kept ones or new ones each time, and others that are spared."""
 
-    def __init__(self, backbone: EmbeddedBackbone, folder: Path, images: int, batch: int, device: torch.device) -> None:
-        self.backbone, self.batch, self.device = backbone, batch, device
+    def __init__(self, backbone: EmbeddedBackbone, folder: Path, images: int, batch: int, body: Body) -> None:
+        self.backbone, self.batch, self.body, self.device = backbone, batch, body, body.device
         self.kept: Examples | None = None
         if images:
-            make_examples(folder, images, backbone, device)
+            make_examples(folder, images, backbone, self.device)
             self.kept = load_examples(folder, images)
             self.learned = images - min(SPARED, images // 4)
         else:
             from hmrkit.training.synthetic import SyntheticImages
 
-            self.images = SyntheticImages("train", device=device)
+            self.images = SyntheticImages("train", device=self.device)
 
     def __call__(self, generator: torch.Generator) -> Examples:
         if self.kept is None:
@@ -193,23 +196,23 @@ class Source:
     def spared(self) -> Pictures:
         """Pictures that the integral head has not learned from."""
         if self.kept is not None:
-            return Pictures.of(self.backbone, self.kept[slice(self.learned, None)])
-        return joined([Pictures.of(self.backbone, examples) for examples in self.some(SPARED)])
+            return Pictures.of(self.backbone, self.kept[slice(self.learned, None)], self.body)
+        return joined([Pictures.of(self.backbone, examples, self.body) for examples in self.some(SPARED)])
 
     def pictures(self) -> Callable[[torch.Generator], Pictures]:
         """Draws batches to learn bodies from; of kept pictures everything is told at once."""
         if self.kept is None:
-            return lambda generator: Pictures.of(self.backbone, self(generator))
-        told = Pictures.of(self.backbone, self.kept[slice(0, self.learned)])
-        count = len(told.truth.betas)
-        return lambda generator: chosen(told, torch.randint(count, (self.batch,), generator=generator))
+            return lambda generator: Pictures.of(self.backbone, self(generator), self.body)
+        kept = Pictures.of(self.backbone, self.kept[slice(0, self.learned)], self.body)
+        count = len(kept.truth.betas)
+        return lambda generator: chosen(kept, torch.randint(count, (self.batch,), generator=generator))
 
 
 class Clips:
     """SPIN's loss on pictures of real people."""
 
     def __init__(self, backbone: EmbeddedBackbone, examples: Examples, body: Body) -> None:
-        self.told = Pictures.of(backbone, examples).told
+        self.told = Pictures.of(backbone, examples, body).told
         self.fits, self.body = LoopFit(examples, body), body
 
     def __call__(self, model: nn.Module, batch: int, generator: torch.Generator) -> Tensor | float:
@@ -232,10 +235,10 @@ class Objective:
     clips: Clips | None = None
 
     def __call__(self, model: nn.Module, generator: torch.Generator) -> Tensor:
-        slips, body = self.simulated.slips, self.simulated.body
+        body = self.simulated.body
         drawn = self.pictures(generator)
         told, truth = self.simulated(self.times * self.batch, generator)
-        told = joined([slips.shortened(drawn.told, drawn.truth, generator), told])
+        told = joined([Slips.shortened(drawn.told, drawn.right, generator), told])
         estimate = _regress(model, told)
         meshes = torch.rand((), generator=generator) < 1 / VERTICES_EVERY
         weights = LossWeights() if meshes else LossWeights(vertices=0.0)

@@ -23,7 +23,7 @@ from hmrkit.body import Body
 from hmrkit.crops import REGION_POINTS
 from hmrkit.landmarks import body_landmarks, world_from_local
 from hmrkit.regressors.projection import CROP, crop_camera, project
-from hmrkit.skeletons import BLAZEPOSE_33
+from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
 from hmrkit.training.examples import Truth
 from hmrkit.training.motion import Split
 from hmrkit.training.poses import PoseSampler
@@ -34,6 +34,7 @@ SHORTEST_STEP, WHOLE_STEPS = 0.2, 0.5
 POINT_STEPS = (0.6, 1.4)
 # So many strangers are looked at for one who is held alike.
 CANDIDATES = 64
+JOINTS = len(SMPL_24)
 _HIPS = BLAZEPOSE_33.indices("left_hip", "right_hip")
 
 
@@ -41,16 +42,16 @@ class Slips:
     """How the backbone errs: the steps from the `truth` to what it `told` of N examples."""
 
     def __init__(self, told: Told, truth: Truth, body: Body) -> None:
-        self.body = body
         right = rightly_told(truth, body)
         self._landmarks = _steps(right.landmarks, told.landmarks)
         self._points = _steps(right.points, told.points)
         self._visible, self._spread = told.landmarks.points_2d[..., 2:], told.points.spread
         self._held = _direction(right.landmarks.world)
 
-    def shortened(self, told: Told, truth: Truth, generator: torch.Generator) -> Told:
-        """What was told of B people, half of the landmarks nearer to the `truth`."""
-        right, found = rightly_told(truth, self.body).landmarks, told.landmarks
+    @staticmethod
+    def shortened(told: Told, right: Landmarks, generator: torch.Generator) -> Told:
+        """What was told of B people, the landmarks of half of them nearer to the `right` ones."""
+        found = told.landmarks
         whole = torch.rand(len(found.world), generator=generator) < WHOLE_STEPS
         length = torch.where(whole, 1.0, _lengths(len(whole), SHORTEST_STEP, 1.0, generator))
         length = length.to(found.world.device)[:, None, None]
@@ -76,16 +77,8 @@ class Slips:
 
 def rightly_told(truth: Truth, body: Body) -> Told:
     """Landmarks, all of them visible, and points where they are on bodies."""
-    joints = body.joints_only(truth.global_orient, truth.body_pose, truth.betas).joints
-    points = torch.cat([joints, _landmarks(truth.global_orient, truth.body_pose, truth.betas, body)], 1)
-    pixels = project(points, crop_camera(truth.transl_c, truth.focal_px), truth.focal_px)
-    said = points[:, joints.shape[1] :]
-    hips = said[:, _HIPS].mean(1, keepdim=True)
-    visible = torch.ones_like(said[..., :1])
-    return Told(
-        Landmarks(torch.cat([pixels[:, joints.shape[1] :], visible], -1), said - hips),
-        BodyPoints(pixels / (CROP / 2) - 1, points - joints[:, :1], torch.zeros_like(points[..., 0])),
-    )
+    points = _points(truth.global_orient, truth.body_pose, truth.betas, body)
+    return _told(points, truth.transl_c, truth.focal_px)
 
 
 class SimulatedPeople:
@@ -100,16 +93,15 @@ class SimulatedPeople:
     def __call__(self, batch: int, generator: torch.Generator) -> tuple[Told, Truth]:
         """`batch` people: what might be told of them, and the truth."""
         orient, pose, betas = (value.to(self.body.device) for value in self._poses(batch, generator))
-        points = _landmarks(orient, pose, betas, self.body)
-        pelvis = self.body.joints_only(betas=betas).joints[:, 0]
-        views = draw_views(points[:, self._region], pelvis, self._difficulty, CROP, generator)
+        points = _points(orient, pose, betas, self.body)
+        pelvis = points[:, 0]
+        views = draw_views(points[:, JOINTS:][:, self._region], pelvis, self._difficulty, CROP, generator)
         # A body turns about its pelvis, which does not lie in its origin.
         transl = views.apply(pelvis[:, None])[:, 0] - pelvis
-        orient = views.rotation @ orient
-        joints = self.body.joints_only(orient, pose, betas).joints
-        seen = project(joints, crop_camera(transl, views.focal_px), views.focal_px)
-        truth = Truth(orient, pose, betas, transl, views.focal_px, seen)
-        return self.slips.of_people(rightly_told(truth, self.body), generator), truth
+        right = _told(views.apply(points) - transl[:, None], transl, views.focal_px)
+        seen = (right.points.points_2d[:, :JOINTS] + 1) * (CROP / 2)
+        truth = Truth(views.rotation @ orient, pose, betas, transl, views.focal_px, seen)
+        return self.slips.of_people(right, generator), truth
 
 
 def _steps(right: Landmarks | BodyPoints, found: Landmarks | BodyPoints) -> tuple[Tensor, Tensor]:
@@ -132,14 +124,26 @@ def _lengths(count: int, shortest: float, longest: float, generator: torch.Gener
     return shortest + (longest - shortest) * torch.rand(count, generator=generator)
 
 
-def _landmarks(orient: Tensor, pose: Tensor, betas: Tensor, body: Body) -> Tensor:
-    """(B,33,3) m about the body's origin."""
+def _points(orient: Tensor, pose: Tensor, betas: Tensor, body: Body) -> Tensor:
+    """Joints, then landmarks (B,57,3) in m about the body's origin."""
     found = []
     local = torch.cat([orient[:, None], pose], 1)
     for start in range(0, len(local), 1024):
         part = slice(start, start + 1024)
-        found.append(body_landmarks(body)(world_from_local(local[part]), betas[part])[0])
+        joints = body.joints_only(orient[part], pose[part], betas[part]).joints
+        found.append(torch.cat([joints, body_landmarks(body)(world_from_local(local[part]), betas[part])[0]], 1))
     return torch.cat(found)
+
+
+def _told(points: Tensor, transl: Tensor, focal_px: Tensor) -> Told:
+    """What is rightly told of bodies with such `points` in the crop's camera."""
+    pixels = project(points, crop_camera(transl, focal_px), focal_px)
+    said, seen = points[:, JOINTS:], pixels[:, JOINTS:]
+    hips = said[:, _HIPS].mean(1, keepdim=True)
+    return Told(
+        Landmarks(torch.cat([seen, torch.ones_like(said[..., :1])], -1), said - hips),
+        BodyPoints(pixels / (CROP / 2) - 1, points - points[:, :1], torch.zeros_like(points[..., 0])),
+    )
 
 
 def _direction(world: Tensor) -> Tensor:

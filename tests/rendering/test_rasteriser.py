@@ -189,3 +189,6 @@ def test_cuda_equals_cpu(sphere):
     cpu = rasterise(vertices, faces, FOCAL, CENTER, SIZE)
     gpu = rasterise(vertices.cuda(), faces.cuda(), FOCAL.cuda(), CENTER.cuda(), SIZE)
     assert (cpu.face_index == gpu.face_index.cpu()).float().mean() > 0.998
+    same = (cpu.face_index == gpu.face_index.cpu()) & (cpu.face_index >= 0)
+    torch.testing.assert_close(gpu.depth.cpu()[same], cpu.depth[same], rtol=0, atol=1e-4)
+    torch.testing.assert_close(gpu.barycentrics.cpu()[same], cpu.barycentrics[same], rtol=0, atol=1e-2)
