@@ -46,11 +46,12 @@ class BlazePoseOutput:
 
 @dataclass(frozen=True)
 class Lower:
-    """The lower half's maps: the `trunk`'s of strides 2, 4, 8, 16, 32; `wide` (B,1632,8,8), the last one widened;
-    `merged` (B,48,64,64), the pyramid's sum, from which heatmaps are read; `branch` (B,192,16,16), the regression
-    branch at stride 16."""
+    """The lower half's maps: the `trunk`'s of strides 2, 4, 8, 16, 32; `first32` (B,272,8,8), what the first block of
+    stride 32 makes; `wide` (B,1632,8,8), the trunk's last map widened; `merged` (B,48,64,64), the pyramid's sum, from
+    which heatmaps are read; `branch` (B,192,16,16), the regression branch at stride 16."""
 
     trunk: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+    first32: Tensor
     wide: Tensor
     merged: Tensor
     branch: Tensor
@@ -123,7 +124,7 @@ def _twice(x: Tensor) -> Tensor:
 
 
 class BlazePoseTrunk(nn.Module):
-    """Crops (B,3,H,W) in [0, 1] -> maps of strides 2, 4, 8, 16, 32 with 24, 32, 56, 160, 272 channels."""
+    """Crops (B,3,H,W) in [0, 1] -> maps of strides 2, 4, 8, 16, 32 with 24, 32, 56, 160, 272 channels; `first32`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,12 +138,13 @@ class BlazePoseTrunk(nn.Module):
         )
         self.stride32 = _stage(160, 272, 960, (1632,) * 7, kernel=5, stride=2)
 
-    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, crops: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]:
         at2 = self.stem_block(functional.relu6(self.stem(crops), inplace=True))
         at4 = self.stride4(at2)
         at8 = self.stride8(at4)
         at16 = self.stride16(at8)
-        return at2, at4, at8, at16, self.stride32(at16)
+        first32 = self.stride32[0](at16)
+        return (at2, at4, at8, at16, self.stride32[1:](first32)), first32
 
 
 class BlazePose(nn.Module):
@@ -186,14 +188,14 @@ class BlazePose(nn.Module):
 
     def lower(self, crops: Tensor) -> Lower:
         """What both the landmarks and the backbone of regressors are made from."""
-        at2, at4, at8, at16, at32 = self.trunk(crops)
+        (at2, at4, at8, at16, at32), first32 = self.trunk(crops)
         wide = functional.relu6(self.widen_depthwise(functional.relu6(self.widen(at32), inplace=True)), inplace=True)
         merged = _twice(self.pyramid32(wide)).add_(self.pyramid16(at16))
         merged = _twice(merged).add_(self.pyramid8(at8))
         merged = _twice(merged).add_(self.pyramid4(at4))
         branch = self.blocks8(self.down8(merged)).add_(self.join8(at8))
         branch = self.blocks16(self.down16(branch)).add_(self.join16(at16))
-        return Lower((at2, at4, at8, at16, at32), wide, merged, branch)
+        return Lower((at2, at4, at8, at16, at32), first32, wide, merged, branch)
 
     def upper(self, lower: Lower, mask: bool = False, heatmaps: bool = False) -> BlazePoseOutput:
         """The answer that `lower` leads to."""

@@ -1,9 +1,10 @@
 """The backbone that ships: BlazePose-heavy, which has seen real people where the synthetic images have not.
 
-BlazePose stays as it was published. What is trained is an integral head on its maps, which says where the body's own
-points lie. The global feature is what the two say: BlazePose's landmarks, the body's points, both in the crop and in
-metres, and how the limbs point between them, which a regressor would otherwise have to learn to measure. Nothing else:
-a body of which only these numbers are known, from motion capture without a picture, has a feature, too.
+BlazePose stays as it was published. What is trained is an integral head on its maps, with a copy of its last blocks,
+which says where the body's own points lie. The global feature is what the two say: BlazePose's landmarks, the body's
+points, both in the crop and in metres, and how the limbs point between them, which a regressor would otherwise have to
+learn to measure. Nothing else: a body of which only these numbers are known, from motion capture without a picture, has
+a feature, too.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ _LIMB_FEATURES = 12 * (3 + 3 + 1) + 3 * 9 + 2 * 9 + 4
 class Looked:
     """What the frozen network says about crops: all that the trained part needs.
 
-    `branch` (B,192,16,16), `at32` (B,272,8,8), `landmarks`.
+    `branch` (B,192,16,16), `first32` (B,272,8,8), `landmarks`.
     """
 
     branch: Tensor
-    at32: Tensor
+    first32: Tensor
     landmarks: Landmarks
 
 
@@ -86,11 +87,15 @@ class EmbeddedBackbone(nn.Module):
         points = said.landmarks[:, :BODY]
         points = torch.cat([points[..., :2], points[..., 3:4].sigmoid()], -1)
         landmarks = Landmarks(points, said.world[:, :BODY])
-        return Looked(lower.branch, lower.trunk[-1], landmarks), lower.trunk[1:]
+        return Looked(lower.branch, lower.first32, landmarks), lower.trunk[1:]
+
+    def begin(self, looked: Looked) -> None:
+        """Prepare the integral head for training, by what was found in many crops."""
+        self.integral.begin_from(self._network, looked.branch, looked.first32)
 
     def told(self, looked: Looked) -> Told:
         """The trained part: from what `look` found, or what was kept of it."""
-        return Told(looked.landmarks, self.integral(looked.branch, looked.at32))
+        return Told(looked.landmarks, self.integral(looked.branch, looked.first32))
 
     def together(self, told: Told) -> Features:
         """The features of what is told, without maps."""
@@ -129,7 +134,7 @@ def limb_features(world: Tensor) -> Tensor:
 
 
 def load(name: str, checkpoint: str | Path | None, *, device: str | torch.device) -> EmbeddedBackbone:
-    """See `hmrkit.backbones.load_backbone`. The published weights always; a regressor's own file has the tuned half."""
+    """See `hmrkit.backbones.load_backbone`. The published weights always; a regressor's own file has the head."""
     if checkpoint is not None:
         from hmrkit.errors import UsageError
 

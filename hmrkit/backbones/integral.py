@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hmrkit.blazepose_net import BlazePose, InvertedResidual
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
 
 POINTS = len(SMPL_24) + len(BLAZEPOSE_33)
@@ -49,9 +50,10 @@ class SeparableBlock(nn.Module):
 
 
 class IntegralHead(nn.Module):
-    """BlazePose's maps `branch` (B,192,16,16) and `at32` (B,272,8,8) -> `BodyPoints`.
+    """BlazePose's maps `branch` (B,192,16,16) and `first32` (B,272,8,8) -> `BodyPoints`.
 
-    Maps are standardised by mean and scale of each channel, measured once in training (`standardise`).
+    `last_blocks` are a tuned copy of BlazePose's last seven blocks, which hold most of the trunk's weights. Maps are
+    standardised by mean and scale of each channel, measured once in training (`begin_from`).
     """
 
     fine_mean: Tensor
@@ -65,6 +67,7 @@ class IntegralHead(nn.Module):
         for name, channels in (("fine", fine), ("coarse", coarse)):
             self.register_buffer(f"{name}_mean", torch.zeros(channels))
             self.register_buffer(f"{name}_scale", torch.ones(channels))
+        self.last_blocks = nn.Sequential(*(InvertedResidual(coarse, coarse, 1632, 5) for _ in range(7)))
         self.from_fine, self.from_coarse = nn.Linear(fine, width), nn.Linear(coarse, width)
         self.from_whole = nn.Linear(coarse, width)
         self.coarse_blocks = nn.Sequential(*(SeparableBlock(width) for _ in range(5)))
@@ -75,9 +78,9 @@ class IntegralHead(nn.Module):
         grid = torch.stack(torch.meshgrid(centres, centres, indexing="xy"), -1).reshape(-1, 2)
         self.register_buffer("grid", grid, persistent=False)
 
-    def forward(self, branch: Tensor, at32: Tensor) -> BodyPoints:
+    def forward(self, branch: Tensor, first32: Tensor) -> BodyPoints:
         fine = (branch.permute(0, 2, 3, 1) - self.fine_mean) * self.fine_scale
-        coarse = (at32.permute(0, 2, 3, 1) - self.coarse_mean) * self.coarse_scale
+        coarse = (self.last_blocks(first32).permute(0, 2, 3, 1) - self.coarse_mean) * self.coarse_scale
         x = self.from_coarse(coarse) + self.from_whole(coarse.mean((1, 2)))[:, None, None]
         x = functional.interpolate(
             self.coarse_blocks(x.permute(0, 3, 1, 2).float()), scale_factor=2, mode="bilinear", align_corners=False
@@ -91,8 +94,10 @@ class IntegralHead(nn.Module):
         return BodyPoints(points, world, (variance + 1e-8).sqrt())
 
     @torch.no_grad()
-    def standardise(self, branch: Tensor, at32: Tensor) -> None:
-        """Measure mean and scale on the maps of many crops."""
-        for name, maps in (("fine", branch), ("coarse", at32)):
+    def begin_from(self, network: BlazePose, branch: Tensor, first32: Tensor) -> None:
+        """Copy the last blocks; measure mean and scale on the maps of many crops."""
+        for mine, published in zip(self.last_blocks, network.trunk.stride32[1:], strict=True):
+            mine.load_state_dict(published.state_dict())
+        for name, maps in (("fine", branch), ("coarse", self.last_blocks(first32))):
             getattr(self, f"{name}_mean").copy_(maps.float().mean((0, 2, 3)))
             getattr(self, f"{name}_scale").copy_(1 / maps.float().std((0, 2, 3)).clamp_min(1e-3))

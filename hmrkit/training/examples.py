@@ -1,7 +1,7 @@
-"""What regressors learn from: what the frozen half of the backbone sees in synthetic images, with the truth.
+"""What regressors learn from: what the frozen part of the backbone sees in synthetic images, with the truth.
 
-The frozen half never changes, so its answers can be kept (0.13 MB an image) and learned from many times: on a CPU the
-images and the frozen half cost twenty times as much as the part that learns.
+The frozen part never changes, so its answers can be kept (0.13 MB an image) and learned from many times: on a CPU the
+images and the frozen part cost three times as much as a step of the part that learns.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Examples:
-    """B examples: what the backbone's frozen half saw, and the truth."""
+    """B examples: what the backbone's frozen part saw, and the truth."""
 
     looked: Looked
     truth: Truth
@@ -85,7 +85,7 @@ class Examples:
         """By name, as files hold them."""
         looked = {
             "branch": self.looked.branch,
-            "at32": self.looked.at32,
+            "first32": self.looked.first32,
             "points_2d": self.looked.landmarks.points_2d,
             "world": self.looked.landmarks.world,
         }
@@ -94,7 +94,7 @@ class Examples:
     @staticmethod
     def from_tensors(values: dict[str, Tensor]) -> Examples:
         """The inverse of `tensors`."""
-        looked = Looked(values["branch"], values["at32"], Landmarks(values["points_2d"], values["world"]))
+        looked = Looked(values["branch"], values["first32"], Landmarks(values["points_2d"], values["world"]))
         return Examples(looked, Truth(**{f.name: values[f.name] for f in fields(Truth)}))
 
 
@@ -145,7 +145,7 @@ def points_of(integral: IntegralHead, examples: Examples) -> BodyPoints:
     """What an integral head finds in kept examples, on its device."""
     device = integral.grid.device
     parts = (examples[slice(start, start + 128)].to(device).looked for start in range(0, len(examples), 128))
-    return joined([integral(part.branch, part.at32) for part in parts])
+    return joined([integral(part.branch, part.first32) for part in parts])
 
 
 def make_examples(
@@ -175,7 +175,7 @@ def make_examples(
         made = []
         for _ in range(SHARD // _EXAMPLES_AT_ONCE):
             tensors = fresh_examples(backbone, images, _EXAMPLES_AT_ONCE, generator).tensors()
-            made.append({key: v.half() if key in ("branch", "at32") else v for key, v in tensors.items()})
+            made.append({key: v.half() if key in ("branch", "first32") else v for key, v in tensors.items()})
         save_state({key: torch.cat([m[key] for m in made]).cpu() for key in made[0]}, _shard(folder, k))
         log.info("%s: %d of %d shards", folder, k + 1, -(-count // SHARD))
 

@@ -25,7 +25,8 @@ CHECKPOINT = "checkpoint.pt"
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """Numbers of a run. `ema` is the decay of the averaged weights per step; the first steps average less."""
+    """Numbers of a run. `ema` is the decay of the averaged weights per step; the first steps average less. Parameters
+    whose names begin with `slow_part` learn at `slow_rate` times the learning rate."""
 
     steps: int
     learning_rate: float = 1e-3
@@ -36,6 +37,8 @@ class LoopConfig:
     seed: int = 0
     log_every: int = 50
     checkpoint_seconds: float = 180.0
+    slow_part: str = ""
+    slow_rate: float = 1.0
 
 
 @dataclass
@@ -80,7 +83,7 @@ def fit(
         task = progress.add_task("train", total=config.steps, completed=state.step, loss="")
         while state.step < config.steps:
             for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * schedule(state.step, config)
+                group["lr"] = group["rate"] * config.learning_rate * schedule(state.step, config)
             generator = torch.Generator().manual_seed(config.seed * 1_000_003 + state.step)
             network.train()
             value = loss(network, generator)
@@ -109,11 +112,18 @@ def fit(
 
 
 def _groups(network: nn.Module, config: LoopConfig) -> list[dict]:
-    """Vectors, that is biases and norms, are not decayed."""
-    parameters = list(network.parameters())
+    """Parameters by decay (vectors, that is biases and norms, are not decayed) and by how fast they learn."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        slow = bool(config.slow_part) and name.startswith(config.slow_part)
+        groups.setdefault((parameter.ndim > 1, slow), []).append(parameter)
     return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": parameters,
+            "weight_decay": config.weight_decay if matrices else 0.0,
+            "rate": config.slow_rate if slow else 1.0,
+        }
+        for (matrices, slow), parameters in groups.items()
     ]
 
 

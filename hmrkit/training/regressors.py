@@ -68,14 +68,19 @@ class RegressorPreset:
     held_out: int = 1024
 
 
+# BlazePose's last blocks know much already.
+_SLOWLY: dict[str, Any] = {"slow_part": "last_blocks", "slow_rate": 0.2}
+
 PRESETS: dict[str, RegressorPreset] = {
     "cpu": RegressorPreset(
-        LoopConfig(steps=8_000, learning_rate=2e-3, warmup=200, weight_decay=0.05, log_every=100),
+        LoopConfig(steps=4_000, learning_rate=2e-3, warmup=200, weight_decay=0.05, log_every=100, **_SLOWLY),
         LoopConfig(steps=6_000, learning_rate=1e-3, weight_decay=0.04, log_every=100),
         images=81_920,
     ),
     "gpu": RegressorPreset(
-        LoopConfig(steps=60_000, learning_rate=2e-3, warmup=1000, weight_decay=0.05, log_every=200, ema=0.9995),
+        LoopConfig(
+            steps=60_000, learning_rate=2e-3, warmup=1000, weight_decay=0.05, log_every=200, ema=0.9995, **_SLOWLY
+        ),
         LoopConfig(steps=20_000, learning_rate=1e-3, warmup=500, weight_decay=0.04, log_every=200),
         batch=256,
     ),
@@ -117,8 +122,7 @@ def train_regressor(
     held_out = load_examples(out / "held_out", aside)
     source = Source(backbone, out / "images", images, numbers.batch, body)
     if start is None:
-        some = joined([examples.looked for examples in source.some(STANDARDS)])
-        backbone.integral.standardise(some.branch, some.at32)
+        backbone.begin(joined([examples.looked for examples in source.some(STANDARDS)]))
         train_points(backbone, source, held_out, body, points, out / "points", EVALUATE_EVERY, resume)
         resume = resume and (out / CHECKPOINT).is_file()
     else:

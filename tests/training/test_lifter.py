@@ -167,3 +167,13 @@ def test_shipped_weights_lift_held_out_motion():
     scores = recipe.evaluate_lifter(load_lifter(), EXCERPT, cameras=2)
     assert scores["clean"]["mpjpe_mm"] < 60
     assert scores["noise"]["mpjpe_mm"] < 95
+
+
+def test_a_part_may_learn_slowly(tmp_path):
+    network = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 1))
+    before = [p.detach().clone() for p in network.parameters()]
+    config = LoopConfig(steps=1, warmup=0, learning_rate=0.1, weight_decay=0.0, slow_part="1.", slow_rate=0.2)
+    fit(network, lambda model, _: model(torch.ones(2, 3)).square().sum(), config, tmp_path)
+    # Adam's first step is as long as its rate.
+    steps = [float((new.detach() - old).abs().max()) for new, old in zip(network.parameters(), before, strict=True)]
+    assert steps == pytest.approx([0.1, 0.1, 0.02, 0.02], rel=1e-2)

@@ -24,7 +24,9 @@ from hmrkit.training.body_loss import body_loss
 from hmrkit.training.examples import Examples, Truth, load_examples, make_examples
 from hmrkit.training.loop import LoopConfig
 from hmrkit.training.loop_fit import LoopFit
+from hmrkit.training.points import train_points
 from hmrkit.training.poses import PoseSampler
+from hmrkit.training.simulated import rightly_told
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +121,21 @@ def test_the_loop_finds_the_body_and_keeps_the_better_fit(truth, unlabelled, bod
     assert (loop.error_px <= error).all()
     stays = loop.error_px == error
     torch.testing.assert_close(kept_fit.body_pose[stays], made.body_pose[stays])
+
+
+def test_the_last_blocks_learn_in_a_copy(truth, body, tmp_path) -> None:
+    torch.manual_seed(0)
+    backbone = load_backbone("embedded")
+    looked = Looked(torch.randn(8, 192, 16, 16), torch.randn(8, 272, 8, 8), rightly_told(truth, body).landmarks)
+    examples = Examples(looked, truth)
+    backbone.begin(looked)
+    published = backbone._network.trunk.stride32[1].state_dict()
+    before = {name: value.clone() for name, value in published.items()}
+    train_points(backbone, lambda _: examples, examples, body, LoopConfig(2, warmup=0), tmp_path, 9, False)
+    for name, value in backbone.integral.last_blocks[0].state_dict().items():
+        assert torch.equal(published[name], before[name])
+        # The small filters stay as they were, too.
+        assert torch.equal(value, before[name]) == name.startswith("depthwise"), name
 
 
 def test_kept_examples_are_the_same_whoever_makes_them_and_stay(tmp_path, monkeypatch) -> None:
