@@ -60,8 +60,9 @@ def test_a_batch_changes_nothing_and_what_is_not_asked_for_is_not_made(network, 
 
 def test_features_have_the_strides_and_widths_that_they_announce(network) -> None:
     with torch.inference_mode():
-        maps = network.trunk(torch.rand(1, 3, 128, 192))[1:]
-    assert [tuple(m.shape[1:]) for m in maps] == [
+        maps, first32 = network.trunk(torch.rand(1, 3, 128, 192))
+    assert first32.shape == maps[-1].shape
+    assert [tuple(m.shape[1:]) for m in maps[1:]] == [
         (c, 128 // s, 192 // s) for c, s in zip(FEATURE_CHANNELS, FEATURE_STRIDES, strict=True)
     ]
 
