@@ -115,6 +115,11 @@ def _stage(inputs: int, outputs: int, first_hidden: int, hidden: tuple[int, ...]
     return nn.Sequential(first, *(InvertedResidual(outputs, outputs, wide, kernel) for wide in hidden))
 
 
+def stage32() -> nn.Sequential:
+    """The trunk's last stage, untrained: maps of stride 16 (B,160,h,w) -> of stride 32 (B,272,h/2,w/2)."""
+    return _stage(160, 272, 960, (1632,) * 7, kernel=5, stride=2)
+
+
 def _blocks(channels: int, count: int) -> nn.Sequential:
     return nn.Sequential(*(BlazeBlock(channels, channels) for _ in range(count)))
 
@@ -136,7 +141,7 @@ class BlazePoseTrunk(nn.Module):
             _stage(56, 112, 336, (672,) * 5, kernel=3, stride=2),
             _stage(112, 160, 672, (960,) * 5, kernel=5, stride=1),
         )
-        self.stride32 = _stage(160, 272, 960, (1632,) * 7, kernel=5, stride=2)
+        self.stride32 = stage32()
 
     def forward(self, crops: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]:
         at2 = self.stem_block(functional.relu6(self.stem(crops), inplace=True))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hmrkit.blazepose_net import BlazePose, InvertedResidual
+from hmrkit.blazepose_net import BlazePose, stage32
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
 
 POINTS = len(SMPL_24) + len(BLAZEPOSE_33)
@@ -67,7 +67,7 @@ class IntegralHead(nn.Module):
         for name, channels in (("fine", fine), ("coarse", coarse)):
             self.register_buffer(f"{name}_mean", torch.zeros(channels))
             self.register_buffer(f"{name}_scale", torch.ones(channels))
-        self.last_blocks = nn.Sequential(*(InvertedResidual(coarse, coarse, 1632, 5) for _ in range(7)))
+        self.last_blocks = nn.Sequential(*stage32()[1:])
         self.from_fine, self.from_coarse = nn.Linear(fine, width), nn.Linear(coarse, width)
         self.from_whole = nn.Linear(coarse, width)
         self.coarse_blocks = nn.Sequential(*(SeparableBlock(width) for _ in range(5)))

@@ -1,7 +1,7 @@
 """What regressors learn from: what the frozen part of the backbone sees in synthetic images, with the truth.
 
 The frozen part never changes, so its answers can be kept (0.13 MB an image) and learned from many times: on a CPU the
-images and the frozen part cost three times as much as a step of the part that learns.
+images and the frozen part cost more than a step of the part that learns.
 """
 
 from __future__ import annotations

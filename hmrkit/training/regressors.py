@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hmrkit.backbones import Landmarks
 from hmrkit.backbones.embedded import EmbeddedBackbone, Told
 from hmrkit.body import Body, load_body
 from hmrkit.errors import UsageError
@@ -133,7 +132,7 @@ def train_regressor(
         standardise(regressor, spared.told)
     if adversarial:
         regressor.adversary = Adversary().to(device)
-    slips = Slips(spared.told, spared.truth, body)
+    slips = Slips(spared.told, spared.right)
     loss = Objective(
         source.pictures(), numbers.batch, SimulatedPeople(body, slips), numbers.simulated,
         people=PoseSampler("train", wobble=0.0) if adversarial else None,
@@ -157,18 +156,18 @@ def train_regressor(
 
 @dataclass(frozen=True)
 class Pictures:
-    """What the backbone tells of N pictures, the truth, and where the landmarks are."""
+    """What the backbone tells of N pictures, the truth, and what would be rightly told."""
 
     told: Told
     truth: Truth
-    right: Landmarks
+    right: Told
 
     @staticmethod
     def of(backbone: EmbeddedBackbone, examples: Examples, body: Body) -> Pictures:
         """On the body's device, which is the backbone's."""
         told = Told(examples.looked.landmarks, points_of(backbone.integral, examples))
         told, truth = moved(told, body.device), moved(examples.truth, body.device)
-        return Pictures(told, truth, rightly_told(truth, body).landmarks)
+        return Pictures(told, truth, rightly_told(truth, body))
 
 
 class Source:
@@ -242,7 +241,7 @@ class Objective:
         body = self.simulated.body
         drawn = self.pictures(generator)
         told, truth = self.simulated(self.times * self.batch, generator)
-        told = joined([Slips.shortened(drawn.told, drawn.right, generator), told])
+        told = joined([Slips.shortened(drawn.told, drawn.right.landmarks, generator), told])
         estimate = _regress(model, told)
         meshes = torch.rand((), generator=generator) < 1 / VERTICES_EVERY
         weights = LossWeights() if meshes else LossWeights(vertices=0.0)

@@ -39,10 +39,9 @@ _HIPS = BLAZEPOSE_33.indices("left_hip", "right_hip")
 
 
 class Slips:
-    """How the backbone errs: the steps from the `truth` to what it `told` of N examples."""
+    """How the backbone errs: the steps from what is `right` of N examples to what it `told` of them."""
 
-    def __init__(self, told: Told, truth: Truth, body: Body) -> None:
-        right = rightly_told(truth, body)
+    def __init__(self, told: Told, right: Told) -> None:
         self._landmarks = _steps(right.landmarks, told.landmarks)
         self._points = _steps(right.points, told.points)
         self._visible, self._spread = told.landmarks.points_2d[..., 2:], told.points.spread

@@ -75,7 +75,7 @@ def test_steps_of_landmarks_are_shortened_and_half_of_them_stay(rendered, body) 
 
 def test_simulated_people_are_where_what_is_told_of_them_says(rendered, body) -> None:
     truth = truth_of(rendered)
-    exact = Slips(rightly_told(truth, body), truth, body)
+    exact = Slips(rightly_told(truth, body), rightly_told(truth, body))
     told, people = SimulatedPeople(body, exact)(32, torch.Generator().manual_seed(1))
     right = rightly_told(people, body)
     torch.testing.assert_close(told.landmarks.points_2d, right.landmarks.points_2d, atol=1e-3, rtol=0)
@@ -88,7 +88,7 @@ def test_simulated_people_are_where_what_is_told_of_them_says(rendered, body) ->
     again, _ = SimulatedPeople(body, exact)(32, torch.Generator().manual_seed(1))
     assert torch.equal(again.landmarks.world, told.landmarks.world)
     # With errors in the bank they err, like people who are held alike.
-    slips = Slips(moved(right, 5.0, 0.0), people, body)
+    slips = Slips(moved(right, 5.0, 0.0), right)
     told, people = SimulatedPeople(body, slips)(32, torch.Generator().manual_seed(1))
     right = rightly_told(people, body)
     step = (told.landmarks.points_2d - right.landmarks.points_2d)[..., 0]
