@@ -2,7 +2,8 @@
 
 The data file holds the CMU database in B. Hahne's BVH conversion (one skeleton, T-pose at rest, 30 Hz). Its rest pose
 is close to the body's, so a joint's world rotation carries over; only limbs whose bones point elsewhere at rest (the
-file's forearm is bent 17 degrees forward) are corrected, bone by bone.
+file's forearm is bent 17 degrees forward) are corrected, bone by bone, and its knees straightened
+(`hmrkit.training.straight_legs`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from hmrkit.geometry import (
 )
 from hmrkit.landmarks import world_from_local
 from hmrkit.skeletons import SMPL_24
+from hmrkit.training.straight_legs import straighten_legs
 from hmrkit.weights import find_weights
 
 Split = Literal["train", "test", "all"]
@@ -188,6 +190,11 @@ def _retarget(data: dict[str, np.ndarray]) -> Motion:
     rest = torch.from_numpy(rest_joints())
     quaternion = torch.from_numpy(data["local_quat_xyzw_i16"].astype(np.float32))[..., [3, 0, 1, 2]]
     source = world_from_local(quaternion_to_matrix(quaternion), parents)
+    legs = tuple((names.index(f"{side}Thigh"), names.index(f"{side}Shin")) for side in "lr")
+    starts, clips = data["starts"].astype(np.int64), tuple(data["clips"].tolist())
+    # Both legs are alike but for the sideways offset of the foot.
+    bones = (offsets[names.index(f"l{name}")] for name in ("Shin", "Foot"))
+    source, farther = straighten_legs(source, *bones, legs, map(slice, starts[:-1], starts[1:]))
     joints = SMPL_24.index
     world: list[Tensor] = []
     for joint, parent in zip(SMPL_24.joints, SMPL_24.parents, strict=True):
@@ -216,12 +223,10 @@ def _retarget(data: dict[str, np.ndarray]) -> Motion:
     scale = mine / length(offsets[names.index("lShin")], offsets[names.index("lFoot")])
     hip = source[:, 0] @ (offsets[names.index("lButtock")] * torch.tensor([0.0, 1, 1]))
     thigh = source[:, names.index("lButtock")] @ (offsets[names.index("lThigh")] * torch.tensor([0.0, 1, 1]))
-    root = (torch.from_numpy(data["root_pos_cm"]) / 100 + hip + thigh) * scale
+    root = (torch.from_numpy(data["root_pos_cm"]) / 100 + hip + thigh) * (scale * farther[:, None])
     middle = (rest[joints["left_hip"]] + rest[joints["right_hip"]]) / 2
     root = root - stacked[:, 0] @ middle
-    return Motion(
-        tuple(data["clips"].tolist()), data["starts"].astype(np.int64), float(data["fps"]), local.numpy(), root.numpy()
-    )
+    return Motion(clips, starts, float(data["fps"]), local.numpy(), root.numpy())
 
 
 def _halfway(first: Tensor, second: Tensor) -> Tensor:

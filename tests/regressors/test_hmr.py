@@ -17,9 +17,9 @@ from torch.nn import functional
 from hmrkit.body import load_body
 from hmrkit.conversion import convert
 from hmrkit.errors import UsageError, WeightsError
-from hmrkit.geometry import rotation_from_6d
+from hmrkit.geometry import axis_angle_to_matrix, rotation_from_6d
 from hmrkit.regressors import BodyEstimate, load_regressor
-from hmrkit.regressors.hmr import build, load
+from hmrkit.regressors.hmr import between, build, load
 from hmrkit.regressors.ief import IefHead
 from hmrkit.skeletons import SMPL_24
 from hmrkit.weights import load_state, save_state, sha256_of
@@ -199,6 +199,26 @@ def test_a_mirrored_crop_gives_the_mirrored_body() -> None:
     # It is no mean of nothing: one look says something else.
     alone = regressor.regress(regressor.backbone(crops))
     assert (alone.body_pose - straight.body_pose).abs().max() > 1e-4
+
+
+def test_two_readings_that_face_opposite_ways_are_not_averaged() -> None:
+    """The second person is read as facing the camera in the crop, as turned away in its mirror image; where the hips
+    lie says which is right. The first is read a little apart, and lies half way."""
+
+    def facing(*degrees: float) -> BodyEstimate:
+        turn = torch.stack([torch.zeros(2), torch.deg2rad(torch.tensor(degrees)), torch.zeros(2)], 1)
+        orient = torch.diag(torch.tensor([1.0, -1, -1])) @ axis_angle_to_matrix(turn)
+        camera = torch.tensor([[0.9, 0.1, 0.0]]).repeat(2, 1)
+        return BodyEstimate(orient, torch.eye(3).repeat(2, 23, 1, 1), torch.zeros(2, 10), camera)
+
+    straight, mirrored = facing(0, 10), facing(-30, 160)
+    hips = torch.zeros(2, 57, 3)
+    hips[:, SMPL_24.index["left_hip"], 0] = 0.1
+    for points, mirrored_points, wanted in ((hips, hips, 10.0), (-hips, -hips, -160.0)):
+        found = between(straight, mirrored, points, mirrored_points)
+        torch.testing.assert_close(found.global_orient, facing(15, wanted).global_orient, atol=1e-5, rtol=0)
+        assert abs(float(found.crop_camera[0, 1])) < 1e-6
+        assert abs(float(found.crop_camera[1, 1])) == pytest.approx(0.1)
 
 
 def test_every_iteration_corrects_the_one_before(rng) -> None:
