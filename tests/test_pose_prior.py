@@ -42,8 +42,9 @@ def test_knee_that_bends_backwards_is_unlikely(prior, poses):
     broken = poses.clone()
     broken[:, SMPL_24.index["left_knee"] - 1, 0] = -0.6
     more = prior(broken) - prior(poses)
-    # Legs that stand straight are common, and 34 degrees beyond is not far; fitting forbids the rest (`bent_backwards`).
-    assert more.median() > 10 and (more > 5).float().mean() > 0.8
+    # Straight legs are common, and 34 degrees beyond is not far; fitting forbids the rest (`bent_backwards`).
+    assert more.median() > 10
+    assert (more > 5).float().mean() > 0.8
 
 
 def test_mixture_finds_two_clusters_and_their_spread():

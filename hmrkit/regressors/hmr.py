@@ -32,7 +32,7 @@ class HmrRegressor(nn.Module):
 
     With an `encoder`, features are standardised by `feature_mean` and `feature_scale`, measured once in training, and
     every crop is read twice, as it is and mirrored: the mean of both errs 5 % less, at twice the cost. Where the two
-    face opposite ways, the one counts that faces as the hips lie which it was told of.
+    face opposite ways, the likelier one counts alone.
     """
 
     feature_mean: Tensor

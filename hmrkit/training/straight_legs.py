@@ -1,8 +1,8 @@
 """Straight legs for motion capture that was put on a skeleton whose legs are too long for its hips' height.
 
-Where feet are held on the captured ground by inverse kinematics, legs too long by two percent bend by 25 degrees: in the
-file, people who stand have their knees bent by 15 to 40 degrees, and what learns from it bends the knees of people who
-stand straight. How much too long they are, the straightest frames of each clip tell.
+Where feet are held on the captured ground by inverse kinematics, legs too long by two percent bend by 25 degrees: in
+the file, people who stand have their knees bent by 15 to 40 degrees, and what learns from it bends the knees of people
+who stand straight. How much too long they are, the straightest frames of each clip tell.
 """
 
 from __future__ import annotations
