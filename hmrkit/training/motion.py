@@ -193,8 +193,8 @@ def _retarget(data: dict[str, np.ndarray]) -> Motion:
     legs = tuple((names.index(f"{side}Thigh"), names.index(f"{side}Shin")) for side in "lr")
     starts, clips = data["starts"].astype(np.int64), tuple(data["clips"].tolist())
     # Both legs are alike but for the sideways offset of the foot.
-    bones = (offsets[names.index(f"l{name}")] for name in ("Shin", "Foot"))
-    source, farther = straighten_legs(source, *bones, legs, map(slice, starts[:-1], starts[1:]))
+    thigh_bone, shin_bone = (offsets[names.index(f"l{name}")] for name in ("Shin", "Foot"))
+    source, farther = straighten_legs(source, thigh_bone, shin_bone, legs, map(slice, starts[:-1], starts[1:]))
     joints = SMPL_24.index
     world: list[Tensor] = []
     for joint, parent in zip(SMPL_24.joints, SMPL_24.parents, strict=True):
