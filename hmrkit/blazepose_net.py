@@ -12,12 +12,14 @@ layers: the converter counts on it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hmrkit.skeletons import BLAZEPOSE_33
 from hmrkit.weights import load_into, load_state
 
 WEIGHTS = "keypoints/blazepose_heavy.safetensors"  # two shards
@@ -25,6 +27,28 @@ CROP_SIZE = 256
 LANDMARKS = 39  # 33 of the body, then 2 that say where the next crop goes, then 4 that nobody documents
 FEATURE_STRIDES = (4, 8, 16, 32)
 FEATURE_CHANNELS = (32, 56, 160, 272)
+# What the network adds to left landmarks, whoever stands how and wherever: x, y px of the crop, then world x, y, z mm;
+# to right ones the same in x, the opposite in y and z. Mirrored crops tell: half of the median difference to what is
+# said of the crop itself, measured by `python -m hmrkit.training.lopsided`; on real clips it is the same.
+_LOPSIDED = {
+    "nose": (0.1, 0.0, -7, 0, 0),
+    "left_eye_inner": (0.5, -0.1, 0, 5, 6),
+    "left_eye": (0.5, -0.1, 2, 5, 18),
+    "left_eye_outer": (0.4, -0.1, 4, -2, 6),
+    "left_ear": (0.4, -0.1, 7, -22, -5),
+    "left_mouth": (0.0, -0.1, 11, -16, 13),
+    "left_shoulder": (0.2, 0.3, 17, 31, -27),
+    "left_elbow": (0.3, 0.6, 22, -11, -9),
+    "left_wrist": (0.3, 1.3, 9, 2, 37),
+    "left_pinky": (0.2, 1.6, 16, 4, 63),
+    "left_index": (0.3, 1.2, 21, 19, 60),
+    "left_thumb": (0.4, 1.2, 13, 16, 41),
+    "left_hip": (-1.2, 0.4, 1, 5, 22),
+    "left_knee": (0.5, 1.8, 16, 37, 10),
+    "left_ankle": (-0.7, 0.7, 7, 14, -1),
+    "left_heel": (-0.3, 0.5, -5, 15, 21),
+    "left_foot_index": (-2.8, 0.4, -15, 22, 27),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -220,6 +244,31 @@ class BlazePose(nn.Module):
     def _mask(self, at2: Tensor, merged: Tensor) -> Tensor:
         x = self.mask_blocks2(_twice(self.mask_from4(merged)).add_(self.mask_join2(at2)))
         return self.to_mask(self.mask_blocks1(_twice(x))).float()
+
+
+def evened(output: BlazePoseOutput) -> BlazePoseOutput:
+    """The answer without what the network adds to everybody (see `lopsided`)."""
+    px, world = lopsided(output.world.device)
+    landmarks, body = output.landmarks.clone(), len(px)
+    landmarks[:, :body, :2] -= px
+    return replace(
+        output, landmarks=landmarks, world=torch.cat([output.world[:, :body] - world, output.world[:, body:]], 1)
+    )
+
+
+@cache
+def lopsided(device: torch.device) -> tuple[Tensor, Tensor]:
+    """What the network says of every person's 33 landmarks too much to one side: (33,2) px of the crop, (33,3) m.
+
+    Left and right shoulders, say, come out 6 cm apart in height on who holds them level.
+    """
+    rows = torch.zeros(len(BLAZEPOSE_33), 5)
+    for name, row in _LOPSIDED.items():
+        left = BLAZEPOSE_33.index[name]
+        right = BLAZEPOSE_33.mirror[left]
+        rows[right] = torch.tensor(row) * torch.tensor([1.0, -1, 1, -1, -1])
+        rows[left] = torch.tensor(row)
+    return rows[:, :2].to(device), rows[:, 2:].to(device) / 1000
 
 
 def load_network(device: str | torch.device = "cpu") -> BlazePose:

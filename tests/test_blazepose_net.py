@@ -10,8 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from hmrkit.blazepose_net import FEATURE_CHANNELS, FEATURE_STRIDES, load_network
+from hmrkit.blazepose_net import FEATURE_CHANNELS, FEATURE_STRIDES, evened, load_network, lopsided
 from hmrkit.keypoints.blazepose import refine_by_heatmaps
+from hmrkit.skeletons import BLAZEPOSE_33
+from hmrkit.training.lopsided import one_sided
 
 ORACLE = Path(__file__).parent / "data" / "blazepose_oracle.npz"
 
@@ -83,3 +85,32 @@ def test_refinement_at_and_beyond_the_edge_stays_finite() -> None:
     start = torch.tensor([[[-40.0, 300.0], [0.0, 256.0], [1e6, -1e6]]])
     heatmaps = torch.full((1, 3, 64, 64), 5.0)
     assert torch.isfinite(refine_by_heatmaps(start, heatmaps)).all()
+
+
+def test_real_people_are_told_of_in_the_one_sided_way_that_the_table_says(network, oracle) -> None:
+    """The table comes from rendered people; four crops of real ones say it with much noise, but all of them say it."""
+    crops, _ = oracle
+    with torch.inference_mode():
+        straight, mirrored = network(crops), network(crops.flip(-1).contiguous())
+    before = one_sided(straight, mirrored)[..., 2:]
+    after = one_sided(evened(straight), evened(mirrored))[..., 2:]
+    assert (after.norm(dim=-1).mean(1) < before.norm(dim=-1).mean(1)).all()
+    table = lopsided(torch.device("cpu"))[1] * 1000
+    torch.testing.assert_close(before - after, table.expand_as(before), atol=0.01, rtol=0)
+    shares = (before * table).sum((1, 2)) / table.square().sum()
+    assert shares.min() > 0.2
+    assert 0.5 < shares.mean() < 1.5
+
+
+def test_the_table_is_as_mirrored_people_need_it(network, oracle) -> None:
+    px, world = lopsided(torch.device("cpu"))
+    mirror = list(BLAZEPOSE_33.mirror)
+    torch.testing.assert_close(px[mirror] * torch.tensor([1.0, -1]), px)
+    torch.testing.assert_close(world[mirror] * torch.tensor([1.0, -1, -1]), world)
+    crops, _ = oracle
+    with torch.inference_mode():
+        said = network(crops)
+    mine = evened(said)
+    torch.testing.assert_close(mine.world[:, :33] + world, said.world[:, :33])
+    torch.testing.assert_close(mine.world[:, 33:], said.world[:, 33:])
+    torch.testing.assert_close(mine.landmarks[..., 2:], said.landmarks[..., 2:])

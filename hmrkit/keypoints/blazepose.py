@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hmrkit.blazepose_net import CROP_SIZE, WEIGHTS, BlazePoseOutput, load_network
+from hmrkit.blazepose_net import CROP_SIZE, WEIGHTS, BlazePoseOutput, evened, load_network
 from hmrkit.camera import assume_camera, crop_cameras
 from hmrkit.crops import crop_batch, image_from_crop
 from hmrkit.device import inference
@@ -247,9 +247,9 @@ class BlazePoseEstimator:
 
     def _network(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Crops -> x, y px and visibility (N,39,3), world (N,33,3), presence (N)."""
-        outputs = [self.network(crops, heatmaps=self.refine)]
+        outputs = [evened(self.network(crops, heatmaps=self.refine))]
         if self.flip_test:
-            outputs.append(_mirrored(self.network(crops.flip(-1), heatmaps=self.refine)))
+            outputs.append(_mirrored(evened(self.network(crops.flip(-1), heatmaps=self.refine))))
         points = torch.stack([_points(output) for output in outputs]).mean(0)
         world = torch.stack([output.world[:, :BODY] for output in outputs]).mean(0)
         return points, world, torch.stack([output.presence for output in outputs]).mean(0)

@@ -241,7 +241,7 @@ class Objective:
         body = self.simulated.body
         drawn = self.pictures(generator)
         told, truth = self.simulated(self.times * self.batch, generator)
-        told = joined([Slips.shortened(drawn.told, drawn.right.landmarks, generator), told])
+        told = joined([self.simulated.slips.shortened(drawn.told, drawn.right.landmarks, generator), told])
         estimate = _regress(model, told)
         meshes = torch.rand((), generator=generator) < 1 / VERTICES_EVERY
         weights = LossWeights() if meshes else LossWeights(vertices=0.0)

@@ -12,8 +12,18 @@ from hmrkit.body import load_body
 from hmrkit.regressors.hmr import build
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
 from hmrkit.training.examples import Truth, chosen, joined, mapped
-from hmrkit.training.simulated import POINT_STEPS, SHORTEST_STEP, SimulatedPeople, Slips, rightly_told
+from hmrkit.training.simulated import (
+    FACE_TURN,
+    POINT_STEPS,
+    SHORTEST_STEP,
+    SimulatedPeople,
+    Slips,
+    rightly_told,
+    turned_faces,
+)
 from hmrkit.training.synthetic import SyntheticImages
+
+NO_FACE = [i for i in range(57) if not 24 <= i < 35]
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +74,50 @@ def test_steps_of_landmarks_are_shortened_and_half_of_them_stay(rendered, body) 
     truth = joined([truth_of(rendered)] * 64)
     right = rightly_told(truth, body)
     found = moved(right, 10.0, 0.1)
-    said = Slips.shortened(found, right.landmarks, torch.Generator().manual_seed(0))
+    slips = Slips(right, right)
+    said = slips.shortened(found, right.landmarks, torch.Generator().manual_seed(0))
     length = (said.landmarks.points_2d - right.landmarks.points_2d)[..., :2].norm(dim=-1).mean(1) / 10
     assert 0.35 < (length > 0.999).float().mean() < 0.65
     assert length.min() >= SHORTEST_STEP - 1e-3
     off = (said.landmarks.world - right.landmarks.world).mean((1, 2))
     torch.testing.assert_close(off, 0.1 * length, atol=1e-4, rtol=0)
-    assert said.points is found.points
+    assert torch.equal(said.points.world[:, NO_FACE], found.points.world[:, NO_FACE])
+
+
+def test_how_faces_are_drawn_is_not_shortened(rendered, body) -> None:
+    """BlazePose draws ears too low, in whatever way a head is held; that is no error to be got rid of."""
+    right = rightly_told(joined([truth_of(rendered)] * 8), body)
+    head = limb_features(right.landmarks.world)[:, 102:111].unflatten(1, (3, 3))
+    ears = list(BLAZEPOSE_33.indices("left_ear", "right_ear"))
+    low = torch.zeros(33, 3)
+    low[ears] = torch.tensor([0.0, 0.005, 0.02])
+    low[:11] -= low[:11].mean(0)
+    drawn = dataclasses.replace(right.landmarks, world=right.landmarks.world + low @ head.mT)
+    slips = Slips(Told(drawn, right.points), right)
+    said = slips.shortened(Told(drawn, right.points), right.landmarks, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(said.landmarks.world, drawn.world, atol=1e-5, rtol=0)
+    simulated = slips.of_people(right, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(simulated.landmarks.world, drawn.world, atol=1e-5, rtol=0)
+
+
+def test_faces_among_the_points_are_turned_and_nothing_else(rendered, body) -> None:
+    points = rightly_told(joined([truth_of(rendered)] * 64), body).points
+    turned = turned_faces(points, torch.Generator().manual_seed(0))
+    for name in ("points_2d", "world", "spread"):
+        assert torch.equal(getattr(turned, name)[:, NO_FACE], getattr(points, name)[:, NO_FACE])
+    before, after = (side.world[:, 24:35] for side in (points, turned))
+    torch.testing.assert_close(after.mean(1), before.mean(1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.cdist(after, after), torch.cdist(before, before), atol=1e-4, rtol=0)
+    ahead = [side[:, 0] - side[:, 7:9].mean(1) for side in (before, after)]
+    angle = torch.cosine_similarity(*ahead).acos()
+    # Two of the three axes turn the way that the nose points.
+    assert 0.8 * FACE_TURN < angle.square().mean().div(2).sqrt() < 1.2 * FACE_TURN
+    # A centimetre in metres is as far in the crop as elsewhere on the person: the trunk is a ruler.
+    trunk = [side[:, 24 + 11] - side[:, 24 + 24] for side in (points.world[..., :2], points.points_2d)]
+    ruler = trunk[1].norm(dim=-1) / trunk[0].norm(dim=-1)
+    moved_by = [(after - before)[..., :2], (turned.points_2d - points.points_2d)[:, 24:35]]
+    share = moved_by[1].norm(dim=-1).mean(1) / moved_by[0].norm(dim=-1).mean(1) / ruler
+    assert 0.8 < share.median() < 1.25
 
 
 def test_simulated_people_are_where_what_is_told_of_them_says(rendered, body) -> None:
@@ -80,8 +127,9 @@ def test_simulated_people_are_where_what_is_told_of_them_says(rendered, body) ->
     right = rightly_told(people, body)
     torch.testing.assert_close(told.landmarks.points_2d, right.landmarks.points_2d, atol=1e-3, rtol=0)
     torch.testing.assert_close(told.landmarks.world, right.landmarks.world, atol=1e-5, rtol=0)
-    torch.testing.assert_close(told.points.points_2d, right.points.points_2d, atol=1e-5, rtol=0)
-    torch.testing.assert_close(told.points.world, right.points.world, atol=1e-5, rtol=0)
+    for name in ("points_2d", "world"):
+        mine, wanted = (getattr(side.points, name)[:, NO_FACE] for side in (told, right))
+        torch.testing.assert_close(mine, wanted, atol=1e-5, rtol=0)
     torch.testing.assert_close(people.joints_2d, (right.points.points_2d[:, :24] + 1) * 128, atol=1e-3, rtol=0)
     inside = (people.joints_2d > 0) & (people.joints_2d < 256)
     assert inside.float().mean() > 0.9
@@ -93,7 +141,7 @@ def test_simulated_people_are_where_what_is_told_of_them_says(rendered, body) ->
     right = rightly_told(people, body)
     step = (told.landmarks.points_2d - right.landmarks.points_2d)[..., 0]
     assert ((step > 5 * SHORTEST_STEP - 1e-2) & (step < 5.01)).all()
-    step = (told.points.points_2d - right.points.points_2d)[..., 0] * 128
+    step = (told.points.points_2d - right.points.points_2d)[:, NO_FACE, 0] * 128
     assert ((step > 5 * POINT_STEPS[0] - 1e-2) & (step < 5 * POINT_STEPS[1] + 1e-2)).all()
 
 

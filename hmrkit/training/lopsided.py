@@ -1,0 +1,64 @@
+"""Measure what BlazePose says of everybody too much to one side: the table in `hmrkit.blazepose_net`.
+
+    python -m hmrkit.training.lopsided
+
+A picture and its mirror image show mirrored people. Half of what is said of the one and not of the other, over many
+synthetic pictures of people who are seen well, is the network's own. No truth is needed, so it can be measured on real
+clips, too: on four of them it is the same within half of its size.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor
+
+from hmrkit.blazepose_net import CROP_SIZE, BlazePoseOutput, load_network
+from hmrkit.skeletons import BLAZEPOSE_33
+from hmrkit.training.synthetic import SyntheticImages
+
+log = logging.getLogger(__name__)
+
+PICTURES, SEEN_WELL = 2048, 0.8
+_BODY = len(BLAZEPOSE_33)
+
+
+def one_sided(straight: BlazePoseOutput, mirrored: BlazePoseOutput) -> Tensor:
+    """Half of the difference (B,33,5) between the answers to crops and to their mirror images: px x, y, world x, y, z
+    mm."""
+    mirror = list(BLAZEPOSE_33.mirror)
+    there, here = _numbers(mirrored)[:, mirror], _numbers(straight)
+    there = there * there.new_tensor([-1.0, 1, -1, 1, 1]) + there.new_tensor([CROP_SIZE, 0.0, 0, 0, 0])
+    return (here - there) / 2
+
+
+def measure(pictures: int = PICTURES, seed: int = 0) -> Tensor:
+    """Medians (33,5) over synthetic pictures: px x, y, world x, y, z mm. The sides agree by construction."""
+    network, images, found = load_network(), SyntheticImages("train"), []
+    generator = torch.Generator().manual_seed(seed)
+    with torch.inference_mode():
+        for _ in range(-(-pictures // 32)):
+            crops = images(32, generator).images
+            straight, mirrored = (network(seen.contiguous()) for seen in (crops, crops.flip(-1)))
+            well = straight.landmarks[:, :_BODY, 3].sigmoid().mean(1) > SEEN_WELL
+            found.append(one_sided(straight, mirrored)[well])
+    median = torch.cat(found).median(0).values
+    other = median[list(BLAZEPOSE_33.mirror)] * median.new_tensor([1.0, -1, 1, -1, -1])
+    return (median + other) / 2
+
+
+def _numbers(output: BlazePoseOutput) -> Tensor:
+    return torch.cat([output.landmarks[:, :_BODY, :2], 1000 * output.world[:, :_BODY]], -1)
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for name, row in zip(BLAZEPOSE_33.joints, measure().tolist(), strict=True):
+        if not name.startswith("right_"):
+            px, mm = (f"{v + 0.0:.1f}" for v in row[:2]), (str(round(v)) for v in row[2:])
+            log.info('    "%s": (%s),', name, ", ".join([*px, *mm]))
+
+
+if __name__ == "__main__":
+    main()
