@@ -7,8 +7,8 @@ on the body to where it was found. A simulated person gets the steps of a person
 
 BlazePose errs more on rendered people than on the real ones it was trained on. A network that only ever meets its
 errors on rendered people does not believe it where it is right. So its steps are shortened, in pictures as without. How
-it draws faces (ears 2 cm too low, the nose 1 cm too high) is no error of that kind, it draws real ones so, too: who
-takes it for one sees heads look up by 15 degrees.
+it draws faces (ears 2 cm too low, the nose 1 cm too high) is no error of that kind: it draws real ones so, too, and a
+network that is taught otherwise sees heads look up.
 
 The body's points were learned on rendered people alone. Real faces have hair, beards and glasses that those lack, so
 the points of faces are told turned, and a network that learns from them looks at BlazePose's for the rest.
