@@ -56,7 +56,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for name, row in zip(BLAZEPOSE_33.joints, measure().tolist(), strict=True):
         if not name.startswith("right_"):
-            px, mm = (f"{v + 0.0:.1f}" for v in row[:2]), (str(round(v)) for v in row[2:])
+            px, mm = (f"{round(v, 1) + 0.0:.1f}" for v in row[:2]), (str(round(v)) for v in row[2:])
             log.info('    "%s": (%s),', name, ", ".join([*px, *mm]))
 
 
