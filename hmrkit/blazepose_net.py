@@ -249,12 +249,21 @@ class BlazePose(nn.Module):
 
 def evened(output: BlazePoseOutput) -> BlazePoseOutput:
     """The answer without what the network adds to everybody (see `lopsided`)."""
-    px, world = lopsided(output.world.device)
-    landmarks, body = output.landmarks.clone(), len(px)
-    landmarks[:, :body, :2] -= px
-    return replace(
-        output, landmarks=landmarks, world=torch.cat([output.world[:, :body] - world, output.world[:, body:]], 1)
-    )
+    px, metres = lopsided(output.world.device)
+    landmarks, world = output.landmarks.clone(), output.world.clone()
+    landmarks[:, : len(px), :2] -= px
+    world[:, : len(px)] -= metres
+    return replace(output, landmarks=landmarks, world=world)
+
+
+def unmirrored(output: BlazePoseOutput) -> BlazePoseOutput:
+    """The answer to a mirrored crop, as if to the crop itself."""
+    order = [*BLAZEPOSE_33.mirror, *range(len(BLAZEPOSE_33), output.landmarks.shape[1])]
+    landmarks, world = output.landmarks[:, order].clone(), output.world[:, order].clone()
+    landmarks[..., 0] = CROP_SIZE - landmarks[..., 0]
+    world[..., 0] *= -1
+    heatmaps = None if output.heatmaps is None else output.heatmaps[:, order].flip(-1)
+    return BlazePoseOutput(landmarks, world, output.presence, heatmaps)
 
 
 @cache

@@ -120,10 +120,9 @@ def limb_features(world: Tensor) -> Tensor:
 
     left, right = (lambda name: at("left", name)), (lambda name: at("right", name))
     hips, neck = (left("hip") + right("hip")) / 2, (left("shoulder") + right("shoulder")) / 2
-    ears, nose = (left("ear") + right("ear")) / 2, world[:, BLAZEPOSE_33.index["nose"]]
     pelvis = orthonormal_frame(left("hip") - right("hip"), neck - hips)
     chest = orthonormal_frame(left("shoulder") - right("shoulder"), neck - hips)
-    head = orthonormal_frame(left("ear") - right("ear"), nose - ears)
+    head = head_frame(world)
     steps = torch.stack([at(side, b) - at(side, a) for a, b in _LIMBS for side in ("left", "right")], 1)
     length = steps.norm(dim=-1, keepdim=True).clamp_min(1e-3)
     direction = steps / length
@@ -131,6 +130,13 @@ def limb_features(world: Tensor) -> Tensor:
     bends = torch.cat([(direction[:, i : i + 2] * direction[:, i + 2 : i + 4]).sum(-1) for i in (0, _ARM_LIMBS)], 1)
     frames = torch.stack([pelvis, chest, head, pelvis.mT @ chest, chest.mT @ head], 1)
     return torch.cat([part.flatten(1) for part in (direction, hung, length, frames, bends)], 1)
+
+
+def head_frame(world: Tensor) -> Tensor:
+    """Axes (B,3,3) of the heads of world landmarks (B,33,3): towards the left ear, from the ears' middle to the nose,
+    the third."""
+    left, right, nose = (world[:, BLAZEPOSE_33.index[name]] for name in ("left_ear", "right_ear", "nose"))
+    return orthonormal_frame(left - right, nose - (left + right) / 2)
 
 
 def load(name: str, checkpoint: str | Path | None, *, device: str | torch.device) -> EmbeddedBackbone:

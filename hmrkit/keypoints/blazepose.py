@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hmrkit.blazepose_net import CROP_SIZE, WEIGHTS, BlazePoseOutput, evened, load_network
+from hmrkit.blazepose_net import CROP_SIZE, WEIGHTS, BlazePoseOutput, evened, load_network, unmirrored
 from hmrkit.camera import assume_camera, crop_cameras
 from hmrkit.crops import crop_batch, image_from_crop
 from hmrkit.device import inference
@@ -249,7 +249,7 @@ class BlazePoseEstimator:
         """Crops -> x, y px and visibility (N,39,3), world (N,33,3), presence (N)."""
         outputs = [evened(self.network(crops, heatmaps=self.refine))]
         if self.flip_test:
-            outputs.append(_mirrored(evened(self.network(crops.flip(-1), heatmaps=self.refine))))
+            outputs.append(unmirrored(evened(self.network(crops.flip(-1), heatmaps=self.refine))))
         points = torch.stack([_points(output) for output in outputs]).mean(0)
         world = torch.stack([output.world[:, :BODY] for output in outputs]).mean(0)
         return points, world, torch.stack([output.presence for output in outputs]).mean(0)
@@ -290,16 +290,6 @@ def refine_by_heatmaps(xy: Tensor, heatmaps: Tensor, kernel: int = 7, threshold:
     y = (window.sum(-1) * down).sum(-1) / mass
     sure = window.amax((-1, -2)) >= threshold
     return torch.where(sure[..., None], torch.stack([x, y], -1) * stride, xy)
-
-
-def _mirrored(output: BlazePoseOutput) -> BlazePoseOutput:
-    """The answer to a mirrored crop, as if to the crop itself."""
-    order = [*BLAZEPOSE_33.mirror, *range(BODY, output.landmarks.shape[1])]
-    landmarks, world = output.landmarks[:, order].clone(), output.world[:, order].clone()
-    landmarks[..., 0] = CROP_SIZE - landmarks[..., 0]
-    world[..., 0] *= -1
-    heatmaps = None if output.heatmaps is None else output.heatmaps[:, order].flip(-1)
-    return BlazePoseOutput(landmarks, world, output.presence, heatmaps)
 
 
 def _to_camera(world: np.ndarray, region: np.ndarray, camera: Camera) -> np.ndarray:

@@ -14,7 +14,7 @@ import logging
 import torch
 from torch import Tensor
 
-from hmrkit.blazepose_net import CROP_SIZE, BlazePoseOutput, load_network
+from hmrkit.blazepose_net import BlazePoseOutput, load_network, unmirrored
 from hmrkit.skeletons import BLAZEPOSE_33
 from hmrkit.training.synthetic import SyntheticImages
 
@@ -27,10 +27,7 @@ _BODY = len(BLAZEPOSE_33)
 def one_sided(straight: BlazePoseOutput, mirrored: BlazePoseOutput) -> Tensor:
     """Half of the difference (B,33,5) between the answers to crops and to their mirror images: px x, y, world x, y, z
     mm."""
-    mirror = list(BLAZEPOSE_33.mirror)
-    there, here = _numbers(mirrored)[:, mirror], _numbers(straight)
-    there = there * there.new_tensor([-1.0, 1, -1, 1, 1]) + there.new_tensor([CROP_SIZE, 0.0, 0, 0, 0])
-    return (here - there) / 2
+    return (_numbers(straight) - _numbers(unmirrored(mirrored))) / 2
 
 
 def measure(pictures: int = PICTURES, seed: int = 0) -> Tensor:

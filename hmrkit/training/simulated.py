@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 
 from hmrkit.backbones import Landmarks
-from hmrkit.backbones.embedded import Told
+from hmrkit.backbones.embedded import Told, head_frame
 from hmrkit.backbones.integral import BodyPoints
 from hmrkit.body import Body
 from hmrkit.crops import REGION_POINTS
-from hmrkit.geometry import axis_angle_to_matrix, orthonormal_frame
+from hmrkit.geometry import axis_angle_to_matrix
 from hmrkit.landmarks import body_landmarks, world_from_local
 from hmrkit.regressors.projection import CROP, crop_camera, project
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
@@ -53,7 +53,7 @@ class Slips:
     def __init__(self, told: Told, right: Told) -> None:
         found, there = (side.landmarks.world[:, :_FACE] for side in (told, right))
         steps = (found - found.mean(1, keepdim=True)) - (there - there.mean(1, keepdim=True))
-        self._drawn = (steps @ _face_frame(right.landmarks.world)).median(0).values
+        self._drawn = (steps @ head_frame(right.landmarks.world)).median(0).values
         self._landmarks = _steps(self._as_drawn(right.landmarks), told.landmarks)
         self._points = _steps(right.points, told.points)
         self._visible, self._spread = told.landmarks.points_2d[..., 2:], told.points.spread
@@ -84,7 +84,7 @@ class Slips:
 
     def _as_drawn(self, right: Landmarks) -> Landmarks:
         """Landmarks with the face's where BlazePose says in metres that such a face has them."""
-        face = right.world[:, :_FACE] + self._drawn @ _face_frame(right.world).mT
+        face = right.world[:, :_FACE] + self._drawn @ head_frame(right.world).mT
         return replace(right, world=torch.cat([face, right.world[:, _FACE:]], 1))
 
 
@@ -172,12 +172,6 @@ def _told(points: Tensor, transl: Tensor, focal_px: Tensor) -> Told:
         Landmarks(torch.cat([seen, torch.ones_like(said[..., :1])], -1), said - hips),
         BodyPoints(pixels / (CROP / 2) - 1, points - points[:, :1], torch.zeros_like(points[..., 0])),
     )
-
-
-def _face_frame(world: Tensor) -> Tensor:
-    """Axes (B,3,3) of faces among landmarks (B,33,3): towards the left ear, to the front, the third."""
-    left, right, nose = (world[:, BLAZEPOSE_33.index[name]] for name in ("left_ear", "right_ear", "nose"))
-    return orthonormal_frame(left - right, nose - (left + right) / 2)
 
 
 def _direction(world: Tensor) -> Tensor:

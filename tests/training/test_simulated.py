@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from hmrkit.backbones.embedded import Told, limb_features
+from hmrkit.backbones.embedded import Told, head_frame, limb_features
 from hmrkit.body import load_body
 from hmrkit.regressors.hmr import build
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
@@ -87,7 +87,7 @@ def test_steps_of_landmarks_are_shortened_and_half_of_them_stay(rendered, body) 
 def test_how_faces_are_drawn_is_not_shortened(rendered, body) -> None:
     """BlazePose draws ears too low, in whatever way a head is held; that is no error to be got rid of."""
     right = rightly_told(joined([truth_of(rendered)] * 8), body)
-    head = limb_features(right.landmarks.world)[:, 102:111].unflatten(1, (3, 3))
+    head = head_frame(right.landmarks.world)
     ears = list(BLAZEPOSE_33.indices("left_ear", "right_ear"))
     low = torch.zeros(33, 3)
     low[ears] = torch.tensor([0.0, 0.005, 0.02])
