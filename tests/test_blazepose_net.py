@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from hmrkit.blazepose_net import FEATURE_CHANNELS, FEATURE_STRIDES, evened, load_network, lopsided
-from hmrkit.keypoints.blazepose import refine_by_heatmaps
+from hmrkit.keypoints.blazepose_reading import refine_by_heatmaps
 from hmrkit.skeletons import BLAZEPOSE_33
 from hmrkit.training.lopsided import one_sided
 

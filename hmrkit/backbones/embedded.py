@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from hmrkit.backbones import Features, Landmarks
-from hmrkit.backbones.integral import POINTS, BodyPoints, IntegralHead
 from hmrkit.blazepose_net import CROP_SIZE, FEATURE_CHANNELS, FEATURE_STRIDES, BlazePose, load_network
+from hmrkit.body_points import POINTS, BodyPoints, IntegralHead
 from hmrkit.geometry import orthonormal_frame
 from hmrkit.skeletons import BLAZEPOSE_33
 

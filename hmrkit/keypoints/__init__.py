@@ -26,9 +26,15 @@ People = dict[int, tuple[np.ndarray, np.ndarray | None]]
 KEYPOINTS: dict[str, Member] = {
     "blazepose-heavy": Member(
         module="hmrkit.keypoints.blazepose",
-        summary="BlazePose GHUM heavy: 33 landmarks in 2D and 3D (default)",
+        summary="BlazePose GHUM heavy: 33 landmarks in 2D and 3D (default); blazepose-heavy:alone without body points",
+        argument="[alone]",
         paper="Grishchenko et al. 2022, BlazePose GHUM Holistic",
-        weights=("keypoints/blazepose_heavy-1of2.safetensors", "keypoints/blazepose_heavy-2of2.safetensors"),
+        weights=(
+            "keypoints/blazepose_heavy-1of2.safetensors",
+            "keypoints/blazepose_heavy-2of2.safetensors",
+            "regressors/hmr-1of2.safetensors",
+            "regressors/hmr-2of2.safetensors",
+        ),
     ),
     "movenet-thunder": Member(
         module="hmrkit.keypoints.movenet_tracks",

@@ -17,11 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hmrkit.blazepose_net import CROP_SIZE, WEIGHTS, BlazePoseOutput, evened, load_network, unmirrored
+from hmrkit.blazepose_net import CROP_SIZE
 from hmrkit.camera import assume_camera, crop_cameras
 from hmrkit.crops import crop_batch, image_from_crop
 from hmrkit.device import inference
+from hmrkit.errors import UsageError
 from hmrkit.keypoints import People
+from hmrkit.keypoints.blazepose_reading import BODY, HIPS, BlazePoseReader
 from hmrkit.keypoints.blazepose_regions import (
     NEW_TURN_COST,
     TILT_COST,
@@ -36,12 +38,9 @@ from hmrkit.keypoints.blazepose_regions import (
 )
 from hmrkit.skeletons import BLAZEPOSE_33
 from hmrkit.types import Camera
-from hmrkit.weights import verify
 
 log = logging.getLogger(__name__)
 
-BODY = len(BLAZEPOSE_33)
-HIPS = BLAZEPOSE_33.indices("left_hip", "right_hip")
 SHOULDERS = BLAZEPOSE_33.indices("left_shoulder", "right_shoulder")
 CENTER, TOP = 33, 34  # auxiliary landmarks: middle of the hips, topmost point of the circle about the body
 CIRCLE_TO_CROP = 2.5  # MediaPipe: 1.25 x the diameter
@@ -89,7 +88,8 @@ class _Track:
 
 
 class BlazePoseEstimator:
-    """See `hmrkit.keypoints.KeypointEstimator`. `flip_test` averages with the mirrored crop at twice the cost.
+    """See `hmrkit.keypoints.KeypointEstimator`. `flip_test` averages with the mirrored crop at twice the cost; without
+    `points` 3D is BlazePose's alone.
 
     `runs` and `person_frames` count crops that went through the network and boxes that were asked for.
     """
@@ -105,15 +105,14 @@ class BlazePoseEstimator:
         camera: Camera | None = None,
         max_crops: int = 16,
         flip_test: bool = False,
-        refine: bool = True,
+        points: bool = True,
     ) -> None:
         if dtype == torch.bfloat16:
             log.warning("blazepose-heavy runs in float32: bfloat16 moves its landmarks by up to a tenth of a metre")
             dtype = torch.float32
-        self.weights_sha256 = verify(WEIGHTS)
-        self.network = load_network(device)
+        self.read = BlazePoseReader(device, points, flip_test)
+        self.weights_sha256 = self.read.weights_sha256
         self.device, self.dtype, self.max_crops = device, dtype, max_crops
-        self.flip_test, self.refine = flip_test, refine
         self.runs = self.person_frames = 0
         self.reset(camera)
 
@@ -233,7 +232,7 @@ class BlazePoseEstimator:
             for start in range(0, len(rows), self.max_crops):
                 part = slice(start, start + self.max_crops)
                 crops = crop_batch(frames, rows[part], as_region(region[part]), CROP_SIZE)
-                parts.append(self._network(crops.to(memory_format=torch.channels_last)))
+                parts.append(self.read(crops.to(memory_format=torch.channels_last)))
             points, world, presence = (torch.cat(p).cpu().numpy().astype(np.float64) for p in zip(*parts, strict=True))
         xy = image_from_crop(points[..., :2], as_region(region), CROP_SIZE)
         toward = xy[:, TOP] - xy[:, CENTER]
@@ -245,51 +244,12 @@ class BlazePoseEstimator:
         score = presence * overlap(xy[:, :BODY], box, np.array([width, height]))
         return Answers(region.copy(), asked, np.concatenate([xy[:, :BODY], confidence], -1), world, score)
 
-    def _network(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Crops -> x, y px and visibility (N,39,3), world (N,33,3), presence (N)."""
-        outputs = [evened(self.network(crops, heatmaps=self.refine))]
-        if self.flip_test:
-            outputs.append(unmirrored(evened(self.network(crops.flip(-1), heatmaps=self.refine))))
-        points = torch.stack([_points(output) for output in outputs]).mean(0)
-        world = torch.stack([output.world[:, :BODY] for output in outputs]).mean(0)
-        return points, world, torch.stack([output.presence for output in outputs]).mean(0)
-
 
 def load(argument: str, *, device: torch.device, dtype: torch.dtype, camera: Camera | None, max_crops: int):
     """See `hmrkit.keypoints.load_keypoints`."""
-    return BlazePoseEstimator(device, dtype, camera, max_crops)
-
-
-def _points(output: BlazePoseOutput) -> Tensor:
-    """Landmarks as x, y px of the crop and visibility in [0, 1]: (N,39,3)."""
-    xy = output.landmarks[..., :2]
-    if output.heatmaps is not None:
-        xy = refine_by_heatmaps(xy, output.heatmaps)
-    return torch.cat([xy, output.landmarks[..., 3:4].sigmoid()], -1)
-
-
-def refine_by_heatmaps(xy: Tensor, heatmaps: Tensor, kernel: int = 7, threshold: float = 0.5) -> Tensor:
-    """Move landmarks (N,K,2) crop px to the centre of mass of the heatmap (N,K,h,w), logits, about each.
-
-    As MediaPipe's ``RefineLandmarksFromHeatmap``: a window of `kernel` cells about the landmark, and only where the
-    heatmap's peak in it reaches `threshold`. Cell i stands for pixel i x stride, not for its own middle: with half a
-    cell added all landmarks move right and down by 1 % of a person's height against the regressed ones.
-    """
-    cells = heatmaps.shape[-1]
-    stride = CROP_SIZE / cells
-    half = kernel // 2
-    offsets = torch.arange(-half, half + 1, device=xy.device)
-    cell = (xy / stride).floor().long().clamp(-kernel, cells + kernel)
-    across = cell[..., 0, None] + offsets  # (N,K,7)
-    down = cell[..., 1, None] + offsets
-    inside = ((across >= 0) & (across < cells))[..., None, :] & ((down >= 0) & (down < cells))[..., :, None]
-    index = down.clamp(0, cells - 1)[..., :, None] * cells + across.clamp(0, cells - 1)[..., None, :]
-    window = heatmaps.flatten(2).gather(2, index.flatten(2)).view(index.shape).sigmoid() * inside
-    mass = window.sum((-1, -2)).clamp_min(1e-6)
-    x = (window.sum(-2) * across).sum(-1) / mass
-    y = (window.sum(-1) * down).sum(-1) / mass
-    sure = window.amax((-1, -2)) >= threshold
-    return torch.where(sure[..., None], torch.stack([x, y], -1) * stride, xy)
+    if argument not in ("", "alone"):
+        raise UsageError(f"wanted blazepose-heavy or blazepose-heavy:alone, found blazepose-heavy:{argument}")
+    return BlazePoseEstimator(device, dtype, camera, max_crops, points=not argument)
 
 
 def _to_camera(world: np.ndarray, region: np.ndarray, camera: Camera) -> np.ndarray:

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from hmrkit.backbones import Landmarks
 from hmrkit.backbones.embedded import EmbeddedBackbone, Looked
-from hmrkit.backbones.integral import BodyPoints, IntegralHead
 from hmrkit.body import Body
+from hmrkit.body_points import BodyPoints, IntegralHead
 from hmrkit.camera import CropCameras
 from hmrkit.device import inference
 from hmrkit.errors import InputError

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from hmrkit import metrics
 from hmrkit.backbones.embedded import EmbeddedBackbone
-from hmrkit.backbones.integral import BodyPoints, IntegralHead
 from hmrkit.body import Body
+from hmrkit.body_points import BodyPoints, IntegralHead
 from hmrkit.regressors.projection import CROP
 from hmrkit.skeletons import SMPL_24
 from hmrkit.training.body_loss import mean_length

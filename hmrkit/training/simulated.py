@@ -23,8 +23,8 @@ from torch import Tensor
 
 from hmrkit.backbones import Landmarks
 from hmrkit.backbones.embedded import Told, head_frame
-from hmrkit.backbones.integral import BodyPoints
 from hmrkit.body import Body
+from hmrkit.body_points import BodyPoints
 from hmrkit.crops import REGION_POINTS
 from hmrkit.geometry import axis_angle_to_matrix
 from hmrkit.landmarks import body_landmarks, world_from_local

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hmrkit.backbones.integral import POINTS, IntegralHead
 from hmrkit.blazepose_net import load_network
+from hmrkit.body_points import POINTS, IntegralHead
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """Where a body's points lie, read off maps as expectations: heatmaps say where (Sun et al. 2018, Integral human pose
 regression), and maps of coordinates, averaged under them, say how deep (Mehta et al. 2017, VNect's location maps).
 
-Every place of a picture teaches the same small convolutions, so few pictures teach much: after some hundred steps it
+Both the keypoints, for their depth, and the regressors' backbone read them: the weights ship once, with `hmr`. Every
+place of a picture teaches the same small convolutions, so few pictures teach much: after some hundred steps it
 finds joints of rendered people better than BlazePose's own landmarks.
 """
 
@@ -15,7 +16,9 @@ from torch.nn import functional
 
 from hmrkit.blazepose_net import BlazePose, stage32
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
+from hmrkit.weights import load_into, load_state
 
+WEIGHTS, _PREFIX = "regressors/hmr.safetensors", "backbone.integral."  # two shards
 POINTS = len(SMPL_24) + len(BLAZEPOSE_33)
 
 
@@ -101,3 +104,11 @@ class IntegralHead(nn.Module):
         for name, maps in (("fine", branch), ("coarse", self.last_blocks(first32))):
             getattr(self, f"{name}_mean").copy_(maps.float().mean((0, 2, 3)))
             getattr(self, f"{name}_scale").copy_(1 / maps.float().std((0, 2, 3)).clamp_min(1e-3))
+
+
+def load_body_points(device: str | torch.device = "cpu") -> IntegralHead:
+    """The carried weights on `device`, ready for inference; float32 (they are kept as float16)."""
+    head = IntegralHead().eval()
+    state = {key.removeprefix(_PREFIX): value.float() for key, value in load_state(WEIGHTS).items() if _PREFIX in key}
+    load_into(head, state, WEIGHTS)
+    return head.to(device).requires_grad_(False)
