@@ -22,9 +22,9 @@ from hmrkit.smoothing import smooth_series
 
 TRUNK = BLAZEPOSE_33.indices("left_hip", "right_hip", "left_shoulder", "right_shoulder")
 FACE = [i for i, name in enumerate(BLAZEPOSE_33.joints) if i < 11 and "eye_" not in name]
-# Radians, and per radian that the thighs are raised: least squares over the training motion (15 degrees of error become
+# Radians, and per radian that the thighs are raised: least squares over the training motion (14 degrees of error become
 # 9); the chest turns the other way by a part of it.
-PELVIS_TIP, CHEST_COUNTER = (0.175, -0.47), 0.25
+PELVIS_TIP, CHEST_COUNTER = (0.13, -0.45), 0.17
 BOW_LIMIT = math.radians(35)
 TWIST_NOISE, TWIST_ACCELERATION = 0.35, 30.0  # of a unit vector and its second derivative: smoothing of shown twist
 REST_TWIST_WEIGHT = 0.03  # pull towards no twist, against 1 for a limb bent at a right angle

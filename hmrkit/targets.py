@@ -54,13 +54,14 @@ class TargetOptions:
     `lift_weight` in [0, 1]: share of the lifted direction in a bone's, where it is trusted fully. `ray_weight` in
     [0, 1]: how far joints are moved towards the rays of their keypoints. `align` in [0, 1]: a lifted pose that is
     turned against the mesh by the same rotation in the whole track is first turned back by this share of it (1 trusts
-    the mesh's orientation alone, 0 both alike). `keep_lengths`: bones keep the mesh's lengths; else they take the
-    lifted pose's proportions. `smooth_s`: standard deviation of the smoothing of corrections, seconds.
+    the orientation of the mesh alone, which has seen the image, 0 both alike). `keep_lengths`: bones keep the mesh's
+    lengths; else they take the lifted pose's proportions. `smooth_s`: standard deviation of the smoothing of
+    corrections, seconds.
     """
 
     lift_weight: float = 0.5
     ray_weight: float = 0.5
-    align: float = 0.5
+    align: float = 1.0
     keep_lengths: bool = True
     smooth_s: float = 0.07
 

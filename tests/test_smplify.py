@@ -85,7 +85,7 @@ def test_chunks_join_without_a_seam():
 
 def test_single_frames_and_missing_frames_work():
     one = make_person(0, slice(0, 1))
-    _, refined = fit_and_refine(one, iterations=10)
+    _, refined = fit_and_refine(one, iterations=20)
     assert reprojection_percent(refined, one) < 1
     person = make_person(0, slice(0, 20))
     flat, deep = arrays_of(person.keypoints)
