@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hmrkit.blazepose_net import BlazePose, stage32
+from hmrkit.errors import WeightsError
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
-from hmrkit.weights import load_into, load_state
+from hmrkit.weights import find_parts, load_into, load_state
 
 WEIGHTS, _PREFIX = "regressors/hmr.safetensors", "backbone.integral."  # two shards
 POINTS = len(SMPL_24) + len(BLAZEPOSE_33)
@@ -107,8 +108,16 @@ class IntegralHead(nn.Module):
 
 
 def load_body_points(device: str | torch.device = "cpu") -> IntegralHead:
-    """The carried weights on `device`, ready for inference; float32 (they are kept as float16)."""
-    head = IntegralHead().eval()
+    """The weights that `hmr` has, on `device`, ready for inference; float32 (they are kept as float16).
+
+    WeightsError where `hmr` was replaced by a regressor on another backbone.
+    """
     state = {key.removeprefix(_PREFIX): value.float() for key, value in load_state(WEIGHTS).items() if _PREFIX in key}
+    if not state:
+        raise WeightsError(
+            f"{find_parts(WEIGHTS)[0]}: wanted an hmr on backbone embedded, whose body points the keypoints read, "
+            "found none; move that file or use --keypoints blazepose-heavy:alone"
+        )
+    head = IntegralHead().eval()
     load_into(head, state, WEIGHTS)
     return head.to(device).requires_grad_(False)

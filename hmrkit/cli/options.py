@@ -17,7 +17,7 @@ Detector = Annotated[str, typer.Option(help="yolox-nano, yolo:WEIGHTS (ultralyti
 Tracker = Annotated[str, typer.Option(help="bytetrack.")]
 People = Annotated[str, typer.Option(help="all, largest, or how many (the N most visible).")]
 KeypointSource = Annotated[
-    str, typer.Option("--keypoints", help="blazepose-heavy, movenet-thunder, yolo-pose[:W], file:F.")
+    str, typer.Option("--keypoints", help="blazepose-heavy[:alone], movenet-thunder, yolo-pose[:W], file:F.")
 ]
 Lifter = Annotated[str, typer.Option(help="videopose3d.")]
 LifterCheckpoint = Annotated[str | None, typer.Option(help="A checkpoint of your own for the lifter.")]
