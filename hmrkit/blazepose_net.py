@@ -50,6 +50,7 @@ _LOPSIDED = {
     "left_heel": (-0.3, 0.5, -5, 15, 21),
     "left_foot_index": (-2.8, 0.4, -15, 22, 27),
 }  # fmt: skip
+OTHER_SIDE = (1.0, -1.0, 1.0, -1.0, -1.0)  # a row's signs for the landmark of the other side
 
 
 @dataclass(frozen=True)
@@ -276,7 +277,7 @@ def lopsided(device: torch.device) -> tuple[Tensor, Tensor]:
     for name, row in _LOPSIDED.items():
         left = BLAZEPOSE_33.index[name]
         right = BLAZEPOSE_33.mirror[left]
-        rows[right] = torch.tensor(row) * torch.tensor([1.0, -1, 1, -1, -1])
+        rows[right] = torch.tensor(row) * torch.tensor(OTHER_SIDE)
         rows[left] = torch.tensor(row)
     return rows[:, :2].to(device), rows[:, 2:].to(device) / 1000
 

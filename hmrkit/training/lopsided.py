@@ -14,7 +14,7 @@ import logging
 import torch
 from torch import Tensor
 
-from hmrkit.blazepose_net import BlazePoseOutput, load_network, unmirrored
+from hmrkit.blazepose_net import OTHER_SIDE, BlazePoseOutput, load_network, unmirrored
 from hmrkit.skeletons import BLAZEPOSE_33
 from hmrkit.training.synthetic import SyntheticImages
 
@@ -41,7 +41,7 @@ def measure(pictures: int = PICTURES, seed: int = 0) -> Tensor:
             well = straight.landmarks[:, :_BODY, 3].sigmoid().mean(1) > SEEN_WELL
             found.append(one_sided(straight, mirrored)[well])
     median = torch.cat(found).median(0).values
-    other = median[list(BLAZEPOSE_33.mirror)] * median.new_tensor([1.0, -1, 1, -1, -1])
+    other = median[list(BLAZEPOSE_33.mirror)] * median.new_tensor(OTHER_SIDE)
     return (median + other) / 2
 
 
