@@ -28,8 +28,12 @@ PELVIS_TIP, CHEST_COUNTER = (0.13, -0.45), 0.17
 BOW_LIMIT = math.radians(35)
 TWIST_NOISE, TWIST_ACCELERATION = 0.35, 30.0  # of a unit vector and its second derivative: smoothing of shown twist
 REST_TWIST_WEIGHT = 0.03  # pull towards no twist, against 1 for a limb bent at a right angle
+NECK_LIMIT = math.radians(15)  # of its bending beyond its part of the head's turn
 KNEE_LIMIT = math.radians(-3)  # least bending
 WRIST_LIMIT, ANKLE_LIMIT, FOREARM_TWIST_LIMIT = math.radians(70), math.radians(50), math.radians(100)
+# Elbows of the free body bend about an axis that leans out of the T-pose's vertical so far: the mean over the training
+# motion, where they differ by 2 degrees. Those of SMPL bend about the vertical.
+ELBOW_LEAN = math.radians(29)
 COLLAR_SHARE = 0.22  # part of the upper arm's rise above the horizontal that the collar takes
 
 
@@ -74,11 +78,16 @@ class _Solver:
 
         Starting at the body's own joint, errors of place and proportion do not add up outwards.
         """
+        rest = self._point(self.rest[None], landmark)[0] - self._rest_joint(joint)
+        return self._point(self.seen, landmark) - self._place(joint), rest
+
+    def _place(self, joint: str) -> Tensor:
+        """Where a joint of the body has come to lie (T,3) among the landmarks, by the trunk's."""
         points, joints = self.body(self.world, self.betas)
-        offset = (self.seen[:, TRUNK] - points[:, TRUNK]).mean(1)
-        place = SMPL_24.index[joint]
-        rest = self._point(self.rest[None], landmark)[0] - self.body.rest_joints(self.betas)[place]
-        return self._point(self.seen, landmark) - joints[:, place] - offset, rest
+        return joints[:, SMPL_24.index[joint]] + (self.seen[:, TRUNK] - points[:, TRUNK]).mean(1)
+
+    def _rest_joint(self, joint: str) -> Tensor:
+        return self.body.rest_joints(self.betas)[SMPL_24.index[joint]]
 
     def _point(self, points: Tensor, name: str) -> Tensor:
         index = BLAZEPOSE_33.index
@@ -149,8 +158,16 @@ class _Solver:
         turned = turned * (angle.clamp_max(math.radians(80)) / angle.clamp_min(1e-6))
         shown = (self.weights[:, FACE] > 0.02).sum(1, keepdim=True) >= 3  # else the head follows the chest
         turned = turned * shown
-        self._set("neck", chest @ axis_angle_to_matrix(turned * 0.4))
-        self._set("head", chest @ axis_angle_to_matrix(turned))
+        neck, head = (chest @ axis_angle_to_matrix(turned * share) for share in (0.4, 1.0))
+        # The neck also bends to where the face stands.
+        shares = (weights / weights.sum(1, keepdim=True))[..., None]
+        face, rest_face = (shares * self.seen[:, FACE]).sum(1), (shares * self.rest[FACE]).sum(1)
+        middle = rest_face - self._rest_joint("head")
+        bone = face - _turn(head, middle) - self._place("neck")
+        rest_bone = self._rest_joint("head") - self._rest_joint("neck")
+        bend = matrix_to_axis_angle(rotation_between(_turn(neck, rest_bone), bone))
+        self._set("neck", axis_angle_to_matrix(_limit(bend * shown, NECK_LIMIT)) @ neck)
+        self._set("head", head)
 
     # ---- limbs -----------------------------------------------------------------------------------------------------
 
@@ -161,17 +178,12 @@ class _Solver:
         hinge_rest = self.rest.new_tensor([1.0, 0, 0])
         pelvis = self._get("pelvis")
         untwisted = rotation_between(_turn(pelvis, rest_thigh), thigh) @ pelvis
-        # Two witnesses of the thigh's twist: the plane in which the knee bends, and the foot while it does not.
+        # The plane in which the knee bends tells the thigh's twist; one that seems to bend forwards tells nothing. Feet
+        # tell no more of straight legs, either: ankles turn, too.
         seen = torch.linalg.cross(normalize(thigh, dim=-1), normalize(shin, dim=-1))
-        bent = seen.norm(dim=-1)
-        right = torch.linalg.cross(normalize(foot, dim=-1), normalize(thigh, dim=-1)) * -1
-        knee = self._weight(f"{side}_hip", f"{side}_knee", f"{side}_ankle")
-        feet = self._weight(f"{side}_heel", f"{side}_foot_index") * 0.15 * (1 - bent).clamp(0, 1)
-        hinge = _turn(untwisted, hinge_rest)
-        forward = (seen * hinge).sum(-1) > 0  # a knee that seems to bend forwards shows nothing
-        witness = (knee * bent * forward)[:, None] * seen + feet[:, None] * right * ((right * hinge).sum(-1) > 0)[
-            :, None
-        ]
+        backwards = (seen * _turn(untwisted, hinge_rest)).sum(-1) > 0
+        knee = self._weight(f"{side}_hip", f"{side}_knee", f"{side}_ankle") * backwards
+        witness = knee[:, None] * seen.norm(dim=-1, keepdim=True) * seen
         upper = self._twist(untwisted, thigh, rest_thigh, hinge_rest, witness, math.radians(60))
         self._set(f"{side}_hip", upper)
         shin, rest_shin = self._aim(f"{side}_knee", f"{side}_ankle")
@@ -203,7 +215,8 @@ class _Solver:
         self._set(f"{side}_shoulder", collar)
         arm, rest_arm = self._aim(f"{side}_shoulder", f"{side}_elbow")
         untwisted = rotation_between(_turn(chest, rest_arm), arm) @ chest
-        hinge_rest = self.rest.new_tensor([0.0, -sign, 0])
+        lean = ELBOW_LEAN if self.body.model_id.startswith("hmrkit") else 0.0
+        hinge_rest = self.rest.new_tensor([0.0, -sign * math.cos(lean), sign * math.sin(lean)])
         seen = torch.linalg.cross(normalize(arm, dim=-1), normalize(forearm, dim=-1))
         elbow = self._weight(f"{side}_shoulder", f"{side}_elbow", f"{side}_wrist")
         upper = self._twist(untwisted, arm, rest_arm, hinge_rest, elbow[:, None] * seen, math.radians(120))
