@@ -55,8 +55,8 @@ class TargetOptions:
     real man a half was too much for mesh streams that have seen the image. `ray_weight` in [0, 1]: how far joints are
     moved towards the rays of their keypoints. `align` in [0, 1]: a lifted pose that is turned against the mesh by the
     same rotation in the whole track is first turned back by this share of it (1 trusts the mesh's orientation alone, 0
-    both alike). `keep_lengths`: bones keep the mesh's lengths; else they take the lifted pose's proportions. `smooth_s`:
-    standard deviation of the smoothing of corrections, seconds.
+    both alike). `keep_lengths`: bones keep the mesh's lengths; else they take the lifted pose's proportions.
+    `smooth_s`: standard deviation of the smoothing of corrections, seconds.
     """
 
     lift_weight: float = 0.3
