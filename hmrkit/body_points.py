@@ -1,9 +1,9 @@
 """Where a body's points lie, read off maps as expectations: heatmaps say where (Sun et al. 2018, Integral human pose
 regression), and maps of coordinates, averaged under them, say how deep (Mehta et al. 2017, VNect's location maps).
 
-Both the keypoints, for their depth, and the regressors' backbone read them: the weights ship once, with `hmr`. Every
-place of a picture teaches the same small convolutions, so few pictures teach much: after some hundred steps it
-finds joints of rendered people better than BlazePose's own landmarks.
+Every place of a picture teaches the same small convolutions, so few pictures teach much: after some hundred steps it
+finds joints of rendered people better than BlazePose's own landmarks. Regressors have a head of their own; keypoints
+take depth from that of `hmr`.
 """
 
 from __future__ import annotations

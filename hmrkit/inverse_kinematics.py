@@ -32,7 +32,7 @@ NECK_LIMIT = math.radians(15)  # of its bending beyond its part of the head's tu
 KNEE_LIMIT = math.radians(-3)  # least bending
 WRIST_LIMIT, ANKLE_LIMIT, FOREARM_TWIST_LIMIT = math.radians(70), math.radians(50), math.radians(100)
 # Elbows of the free body bend about an axis that leans out of the T-pose's vertical so far: the mean over the training
-# motion, where they differ by 2 degrees. Those of SMPL bend about the vertical.
+# motion, where they differ by 2 degrees. Those of other bodies are taken to bend about the vertical.
 ELBOW_LEAN = math.radians(29)
 COLLAR_SHARE = 0.22  # part of the upper arm's rise above the horizontal that the collar takes
 
