@@ -63,7 +63,8 @@ class Body:
     """A SMPL body of one gender on one device. Make it with `load_body`; call it to pose it.
 
     `faces` (F,3) int32, `parents` (24), `weights` (V,24), `v_template` (V,3) m, `joint_names`, `keypoint_names`,
-    `vertex_mirror` (V,) (index of each vertex's counterpart) or None, `num_vertices`, `model_id`, `gender`.
+    `vertex_mirror` (V,) (index of each vertex's counterpart) or None, `num_vertices`, `model_id`, `gender`;
+    `is_smpl`: a user's own SMPL file, whose vertices, shapes and elbows are not the free body's.
     Rest pose: T-pose, y up, facing +z, left is +x.
     """
 
@@ -81,6 +82,7 @@ class Body:
         self.device = torch.device(device)
         self.dtype = dtype
         self.model_id = str(model["model_id"]) if "model_id" in model else content_id(arrays)
+        self.is_smpl = not self.model_id.startswith("hmrkit")
         self.faces = arrays["f"].astype(np.int32)
         self.num_vertices = len(arrays["v_template"])
         self.joint_names = SMPL_24.joints

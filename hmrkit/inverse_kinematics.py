@@ -17,22 +17,23 @@ from torch.nn.functional import normalize
 
 from hmrkit.geometry import axis_angle_to_matrix, matrix_to_axis_angle, orthonormal_frame, rigid_align, rotation_between
 from hmrkit.landmarks import BodyLandmarks, local_from_world
-from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
+from hmrkit.skeletons import BLAZEPOSE_33, BLAZEPOSE_FACE, SMPL_24
 from hmrkit.smoothing import smooth_series
 
 TRUNK = BLAZEPOSE_33.indices("left_hip", "right_hip", "left_shoulder", "right_shoulder")
-FACE = [i for i, name in enumerate(BLAZEPOSE_33.joints) if i < 11 and "eye_" not in name]
+FACE = [i for i, name in enumerate(BLAZEPOSE_33.joints[:BLAZEPOSE_FACE]) if "eye_" not in name]
 # Radians, and per radian that the thighs are raised: least squares over the training motion (14 degrees of error become
 # 9); the chest turns the other way by a part of it.
 PELVIS_TIP, CHEST_COUNTER = (0.13, -0.45), 0.17
 BOW_LIMIT = math.radians(35)
 TWIST_NOISE, TWIST_ACCELERATION = 0.35, 30.0  # of a unit vector and its second derivative: smoothing of shown twist
 REST_TWIST_WEIGHT = 0.03  # pull towards no twist, against 1 for a limb bent at a right angle
+HEAD_LIMIT = math.radians(80)  # against the chest: further turns are errors of the face's landmarks
 NECK_LIMIT = math.radians(15)  # of its bending beyond its part of the head's turn
 KNEE_LIMIT = math.radians(-3)  # least bending
 WRIST_LIMIT, ANKLE_LIMIT, FOREARM_TWIST_LIMIT = math.radians(70), math.radians(50), math.radians(100)
 # Elbows of the free body bend about an axis that leans out of the T-pose's vertical so far: the mean over the training
-# motion, where they differ by 2 degrees. Those of other bodies are taken to bend about the vertical.
+# motion, where they differ by 2 degrees. Those of SMPL are taken to bend about the vertical.
 ELBOW_LEAN = math.radians(29)
 COLLAR_SHARE = 0.22  # part of the upper arm's rise above the horizontal that the collar takes
 
@@ -114,12 +115,10 @@ class _Solver:
         chest = align(shoulders, up, rest_shoulders, rest_up)
         tip = self._pelvis_tip(pelvis)
         pelvis, chest = pelvis @ about_x(tip), chest @ about_x(-CHEST_COUNTER * tip)
-        index = BLAZEPOSE_33.index
-        middle = [index[n] for n in ("left_hip", "right_hip", "left_shoulder", "right_shoulder")]
         bow = torch.zeros_like(up)
         for _ in range(3):
             self._bend_spine(pelvis, chest, axis_angle_to_matrix(bow))
-            points = self.body(self.world, self.betas)[0][:, middle]
+            points = self.body(self.world, self.betas)[0][:, TRUNK]
             turn = rotation_between(points[:, 2:].mean(1) - points[:, :2].mean(1), up)
             # The middle of the spine is half of the way from hips to shoulders: it must turn twice as far.
             bow = _limit(bow + 2 * matrix_to_axis_angle(turn), BOW_LIMIT)
@@ -153,11 +152,8 @@ class _Solver:
         turn, _, _ = rigid_align(self.rest[FACE].expand(len(self.seen), -1, 3), self.seen[:, FACE], weights)
         chest = self._get("spine3")
         turned = matrix_to_axis_angle(chest.mT @ turn)
-        # Necks do not turn beyond about 80 degrees: further turns are errors of the face's landmarks.
-        angle = turned.norm(dim=-1, keepdim=True)
-        turned = turned * (angle.clamp_max(math.radians(80)) / angle.clamp_min(1e-6))
         shown = (self.weights[:, FACE] > 0.02).sum(1, keepdim=True) >= 3  # else the head follows the chest
-        turned = turned * shown
+        turned = _limit(turned, HEAD_LIMIT) * shown
         neck, head = (chest @ axis_angle_to_matrix(turned * share) for share in (0.4, 1.0))
         # The neck also bends to where the face stands.
         shares = (weights / weights.sum(1, keepdim=True))[..., None]
@@ -215,7 +211,7 @@ class _Solver:
         self._set(f"{side}_shoulder", collar)
         arm, rest_arm = self._aim(f"{side}_shoulder", f"{side}_elbow")
         untwisted = rotation_between(_turn(chest, rest_arm), arm) @ chest
-        lean = ELBOW_LEAN if self.body.model_id.startswith("hmrkit") else 0.0
+        lean = 0.0 if self.body.is_smpl else ELBOW_LEAN
         hinge_rest = self.rest.new_tensor([0.0, -sign * math.cos(lean), sign * math.sin(lean)])
         seen = torch.linalg.cross(normalize(arm, dim=-1), normalize(forearm, dim=-1))
         elbow = self._weight(f"{side}_shoulder", f"{side}_elbow", f"{side}_wrist")

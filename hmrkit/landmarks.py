@@ -48,7 +48,7 @@ class BodyLandmarks:
     """The points of `names` on `body`: at rest, and posed without the mesh. BlazePose's 33 and COCO's 17 by default."""
 
     def __init__(self, body: Body, names: tuple[str, ...] = BLAZEPOSE_33.joints) -> None:
-        self.names, self.model_id, self.parents = names, body.model_id, body.parents
+        self.names, self.is_smpl, self.parents = names, body.is_smpl, body.parents
         with torch.no_grad():
             shapes = torch.cat([torch.zeros(1, 10), torch.eye(10)]).to(body.device, body.dtype)
             rest = body(betas=shapes)

@@ -108,6 +108,7 @@ COCO_17 = _tree(
 )
 
 # BlazePose's 33 landmarks (Bazarevsky et al. 2020; MediaPipe Pose).
+BLAZEPOSE_FACE = 11  # so many, the first, are the face's
 BLAZEPOSE_33 = Skeleton(
     "blazepose-33",
     (

@@ -66,7 +66,7 @@ class Bodies:
     @property
     def same_surface(self) -> bool:
         """Whether predictions are SMPL bodies, whose vertices correspond to the truth's."""
-        return is_smpl(self.predicted)
+        return self.predicted.is_smpl
 
     def true(self, model: str, gender: str) -> Body:
         """The body that a truth is posed with; WeightsError says what to register for and where to put it."""
@@ -175,7 +175,7 @@ class Bodies:
     def _place(self, body: Body, name: str, source: JointSource) -> int | np.ndarray | None:
         if source == "model":
             return SMPL_24.index.get(name)
-        if is_smpl(body):
+        if body.is_smpl:
             if source == "regressed" and self.regressor is None:
                 raise self._missing([REGRESSOR_FILE])
             if self.regressor is not None and name in H36M_ROWS:
@@ -207,11 +207,6 @@ class Bodies:
         ankle = float(self.regressor[H36M_ROWS.index("left_ankle")] @ body.v_template[:, 0].double().cpu().numpy())
         if ankle < 0:
             raise WeightsError(f"{REGRESSOR_FILE}: rows 1 to 3 are the right leg; wanted SPIN's file, left leg first")
-
-
-def is_smpl(body: Body) -> bool:
-    """Whether a body is one of the official SMPL files, as far as its vertices' order goes."""
-    return not body.model_id.startswith("hmrkit")
 
 
 def _only(vertex: int, count: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 
 from hmrkit import metrics
 from hmrkit.datasets import BodyTruth, GroundTruth
-from hmrkit.evaluation.bodies import SMPL_FEET, Bodies, is_smpl, posed_truth
+from hmrkit.evaluation.bodies import SMPL_FEET, Bodies, posed_truth
 from hmrkit.evaluation.poses import stretches
 from hmrkit.protocols import EvalProtocol
 
@@ -87,7 +87,7 @@ def _world_values(
     rows = np.nonzero(counted)[0]
     for stretch in stretches(rows):
         vertices, true_joints[stretch], _ = posed_truth(body, body_truth, stretch, None, world=True)
-        if is_smpl(body):
+        if body.is_smpl:
             true_feet[stretch] = vertices[:, SMPL_FEET]
     known = np.nonzero(counted & np.isfinite(joints).all((1, 2)))[0]
     values = {name: np.full(len(counted), np.nan) for name in ("w_mpjpe_mm", "wa_mpjpe_mm", "rte_percent")}

@@ -10,7 +10,7 @@ import torch
 from hmrkit import metrics
 from hmrkit.datasets import BodyTruth, GroundTruth
 from hmrkit.errors import InputError
-from hmrkit.evaluation.bodies import SMPL_FEET, Bodies, is_smpl, posed_truth
+from hmrkit.evaluation.bodies import SMPL_FEET, Bodies, posed_truth
 from hmrkit.evaluation.predicting import Prediction
 from hmrkit.protocols import ALIASES, CHALLENGE_PARTS, EvalProtocol
 from hmrkit.skeletons import SMPL_24, Skeleton
@@ -171,7 +171,7 @@ def _predicted(poses: Poses, case: Case, rows: np.ndarray) -> tuple[np.ndarray, 
         return None
     vertices, joints, turned = predicted_meshes(prediction, bodies, rows)
     poses.joints_c[rows], poses.parts[rows] = joints, turned[:, PARTS]
-    if is_smpl(bodies.predicted):
+    if bodies.predicted.is_smpl:
         poses.feet[rows] = vertices[:, SMPL_FEET]
     transl = None if prediction.transl_c is None else prediction.transl_c[rows]
     wanted = (*case.names, *protocol.pelvis)

@@ -14,7 +14,7 @@ import numpy as np
 from hmrkit import metrics
 from hmrkit.datasets import BodyTruth, GroundTruth
 from hmrkit.errors import InputError
-from hmrkit.evaluation.bodies import Bodies, is_smpl
+from hmrkit.evaluation.bodies import Bodies
 from hmrkit.evaluation.motion import motion_values
 from hmrkit.evaluation.poses import Case, Poses, column_of, pose
 from hmrkit.evaluation.predicting import Prediction
@@ -66,7 +66,7 @@ def check_bodies(people: Sequence[GroundTruth], protocol: EvalProtocol, bodies: 
     """ONE WeightsError that names all files of the user's that scoring these people would miss."""
     truths = [_body_truth(truth, protocol, bodies) for truth in people]
     genders = {body.gender for body in truths if body is not None and body.model == "smpl"}
-    smpl = (bool(genders) and protocol.truth == "mesh") or is_smpl(bodies.predicted)
+    smpl = (bool(genders) and protocol.truth == "mesh") or bodies.predicted.is_smpl
     bodies.check(genders, regressed=protocol.joint_source == "regressed" and smpl)
 
 
@@ -92,7 +92,7 @@ def _case(prediction: Prediction, truth: GroundTruth, protocol: EvalProtocol, bo
         surfaces = False
         if prediction.found.any():
             bodies.note("metrics of surfaces are left out: the predictions are joints only")
-    if surfaces and body is not None and (body.model == "hmrkit") == is_smpl(bodies.predicted):
+    if surfaces and body is not None and (body.model == "hmrkit") == bodies.predicted.is_smpl:
         surfaces = False
         bodies.note(
             f"metrics of surfaces are left out: the truth is a {body.model} body, predictions are meshes of "

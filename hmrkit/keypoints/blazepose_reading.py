@@ -15,12 +15,12 @@ from torch import Tensor
 from hmrkit.blazepose_net import CROP_SIZE, WEIGHTS, BlazePoseOutput, evened, load_network, unmirrored
 from hmrkit.body_points import WEIGHTS as POINTS_WEIGHTS
 from hmrkit.body_points import load_body_points
-from hmrkit.skeletons import BLAZEPOSE_33
+from hmrkit.skeletons import BLAZEPOSE_33, BLAZEPOSE_FACE
 from hmrkit.weights import verify
 
 BODY = len(BLAZEPOSE_33)
 HIPS = BLAZEPOSE_33.indices("left_hip", "right_hip")
-FACE = BLAZEPOSE_33.indices(*BLAZEPOSE_33.joints[:11])
+FACE = list(range(BLAZEPOSE_FACE))
 # The integral head's part of 3D. On four views of a real man `fit` errs by 108.1 / 72.7 mm (MPJPE / PA-MPJPE) with
 # none of it, 101.7 / 66.2 with half, 100.4 / 64.4 with this, 100.7 / 64.4 with all.
 POINTS_SHARE = 0.75

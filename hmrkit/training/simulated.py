@@ -29,7 +29,7 @@ from hmrkit.crops import REGION_POINTS
 from hmrkit.geometry import axis_angle_to_matrix
 from hmrkit.landmarks import body_landmarks, world_from_local
 from hmrkit.regressors.projection import CROP, crop_camera, project
-from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
+from hmrkit.skeletons import BLAZEPOSE_33, BLAZEPOSE_FACE, SMPL_24
 from hmrkit.training.examples import Truth
 from hmrkit.training.motion import Split
 from hmrkit.training.poses import PoseSampler
@@ -44,14 +44,13 @@ FACE_TURN = 0.25
 CANDIDATES = 64
 JOINTS = len(SMPL_24)
 _HIPS = BLAZEPOSE_33.indices("left_hip", "right_hip")
-_FACE = 11  # The first landmarks are the face's.
 
 
 class Slips:
     """How the backbone errs: the steps from what is `right` of N examples to what it `told` of them."""
 
     def __init__(self, told: Told, right: Told) -> None:
-        found, there = (side.landmarks.world[:, :_FACE] for side in (told, right))
+        found, there = (side.landmarks.world[:, :BLAZEPOSE_FACE] for side in (told, right))
         steps = (found - found.mean(1, keepdim=True)) - (there - there.mean(1, keepdim=True))
         self._drawn = (steps @ head_frame(right.landmarks.world)).median(0).values
         self._landmarks = _steps(self._as_drawn(right.landmarks), told.landmarks)
@@ -84,13 +83,13 @@ class Slips:
 
     def _as_drawn(self, right: Landmarks) -> Landmarks:
         """Landmarks with the face's where BlazePose says in metres that such a face has them."""
-        face = right.world[:, :_FACE] + self._drawn @ head_frame(right.world).mT
-        return replace(right, world=torch.cat([face, right.world[:, _FACE:]], 1))
+        face = right.world[:, :BLAZEPOSE_FACE] + self._drawn @ head_frame(right.world).mT
+        return replace(right, world=torch.cat([face, right.world[:, BLAZEPOSE_FACE:]], 1))
 
 
 def turned_faces(points: BodyPoints, generator: torch.Generator) -> BodyPoints:
     """Points with the faces of B people turned by `FACE_TURN`, in the crop as in metres."""
-    face = slice(JOINTS, JOINTS + _FACE)
+    face = slice(JOINTS, JOINTS + BLAZEPOSE_FACE)
     turn = axis_angle_to_matrix(FACE_TURN * torch.randn(len(points.world), 3, generator=generator))
     from_middle = points.world[:, face] - points.world[:, face].mean(1, keepdim=True)
     step = from_middle @ turn.to(from_middle.device).mT - from_middle
