@@ -2,9 +2,10 @@
 
 The network expects its crop as MediaPipe makes it: centred at the middle of the hips, 1.25 times the diameter of the
 circle about the body, turned so that the person stands upright. Where to cut is only known once the network has looked
-(auxiliary landmarks 33 and 34 are the circle's centre and its topmost point). MediaPipe takes the answer of the frame
-before; here a chunk of frames and all their people go through the network together, each with a region guessed from
-its track's box and from how region and box lay to each other last time; only those whose guess was off run again.
+(auxiliary landmarks 33 and 34 are the circle's centre and its topmost point), or where a box shows all of somebody who
+stands. MediaPipe takes the answer of the frame before; here a chunk of frames and all their people go through the
+network together, each with a region guessed from its track's box and from how region and box lay to each other last
+time; only those whose guess was off run again.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from hmrkit.keypoints.blazepose_regions import (
     TILT_COST,
     agree,
     as_region,
+    held,
     overlap,
     place,
     relation,
@@ -49,6 +51,7 @@ MAX_RERUNS = 2
 LOW_SCORE = 0.35  # the region has slipped off the person: start from the box again
 LOST_SCORE = 0.1  # nobody there: forget where they were
 SURE_SCORE = 0.55  # upright people have 0.55 to 0.85
+MUCH_WORSE = 0.25  # of score: a person who was made out badly is lost
 FIRST_PAUSE, LONGEST_PAUSE = 8, 64  # frames
 
 
@@ -80,10 +83,12 @@ class Answers:
 
 @dataclass
 class _Track:
-    """What is kept of a track between calls. `relation`: see `relation`; `rest`: frames until turns are tried again."""
+    """What is kept of a track between calls. `relation`: see `relation`; `rest`: frames until turns are tried again,
+    or until a score is clearly lower than `in_vain`, at which they did not help."""
 
     relation: np.ndarray | None = None
     rest: int = 0
+    in_vain: float = 0.0
     pause: int = FIRST_PAUSE
 
 
@@ -185,12 +190,14 @@ class BlazePoseEstimator:
 
         The network hardly ever asks for a turn of more than ten degrees: upside down it sees nobody, or a person with
         arms for legs. Returns those of `mine` that changed. Where nothing helps, as with people behind things, the
-        track is left alone for a while, twice as long each time, so that they do not cost eight times as much.
+        track is left alone for a while, twice as long each time, so that they do not cost eight times as much; but not
+        while it gets worse: somebody who falls or somersaults has been made out badly before.
         """
         low = mine[answers.score[mine] < SURE_SCORE]
         track.rest -= len(mine)
-        if not len(low) or track.rest > 0:
+        if not len(low) or (track.rest > 0 and answers.score[low].min() > track.in_vain - MUCH_WORSE):
             return low[:0]
+        lowest = float(answers.score[low].min())
         # Two of the frames first; the others only if that shows somebody.
         pilots = low[np.unique([len(low) // 3, 2 * len(low) // 3])]
         places, other = self._turns(frames, rows, box, upright, pilots)
@@ -213,6 +220,7 @@ class BlazePoseEstimator:
         answers.put(changed, other.take(source), np.ones(len(changed), bool))
         track.pause = FIRST_PAUSE if gain > 0.1 else min(2 * track.pause, LONGEST_PAUSE)
         track.rest = 0 if gain > 0.1 else track.pause
+        track.in_vain = lowest
         return changed
 
     def _turns(
@@ -238,9 +246,9 @@ class BlazePoseEstimator:
         toward = xy[:, TOP] - xy[:, CENTER]
         side = CIRCLE_TO_CROP * np.linalg.norm(toward, axis=-1)
         angle = np.arctan2(toward[:, 0], -toward[:, 1])
-        asked = np.column_stack([xy[:, CENTER], side, angle])
-        confidence = points[:, :BODY, 2:] * presence[:, None, None]
         height, width = frames.shape[1:3]
+        asked = held(np.column_stack([xy[:, CENTER], side, angle]), box, xy[:, :BODY], height)
+        confidence = points[:, :BODY, 2:] * presence[:, None, None]
         score = presence * overlap(xy[:, :BODY], box, np.array([width, height]))
         return Answers(region.copy(), asked, np.concatenate([xy[:, :BODY], confidence], -1), world, score)
 

@@ -8,9 +8,15 @@ from __future__ import annotations
 import numpy as np
 
 from hmrkit.crops import Region, region_from_boxes
+from hmrkit.skeletons import BLAZEPOSE_33
 
 UPRIGHT_ASPECT = 2.6  # height over width of a standing person's box, about
 STANDING = 1.35  # side of a standing person's crop, in heights of the box
+_NOSE, _HIPS, _WRISTS = (
+    BLAZEPOSE_33.indices(*n) for n in (("nose",), ("left_hip", "right_hip"), ("left_wrist", "right_wrist"))
+)
+STANDING_ASPECT = 1.6  # height over width of the widest box about somebody who stands
+SIZE_SLACK = 0.1  # regions larger than a standing person's by this part are given up for it
 # A guessed region that is further off than this from what the network asks for is run again.
 CENTER_TOLERANCE = 0.08  # of the crop's side
 SIZE_TOLERANCE = 1.15
@@ -33,11 +39,33 @@ def standing(box: np.ndarray, image_height: float) -> np.ndarray:
     Of a box that ends at the image's lower edge the legs are taken to be hidden, and are given their room.
     """
     box = np.array(box, np.float64)
-    cut = box[:, 3] > 0.99 * image_height
+    cut = _ends_below(box, image_height)
     shortest = box[:, 1] + UPRIGHT_ASPECT * (box[:, 2] - box[:, 0])
     box[:, 3] = np.where(cut, np.maximum(box[:, 3], shortest), box[:, 3])
     region = region_from_boxes(box, STANDING)
     return np.column_stack([region.center, region.size, region.angle])
+
+
+def held(asked: np.ndarray, box: np.ndarray, points: np.ndarray, image_height: float) -> np.ndarray:
+    """The regions (N,4) that the network asks for, but no larger than `standing` has them where a box (N,4) shows all
+    of somebody who stands: by its shape and, by the landmarks `points` (N,33,2) px, from the head down.
+
+    Of people seen from near by and above the network takes the hips to lie too low and asks for a larger crop about
+    them, in which it finds them lower still: by up to an eighth of the person's height.
+    """
+    nose, hips, wrists = (points[:, rows, 1] for rows in (_NOSE, _HIPS, _WRISTS))
+    stands = (nose < hips).all(1) & (nose < wrists).all(1) & ~_ends_below(box, image_height)
+    stands &= box[:, 3] - box[:, 1] > STANDING_ASPECT * (box[:, 2] - box[:, 0])
+    upright = standing(box, image_height)
+    too_large = asked[:, 2] / upright[:, 2] - 1
+    share = np.where(stands, np.clip(too_large / SIZE_SLACK, 0, 1), 0.0)[:, None]
+    center = asked[:, :2] + share * (upright[:, :2] - asked[:, :2])
+    side = np.where(stands, np.minimum(asked[:, 2], upright[:, 2]), asked[:, 2])
+    return np.column_stack([center, side, asked[:, 3]])
+
+
+def _ends_below(box: np.ndarray, image_height: float) -> np.ndarray:
+    return box[:, 3] > 0.99 * image_height
 
 
 def relation(region: np.ndarray, box: np.ndarray) -> np.ndarray:

@@ -14,10 +14,12 @@ from hmrkit.camera import assume_camera, camera_from_ray
 from hmrkit.crops import Region, crop_batch
 from hmrkit.keypoints import load_keypoints
 from hmrkit.keypoints.blazepose import BlazePoseEstimator, _to_camera
-from hmrkit.keypoints.blazepose_regions import agree, place, relation, smoothest_path, standing
+from hmrkit.keypoints.blazepose_regions import agree, held, place, relation, smoothest_path, standing
 from hmrkit.skeletons import BLAZEPOSE_33
+from hmrkit.video import probe, read_frames
 
-ORACLE = Path(__file__).parent.parent / "data" / "blazepose_oracle.npz"
+DATA = Path(__file__).parent.parent / "data"
+ORACLE = DATA / "blazepose_oracle.npz"
 INDEX = BLAZEPOSE_33.index
 
 
@@ -137,6 +139,40 @@ def test_a_box_cut_off_below_leaves_room_for_the_legs() -> None:
     whole, cut = standing(np.array([[100.0, 50, 200, 300], [100, 200, 200, 400]]), 400)
     assert cut[2] >= whole[2]
     assert cut[1] > 300  # hips below the box's own middle
+
+
+def test_regions_about_people_who_stand_are_not_larger_than_their_boxes_ask_for() -> None:
+    box = np.array([[100.0, 100, 200, 400]])
+    upright = standing(box, 1000)[0]
+    person = np.full((1, 33, 2), 150.0)
+    person[:, :, 1] = 200
+    person[:, INDEX["nose"], 1], person[:, [INDEX["left_hip"], INDEX["right_hip"]], 1] = 120, 250
+    large, small = np.array([[150.0, 290, 700, 0.2]]), np.array([[155.0, 255, 380, 0.2]])
+    np.testing.assert_allclose(held(large, box, person, 1000)[0], [*upright[:3], 0.2])
+    np.testing.assert_allclose(held(small, box, person, 1000), small)
+    # Boxes that do not end at head and feet tell nothing.
+    arms_up, head_down = person.copy(), person.copy()
+    arms_up[:, INDEX["left_wrist"], 1] = 110
+    head_down[:, INDEX["nose"], 1] = 390
+    for points in (arms_up, head_down):
+        np.testing.assert_allclose(held(large, box, points, 1000), large)
+    np.testing.assert_allclose(held(large, box, person, 400), large)
+    np.testing.assert_allclose(held(large, np.array([[0.0, 100, 300, 400]]), person, 1000), large)
+
+
+def test_somebody_who_comes_into_view_is_soon_seen_as_if_always_there(estimator) -> None:
+    """From behind and above, where a crop that is too large hides the legs and so stays too large."""
+    [batch] = read_frames(probe(DATA / "one_by_one_5s.mp4", start=25, end=26))
+    images = torch.from_numpy(batch.frames)
+    box = np.array([360.0, 36, 499, 383], np.float32)
+    upper_half = box - np.array([0, 0, 0, 140], np.float32)
+    big = [INDEX[f"{side}_{part}"] for side in ("left", "right") for part in ("shoulder", "hip", "knee", "ankle")]
+    estimator.reset()
+    always = estimator(images, [0], [{1: box}])[0][1][0]
+    estimator.reset()
+    estimator(images, [0], [{1: upper_half}])
+    after = estimator(images, [1], [{1: box}])[0][1][0]
+    assert np.linalg.norm(after[big, :2] - always[big, :2], axis=-1).max() < 0.02 * 347
 
 
 def test_the_smoothest_path_follows_a_somersault_and_ignores_one_lucky_frame() -> None:
