@@ -49,6 +49,7 @@ _STEADY = BLAZEPOSE_33.indices(
 # more than a third makes poses worse, because near the image plane a small error in the pixels is a large one in depth.
 BONE_TRUST = 0.25
 TALLEST_M = 2.4  # a tall person with raised arms
+STATURE_M = 1.7
 
 
 @dataclass(frozen=True)
@@ -151,17 +152,19 @@ def clean_track(track: Track, keypoints: Keypoints, camera: Camera, fps: float, 
     height = np.maximum(track.boxes_xyxy[:, 3] - track.boxes_xyxy[:, 1], 1.0)
     height = np.where(np.isfinite(height), height, np.nanmedian(height)).astype(np.float64)
     if options.smooth and len(times) > 2:
-        swapped = unswap_sides(landmarks, weights, times, BLAZEPOSE_33)
+        size = float(np.median(height))
+        # In the image, too: of people seen from the side, depth alone turns over now and then.
+        both = np.concatenate([landmarks, pixels * (STATURE_M / size)], -1)
+        swapped = unswap_sides(both, weights, times, BLAZEPOSE_33)
         mirror = np.array(BLAZEPOSE_33.mirror)
         pixels = np.where(swapped[..., None], pixels[:, mirror], pixels)
         landmarks = np.where(swapped[..., None], landmarks[:, mirror], landmarks)
         weights = np.where(swapped, weights[:, mirror], weights)
-        size = float(np.median(height))
         spikes = drop_spikes(landmarks, options.noise_m) | drop_spikes(pixels / size, options.noise_2d)
         trusted = np.where(spikes, 0.0, np.maximum(weights, 0.05) * (weights > 0)) ** 2
         landmarks = smooth_series(landmarks, trusted, times, options.noise_m, options.acceleration)
-        # A person of 1.7 m: the same acceleration in heights.
-        pixels = smooth_series(pixels / size, trusted, times, options.noise_2d, options.acceleration / 1.7) * size
+        acceleration = options.acceleration / STATURE_M  # in heights
+        pixels = smooth_series(pixels / size, trusted, times, options.noise_2d, acceleration) * size
     landmarks = landmarks - _middle(landmarks)
     single = [np.nan_to_num(a).astype(np.float32) for a in (pixels, weights, landmarks)]
     width = np.nan_to_num(track.boxes_xyxy[:, 2] - track.boxes_xyxy[:, 0], nan=1.0)

@@ -159,19 +159,20 @@ def unswap_sides(
 ) -> np.ndarray:
     """Where left and right were exchanged for a moment: mask (T,K) of landmarks to take from their counterpart.
 
-    `points` (T,K,D) m, `weights` (T,K). Between two frames a person moves less than the distance between the sides; a
-    step that gets much shorter by exchanging them marks the begin or end of an exchange. Only stretches up to
-    `longest_s` that are bounded on both sides are put right: what stays exchanged longer may be true. The whole body is
-    tried first, then arms and legs by themselves (only above 8 frames per second: walking legs do pass one another).
+    `points` (T,K,D) m, all that is known of where they are, `weights` (T,K). Between two frames a person moves less
+    than the distance between the sides; a step that gets much shorter by exchanging them marks the begin or end of an
+    exchange. Only stretches up to `longest_s` that are bounded on both sides are put right: what stays exchanged longer
+    may be true. The whole body is tried first, then arms and legs by themselves (only above 8 frames per second:
+    walking legs do pass one another).
     """
     mirror = np.array(skeleton.mirror)
-    groups = [("", 1.0)]
+    groups = [""]
     if len(times) > 2 and np.median(np.diff(times)) < 0.125:
-        groups += [("shoulder elbow wrist pinky index thumb", 1.0), ("knee ankle heel foot_index", 1.0)]
+        groups += ["shoulder elbow wrist pinky index thumb", "knee ankle heel foot_index"]
     swapped = np.zeros(points.shape[:2], bool)
     current = np.where(np.isfinite(points), points, np.nan)
-    for words, _ in groups:
-        chosen = np.array([any(word in name for word in words.split(" ")) for name in skeleton.joints])
+    for words in groups:
+        chosen = np.array([not words or name.partition("_")[2] in words.split() for name in skeleton.joints])
         stretches = _short_exchanges(
             current, weights, times, chosen & (mirror != np.arange(len(mirror))), mirror, longest_s
         )

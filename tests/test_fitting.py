@@ -20,7 +20,7 @@ from synthetic_person import (
 
 from hmrkit.camera import project
 from hmrkit.errors import UsageError
-from hmrkit.fitting import FitOptions, fit_track
+from hmrkit.fitting import FitOptions, clean_track, fit_track
 from hmrkit.inverse_kinematics import solve_pose
 from hmrkit.landmarks import world_from_local
 from hmrkit.skeletons import BLAZEPOSE_33, COCO_17, SMPL_24
@@ -129,6 +129,18 @@ def test_sides_exchanged_for_a_few_frames_are_put_right():
     exchanged = fit(person, keypoints=Keypoints(flat, deep, BLAZEPOSE_33.name))
     apart = np.linalg.norm(pose_body(fit(person))[0] - pose_body(exchanged)[0], axis=-1)
     assert apart.max() < 0.01
+
+
+def test_a_depth_that_turns_over_is_no_exchange_of_sides():
+    person = make_person(0)
+    flat, deep = arrays_of(person.keypoints)
+    deep[25:30] = deep[25:30][:, list(BLAZEPOSE_33.mirror)]
+    turned = Keypoints(flat, deep, BLAZEPOSE_33.name)
+    clean, kept = (
+        clean_track(person.track, keypoints, CAMERA, person.fps, FitOptions()).pixels
+        for keypoints in (turned, person.keypoints)
+    )
+    np.testing.assert_allclose(clean, kept, atol=1e-3)
 
 
 def test_a_spike_leaves_no_trace():
