@@ -6,6 +6,7 @@ train and regenerate the benchmark after install.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hmrkit.geometry import axis_angle_to_matrix, mirrored_pose
+from hmrkit.landmarks import world_from_local
 from hmrkit.skeletons import SMPL_24
 from hmrkit.training.motion import Motion, Split, limb_blends, load_motion, save_motion
 from hmrkit.weights import find_weights
@@ -37,22 +39,30 @@ _WOBBLE_DEG: dict[str, tuple[float, float, float]] = {
     "wrist": (10, 8, 15),
     "hand": (4, 3, 6),
 }
+_LEGS = ("left_hip", "right_hip", "left_knee", "right_knee")
 
 
 class PoseSampler:
     """Poses of one split. ``train`` varies them; ``test`` takes held-out frames as they are, mirrored or not.
 
     `wobble` scales the perturbation, `tumble` is how often a training person is turned to any side (lying, falling,
-    upside down). `source` is another motion file.
+    upside down), `standing` the share that is drawn from the frames in which people stand upright on straight legs, a
+    fifth of them all: what was captured are sports and games. `source` is another motion file.
     """
 
     def __init__(
-        self, split: Split = "train", wobble: float = 1.0, tumble: float = 0.03, source: str | Path | None = None
+        self,
+        split: Split = "train",
+        wobble: float = 1.0,
+        tumble: float = 0.03,
+        standing: float = 0.25,
+        source: str | Path | None = None,
     ) -> None:
         motion = load_motion(source or find_weights(POSES), split)
         self.rotations = torch.from_numpy(motion.local_rotations)
         self.varied = split != "test"
-        self.tumble = tumble
+        self.tumble, self.standing = tumble, standing
+        self._upright = _upright_frames(self.rotations) if self.varied else None
         self._blend_weights, self._blends = limb_blends()
         spread = [
             _WOBBLE_DEG.get(name.removeprefix("left_").removeprefix("right_"), (0, 0, 0)) for name in SMPL_24.joints
@@ -62,11 +72,12 @@ class PoseSampler:
     def __call__(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """`global_orient` (B,3,3) in a world with y up, `body_pose` (B,23,3,3), `betas` (B,10)."""
         g = generator
-        local = self._frames(batch, g)
+        stands = torch.rand(batch, generator=g) < self.standing if self.varied else None
+        local = self._frames(batch, g, stands)
         betas = torch.randn(batch, 10, generator=g).clamp(-2.5, 2.5)
         if self.varied:
             chosen = self._blends[torch.multinomial(self._blend_weights, batch, True, generator=g)]
-            local = torch.where(chosen[..., None, None], self._frames(batch, g), local)
+            local = torch.where(chosen[..., None, None], self._frames(batch, g, stands), local)
             # How much differs from person to person, so that captured poses stay frequent.
             amount = torch.rand(batch, 1, 1, generator=g) ** 1.5 * 1.8
             turn = torch.randn(batch, 24, 3, generator=g).clamp(-2, 2) * self._wobble * amount
@@ -77,8 +88,12 @@ class PoseSampler:
         local = torch.where(mirrored, mirrored_pose(local, SMPL_24.mirror), local)
         return local[:, 0], local[:, 1:], betas
 
-    def _frames(self, batch: int, g: torch.Generator) -> Tensor:
-        return self.rotations[torch.randint(len(self.rotations), (batch,), generator=g)]
+    def _frames(self, batch: int, g: torch.Generator, stands: Tensor | None) -> Tensor:
+        rows = torch.randint(len(self.rotations), (batch,), generator=g)
+        if stands is not None and self._upright is not None:
+            upright = self._upright[torch.randint(len(self._upright), (batch,), generator=g)]
+            rows = torch.where(stands, upright, rows)
+        return self.rotations[rows]
 
     def _tilts(self, batch: int, g: torch.Generator) -> Tensor:
         """Rotations (B,3,3) of whole people: a lean of some degrees, now and then anything."""
@@ -87,6 +102,15 @@ class PoseSampler:
         any_turn = axis * torch.rand(batch, 1, generator=g) * torch.pi
         tumbling = torch.rand(batch, 1, generator=g) < self.tumble
         return axis_angle_to_matrix(torch.where(tumbling, any_turn, lean))
+
+
+def _upright_frames(local: Tensor) -> Tensor:
+    """Which frames (n,) of local rotations (N,24,3,3) show people who stand upright on straight legs."""
+    world = world_from_local(local)
+    up = world[:, :, 1, 1]  # cosines against the vertical
+    legs, trunk = (SMPL_24.indices(*names) for names in (_LEGS, ("pelvis", "spine3")))
+    upright = (up[:, legs].amin(1) > math.cos(math.radians(20))) & (up[:, trunk].amin(1) > math.cos(math.radians(30)))
+    return upright.nonzero()[:, 0]
 
 
 def save_poses(motion_path: str | Path, path: str | Path, every: int = 3) -> None:

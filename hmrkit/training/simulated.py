@@ -33,7 +33,7 @@ from hmrkit.skeletons import BLAZEPOSE_33, BLAZEPOSE_FACE, SMPL_24
 from hmrkit.training.examples import Truth
 from hmrkit.training.motion import Split
 from hmrkit.training.poses import PoseSampler
-from hmrkit.training.scenes import Difficulty, draw_views
+from hmrkit.training.scenes import TRAINING, draw_views
 
 SHORTEST_STEP, WHOLE_STEPS = 0.2, 0.5
 # Of the body's points, which were learned on rendered people and err more on real ones.
@@ -113,7 +113,7 @@ class SimulatedPeople:
 
     def __init__(self, body: Body, slips: Slips, split: Split = "train") -> None:
         self.body, self.slips = body, slips
-        self._poses, self._difficulty = PoseSampler(split), Difficulty()
+        self._poses = PoseSampler(split)
         self._region = BLAZEPOSE_33.indices(*REGION_POINTS)
 
     @torch.no_grad()
@@ -122,7 +122,7 @@ class SimulatedPeople:
         orient, pose, betas = (value.to(self.body.device) for value in self._poses(batch, generator))
         points = _points(orient, pose, betas, self.body)
         pelvis = points[:, 0]
-        views = draw_views(points[:, JOINTS:][:, self._region], pelvis, self._difficulty, CROP, generator)
+        views = draw_views(points[:, JOINTS:][:, self._region], pelvis, TRAINING, CROP, generator)
         # A body turns about its pelvis, which does not lie in its origin.
         transl = views.apply(pelvis[:, None])[:, 0] - pelvis
         right = _told(views.apply(points) - transl[:, None], transl, views.focal_px)

@@ -24,7 +24,7 @@ from hmrkit.training.charts import body_charts
 from hmrkit.training.lighting import BodyShadows, Light, Wrinkles, body_spheres, shade
 from hmrkit.training.motion import Split
 from hmrkit.training.post import photograph
-from hmrkit.training.scenes import Difficulty, Views, draw_views, region_points, uniform
+from hmrkit.training.scenes import TRAINING, Difficulty, Views, draw_views, region_points, uniform
 
 if TYPE_CHECKING:
     from hmrkit.training.wardrobe import Outfit, Wardrobe
@@ -101,7 +101,7 @@ class SyntheticImages:
 
             panoramas = torch.as_tensor(load_panoramas(split))
         self.device, self.size = torch.device(device), size
-        self.difficulty = difficulty or Difficulty()
+        self.difficulty = difficulty or (Difficulty() if split == "test" else TRAINING)
         self._poses, self._wardrobe = poses, wardrobe
         self._backdrops = Backdrops(panoramas, self.device)
         self.body = load_body(device=device)

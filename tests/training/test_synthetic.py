@@ -1,6 +1,6 @@
 """Synthetic images: the truth that comes with a picture is true of the picture."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +15,7 @@ from hmrkit.training import backdrops, lighting, post
 from hmrkit.training.backdrops import Occluders
 from hmrkit.training.charts import body_charts
 from hmrkit.training.lighting import harmonic_basis, irradiance, panorama_directions, panorama_light, turn_harmonics
+from hmrkit.training.poses import PoseSampler
 from hmrkit.training.scenes import Difficulty, draw_views, region_of_points, region_points
 from hmrkit.training.synthetic import SyntheticImages
 from hmrkit.types import Camera
@@ -194,6 +195,40 @@ def test_crops_are_those_of_the_chain():
         assert np.allclose(cameras.focal_px[0], views.focal_px[n], rtol=1e-3)
         assert np.allclose(cameras.camera_from_crop[0], views.full_from_crop[n], atol=1e-3)
         assert np.allclose(region.size[0], views.resolution[n], rtol=1e-3)
+
+
+def test_near_cameras_have_wide_lenses_and_stand_close():
+    body = load_body()
+    posed = body(*Poses()(200, torch.Generator().manual_seed(0)))
+    points = region_points(body, body.keypoints(posed.vertices))
+    pelvis = posed.joints[:, 0]
+    near, usual = (
+        draw_views(points, pelvis, replace(EASY, near=share), 256, torch.Generator().manual_seed(1)) for share in (1, 0)
+    )
+    widest = near.half_view.amax(1).atan().rad2deg() * 2
+    assert widest.min() > 54
+    assert widest.max() < 91
+    distance = [(v.eye - pelvis).norm(dim=-1) for v in (near, usual)]
+    assert distance[0].median() < 3
+    assert distance[1].median() > 6
+    looks_down = torch.rad2deg(torch.asin((near.eye - pelvis)[:, 1] / distance[0]))
+    assert looks_down.min() > -11
+    assert looks_down.max() < 51
+
+
+def test_standing_people_have_straight_legs():
+    knees = [k - 1 for k in SMPL_24.indices("left_knee", "right_knee")]
+
+    def drawn(standing):
+        sampler = PoseSampler(wobble=0, tumble=0, standing=standing)
+        orient, pose, _ = sampler(500, torch.Generator().manual_seed(0))
+        trace = pose[:, knees].diagonal(dim1=2, dim2=3).sum(-1)
+        return orient[:, 1, 1], torch.rad2deg(torch.acos(((trace - 1) / 2).clamp(-1, 1)))
+
+    (upright, bends), (mixed, others) = drawn(1.0), drawn(0.0)
+    assert bends.quantile(0.95) < 35
+    assert bends.median() < others.median() - 10
+    assert mixed.min() < 0.5 < upright.min()
 
 
 def test_region_is_person_region():
