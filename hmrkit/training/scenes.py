@@ -42,8 +42,8 @@ class Difficulty:
     near: float = 0.0
 
 
-# Left to chance, one camera in forty is so near that legs look much shorter than the trunk. What had learned from those
-# alone saw people who stood before a camera on a wall crouch.
+# Left to chance, one camera in thirteen is nearer than 3 m. Seen from so near and from above, legs look much shorter
+# than the trunk, and what had learned from few such pictures took people who stand for people who crouch.
 TRAINING = Difficulty(near=0.3)
 
 
