@@ -57,7 +57,7 @@ def held(asked: np.ndarray, box: np.ndarray, points: np.ndarray, image_height: f
     stands = (nose < hips).all(1) & (nose < wrists).all(1) & ~_ends_below(box, image_height)
     stands &= box[:, 3] - box[:, 1] > STANDING_ASPECT * (box[:, 2] - box[:, 0])
     upright = standing(box, image_height)
-    too_large = asked[:, 2] / upright[:, 2] - 1
+    too_large = asked[:, 2] / np.maximum(upright[:, 2], 1e-6) - 1
     share = np.where(stands, np.clip(too_large / SIZE_SLACK, 0, 1), 0.0)[:, None]
     center = asked[:, :2] + share * (upright[:, :2] - asked[:, :2])
     side = np.where(stands, np.minimum(asked[:, 2], upright[:, 2]), asked[:, 2])

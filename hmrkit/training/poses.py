@@ -62,7 +62,7 @@ class PoseSampler:
         self.rotations = torch.from_numpy(motion.local_rotations)
         self.varied = split != "test"
         self.tumble, self.standing = tumble, standing
-        self._upright = _upright_frames(self.rotations) if self.varied else None
+        self._upright = _upright_frames(self.rotations)
         self._blend_weights, self._blends = limb_blends()
         spread = [
             _WOBBLE_DEG.get(name.removeprefix("left_").removeprefix("right_"), (0, 0, 0)) for name in SMPL_24.joints
@@ -90,7 +90,7 @@ class PoseSampler:
 
     def _frames(self, batch: int, g: torch.Generator, stands: Tensor | None) -> Tensor:
         rows = torch.randint(len(self.rotations), (batch,), generator=g)
-        if stands is not None and self._upright is not None:
+        if stands is not None:
             upright = self._upright[torch.randint(len(self._upright), (batch,), generator=g)]
             rows = torch.where(stands, upright, rows)
         return self.rotations[rows]
