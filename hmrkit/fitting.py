@@ -49,7 +49,7 @@ _STEADY = BLAZEPOSE_33.indices(
 # more than a third makes poses worse, because near the image plane a small error in the pixels is a large one in depth.
 BONE_TRUST = 0.25
 TALLEST_M = 2.4  # a tall person with raised arms
-STATURE_M = 1.7
+STATURE_M = 1.7  # of whoever fills a box: turns heights in the image into metres
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,11 @@ from __future__ import annotations
 import numpy as np
 
 from hmrkit.crops import Region, region_from_boxes
+from hmrkit.keypoints.blazepose_reading import HIPS
 from hmrkit.skeletons import BLAZEPOSE_33
 
 UPRIGHT_ASPECT = 2.6  # height over width of a standing person's box, about
 STANDING = 1.35  # side of a standing person's crop, in heights of the box
-_NOSE, _HIPS, _WRISTS = (
-    BLAZEPOSE_33.indices(*n) for n in (("nose",), ("left_hip", "right_hip"), ("left_wrist", "right_wrist"))
-)
 STANDING_ASPECT = 1.6  # height over width of the widest box about somebody who stands
 SIZE_SLACK = 0.1  # regions larger than a standing person's by this part are given up for it
 # A guessed region that is further off than this from what the network asks for is run again.
@@ -27,6 +25,8 @@ TURNS = np.radians([0, 45, 90, 135, 180, 225, 270, 315])
 NEW_TURN_COST = 0.1  # of score, for leaving what was found without a search
 TILT_COST = 0.2  # of score, for a trunk that lies in its crop: wrong by 45 degrees scores as well as right
 TURN_COST = 0.25  # of score, for a quarter turn from one frame to the next
+
+_NOSE, _WRISTS = BLAZEPOSE_33.indices("nose"), BLAZEPOSE_33.indices("left_wrist", "right_wrist")
 
 
 def as_region(rows: np.ndarray) -> Region:
@@ -53,7 +53,7 @@ def held(asked: np.ndarray, box: np.ndarray, points: np.ndarray, image_height: f
     Of people seen from near by and above the network takes the hips to lie too low and asks for a larger crop about
     them, in which it finds them lower still: by up to an eighth of the person's height.
     """
-    nose, hips, wrists = (points[:, rows, 1] for rows in (_NOSE, _HIPS, _WRISTS))
+    nose, hips, wrists = (points[:, rows, 1] for rows in (_NOSE, HIPS, _WRISTS))
     stands = (nose < hips).all(1) & (nose < wrists).all(1) & ~_ends_below(box, image_height)
     stands &= box[:, 3] - box[:, 1] > STANDING_ASPECT * (box[:, 2] - box[:, 0])
     upright = standing(box, image_height)

@@ -31,7 +31,6 @@ from hmrkit.landmarks import body_landmarks, world_from_local
 from hmrkit.regressors.projection import CROP, crop_camera, project
 from hmrkit.skeletons import BLAZEPOSE_33, BLAZEPOSE_FACE, SMPL_24
 from hmrkit.training.examples import Truth
-from hmrkit.training.motion import Split
 from hmrkit.training.poses import PoseSampler
 from hmrkit.training.scenes import TRAINING, draw_views
 
@@ -109,11 +108,11 @@ def rightly_told(truth: Truth, body: Body) -> Told:
 
 
 class SimulatedPeople:
-    """Draws people of one split and the crops that they are seen in, as `SyntheticImages` does, without pictures."""
+    """Draws people to train on and the crops that they are seen in, as `SyntheticImages` does, without pictures."""
 
-    def __init__(self, body: Body, slips: Slips, split: Split = "train") -> None:
+    def __init__(self, body: Body, slips: Slips) -> None:
         self.body, self.slips = body, slips
-        self._poses = PoseSampler(split)
+        self._poses = PoseSampler()
         self._region = BLAZEPOSE_33.indices(*REGION_POINTS)
 
     @torch.no_grad()
