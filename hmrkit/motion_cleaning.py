@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from hmrkit.feet import ANKLES, sole_points, standing, stretches
-from hmrkit.geometry import axis_angle_to_matrix, project_to_rotation, rotation_between
+from hmrkit.geometry import axis_angle_to_matrix, rotation_between
 from hmrkit.motion import Motion
 from hmrkit.scene import ExportOptions
 from hmrkit.skeletons import SMPL_24
-from hmrkit.smoothing import bridge, drop_spikes, smooth_series
+from hmrkit.smoothing import bridge, smooth_body
 from hmrkit.types import BodyParams
 from hmrkit.world import World
 
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 
 HANDS = SMPL_24.indices("left_hand", "right_hand")
 LEGS = [SMPL_24.indices(f"{side}_hip", f"{side}_knee", f"{side}_ankle") for side in ("left", "right")]
-# Strength 1: jitter and ordinary acceleration of a rotation (radians), of the root across the view and in depth (m).
-TURN_NOISE, TURN_ACCELERATION = 0.04, 12.0
-ROOT_NOISE, DEPTH_NOISE, ROOT_ACCELERATION = 0.01, 0.025, 8.0
-BRIDGED_WEIGHT = 0.02
 EASE_S = 0.15  # how long a locked foot takes to come and to go
 MOST_SLIP_M = 0.35
 STRAIGHTEST = 0.995  # of a leg's length: straighter, the knee would snap
@@ -66,7 +62,8 @@ def clean(
         facts: dict[str, Any] = {}
         params = motion.params
         if options.smooth:
-            params = smoothed(params, motion.visible, float(fps), options.smooth)
+            times = np.arange(len(motion.visible)) / float(fps)
+            params = smooth_body(params, motion.visible, times, options.smooth)
             facts["smooth"] = options.smooth
         if options.fingers == "rest":
             pose = params.body_pose.copy()
@@ -78,26 +75,6 @@ def clean(
         out.append(replace(motion, cleaned=params))
         done[motion.name] = facts
     return out, done
-
-
-def smoothed(params: BodyParams, visible: np.ndarray, fps: float, strength: float) -> BodyParams:
-    """Body parameters without jitter: Whittaker's smoother, no delay, which follows fast motion (`smooth_series`).
-
-    Rotations are smoothed as matrices and brought back to the nearest rotation; what leaps away for a frame or two and
-    comes back hardly counts.
-    """
-    times = np.arange(len(visible)) / fps
-    seen = np.where(visible, 1.0, BRIDGED_WEIGHT)[:, None]
-    turns = np.concatenate([params.global_orient[:, None], params.body_pose], 1).astype(np.float64)
-    flat = turns.reshape(len(turns), 24, 9)
-    trust = np.where(drop_spikes(flat, TURN_NOISE * strength), BRIDGED_WEIGHT, seen)
-    flat = smooth_series(flat, trust, times, TURN_NOISE * strength, TURN_ACCELERATION)
-    turns = project_to_rotation(torch.from_numpy(flat.reshape(turns.shape))).numpy().astype(np.float32)
-    place = params.transl_c.astype(np.float64)
-    across = smooth_series(place[:, None, :2], seen, times, ROOT_NOISE * strength, ROOT_ACCELERATION)[:, 0]
-    depth = smooth_series(place[:, None, 2:], seen, times, DEPTH_NOISE * strength, ROOT_ACCELERATION)[:, 0]
-    transl = np.concatenate([across, depth], 1).astype(np.float32)
-    return replace(params, global_orient=turns[:, 0], body_pose=turns[:, 1:], transl_c=transl)
 
 
 def feet_locked(

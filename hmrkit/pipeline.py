@@ -41,7 +41,8 @@ class Options:
     """Everything that a user can choose about a run. Names follow the command line's.
 
     `mesh` None is the method's own stream, ``fit`` for ``pc-hmr``; `refine` None is on for ``fit`` and off for
-    regressors. Both are what was chosen once the options are made.
+    regressors, `smooth` None the other way round: 1 for regressors, which see single frames, and 0 for ``fit``, whose
+    keypoints are smoothed. All three are what was chosen once the options are made.
     """
 
     method: str = "pc-hmr"
@@ -54,6 +55,7 @@ class Options:
     lifter: str = "videopose3d"
     lifter_checkpoint: str | None = None
     flip: bool = True
+    smooth: float | None = None
     refine: bool | None = None
     body: str | None = None
     gender: str = "neutral"
@@ -80,9 +82,12 @@ class Options:
             raise UsageError(f"--checkpoint is a regressor's ({', '.join(REGRESSORS)}), but the mesh stream is {mesh}")
         if self.every < 1 or self.batch_size < 1:
             raise UsageError("--every and --batch-size must be 1 or more")
+        if self.smooth is not None and self.smooth < 0:
+            raise UsageError(f"--smooth must be 0 or more, got {self.smooth:g}")
         if self.people not in ("all", "largest") and not (self.people.isdigit() and int(self.people) > 0):
             raise UsageError(f"--people must be all, largest or a number from 1, got {self.people!r}")
         object.__setattr__(self, "mesh", mesh)
+        object.__setattr__(self, "smooth", float(mesh != "fit") if self.smooth is None else self.smooth)
         object.__setattr__(self, "refine", mesh == "fit" if self.refine is None else self.refine)
 
 
@@ -229,7 +234,7 @@ def pose(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
 
 
 def regress(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
-    """Body parameters of every track by the mesh stream, refined if asked for."""
+    """Body parameters of every track by the mesh stream, smoothed and refined as asked for."""
     seen = []
     for person in take.tracks:
         if (take.keypoints[person.track_id].keypoints_2d[..., 2] > 0).any():
@@ -244,8 +249,7 @@ def regress(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
         batch_size = models.options.batch_size
         told = partial(progress, "regress")
         params = regress_tracks(take, seen, models.regressor, models.body, models.device, batch_size, told)
-        if models.options.refine:
-            params = {i: _refined(take, take.track(i), mesh, models) for i, mesh in params.items()}
+        params = {i: _finished(take, take.track(i), mesh, models) for i, mesh in params.items()}
     return {"body": params, "faces": np.asarray(models.body.faces, np.int32)}
 
 
@@ -256,18 +260,26 @@ def _fit(take: Take, people: Sequence[Track], models: Models, progress: Progress
     for done, person in enumerate(people, 1):
         points = _with_depth(take, person, models)
         fitted = fit_track(person, points, take.camera, models.body, take.video.sampled_fps)
-        params[person.track_id] = _refined(take, person, fitted, models, points) if models.options.refine else fitted
+        params[person.track_id] = _finished(take, person, fitted, models, points)
         progress("regress", done, len(people))
     return params
 
 
-def _refined(
+def _finished(
     take: Take, person: Track, params: BodyParams, models: Models, points: Keypoints | None = None
 ) -> BodyParams:
+    """A mesh stream's answer for a track, smoothed first: SMPLify ends nearer to the truth from a steady start."""
+    from hmrkit.fitting import frame_times
+    from hmrkit.smoothing import smooth_body
     from hmrkit.smplify import refine_track
 
-    points = points or _with_depth(take, person, models)
     fps, frames = take.video.sampled_fps, person.frame_indices
+    # All frames count alike: where the detector lost somebody, in a somersault, landmarks are often still found.
+    everywhere = np.ones(len(frames), bool)
+    params = smooth_body(params, everywhere, frame_times(frames, fps), models.options.smooth or 0.0)
+    if not models.options.refine:
+        return params
+    points = points or _with_depth(take, person, models)
     return refine_track(params, points, take.camera, models.body, fps, models.device, frame_indices=frames)
 
 
@@ -355,7 +367,7 @@ STAGES: dict[str, Stage] = {
     "detect": Stage(detect, ("detections",), ("detector", "dtype", "start", "end", "every", "fps"), ("detector",)),
     "track": Stage(track, ("tracks", "dropped_tracks"), ("tracker", "people")),
     "pose": Stage(pose, ("keypoints",), ("keypoints", "dtype"), ("keypoints",), camera=True),
-    "regress": Stage(regress, ("body", "faces"), ("mesh", "refine", "gender"), ("body",)),
+    "regress": Stage(regress, ("body", "faces"), ("mesh", "smooth", "refine", "gender"), ("body",)),
     "lift": Stage(lift, ("lifted",), ("lifter", "flip"), ("lifter",)),
     "calibrate": Stage(calibrate, ("calibrated",), (), ("body", "calibration")),
 }

@@ -9,9 +9,10 @@ from test_world import make_motion_of
 
 from hmrkit.feet import ANKLES, sole_points, standing, stretches
 from hmrkit.motion import skeleton_joints
-from hmrkit.motion_cleaning import clean, feet_locked, smoothed, split_at_gaps
+from hmrkit.motion_cleaning import clean, feet_locked, split_at_gaps
 from hmrkit.scene import ExportOptions
 from hmrkit.skeletons import SMPL_24
+from hmrkit.smoothing import smooth_body
 from hmrkit.world import estimate_world
 
 UP = np.array([0.0, -np.cos(0.15), -np.sin(0.15)])
@@ -37,7 +38,7 @@ def _acceleration(joints, fps):
 def test_smoothing_takes_jitter_out_and_follows_the_motion(walk):
     motion, fps = walk
     noisy = _jittered(motion.params)
-    clean_params = smoothed(noisy, motion.visible, fps, 1.0)
+    clean_params = smooth_body(noisy, motion.visible, np.arange(90) / fps, 1.0)
     truth, before, after = (skeleton_joints(BODY, p) for p in (motion.params, noisy, clean_params))
     assert np.linalg.norm(after - truth, axis=-1).mean() < 0.75 * np.linalg.norm(before - truth, axis=-1).mean()
     assert _acceleration(after, fps) < 0.4 * _acceleration(before, fps)
@@ -54,7 +55,7 @@ def test_smoothing_has_no_delay_and_keeps_the_moment_of_an_impact(walk):
     transl = motion.params.transl_c.copy()
     transl[:, :] = [0, 0, 4]
     transl[:, 1] -= height.astype(np.float32)
-    fallen = smoothed(replace(motion.params, transl_c=transl), motion.visible, FPS, 1.0).transl_c
+    fallen = smooth_body(replace(motion.params, transl_c=transl), motion.visible, time, 1.0).transl_c
     assert np.abs(fallen - transl).max() < 0.02
     hits = [int(np.argmin(np.diff(y[:, 1], 2)[40:80])) for y in (transl, fallen)]
     assert abs(hits[0] - hits[1]) <= 1

@@ -1,6 +1,7 @@
 """The chain in Python with toy networks: what is kept, what is made again, what comes out."""
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -187,6 +188,28 @@ def test_a_regressor_alone_and_calibrated(film):
     assert np.isfinite(both.calibrated[1].joints_c).all()
 
 
+def test_what_a_regressor_says_of_single_frames_is_smoothed_over_them(tmp_path):
+    from hmrkit.regressors.toy import ToyRegressor
+
+    class Shaking(ToyRegressor):
+        def __call__(self, crops):
+            said = super().__call__(crops)
+            size = 1 + 0.005 * torch.randn(len(crops), 1, generator=self.random)
+            turns = axis_angle_to_matrix(0.05 * torch.randn(len(crops), 23, 3, generator=self.random))
+            return replace(said, body_pose=turns @ said.body_pose, crop_camera=said.crop_camera * size)
+
+    def steps(smooth):
+        models = Models(Options(**{**TOYS, "method": "toy", "smooth": smooth}))
+        models.regressor = Shaking()
+        models.regressor.random = torch.Generator().manual_seed(0)
+        body = run_stages(open_clip(film, models.options), stages_of("toy"), models).body[1]
+        return np.abs(np.diff(body.body_pose, 2, axis=0)).mean(), np.abs(np.diff(body.transl_c[:, 2], 2)).mean()
+
+    film = write_film(tmp_path / "fast.mp4", frames=16, rate=Fraction(30))
+    as_said, as_usual = steps(0), steps(None)
+    assert np.divide(as_usual, as_said).max() < 0.3
+
+
 def test_refined_a_regressors_mesh_meets_the_keypoints_better(film):
     from hmrkit.output import reprojection
 
@@ -252,12 +275,16 @@ def test_options_choose_mesh_and_refinement():
     assert Options().refine is True
     assert Options(method="hmr").refine is False
     assert Options(mesh="spin", refine=True).refine is True
+    assert Options().smooth == 0
+    assert Options(mesh="hmr").smooth == Options(method="spin").smooth == 1
+    assert Options(method="hmr", smooth=0).smooth == 0
     same = Options(**vars(Options(method="hmr", checkpoint="x.pt")))
     assert same == Options(method="hmr", checkpoint="x.pt")
 
 
 @pytest.mark.parametrize(
-    "bad", [{"method": "fit", "mesh": "hmr"}, {"method": "hmr", "mesh": "spin"}, {"checkpoint": "x.pt"}]
+    "bad",
+    [{"method": "fit", "mesh": "hmr"}, {"method": "hmr", "mesh": "spin"}, {"checkpoint": "x.pt"}, {"smooth": -1.0}],
 )
 def test_options_that_contradict_one_another_are_refused(bad):
     with pytest.raises(UsageError):

@@ -15,6 +15,7 @@ def bench(
     method: o.Method = "pc-hmr",
     mesh: o.Mesh = None,
     checkpoint: o.Checkpoint = None,
+    smooth: o.Smooth = None,
     refine: o.Refine = None,
     formats: Annotated[str, typer.Option("--format", help="Comma-separated: npz, obj.")] = "npz,obj",
     render: Annotated[bool, typer.Option("--render/--no-render", help="Measure drawing, too.")] = False,
@@ -35,8 +36,8 @@ def bench(
 
     o.start_logging(verbose)
     options = Options(
-        method=method, mesh=mesh, checkpoint=checkpoint, refine=refine, people=people, keypoints=keypoints,
-        detector=detector, end=end, device=device, dtype=dtype, batch_size=batch_size,
+        method=method, mesh=mesh, checkpoint=checkpoint, smooth=smooth, refine=refine, people=people,
+        keypoints=keypoints, detector=detector, end=end, device=device, dtype=dtype, batch_size=batch_size,
     )  # fmt: skip
     facts = run_benchmark(video, options, check_formats(formats), render)
     if as_json:

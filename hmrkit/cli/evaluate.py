@@ -27,6 +27,7 @@ def evaluate(
     method: Annotated[str, typer.Option(help="One or several, comma-separated: pc-hmr, fit, hmr, spin.")] = "",
     mesh: o.Mesh = None,
     checkpoint: o.Checkpoint = None,
+    smooth: o.Smooth = None,
     refine: o.Refine = None,
     predictions: Annotated[
         list[Path] | None, typer.Option(help="Results made elsewhere (.npz, .pkl, or a 3DPW submission's folder).")
@@ -90,7 +91,7 @@ def evaluate(
         return Options(
             method=name, mesh=mesh if name == "pc-hmr" else None, checkpoint=checkpoint, detector=detector,
             tracker=tracker, keypoints=keypoints, lifter=lifter, lifter_checkpoint=lifter_checkpoint, flip=flip,
-            refine=refine, body=body, gender=gender, focal=focal, fov=fov, device=device, dtype=dtype,
+            smooth=smooth, refine=refine, body=body, gender=gender, focal=focal, fov=fov, device=device, dtype=dtype,
             batch_size=batch_size,
         )  # fmt: skip
 

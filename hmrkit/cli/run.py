@@ -23,6 +23,7 @@ def run(
     method: o.Method = "pc-hmr",
     mesh: o.Mesh = None,
     checkpoint: o.Checkpoint = None,
+    smooth: o.Smooth = None,
     refine: o.Refine = None,
     formats: Annotated[str, typer.Option("--format", help="Comma-separated, of `hmrkit list exporters`.")] = "npz,obj",
     render: Annotated[
@@ -59,8 +60,8 @@ def run(
     o.start_logging(verbose)
     chosen = Options(
         method=method, mesh=mesh, checkpoint=checkpoint, detector=detector, tracker=tracker, people=people,
-        keypoints=keypoints, lifter=lifter, lifter_checkpoint=lifter_checkpoint, flip=flip, refine=refine,
-        body=body, gender=gender, focal=focal, fov=fov, start=start, end=end, every=every, fps=fps,
+        keypoints=keypoints, lifter=lifter, lifter_checkpoint=lifter_checkpoint, flip=flip, smooth=smooth,
+        refine=refine, body=body, gender=gender, focal=focal, fov=fov, start=start, end=end, every=every, fps=fps,
         device=device, dtype=dtype, batch_size=batch_size,
     )  # fmt: skip
     outputs = Outputs(out, check_formats(formats), render, overwrite)

@@ -70,6 +70,7 @@ def regress(
     out: TakeOut,
     method: Annotated[str, typer.Option("--method", "--mesh", help="Mesh stream: fit, hmr or spin.")] = "fit",
     checkpoint: o.Checkpoint = None,
+    smooth: o.Smooth = None,
     refine: o.Refine = None,
     body: o.BodyFile = None,
     gender: o.Gender = "neutral",
@@ -79,8 +80,8 @@ def regress(
 ) -> None:
     """Body parameters of every person, by a mesh stream."""
     _chain(
-        "regress", take, out, verbose, mesh=method, checkpoint=checkpoint, refine=refine, body=body, gender=gender,
-        device=device, batch_size=batch_size,
+        "regress", take, out, verbose, mesh=method, checkpoint=checkpoint, smooth=smooth, refine=refine, body=body,
+        gender=gender, device=device, batch_size=batch_size,
     )  # fmt: skip
 
 
