@@ -70,7 +70,7 @@ def train_lifter(
     if preset not in PRESETS:
         raise UsageError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
     numbers = PRESETS[preset]
-    loop = replace(numbers.loop, steps=steps or numbers.loop.steps)
+    loop = numbers.loop.with_steps(steps or numbers.loop.steps)
     device = torch.device(device)
     torch.manual_seed(loop.seed)
     shape = {"width": numbers.width, "frame_blocks": numbers.frame_blocks, "dilations": list(numbers.dilations)}
@@ -98,7 +98,7 @@ def train_lifter(
         mpjpe, aligned = joint_errors_mm(joints.flatten(0, 1), fixed.joints_c.flatten(0, 1))
         return {"held-out MPJPE mm": float(mpjpe.mean()), "PA": float(aligned.mean())}
 
-    average = fit(network, loss, loop, out, evaluate=evaluate, evaluate_every=500, resume=resume)
+    average = fit(network, loss, loop, out, evaluate=evaluate, resume=resume)
     path = Path(out) / "videopose3d.safetensors"
     export_lifter(average, shape, path, {"preset": preset, "loop": asdict(loop)})
     return path

@@ -8,7 +8,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -21,6 +21,7 @@ from hmrkit.errors import InputError
 log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.pt"
+SCORED = 5  # one report in so many has scores, which take time
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,12 @@ class LoopConfig:
     slow_part: str = ""
     slow_rate: float = 1.0
 
+    def with_steps(self, steps: int) -> LoopConfig:
+        """The same for another number of steps. A short run warms up and reports in proportion: a few hundred steps
+        have a curve, too, and end at a low rate."""
+        log_every = min(self.log_every, max(1, steps // 20))
+        return replace(self, steps=steps, warmup=min(self.warmup, steps // 10), log_every=log_every)
+
 
 @dataclass
 class State:
@@ -56,7 +63,6 @@ def fit(
     out: str | Path,
     *,
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
-    evaluate_every: int = 1000,
     resume: bool = False,
 ) -> nn.Module:
     """Train `network` and return its averaged twin in eval mode.
@@ -98,7 +104,8 @@ def fit(
             last = state.step == config.steps
             if state.step % config.log_every == 0 or last:
                 mean = sum(recent) / len(recent)
-                scores = evaluate(average) if evaluate and (state.step % evaluate_every == 0 or last) else {}
+                scored = last or state.step % (SCORED * config.log_every) == 0
+                scores = evaluate(average) if evaluate and scored else {}
                 state.curve.append((state.step, mean, scores))
                 text = " ".join([f"loss {mean:.4f}", *(f"{k} {v:.1f}" for k, v in scores.items())])
                 log.info("step %d of %d: %s", state.step, config.steps, text)

@@ -49,7 +49,6 @@ def train_points(
     body: Body,
     config: LoopConfig,
     out: Path,
-    evaluate_every: int,
     resume: bool,
 ) -> None:
     """Train `backbone`'s integral head on batches of `draw`; it then has the averaged weights, and is frozen."""
@@ -60,7 +59,7 @@ def train_points(
     average = fit(
         backbone.integral, PointsLoss(draw, body), config, out,
         evaluate=lambda integral: points_errors(integral, held_out, body),  # type: ignore[arg-type]
-        evaluate_every=evaluate_every, resume=resume,
+        resume=resume,
     )  # fmt: skip
     backbone.integral = average  # type: ignore[assignment]
 

@@ -21,6 +21,7 @@ from hmrkit.regressors.hmr import HmrRegressor, build
 from hmrkit.training.adversary import Adversary
 from hmrkit.training.body_loss import LossWeights, body_loss, errors
 from hmrkit.training.examples import (
+    SHARD,
     Examples,
     Truth,
     chosen,
@@ -41,7 +42,6 @@ from hmrkit.weights import load_into, load_state, save_state
 
 log = logging.getLogger(__name__)
 
-EVALUATE_EVERY = 500
 ADVERSARY_WEIGHT = 0.05
 LOOP_EVERY, LOOP_WEIGHT = 2, 0.5
 # The mesh costs ten times what the joints do, and says little that they do not.
@@ -65,6 +65,13 @@ class RegressorPreset:
     simulated: int = 1
     hidden: int = 1024
     held_out: int = 1024
+
+    def with_steps(self, steps: int) -> RegressorPreset:
+        """The same for at most so many steps of each part. A short run keeps fewer pictures, in proportion: making all
+        of them would take hours for its minutes."""
+        points, loop = (part.with_steps(min(part.steps, steps)) for part in (self.points, self.loop))
+        images = self.images * points.steps // self.points.steps
+        return replace(self, points=points, loop=loop, images=min(self.images, max(SHARD, images)))
 
 
 # BlazePose's last blocks know much already.
@@ -100,16 +107,15 @@ def train_regressor(
 ) -> Path:
     """Train on synthetic images and simulated people; returns ``out/<name>.safetensors``.
 
-    `steps`, at most so many of each part, and `images` replace the preset's numbers. `resume` goes on from
-    ``out/points/checkpoint.pt`` and ``out/checkpoint.pt``; kept images in ``out/images`` are used again. `start` begins
-    from a trained regressor's file, whose integral head stays. `clips` are videos without labels that SPIN's loop fits
-    bodies to; `adversarial` adds HMR's prior.
+    `steps`, at most so many of each part and images in proportion, and `images` replace the preset's numbers. `resume`
+    goes on from ``out/points/checkpoint.pt`` and ``out/checkpoint.pt``; kept images in ``out/images`` are used again.
+    `start` begins from a trained regressor's file, whose integral head stays. `clips` are videos without labels that
+    SPIN's loop fits bodies to; `adversarial` adds HMR's prior.
     """
     if preset not in PRESETS:
         raise UsageError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
-    numbers = PRESETS[preset]
-    loops = numbers.points, numbers.loop
-    points, loop = (replace(c, steps=min(c.steps, steps or c.steps)) for c in loops)
+    numbers = PRESETS[preset] if steps is None else PRESETS[preset].with_steps(steps)
+    points, loop = numbers.points, numbers.loop
     images = numbers.images if images is None else images
     out, device = Path(out), torch.device(device)
     torch.manual_seed(loop.seed)
@@ -122,7 +128,7 @@ def train_regressor(
     source = Source(backbone, out / "images", images, numbers.batch, body)
     if start is None:
         backbone.begin(joined([examples.looked for examples in source.some(STANDARDS)]))
-        train_points(backbone, source, held_out, body, points, out / "points", EVALUATE_EVERY, resume)
+        train_points(backbone, source, held_out, body, points, out / "points", resume)
         resume = resume and (out / CHECKPOINT).is_file()
     else:
         load_into(regressor, {key: value.float() for key, value in load_state(start).items()}, start)
@@ -144,7 +150,7 @@ def train_regressor(
     def evaluate(model: nn.Module) -> dict[str, float]:
         return errors(model.regress(backbone.together(new.told)), new.truth, body)  # type: ignore[operator]
 
-    average = fit(regressor, loss, loop, out, evaluate=evaluate, evaluate_every=EVALUATE_EVERY, resume=resume)
+    average = fit(regressor, loss, loop, out, evaluate=evaluate, resume=resume)
     path = out / f"{name}.safetensors"
     recipe = {
         "preset": preset, "images": images, "points": asdict(points), "loop": asdict(loop), "clips": len(clips),

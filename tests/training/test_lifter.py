@@ -134,6 +134,20 @@ def test_schedule_warms_up_and_ends_low():
     assert schedule(99, config) < 0.02
 
 
+def test_a_short_run_has_a_curve_and_ends_at_a_low_rate(tmp_path):
+    config = LoopConfig(steps=12_000, learning_rate=1e-3, warmup=300, log_every=100).with_steps(60)
+    assert schedule(6, config) == pytest.approx(1.0)
+    assert schedule(59, config) < 0.02
+    errors = iter(range(99))
+    fit(torch.nn.Linear(2, 1), lambda net, _: net(torch.ones(1, 2)).square().mean(), config, tmp_path,
+        evaluate=lambda _: {"error": float(next(errors))})  # fmt: skip
+    curve = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["curve"]
+    assert len(curve) == 20
+    assert [step for step, _, scores in curve if scores] == [15, 30, 45, 60]
+    whole = LoopConfig(steps=12_000, warmup=300)
+    assert whole.with_steps(12_000) == whole
+
+
 def test_recipe_makes_weights_that_load(tmp_path, monkeypatch):
     small = replace(recipe.PRESETS["cpu"], width=32, batch=4, frames=24)
     monkeypatch.setitem(recipe.PRESETS, "cpu", small)

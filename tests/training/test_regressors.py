@@ -131,7 +131,7 @@ def test_the_last_blocks_learn_in_a_copy(truth, body, tmp_path) -> None:
     backbone.begin(looked)
     published = backbone._network.trunk.stride32[1].state_dict()
     before = {name: value.clone() for name, value in published.items()}
-    train_points(backbone, lambda _: examples, examples, body, LoopConfig(2, warmup=0), tmp_path, 9, False)
+    train_points(backbone, lambda _: examples, examples, body, LoopConfig(2, warmup=0), tmp_path, False)
     for name, value in backbone.integral.last_blocks[0].state_dict().items():
         assert torch.equal(published[name], before[name])
         # The small filters stay as they were, too.
@@ -175,6 +175,17 @@ def test_the_command_trains_resumes_and_writes_what_loads(tmp_path, monkeypatch,
     crops = torch.rand(2, 3, 256, 256)
     one, both = regressor(crops[:1]), regressor(crops)
     torch.testing.assert_close(one.body_pose, both.body_pose[:1], atol=1e-4, rtol=0)
+
+
+def test_a_short_run_keeps_fewer_images() -> None:
+    whole = regressors.PRESETS["cpu"]
+    short = whole.with_steps(300)
+    assert (short.points.steps, short.loop.steps) == (300, 300)
+    # As often seen as in a whole run, and no more than a few minutes' worth.
+    assert short.images / short.points.steps == pytest.approx(whole.images / whole.points.steps, rel=0.01)
+    assert whole.with_steps(2).images == kept.SHARD
+    assert whole.with_steps(10**6) == whole
+    assert regressors.PRESETS["gpu"].with_steps(300).images == 0
 
 
 def test_without_kept_images_every_step_gets_new_ones(tmp_path, monkeypatch) -> None:
