@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hmrkit.camera import assume_camera
+from hmrkit.device import mixed_precision
 from hmrkit.errors import UsageError
 from hmrkit.geometry import rigid_align
 from hmrkit.lifters import Lifter
@@ -87,7 +88,7 @@ def train_lifter(
         samples = sampler(numbers.batch, generator)
         features, real_from_virtual = encode(samples.keypoints, samples.focal_known)
         wanted = (samples.joints_c @ real_from_virtual).to(device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed_precision(device):
             joints = model(features.to(device))
         return lifting_loss(joints, wanted)
 

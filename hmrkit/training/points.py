@@ -13,6 +13,7 @@ from hmrkit import metrics
 from hmrkit.backbones.embedded import EmbeddedBackbone
 from hmrkit.body import Body
 from hmrkit.body_points import BodyPoints, IntegralHead
+from hmrkit.device import mixed_precision
 from hmrkit.regressors.projection import CROP
 from hmrkit.skeletons import SMPL_24
 from hmrkit.training.body_loss import mean_length
@@ -35,7 +36,7 @@ class PointsLoss:
     def __call__(self, integral: torch.nn.Module, generator: torch.Generator) -> Tensor:
         examples = self.draw(generator)
         right = rightly_told(examples.truth, self.body).points
-        with torch.autocast(self.body.device.type, torch.bfloat16):
+        with mixed_precision(self.body.device):
             found: BodyPoints = integral(examples.looked.branch, examples.looked.first32)
         near = (right.points_2d.abs() < NEAR).all(-1, keepdim=True)
         off = torch.where(near, found.points_2d - right.points_2d, 0.0)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hmrkit.backbones.embedded import EmbeddedBackbone, Told
 from hmrkit.body import Body, load_body
+from hmrkit.device import mixed_precision
 from hmrkit.errors import UsageError
 from hmrkit.regressors import BodyEstimate
 from hmrkit.regressors.hmr import HmrRegressor, build
@@ -263,7 +264,7 @@ class Objective:
 
 def _regress(model: Any, told: Told) -> BodyEstimate:
     features = model.backbone.together(told)
-    with torch.autocast(features.global_feature.device.type, torch.bfloat16):
+    with mixed_precision(features.global_feature.device):
         return model.regress(features)
 
 
