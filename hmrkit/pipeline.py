@@ -41,8 +41,7 @@ class Options:
     """Everything that a user can choose about a run. Names follow the command line's.
 
     `mesh` None is the method's own stream, ``fit`` for ``pc-hmr``; `refine` None is on for ``fit`` and off for
-    regressors, `smooth` None the other way round: 1 for regressors, which see single frames, and 0 for ``fit``, whose
-    keypoints are smoothed. All three are what was chosen once the options are made.
+    regressors. Both are what was chosen once the options are made. `smooth` is the strength of `smooth_body`.
     """
 
     method: str = "pc-hmr"
@@ -55,7 +54,7 @@ class Options:
     lifter: str = "videopose3d"
     lifter_checkpoint: str | None = None
     flip: bool = True
-    smooth: float | None = None
+    smooth: float = 1.0
     refine: bool | None = None
     body: str | None = None
     gender: str = "neutral"
@@ -82,12 +81,11 @@ class Options:
             raise UsageError(f"--checkpoint is a regressor's ({', '.join(REGRESSORS)}), but the mesh stream is {mesh}")
         if self.every < 1 or self.batch_size < 1:
             raise UsageError("--every and --batch-size must be 1 or more")
-        if self.smooth is not None and self.smooth < 0:
+        if not self.smooth >= 0:
             raise UsageError(f"--smooth must be 0 or more, got {self.smooth:g}")
         if self.people not in ("all", "largest") and not (self.people.isdigit() and int(self.people) > 0):
             raise UsageError(f"--people must be all, largest or a number from 1, got {self.people!r}")
         object.__setattr__(self, "mesh", mesh)
-        object.__setattr__(self, "smooth", float(mesh != "fit") if self.smooth is None else self.smooth)
         object.__setattr__(self, "refine", mesh == "fit" if self.refine is None else self.refine)
 
 
@@ -234,7 +232,7 @@ def pose(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
 
 
 def regress(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
-    """Body parameters of every track by the mesh stream, smoothed and refined as asked for."""
+    """Body parameters of every track by the mesh stream, refined and smoothed as asked for."""
     seen = []
     for person in take.tracks:
         if (take.keypoints[person.track_id].keypoints_2d[..., 2] > 0).any():
@@ -268,19 +266,17 @@ def _fit(take: Take, people: Sequence[Track], models: Models, progress: Progress
 def _finished(
     take: Take, person: Track, params: BodyParams, models: Models, points: Keypoints | None = None
 ) -> BodyParams:
-    """A mesh stream's answer for a track, smoothed first: SMPLify ends nearer to the truth from a steady start."""
+    """A mesh stream's answer for a track, refined and smoothed as asked for."""
     from hmrkit.fitting import frame_times
     from hmrkit.smoothing import smooth_body
     from hmrkit.smplify import refine_track
 
     fps, frames = take.video.sampled_fps, person.frame_indices
+    if models.options.refine:
+        points = points or _with_depth(take, person, models)
+        params = refine_track(params, points, take.camera, models.body, fps, models.device, frame_indices=frames)
     # All frames count alike: where the detector lost somebody, in a somersault, landmarks are often still found.
-    everywhere = np.ones(len(frames), bool)
-    params = smooth_body(params, everywhere, frame_times(frames, fps), models.options.smooth or 0.0)
-    if not models.options.refine:
-        return params
-    points = points or _with_depth(take, person, models)
-    return refine_track(params, points, take.camera, models.body, fps, models.device, frame_indices=frames)
+    return smooth_body(params, np.ones(len(frames), bool), frame_times(frames, fps), models.options.smooth)
 
 
 def _with_depth(take: Take, person: Track, models: Models) -> Keypoints:

@@ -15,7 +15,7 @@ def bench(
     method: o.Method = "pc-hmr",
     mesh: o.Mesh = None,
     checkpoint: o.Checkpoint = None,
-    smooth: o.Smooth = None,
+    smooth: o.Smooth = 1.0,
     refine: o.Refine = None,
     formats: Annotated[str, typer.Option("--format", help="Comma-separated: npz, obj.")] = "npz,obj",
     render: Annotated[bool, typer.Option("--render/--no-render", help="Measure drawing, too.")] = False,

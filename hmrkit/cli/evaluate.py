@@ -27,7 +27,7 @@ def evaluate(
     method: Annotated[str, typer.Option(help="One or several, comma-separated: pc-hmr, fit, hmr, spin.")] = "",
     mesh: o.Mesh = None,
     checkpoint: o.Checkpoint = None,
-    smooth: o.Smooth = None,
+    smooth: o.Smooth = 1.0,
     refine: o.Refine = None,
     predictions: Annotated[
         list[Path] | None, typer.Option(help="Results made elsewhere (.npz, .pkl, or a 3DPW submission's folder).")

@@ -27,13 +27,7 @@ Mesh = Annotated[str | None, typer.Option(help="Mesh stream that pc-hmr calibrat
 Checkpoint = Annotated[
     str | None, typer.Option(help="A checkpoint of your own for the regressor (SPIN's as published, or hmrkit's).")
 ]
-Smooth = Annotated[
-    float | None,
-    typer.Option(
-        help="Take jitter out of the mesh stream, without delay: 1 is usual, 0 is off. [default: 1 for regressors, "
-        "0 for fit, whose keypoints are smoothed]"
-    ),
-]
+Smooth = Annotated[float, typer.Option(help="Take jitter out of the mesh stream, without delay: 0 is off.")]
 Refine = Annotated[
     bool | None,
     typer.Option(

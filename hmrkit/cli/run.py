@@ -23,7 +23,7 @@ def run(
     method: o.Method = "pc-hmr",
     mesh: o.Mesh = None,
     checkpoint: o.Checkpoint = None,
-    smooth: o.Smooth = None,
+    smooth: o.Smooth = 1.0,
     refine: o.Refine = None,
     formats: Annotated[str, typer.Option("--format", help="Comma-separated, of `hmrkit list exporters`.")] = "npz,obj",
     render: Annotated[

@@ -70,7 +70,7 @@ def regress(
     out: TakeOut,
     method: Annotated[str, typer.Option("--method", "--mesh", help="Mesh stream: fit, hmr or spin.")] = "fit",
     checkpoint: o.Checkpoint = None,
-    smooth: o.Smooth = None,
+    smooth: o.Smooth = 1.0,
     refine: o.Refine = None,
     body: o.BodyFile = None,
     gender: o.Gender = "neutral",
