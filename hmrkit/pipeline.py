@@ -9,6 +9,7 @@ already equals what it would be now, so that an interrupted run goes on where it
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
@@ -81,7 +82,7 @@ class Options:
             raise UsageError(f"--checkpoint is a regressor's ({', '.join(REGRESSORS)}), but the mesh stream is {mesh}")
         if self.every < 1 or self.batch_size < 1:
             raise UsageError("--every and --batch-size must be 1 or more")
-        if not self.smooth >= 0:
+        if not 0 <= self.smooth < math.inf:
             raise UsageError(f"--smooth must be 0 or more, got {self.smooth:g}")
         if self.people not in ("all", "largest") and not (self.people.isdigit() and int(self.people) > 0):
             raise UsageError(f"--people must be all, largest or a number from 1, got {self.people!r}")

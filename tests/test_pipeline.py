@@ -281,7 +281,13 @@ def test_options_choose_mesh_and_refinement():
 
 @pytest.mark.parametrize(
     "bad",
-    [{"method": "fit", "mesh": "hmr"}, {"method": "hmr", "mesh": "spin"}, {"checkpoint": "x.pt"}, {"smooth": -1.0}],
+    [
+        {"method": "fit", "mesh": "hmr"},
+        {"method": "hmr", "mesh": "spin"},
+        {"checkpoint": "x.pt"},
+        {"smooth": -1.0},
+        {"smooth": float("nan")},
+    ],
 )
 def test_options_that_contradict_one_another_are_refused(bad):
     with pytest.raises(UsageError):
