@@ -102,10 +102,9 @@ def fresh_examples(backbone: EmbeddedBackbone, images, batch: int, generator: to
     """`batch` new examples from a `SyntheticImages`, on its device: the second half is the first one mirrored, which
     costs a third of what another picture does."""
     samples = images(batch // 2, generator)
-    device = samples.images.device
     pictures = torch.cat([samples.images, samples.images.flip(-1)])
-    with inference(device):
-        looked = backbone.look(pictures.contiguous(memory_format=torch.channels_last))
+    # Not in inference mode: what is seen is learned from.
+    looked = backbone.look(pictures.contiguous(memory_format=torch.channels_last))
     truth = Truth(**{f.name: getattr(samples, f.name) for f in fields(Truth)})
     return Examples(looked, joined([truth, truth.mirrored()]))
 
