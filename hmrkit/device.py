@@ -48,7 +48,7 @@ def inference(device: torch.device, dtype: torch.dtype = torch.float32) -> Itera
 
 def mixed_precision(device: torch.device) -> torch.autocast:
     """For training: bfloat16 on CUDA and on CPUs that multiply in it. On others it takes twice as long as float32."""
-    native = device.type != "cpu" or getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
+    native = device.type != "cpu" or getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
     return torch.autocast(device.type, torch.bfloat16, enabled=native)
 
 

@@ -42,7 +42,8 @@ class Options:
     """Everything that a user can choose about a run. Names follow the command line's.
 
     `mesh` None is the method's own stream, ``fit`` for ``pc-hmr``; `refine` None is on for ``fit`` and off for
-    regressors. Both are what was chosen once the options are made. `smooth` is the strength of `smooth_body`.
+    regressors. Both are what was chosen once the options are made. `smooth` is the strength of `smooth_body`,
+    0 for none.
     """
 
     method: str = "pc-hmr"

@@ -40,7 +40,7 @@ def export(
     gaps: Annotated[
         str, typer.Option(help="Frames in which a person is not seen: hide, interpolate, or split the person there.")
     ] = "hide",
-    smooth: Annotated[float, typer.Option(help="Take jitter out without delay: 1 is usual, 0 is off.")] = 0.0,
+    smooth: Annotated[float, typer.Option(help="Smooth once more, without delay: 1 is usual, 0 is off.")] = 0.0,
     lock_feet: Annotated[bool, typer.Option("--lock-feet", help="Keep feet in place while they stand.")] = False,
     keyframe_reduce: Annotated[
         float | None, typer.Option(help="Leave out keys that change no joint by more than this (degrees, mm).")

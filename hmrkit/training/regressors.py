@@ -115,7 +115,7 @@ def train_regressor(
     """
     if preset not in PRESETS:
         raise UsageError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
-    numbers = PRESETS[preset] if steps is None else PRESETS[preset].with_steps(steps)
+    numbers = PRESETS[preset].with_steps(steps) if steps else PRESETS[preset]
     points, loop = numbers.points, numbers.loop
     images = numbers.images if images is None else images
     out, device = Path(out), torch.device(device)
