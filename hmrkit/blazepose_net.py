@@ -27,11 +27,10 @@ CROP_SIZE = 256
 LANDMARKS = 39  # 33 of the body, then 2 that say where the next crop goes, then 4 that nobody documents
 FEATURE_STRIDES = (4, 8, 16, 32)
 FEATURE_CHANNELS = (32, 56, 160, 272)
-# What the network adds to left landmarks, whoever stands how and wherever: x, y px of the crop, then world x, y, z mm;
-# to right ones the same in x, the opposite in y and z. Mirrored crops tell: half of the median difference to what is
-# said of the crop itself, measured on synthetic pictures by `python -m hmrkit.training.lopsided`; real clips show the
-# like of it.
-_LOPSIDED = {
+# The network's constant error between the body's sides: what it adds to left landmarks, x, y px of the crop, then world
+# x, y, z mm; to right ones the same in x, the opposite in y and z of the world (`OTHER_SIDE`). Measured on synthetic
+# images by `python -m hmrkit.training.lopsided`; real clips show a similar error.
+_SIDE_BIAS = {
     "nose": (0.1, 0.0, -7, 0, 0),
     "left_eye_inner": (0.5, -0.1, 0, 5, 6),
     "left_eye": (0.5, -0.1, 2, 5, 18),
@@ -55,7 +54,7 @@ OTHER_SIDE = (1.0, -1.0, 1.0, -1.0, -1.0)  # a row's signs for the landmark of t
 
 @dataclass(frozen=True)
 class BlazePoseOutput:
-    """What the network says about B crops.
+    """The network's predictions for B crops.
 
     `landmarks` (B,39,5): x, y, z px of the crop (z is depth about the hips), visibility and presence as logits.
     `world` (B,39,3): metres about the middle of the hips; x right, y down, z away from a camera that looks at the
@@ -229,7 +228,7 @@ class BlazePose(nn.Module):
         return Lower((at2, at4, at8, at16, at32), first32, wide, merged, branch)
 
     def upper(self, lower: Lower, mask: bool = False, heatmaps: bool = False) -> BlazePoseOutput:
-        """The answer that `lower` leads to."""
+        """The predictions made from the maps of `lower`."""
         x = self.blocks32(self.down32(lower.branch)) + self.join32(lower.wide)
         x = self.blocks128(self.down128(self.blocks64(self.down64(x))))
         return BlazePoseOutput(
@@ -248,17 +247,17 @@ class BlazePose(nn.Module):
         return self.to_mask(self.mask_blocks1(_twice(x))).float()
 
 
-def evened(output: BlazePoseOutput) -> BlazePoseOutput:
-    """The answer without what the network adds to everybody (see `lopsided`)."""
-    px, metres = lopsided(output.world.device)
+def without_side_bias(output: BlazePoseOutput) -> BlazePoseOutput:
+    """The prediction with the network's constant side bias subtracted (see `side_bias`)."""
+    px, metres = side_bias(output.world.device)
     landmarks, world = output.landmarks.clone(), output.world.clone()
     landmarks[:, : len(px), :2] -= px
     world[:, : len(px)] -= metres
     return replace(output, landmarks=landmarks, world=world)
 
 
-def unmirrored(output: BlazePoseOutput) -> BlazePoseOutput:
-    """The answer to a mirrored crop, as if to the crop itself."""
+def flipped_back(output: BlazePoseOutput) -> BlazePoseOutput:
+    """The prediction for a mirrored crop, flipped back: as if made for the crop itself. The mask is left out."""
     order = [*BLAZEPOSE_33.mirror, *range(len(BLAZEPOSE_33), output.landmarks.shape[1])]
     landmarks, world = output.landmarks[:, order].clone(), output.world[:, order].clone()
     landmarks[..., 0] = CROP_SIZE - landmarks[..., 0]
@@ -268,13 +267,13 @@ def unmirrored(output: BlazePoseOutput) -> BlazePoseOutput:
 
 
 @cache
-def lopsided(device: torch.device) -> tuple[Tensor, Tensor]:
-    """What the network says of every person's 33 landmarks too much to one side: (33,2) px of the crop, (33,3) m.
+def side_bias(device: torch.device) -> tuple[Tensor, Tensor]:
+    """The network's constant error between left and right, of 33 landmarks: (33,2) px of the crop, (33,3) m.
 
-    Left and right shoulders, say, come out 6 cm apart in height on who holds them level.
+    The shoulders of somebody who holds them level, for example, come out 6 cm apart in height.
     """
     rows = torch.zeros(len(BLAZEPOSE_33), 5)
-    for name, row in _LOPSIDED.items():
+    for name, row in _SIDE_BIAS.items():
         left = BLAZEPOSE_33.index[name]
         right = BLAZEPOSE_33.mirror[left]
         rows[right] = torch.tensor(row) * torch.tensor(OTHER_SIDE)

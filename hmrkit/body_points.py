@@ -1,9 +1,8 @@
-"""Where a body's points lie, read off maps as expectations: heatmaps say where (Sun et al. 2018, Integral human pose
-regression), and maps of coordinates, averaged under them, say how deep (Mehta et al. 2017, VNect's location maps).
+"""The integral head: 57 points of a body, in 2D and 3D, from BlazePose's feature maps.
 
-Every place of a picture teaches the same small convolutions, so few pictures teach much: after some hundred steps it
-finds joints of rendered people better than BlazePose's own landmarks. Regressors have a head of their own; keypoints
-take depth from that of `hmr`.
+2D positions are expectations under heatmaps (Sun et al. 2018, Integral human pose regression). 3D positions are maps of
+coordinates, averaged under the same heatmaps (Mehta et al. 2017, VNect's location maps). Regressors on the embedded
+backbone each have an integral head; the keypoints take depth from that of `hmr`.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ class IntegralHead(nn.Module):
     """BlazePose's maps `branch` (B,192,16,16) and `first32` (B,272,8,8) -> `BodyPoints`.
 
     `last_blocks` are a tuned copy of BlazePose's last seven blocks, which hold most of the trunk's weights. Maps are
-    standardised by mean and scale of each channel, measured once in training (`begin_from`).
+    standardised by mean and scale of each channel, measured once in training (`init_from`).
     """
 
     fine_mean: Tensor
@@ -83,8 +82,12 @@ class IntegralHead(nn.Module):
         self.register_buffer("grid", grid, persistent=False)
 
     def forward(self, branch: Tensor, first32: Tensor) -> BodyPoints:
+        return self.points(branch, self.last_blocks(first32))
+
+    def points(self, branch: Tensor, stride32: Tensor) -> BodyPoints:
+        """The same from `stride32` (B,272,8,8), the output of `last_blocks`, for callers that need that map too."""
         fine = (branch.permute(0, 2, 3, 1) - self.fine_mean) * self.fine_scale
-        coarse = (self.last_blocks(first32).permute(0, 2, 3, 1) - self.coarse_mean) * self.coarse_scale
+        coarse = (stride32.permute(0, 2, 3, 1) - self.coarse_mean) * self.coarse_scale
         x = self.from_coarse(coarse) + self.from_whole(coarse.mean((1, 2)))[:, None, None]
         x = functional.interpolate(
             self.coarse_blocks(x.permute(0, 3, 1, 2).float()), scale_factor=2, mode="bilinear", align_corners=False
@@ -98,7 +101,7 @@ class IntegralHead(nn.Module):
         return BodyPoints(points, world, (variance + 1e-8).sqrt())
 
     @torch.no_grad()
-    def begin_from(self, network: BlazePose, branch: Tensor, first32: Tensor) -> None:
+    def init_from(self, network: BlazePose, branch: Tensor, first32: Tensor) -> None:
         """Copy the last blocks; measure mean and scale on the maps of many crops."""
         for mine, published in zip(self.last_blocks, network.trunk.stride32[1:], strict=True):
             mine.load_state_dict(published.state_dict())

@@ -18,7 +18,8 @@ class Member:
     """One member of a family.
 
     `argument` says what must follow ``name:``, [in brackets] where it may be left out, empty where nothing may;
-    `weights` are the carried files that it reads; `licence` is that of its network or library.
+    `weights` are the carried files that it reads; `licence` is that of its network or library. `recipe` is the module
+    that trains it (`hmrkit.training.recipes`), "" where nothing does.
     """
 
     module: str
@@ -28,10 +29,15 @@ class Member:
     argument: str = ""
     class_name: str = ""
     weights: tuple[str, ...] = ()
+    recipe: str = ""
 
     def load_module(self) -> ModuleType:
         """The member's module, imported now."""
         return importlib.import_module(self.module)
+
+    def load_recipe(self) -> ModuleType:
+        """The module that trains it, imported now."""
+        return importlib.import_module(self.recipe)
 
 
 def choose(table: Mapping[str, Member], spec: str, family: str) -> tuple[Member, str]:

@@ -23,7 +23,7 @@ from hmrkit.device import inference
 from hmrkit.fitting import frame_times
 from hmrkit.geometry import project_to_rotation
 from hmrkit.regressors import BodyEstimate, Regressor
-from hmrkit.regressors.projection import translation
+from hmrkit.regressors.crop_camera import translation
 from hmrkit.skeletons import SMPL_24, get_skeleton
 from hmrkit.smoothing import bridge, smooth_series
 from hmrkit.types import BodyParams, Keypoints, Take, Track

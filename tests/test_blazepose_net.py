@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hmrkit.blazepose_net import FEATURE_CHANNELS, FEATURE_STRIDES, evened, load_network, lopsided
+from hmrkit.blazepose_net import FEATURE_CHANNELS, FEATURE_STRIDES, without_side_bias, load_network, side_bias
 from hmrkit.keypoints.blazepose_reading import refine_by_heatmaps
 from hmrkit.skeletons import BLAZEPOSE_33
 from hmrkit.training.lopsided import one_sided
@@ -93,9 +93,9 @@ def test_real_people_are_told_of_in_the_one_sided_way_that_the_table_says(networ
     with torch.inference_mode():
         straight, mirrored = network(crops), network(crops.flip(-1).contiguous())
     before = one_sided(straight, mirrored)[..., 2:]
-    after = one_sided(evened(straight), evened(mirrored))[..., 2:]
+    after = one_sided(without_side_bias(straight), without_side_bias(mirrored))[..., 2:]
     assert (after.norm(dim=-1).mean(1) < before.norm(dim=-1).mean(1)).all()
-    table = lopsided(torch.device("cpu"))[1] * 1000
+    table = side_bias(torch.device("cpu"))[1] * 1000
     torch.testing.assert_close(before - after, table.expand_as(before), atol=0.01, rtol=0)
     shares = (before * table).sum((1, 2)) / table.square().sum()
     assert shares.min() > 0.2
@@ -103,14 +103,14 @@ def test_real_people_are_told_of_in_the_one_sided_way_that_the_table_says(networ
 
 
 def test_the_table_is_as_mirrored_people_need_it(network, oracle) -> None:
-    px, world = lopsided(torch.device("cpu"))
+    px, world = side_bias(torch.device("cpu"))
     mirror = list(BLAZEPOSE_33.mirror)
     torch.testing.assert_close(px[mirror] * torch.tensor([1.0, -1]), px)
     torch.testing.assert_close(world[mirror] * torch.tensor([1.0, -1, -1]), world)
     crops, _ = oracle
     with torch.inference_mode():
         said = network(crops)
-    mine = evened(said)
+    mine = without_side_bias(said)
     torch.testing.assert_close(mine.world[:, :33] + world, said.world[:, :33])
     torch.testing.assert_close(mine.world[:, 33:], said.world[:, 33:])
     torch.testing.assert_close(mine.landmarks[..., 2:], said.landmarks[..., 2:])

@@ -1,4 +1,7 @@
-"""Backbones turn crops of people into what regressors read: a global feature, maps, and landmarks if they know any.
+"""Backbones turn crops of people into features: a global feature, maps, and landmarks where they know any.
+
+A backbone works in two steps, so that training need not run its frozen part again and again. `encode` runs what is
+never trained and returns an `Observation`, which may be kept on disk; `features` runs the rest. Calling it does both.
 
 How to add one: write a module with a function ``load(name, checkpoint, *, device)`` that returns a `Backbone`, and add
 its line to `BACKBONES`.
@@ -8,13 +11,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from hmrkit.members import Member, choose
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from hmrkit.body_points import BodyPoints
 
 
 BACKBONES: dict[str, Member] = {
@@ -52,25 +57,51 @@ class Landmarks:
 
 
 @dataclass(frozen=True)
+class CropImages:
+    """The observation of a backbone without a frozen part: the crops themselves, `images` (B,3,H,W) RGB in [0, 1]."""
+
+    images: Tensor
+
+
+@dataclass(frozen=True)
 class Features:
-    """`global_feature` (B,C); `maps`: (B,c,h,w) each, finest first; `landmarks`, None where the backbone knows none."""
+    """`global_feature` (B,C); `maps`: (B,c,h,w) each, finest first; `landmarks` and `points`, None where the backbone
+    knows none."""
 
     global_feature: Tensor
     maps: tuple[Tensor, ...]
     landmarks: Landmarks | None = None
+    points: BodyPoints | None = None
+
+
+# What `Backbone.encode` returns: a frozen dataclass of tensors with B rows each, and of such dataclasses. Each backbone
+# has its own; only the backbone itself and training's files look inside.
+Observation: TypeAlias = Any
 
 
 class Backbone(Protocol):
     """A ``torch.nn.Module``. `input_size` (H, W) px of its crops, `global_channels` C of the global feature,
-    `map_channels` and `map_strides` of the maps, finest first."""
+    `map_channels` and `map_strides` of the maps, finest first; `observation` is the class of its observations."""
 
     input_size: tuple[int, int]
     global_channels: int
     map_channels: tuple[int, ...]
     map_strides: tuple[int, ...]
+    observation: type
+
+    def encode(self, crops: Tensor) -> Observation:
+        """Crops (B,3,H,W) RGB in [0, 1] -> what the part that is never trained makes of them.
+
+        What normalisation the network wants is done inside. A backbone that is trained as a whole returns `CropImages`.
+        """
+        ...
+
+    def features(self, observation: Observation) -> Features:
+        """What `encode` returned, or what was kept of it -> features."""
+        ...
 
     def __call__(self, crops: Tensor) -> Features:
-        """Crops (B,3,H,W) RGB in [0, 1] -> features. What normalisation the network wants is done inside."""
+        """``features(encode(crops))``."""
         ...
 
 

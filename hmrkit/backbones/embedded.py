@@ -1,10 +1,10 @@
-"""The backbone that ships: BlazePose-heavy, which has seen real people where the synthetic images have not.
+"""The backbone that ships: BlazePose-heavy as it was published, with a trained integral head on its maps.
 
-BlazePose stays as it was published. What is trained is an integral head on its maps, with a copy of its last blocks,
-which says where the body's own points lie. The global feature is what the two say: BlazePose's landmarks, the body's
-points, both in the crop and in metres, and how the limbs point between them, which a regressor would otherwise have to
-learn to measure. Nothing else: a body of which only these numbers are known, from motion capture without a picture, has
-a feature, too.
+BlazePose's part is frozen; its maps and landmarks are the observation. The integral head (`hmrkit.body_points`), with a
+tuned copy of BlazePose's last blocks, predicts where the body's own points lie. The global feature consists of numbers
+about points only: landmarks and body points, in the crop and in metres, and the directions of the limbs between them.
+So a body of which only the points are known, from motion capture without an image, has a global feature, too
+(`EmbeddedBackbone.features_of_points`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from hmrkit.backbones import Features, Landmarks
-from hmrkit.blazepose_net import CROP_SIZE, FEATURE_CHANNELS, FEATURE_STRIDES, BlazePose, load_network
+from hmrkit.blazepose_net import CROP_SIZE, BlazePose, load_network
 from hmrkit.body_points import POINTS, BodyPoints, IntegralHead
+from hmrkit.errors import UsageError
 from hmrkit.geometry import orthonormal_frame
 from hmrkit.skeletons import BLAZEPOSE_33
 
@@ -32,33 +33,40 @@ _LIMB_FEATURES = 12 * (3 + 3 + 1) + 3 * 9 + 2 * 9 + 4
 
 
 @dataclass(frozen=True)
-class Looked:
-    """What the frozen network says about crops: all that the trained part needs.
+class FrozenMaps:
+    """The observation: what the published network finds in B crops, all that the trained part needs.
 
-    `branch` (B,192,16,16), `first32` (B,272,8,8), `landmarks`.
+    `branch` (B,192,16,16), the regression branch at stride 16; `first32` (B,272,8,8), the first block of stride 32;
+    `landmarks`; `pyramid` (B,48,64,64), the merged map at stride 4, None where it was not kept.
     """
 
     branch: Tensor
     first32: Tensor
     landmarks: Landmarks
+    pyramid: Tensor | None = None
 
 
 @dataclass(frozen=True)
-class Told:
-    """What is known of B bodies, from pictures or without."""
+class PointEstimates:
+    """Estimated landmarks and points of B bodies, from images or synthetic."""
 
     landmarks: Landmarks
     points: BodyPoints
 
 
 class EmbeddedBackbone(nn.Module):
-    """See `hmrkit.backbones.Backbone`. `integral` is trainable; the rest never gets a gradient."""
+    """See `hmrkit.backbones.Backbone`. `integral` is trainable; the rest never gets a gradient.
+
+    The maps are the pyramid at stride 4, the branch at stride 16 and the tuned last blocks at stride 32. Where an
+    observation was kept without its pyramid, the maps are the last two.
+    """
 
     _network: BlazePose
     input_size = (CROP_SIZE, CROP_SIZE)
     global_channels = (BODY + POINTS) * 6 + 2 * _LIMB_FEATURES
-    map_channels = FEATURE_CHANNELS
-    map_strides = FEATURE_STRIDES
+    map_channels = (48, 192, 272)
+    map_strides = (4, 16, 32)
+    observation = FrozenMaps
 
     def __init__(self, network: BlazePose) -> None:
         super().__init__()
@@ -72,44 +80,47 @@ class EmbeddedBackbone(nn.Module):
         return super()._apply(fn, recurse)
 
     def forward(self, crops: Tensor) -> Features:
-        looked, maps = self._look(crops)
-        return replace(self.together(self.told(looked)), maps=maps)
-
-    def look(self, crops: Tensor) -> Looked:
-        """The frozen part for crops (B,3,256,256) RGB in [0, 1]."""
-        return self._look(crops)[0]
+        return self.features(self.encode(crops))
 
     @torch.no_grad()
-    def _look(self, crops: Tensor) -> tuple[Looked, tuple[Tensor, ...]]:
-        """And the trunk's maps, finest first."""
+    def encode(self, crops: Tensor) -> FrozenMaps:
+        """The frozen part, for crops (B,3,256,256) RGB in [0, 1]."""
         lower = self._network.lower(crops)
-        said = self._network.upper(lower)
-        points = said.landmarks[:, :BODY]
+        output = self._network.upper(lower)
+        points = output.landmarks[:, :BODY]
         points = torch.cat([points[..., :2], points[..., 3:4].sigmoid()], -1)
-        landmarks = Landmarks(points, said.world[:, :BODY])
-        return Looked(lower.branch, lower.first32, landmarks), lower.trunk[1:]
+        return FrozenMaps(lower.branch, lower.first32, Landmarks(points, output.world[:, :BODY]), lower.merged)
 
-    def begin(self, looked: Looked) -> None:
-        """Prepare the integral head for training, by what was found in many crops."""
-        self.integral.begin_from(self._network, looked.branch, looked.first32)
+    def features(self, observation: FrozenMaps) -> Features:
+        """The trained part, from what `encode` returned or what was kept of it."""
+        stride32 = self.integral.last_blocks(observation.first32)
+        points = self.integral.points(observation.branch, stride32)
+        features = self.features_of_points(PointEstimates(observation.landmarks, points))
+        pyramid = () if observation.pyramid is None else (observation.pyramid,)
+        return replace(features, maps=(*pyramid, observation.branch, stride32))
 
-    def told(self, looked: Looked) -> Told:
-        """The trained part: from what `look` found, or what was kept of it."""
-        return Told(looked.landmarks, self.integral(looked.branch, looked.first32))
+    def predict_points(self, observation: FrozenMaps) -> PointEstimates:
+        """Landmarks of the frozen part and points of the trained one."""
+        return PointEstimates(observation.landmarks, self.integral(observation.branch, observation.first32))
 
-    def together(self, told: Told) -> Features:
-        """The features of what is told, without maps."""
-        said, points = told.landmarks, told.points
+    def features_of_points(self, estimates: PointEstimates) -> Features:
+        """The features without maps, from points alone: also of synthetic ones that have no image."""
+        landmarks, points = estimates.landmarks, estimates.points
         parts = (
-            said.points_2d[..., :2] / (CROP_SIZE / 2) - 1, said.points_2d[..., 2:], said.world,
+            landmarks.points_2d[..., :2] / (CROP_SIZE / 2) - 1, landmarks.points_2d[..., 2:], landmarks.world,
             points.points_2d, points.spread[..., None], points.world,
         )  # fmt: skip
-        limbs = limb_features(said.world), limb_features(points.world[:, -BODY:])
-        return Features(torch.cat([part.flatten(1) for part in (*parts, *limbs)], 1), (), said)
+        limbs = limb_features(landmarks.world), limb_features(points.world[:, -BODY:])
+        return Features(torch.cat([part.flatten(1) for part in (*parts, *limbs)], 1), (), landmarks, points)
+
+    def init_from(self, observation: FrozenMaps) -> None:
+        """Prepare the integral head for training: copy BlazePose's last blocks, measure the maps' statistics on the
+        observation of many crops."""
+        self.integral.init_from(self._network, observation.branch, observation.first32)
 
 
 def limb_features(world: Tensor) -> Tensor:
-    """How the body is held, from world landmarks (B,33,3) -> (B,133).
+    """Directions, lengths and bends of the limbs, from world landmarks (B,33,3) -> (B,133).
 
     Each limb's direction in the camera and in the frame of the part that it hangs on, its length; the frames of pelvis,
     chest and head, the chest in the pelvis's, the head in the chest's; the cosines of elbows and knees.
@@ -142,7 +153,5 @@ def head_frame(world: Tensor) -> Tensor:
 def load(name: str, checkpoint: str | Path | None, *, device: str | torch.device) -> EmbeddedBackbone:
     """See `hmrkit.backbones.load_backbone`. The published weights always; a regressor's own file has the head."""
     if checkpoint is not None:
-        from hmrkit.errors import UsageError
-
         raise UsageError("backbone embedded carries its weights; give the checkpoint to the regressor instead")
     return EmbeddedBackbone(load_network("cpu")).eval().to(device)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hmrkit.backbones import Features
+from hmrkit.backbones import CropImages, Features
 from hmrkit.backbones.published import ImageNetNormalisation, initialise, load_part, part_of
 from hmrkit.backbones.resnet import bottlenecks
 from hmrkit.errors import WeightsError
@@ -106,6 +106,7 @@ class HRNet(nn.Module):
 
     input_size = (224, 224)
     map_strides = (4, 8, 16, 32)
+    observation = CropImages
 
     def __init__(self, width: int, head: bool = True, coarse_outputs: bool = True) -> None:
         super().__init__()
@@ -138,8 +139,14 @@ class HRNet(nn.Module):
             self.final_layer = nn.Sequential(nn.Conv2d(wide[-1], 2048, 1), nn.BatchNorm2d(2048), nn.ReLU())
         initialise(self)
 
+    def encode(self, crops: Tensor) -> CropImages:
+        return CropImages(crops)
+
     def forward(self, crops: Tensor) -> Features:
-        x = functional.relu(self.bn1(self.conv1(self.normalise(crops))))
+        return self.features(self.encode(crops))
+
+    def features(self, observation: CropImages) -> Features:
+        x = functional.relu(self.bn1(self.conv1(self.normalise(observation.images))))
         x = functional.relu(self.bn2(self.conv2(x)))
         maps = [self.layer1(x)]
         for transition, stage in (

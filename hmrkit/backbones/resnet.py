@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hmrkit.backbones import Features
+from hmrkit.backbones import CropImages, Features
 from hmrkit.backbones.published import ImageNetNormalisation, initialise, load_part, part_of
 from hmrkit.weights import load_state
 
@@ -55,6 +55,7 @@ class ResNet50(nn.Module):
     global_channels = 2048
     map_channels = (256, 512, 1024, 2048)
     map_strides = (4, 8, 16, 32)
+    observation = CropImages
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,8 +68,14 @@ class ResNet50(nn.Module):
         self.layer4 = bottlenecks(1024, 512, 3, stride=2)
         initialise(self)
 
+    def encode(self, crops: Tensor) -> CropImages:
+        return CropImages(crops)
+
     def forward(self, crops: Tensor) -> Features:
-        x = functional.relu(self.bn1(self.conv1(self.normalise(crops))))
+        return self.features(self.encode(crops))
+
+    def features(self, observation: CropImages) -> Features:
+        x = functional.relu(self.bn1(self.conv1(self.normalise(observation.images))))
         x = functional.max_pool2d(x, 3, 2, 1)
         maps: list[Tensor] = []
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):

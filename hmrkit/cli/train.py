@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from hmrkit.cli import options as o
+from hmrkit.regressors import REGRESSORS
+from hmrkit.training.recipes import trainable
 
 app = typer.Typer(
     help="Train networks from motion capture and synthetic images.", no_args_is_help=True, rich_markup_mode=None
@@ -25,7 +27,7 @@ Images = Annotated[
 Begin = Annotated[Path | None, typer.Option("--start", help="Begin from a trained regressor's file.")]
 LoopFit = Annotated[
     list[Path] | None,
-    typer.Option(help="spin only: clip of people without labels for its fitting loop; repeatable."),
+    typer.Option(help="Clip of people without labels for SPIN's fitting loop, where the recipe has it; repeatable."),
 ]
 Adversarial = Annotated[bool, typer.Option("--adversarial", help="Add HMR's factorised adversarial prior.")]
 
@@ -48,8 +50,6 @@ def lifter(
     typer.echo(str(train_lifter(motion, out, preset=preset, steps=steps, device=resolve_device(device), resume=resume)))
 
 
-@app.command("hmr", help="Train HMR's regressor on synthetic images.")
-@app.command("spin", help="Train HMR's regressor on synthetic images and on clips, with fitting in the loop.")
 def regressor(
     context: typer.Context,
     out: Out,
@@ -65,17 +65,21 @@ def regressor(
 ) -> None:
     from hmrkit.device import resolve_device
     from hmrkit.errors import UsageError
-    from hmrkit.training.regressors import train_regressor
 
     o.start_logging(verbose)
     name = str(context.info_name)
-    if loop_fit and name != "spin":
-        raise UsageError(f"--loop-fit is spin's, not {name}'s")
-    path = train_regressor(
+    recipe = REGRESSORS[name].load_recipe()
+    if loop_fit and not recipe.TAKES_CLIPS:
+        raise UsageError(f"--loop-fit is of no use to {name}: its recipe does not learn from clips")
+    path = recipe.train(
         name, out, preset=preset, steps=steps, images=images, device=resolve_device(device), resume=resume, start=start,
         clips=loop_fit or (), adversarial=adversarial,
     )  # fmt: skip
     typer.echo(str(path))
+
+
+for _name, _member in trainable(REGRESSORS).items():
+    app.command(_name, help=f"Train {_name}: {_member.summary}.")(regressor)
 
 
 @app.command("evaluate-lifter")

@@ -8,15 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from hmrkit.errors import WeightsError
-from hmrkit.regressors import load_regressor
-from hmrkit.regressors.hmr import HmrRegressor
+from hmrkit.regressors.hmr import load
 from hmrkit.weights import save_state
 
 
 def convert(source: Path, out: Path) -> None:
     """Write the 331 tensors of `source` under their own names, as they are."""
-    regressor = load_regressor("spin", checkpoint=source)
-    if not isinstance(regressor, HmrRegressor) or regressor.shape_space != "smpl":
+    regressor = load("spin", source, device="cpu")
+    if regressor.shape_space != "smpl":
         raise WeightsError(f"{source}: wanted SPIN's published checkpoint, found weights that hmrkit trained")
     state = {**regressor.backbone.state_dict(), **regressor.head.state_dict()}
     save_state(state, out, {"network": "spin", "licence": "non-commercial (SPIN)", "source": "Kolotouros et al. 2019"})

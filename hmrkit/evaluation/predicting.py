@@ -91,7 +91,7 @@ def predict_crops(sequence: EvalSequence, regressor: Regressor, models: Models, 
     import torch
 
     from hmrkit.crops import Region, crop_batch
-    from hmrkit.regressors.projection import translation
+    from hmrkit.regressors.crop_camera import translation
 
     if not isinstance(sequence.frames, tuple):
         raise InputError(f"{sequence.name}: crops are wanted as single pictures")

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from hmrkit.blazepose_net import CROP_SIZE, WEIGHTS, BlazePoseOutput, evened, load_network, unmirrored
+from hmrkit.blazepose_net import CROP_SIZE, WEIGHTS, BlazePoseOutput, without_side_bias, load_network, flipped_back
 from hmrkit.body_points import WEIGHTS as POINTS_WEIGHTS
 from hmrkit.body_points import load_body_points
 from hmrkit.skeletons import BLAZEPOSE_33, BLAZEPOSE_FACE
@@ -37,24 +37,24 @@ class BlazePoseReader:
 
     def __call__(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Crops (N,3,256,256) in [0, 1] -> x, y px and visibility (N,39,3), world (N,33,3) m, presence (N)."""
-        outputs = [self._said(crops)]
+        outputs = [self._predict(crops)]
         if self.flip_test:
-            outputs.append(unmirrored(self._said(crops.flip(-1))))
+            outputs.append(flipped_back(self._predict(crops.flip(-1))))
         points = torch.stack([_refined(output) for output in outputs]).mean(0)
         world = torch.stack([output.world[:, :BODY] for output in outputs]).mean(0)
         return points, world, torch.stack([output.presence for output in outputs]).mean(0)
 
-    def _said(self, crops: Tensor) -> BlazePoseOutput:
-        """BlazePose's answer, evened, with heatmaps; its 3D is that of both."""
+    def _predict(self, crops: Tensor) -> BlazePoseOutput:
+        """BlazePose's prediction, bias-corrected, with heatmaps; its 3D is blended from both networks."""
         lower = self.network.lower(crops)
-        said = evened(self.network.upper(lower, heatmaps=True))
+        said = without_side_bias(self.network.upper(lower, heatmaps=True))
         if self.points is None:
             return said
         points = self.points(lower.branch, lower.first32).world[:, -BODY:]
-        return replace(said, world=torch.cat([between(said.world[:, :BODY], points), said.world[:, BODY:]], 1))
+        return replace(said, world=torch.cat([blend_world(said.world[:, :BODY], points), said.world[:, BODY:]], 1))
 
 
-def between(own: Tensor, points: Tensor) -> Tensor:
+def blend_world(own: Tensor, points: Tensor) -> Tensor:
     """World landmarks (N,33,3) m of BlazePose and of the integral head -> of both, about the middle of the hips.
 
     Faces stand where both say but look where BlazePose says: from rendered ones the head has learned to see real ones

@@ -1,7 +1,9 @@
-"""Regressors read body parameters off crops of people, frame by frame.
+"""Regressors estimate body parameters from crops of people.
 
 How to add one: write a module with a function ``load(name, checkpoint, *, device, weights, backbone)`` that returns a
-`Regressor`, and add its line to `REGRESSORS`.
+`Regressor`, and add its line to `REGRESSORS`. A network that sees one crop at a time derives from
+`hmrkit.regressors.frame.FrameRegressor`. To make it trainable, see `hmrkit.training.recipes`; the recipe may stand in
+the same module.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ REGRESSORS: dict[str, Member] = {
         summary="global feature and iterative error feedback; own weights, trained on synthetic images",
         paper="Kanazawa et al. 2018, End-to-end recovery of human shape and pose",
         weights=("regressors/hmr.safetensors",),
+        recipe="hmrkit.training.recipes.hmr",
     ),
     "spin": Member(
         module="hmrkit.regressors.hmr",
@@ -30,6 +33,7 @@ REGRESSORS: dict[str, Member] = {
         paper="Kolotouros et al. 2019, Learning to reconstruct 3D human pose and shape via model-fitting in the loop",
         licence="Apache-2.0 (published checkpoint: non-commercial)",
         weights=("regressors/spin.safetensors",),
+        recipe="hmrkit.training.recipes.spin",
     ),
     "toy": Member(
         module="hmrkit.regressors.toy",
@@ -52,10 +56,30 @@ class BodyEstimate:
     crop_camera: Tensor
 
 
+@dataclass(frozen=True)
+class CropContext:
+    """What is known of B crops besides their pixels; networks that need none of it ignore it.
+
+    `joints_2d` (B,33,3): x, y px of the crop and confidence, 0 for joints that the keypoints lack; order:
+    `hmrkit.skeletons.BLAZEPOSE_33`. `boxes_xyxy` (B,4) px, the person's box in the full image; `image_size` (B,2), its
+    width and height px; `focal_px` (B,), its focal length.
+    """
+
+    joints_2d: Tensor | None = None
+    boxes_xyxy: Tensor | None = None
+    image_size: Tensor | None = None
+    focal_px: Tensor | None = None
+
+
 class Regressor(Protocol):
-    """A ``torch.nn.Module``. `input_size` (H, W) px of its crops. `framing` says how they are cut: ``upright`` about
-    the hips and turned (`hmrkit.crops.person_region`), ``box`` as 1.2 times the box, not turned. `shape_space` says on
-    whose body it was trained: betas of one mean nothing to the other."""
+    """A ``torch.nn.Module`` in two steps: `encode` sees each crop by itself, `decode` one person's track as a whole.
+
+    A network that sees one frame at a time does everything in `encode`; a temporal one keeps features of the crops and
+    works over time in `decode`. `input_size` (H, W) px of its crops. `framing` says how they are cut: ``upright`` about
+    the hips and rotated (`hmrkit.crops.person_region`), ``box`` as 1.2 times the box, not rotated. `shape_space` says on
+    whose body it was trained: betas of one mean nothing to the other. `weights_sha256` names its weights, "" where it
+    has none.
+    """
 
     name: str
     input_size: tuple[int, int]
@@ -63,8 +87,19 @@ class Regressor(Protocol):
     shape_space: Literal["hmrkit", "smpl"]
     weights_sha256: str
 
-    def __call__(self, crops: Tensor) -> BodyEstimate:
-        """Crops (B,3,H,W) RGB in [0, 1] -> bodies. What normalisation the network wants is done inside."""
+    def encode(self, crops: Tensor, context: CropContext | None = None) -> Tensor:
+        """Crops (B,3,H,W) RGB in [0, 1] -> codes (B,D), all that is kept of a crop.
+
+        What normalisation the network wants is done inside.
+        """
+        ...
+
+    def decode(self, codes: Tensor, times: Tensor) -> BodyEstimate:
+        """Codes (T,D) of one person in the order of time, at `times` (T,) s -> T bodies."""
+        ...
+
+    def __call__(self, crops: Tensor, **context: Tensor) -> BodyEstimate:
+        """Crops (B,3,H,W) -> bodies; each crop is a still of its own (T = 1). `context`: fields of `CropContext`."""
         ...
 
 

@@ -1,13 +1,12 @@
-"""HMR and SPIN: one network (a backbone's global feature, iterative error feedback), trained in two ways.
+"""HMR and SPIN: one network, trained in two ways: a backbone's global feature, then iterative error feedback.
 
-Published networks have a linear layer between the two, inside the feedback. On the embedded backbone, whose feature is
-what is known of the body's points, an encoder of residual layers stands there: it learns most of its part from motion
-capture without pictures.
+Sources: Kanazawa et al. 2018 (HMR), Kolotouros et al. 2019 (SPIN). The published networks have the feedback directly on
+ResNet-50's feature. On the embedded backbone, whose feature consists of points and limbs, residual layers stand between.
 """
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,51 +14,71 @@ import torch
 from torch import Tensor, nn
 
 from hmrkit.backbones import Features, load_backbone
-from hmrkit.backbones.embedded import EmbeddedBackbone
 from hmrkit.backbones.resnet import ResNet50
 from hmrkit.errors import UsageError, WeightsError
-from hmrkit.geometry import mirrored_pose, project_to_rotation
-from hmrkit.regressors import BodyEstimate
+from hmrkit.regressors import BodyEstimate, CropContext
+from hmrkit.regressors.files import read_network
+from hmrkit.regressors.frame import FrameRegressor
 from hmrkit.regressors.ief import IefHead
-from hmrkit.skeletons import SMPL_24
-from hmrkit.weights import load_into, load_state, read_metadata, verify
+from hmrkit.weights import load_into, load_state, verify
 
 SHIPPED = "regressors/{}.safetensors"
 
 
-class HmrRegressor(nn.Module):
-    """See `hmrkit.regressors.Regressor`.
+@dataclass(frozen=True)
+class HmrNetwork:
+    """What the network is: `build` makes it, weights files hold it.
 
-    With an `encoder`, features are standardised by `feature_mean` and `feature_scale`, measured once in training, and
-    every crop is read twice, as it is and mirrored: the mean of both errs 5 % less, at twice the cost. Where the two
-    face opposite ways, the likelier one counts alone.
+    `hidden` is the width of head and encoder. `encoder`: residual layers between feature and head, which read the
+    feature standardised. `flip`: the crop and its mirror image are averaged. `activate`: ReLUs in the head (published
+    SPIN has none). `framing` and `shape_space`: see `hmrkit.regressors.Regressor`.
+    """
+
+    backbone: str = "embedded"
+    hidden: int = 1024
+    encoder: bool = True
+    framing: Literal["upright", "box"] = "upright"
+    flip: bool = True
+    activate: bool = True
+    shape_space: Literal["hmrkit", "smpl"] = "hmrkit"
+
+
+# The form that HMR has on each backbone; those that are not named have `_PLAIN`.
+_FORMS = {"embedded": HmrNetwork()}
+_PLAIN = HmrNetwork(encoder=False, framing="box", flip=False)
+_PUBLISHED_SPIN = replace(_PLAIN, backbone="resnet50", activate=False, shape_space="smpl")
+
+
+def network_on(backbone: str, hidden: int = 1024) -> HmrNetwork:
+    """HMR's network on a backbone, in the form that it has there."""
+    return replace(_FORMS.get(backbone, _PLAIN), backbone=backbone, hidden=hidden)
+
+
+class HmrRegressor(FrameRegressor):
+    """See `hmrkit.regressors.frame.FrameRegressor`; `network` says what it consists of.
+
+    `feature_mean` and `feature_scale` of the global feature (C) are measured once in training; without encoder they are
+    not used.
     """
 
     feature_mean: Tensor
     feature_scale: Tensor
 
-    def __init__(self, name: str, backbone: Any, head: IefHead, encoder: nn.Module | None = None) -> None:
-        super().__init__()
-        self.name, self.weights_sha256 = name, ""
-        self.framing: Literal["upright", "box"] = "box" if encoder is None else "upright"
-        self.shape_space: Literal["hmrkit", "smpl"] = "hmrkit"
-        self.backbone, self.encoder, self.head = backbone, encoder, head
-        self.input_size: tuple[int, int] = backbone.input_size
-        if encoder is not None:
-            self.register_buffer("feature_mean", torch.zeros(backbone.global_channels))
-            self.register_buffer("feature_scale", torch.ones(backbone.global_channels))
+    def __init__(self, name: str, network: HmrNetwork, backbone: Any) -> None:
+        super().__init__(name, backbone, network.framing, network.shape_space, network.flip)
+        self.network = network
+        channels = backbone.global_channels
+        # Made in the order in which a seed has always made them; registered in that of the checkpoints.
+        head = IefHead(network.hidden if network.encoder else channels, network.hidden, activate=network.activate)
+        self.encoder = Encoder(channels, network.hidden) if network.encoder else nn.Identity()
+        self.head = head
+        # Files of networks without encoder do not have them.
+        self.register_buffer("feature_mean", torch.zeros(channels), persistent=network.encoder)
+        self.register_buffer("feature_scale", torch.ones(channels), persistent=network.encoder)
 
-    def forward(self, crops: Tensor) -> BodyEstimate:
-        if self.encoder is None:
-            return self.regress(self.backbone(crops))
-        told = [self.backbone.told(self.backbone.look(seen)) for seen in (crops, crops.flip(-1))]
-        straight, mirrored = (self.regress(self.backbone.together(one)) for one in told)
-        return between(straight, mirrored, *(one.points.world for one in told))
-
-    def regress(self, features: Features) -> BodyEstimate:
-        """What follows the backbone."""
+    def regress(self, features: Features, context: CropContext | None = None) -> BodyEstimate:
         feature = features.global_feature
-        return self.head(feature if self.encoder is None else self.encoder(self.standardised(feature)))
+        return self.head(self.encoder(self.standardised(feature)) if self.network.encoder else feature)
 
     def standardised(self, feature: Tensor) -> Tensor:
         """Features (B,C) as the encoder reads them; clamped, because what lies far outside of training must not run
@@ -88,32 +107,10 @@ class Encoder(nn.Module):
         return self.norm(x)
 
 
-def between(straight: BodyEstimate, mirrored: BodyEstimate, points: Tensor, mirrored_points: Tensor) -> BodyEstimate:
-    """The mean of what a crop and its mirror image tell. Where they face opposite ways the mean would face sideways:
-    there the one of the two whose left goes better with the hips of its own `points` (B,57,3)."""
-    one, other = (torch.cat([e.global_orient[:, None], e.body_pose], 1) for e in (straight, mirrored))
-    other = mirrored_pose(other, SMPL_24.mirror)
-    opposite = (one[:, 0] * other[:, 0]).sum((1, 2)) < 1  # The trace of the turn between: more than 90 degrees.
-    surer = _faces_as(straight, points) < _faces_as(mirrored, mirrored_points)
-    share = torch.where(opposite, surer.to(one.dtype), 0.5)[:, None]
-    camera = mirrored.crop_camera * mirrored.crop_camera.new_tensor([1.0, -1.0, 1.0])
-    pose = project_to_rotation(torch.lerp(one, other, share[..., None, None]))
-    betas, camera = torch.lerp(straight.betas, mirrored.betas, share), torch.lerp(straight.crop_camera, camera, share)
-    return BodyEstimate(pose[:, 0], pose[:, 1:], betas, camera)
-
-
-def _faces_as(estimate: BodyEstimate, points: Tensor) -> Tensor:
-    """Cosine (B,) between the body's left and the way from the right hip to the left."""
-    left, right = SMPL_24.indices("left_hip", "right_hip")
-    return torch.cosine_similarity(estimate.global_orient[:, :, 0], points[:, left] - points[:, right])
-
-
-def build(name: str, backbone: str = "embedded", hidden: int = 1024) -> HmrRegressor:
-    """An untrained regressor; `hidden` is the width of its encoder and head."""
-    trunk = load_backbone(backbone)
-    if not isinstance(trunk, EmbeddedBackbone):
-        return HmrRegressor(name, trunk, IefHead(trunk.global_channels, hidden))
-    return HmrRegressor(name, trunk, IefHead(hidden, hidden), Encoder(trunk.global_channels, hidden))
+def build(name: str, network: HmrNetwork | None = None) -> HmrRegressor:
+    """An untrained regressor; by default on the embedded backbone."""
+    network = network or HmrNetwork()
+    return HmrRegressor(name, network, load_backbone(network.backbone))
 
 
 def load(
@@ -126,40 +123,38 @@ def load(
 ) -> HmrRegressor:
     """See `hmrkit.regressors.load_regressor`."""
     if checkpoint is None and weights is None:
-        regressor = build(name, backbone or "embedded")
+        regressor = build(name, network_on(backbone or "embedded"))
     else:
         path = checkpoint or SHIPPED.format(name)
         state = load_state(path)
-        if "conv1.weight" in state:
-            trained_on, regressor = "resnet50", _published(name, state, path)
-        else:
-            trained_on, regressor = _trained(name, {key: value.float() for key, value in state.items()}, path)
+        regressor = _published(name, state, path) if "conv1.weight" in state else _trained(name, state, path)
+        trained_on = regressor.network.backbone
         if backbone not in (None, trained_on):
             raise UsageError(f"{path} was trained on backbone {trained_on}, not {backbone}; leave --backbone out")
         regressor.weights_sha256 = verify(path)
     return regressor.eval().requires_grad_(False).to(device)
 
 
-def _trained(name: str, state: dict[str, Tensor], path: str | Path) -> tuple[str, HmrRegressor]:
-    """What `hmrkit train` wrote: the name of its backbone, the regressor."""
-    written = read_metadata(path) if Path(path).suffix == ".safetensors" else {}
-    shape = json.loads(written.get("network", "{}"))
-    if "backbone" not in shape:
+def _trained(name: str, state: dict[str, Tensor], path: str | Path) -> HmrRegressor:
+    """What `hmrkit train` wrote: files of today hold their `HmrNetwork`, older ones backbone and width alone."""
+    found = read_network(path)
+    if "backbone" not in found:
         raise WeightsError(f"{path}: wanted a regressor that `hmrkit train` wrote or SPIN's checkpoint, found neither")
-    regressor = build(name, shape["backbone"], shape["hidden"])
-    load_into(regressor, state, path)
-    return shape["backbone"], regressor
+    try:
+        network = network_on(**found) if set(found) == {"backbone", "hidden"} else HmrNetwork(**found)
+    except TypeError as error:
+        raise WeightsError(f"{path}: wanted the weights of HMR's network, found another's ({error})") from error
+    regressor = build(name, network)
+    load_into(regressor, {key: value.float() for key, value in state.items()}, path)
+    return regressor
 
 
 def _published(name: str, state: dict[str, Tensor], path: str | Path) -> HmrRegressor:
     """SPIN's ``model_checkpoint.pt``: ResNet-50's keys at top level, then the head's. Descendants of it carry SMPL's
     own arrays as ``smpl.*``; the body comes from elsewhere here, so they are passed over."""
     state = {key: value for key, value in state.items() if not key.startswith("smpl.")}
-    trunk = ResNet50()
-    head = IefHead(trunk.global_channels, activate=False)
-    own = head.state_dict()
-    load_into(head, {key: value for key, value in state.items() if key in own}, path)
-    load_into(trunk, {key: value for key, value in state.items() if key not in own}, path)
-    regressor = HmrRegressor(name, trunk, head)
-    regressor.shape_space = "smpl"
+    regressor = HmrRegressor(name, _PUBLISHED_SPIN, ResNet50())
+    own = regressor.head.state_dict()
+    load_into(regressor.head, {key: value for key, value in state.items() if key in own}, path)
+    load_into(regressor.backbone, {key: value for key, value in state.items() if key not in own}, path)
     return regressor

@@ -1,6 +1,6 @@
 """HMR's factorised adversarial prior (Kanazawa et al. 2018, section 3.3): one small discriminator for every joint's
-rotation, one for all of them together, one for shape. It tells poses that people take from poses that merely project
-well; synthetic training, where every body is known, works without it.
+rotation, one for all of them together, one for shape. It separates poses that people take from poses that merely
+project well. Supervised training on synthetic images works without it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Adversary(nn.Module):
         return (made.square().mean(0) + (real - 1).square().mean(0)).sum()
 
     def judge(self, body_pose: Tensor, betas: Tensor) -> Tensor:
-        """Poses (N,23,3,3) and shapes (N,10) -> what the discriminators say (N,25), 1 for real."""
+        """Poses (N,23,3,3) and shapes (N,10) -> scores of the discriminators (N,25), 1 for real."""
         hidden = self.each(body_pose.flatten(2))
         single = (hidden * self.judge_each).sum(-1)
         return torch.cat([single, self.judge_together(hidden.flatten(1)), self.judge_shape(betas)], 1)

@@ -10,7 +10,7 @@ from torch import Tensor
 from hmrkit import metrics
 from hmrkit.body import Body
 from hmrkit.regressors import BodyEstimate
-from hmrkit.regressors.projection import CROP, crop_camera, project
+from hmrkit.regressors.crop_camera import CROP, crop_camera, project
 from hmrkit.training.examples import Truth
 
 
@@ -28,7 +28,7 @@ class LossWeights:
 
 def body_loss(estimate: BodyEstimate, truth: Truth, body: Body, weights: LossWeights | None = None) -> Tensor:
     """HMR's and SPIN's supervised terms: rotations, shape, joints and vertices about the pelvis (m), joints in the
-    picture, the crop's camera. Distances count linearly, so that a few wrecked samples do not rule a batch. Only the
+    image, the crop's camera. Distances count linearly, so that a few hopeless samples do not dominate a batch. Only the
     last estimate is judged: judged earlier ones overshoot (Kanazawa et al. 2018, section 3.2)."""
     w = weights or LossWeights()
     pose = body if w.vertices else body.joints_only

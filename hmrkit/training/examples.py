@@ -1,16 +1,17 @@
-"""What regressors learn from: what the frozen part of the backbone sees in synthetic images, with the truth.
+"""Examples that regressors learn from: a backbone's observation of synthetic images, with the ground truth.
 
-The frozen part never changes, so its answers can be kept (0.13 MB an image) and learned from many times: on a CPU the
-images and the frozen part cost more than a step of the part that learns.
+The backbone's frozen part never changes, so its observation can be kept on disk and learned from many times: on a CPU
+the images and the frozen part cost more than a step of the part that learns. An example of the embedded backbone takes
+0.13 MB; with the map at stride 4 (`pyramid`) 0.5 MB.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
 import torch
@@ -18,17 +19,16 @@ from rich.console import Console
 from rich.progress import track
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn import functional
 
-from hmrkit.backbones import Landmarks
-from hmrkit.backbones.embedded import EmbeddedBackbone, Looked
+from hmrkit.backbones import Backbone, Observation
 from hmrkit.body import Body
-from hmrkit.body_points import BodyPoints, IntegralHead
 from hmrkit.camera import CropCameras
 from hmrkit.device import inference
 from hmrkit.errors import InputError
 from hmrkit.geometry import mirrored_pose
-from hmrkit.regressors.hmr import HmrRegressor
-from hmrkit.regressors.projection import CROP, crop_camera, project
+from hmrkit.regressors.crop_camera import CROP, crop_camera, project, to_crop_camera
+from hmrkit.regressors.frame import FrameRegressor
 from hmrkit.skeletons import SMPL_24
 from hmrkit.training.motion import Split
 from hmrkit.types import BodyParams
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 SHARD = 128
 _EXAMPLES_AT_ONCE = 32
 CLIP_FPS = 5
+PYRAMID = "pyramid"  # the one part of an observation that is large, and kept only where it is wanted
 
 T = TypeVar("T")
 
@@ -66,9 +67,9 @@ class Truth:
 
 @dataclass(frozen=True)
 class Examples:
-    """B examples: what the backbone's frozen part saw, and the truth."""
+    """B examples: what the backbone's `encode` returned (on any device, maps perhaps in float16), and the truth."""
 
-    looked: Looked
+    observation: Observation
     truth: Truth
 
     def __len__(self) -> int:
@@ -82,35 +83,57 @@ class Examples:
         return moved(self, device)
 
     def tensors(self) -> dict[str, Tensor]:
-        """By name, as files hold them."""
-        looked = {
-            "branch": self.looked.branch,
-            "first32": self.looked.first32,
-            "points_2d": self.looked.landmarks.points_2d,
-            "world": self.looked.landmarks.world,
-        }
-        return looked | {f.name: getattr(self.truth, f.name) for f in fields(Truth)}
+        """By name, as files hold them: maps and images of the observation in float16."""
+        observation = {k: v.half() if v.ndim == 4 else v for k, v in _named_tensors(self.observation).items()}
+        return observation | _named_tensors(self.truth)
 
     @staticmethod
-    def from_tensors(values: dict[str, Tensor]) -> Examples:
-        """The inverse of `tensors`."""
-        looked = Looked(values["branch"], values["first32"], Landmarks(values["points_2d"], values["world"]))
-        return Examples(looked, Truth(**{f.name: values[f.name] for f in fields(Truth)}))
+    def from_tensors(values: dict[str, Tensor], observation: type) -> Examples:
+        """The inverse of `tensors`, for the class that the backbone's observations have."""
+        return Examples(_from_named_tensors(observation, values), _from_named_tensors(Truth, values))
 
 
-def fresh_examples(backbone: EmbeddedBackbone, images, batch: int, generator: torch.Generator) -> Examples:
+def _named_tensors(values: Any) -> dict[str, Tensor]:
+    """The tensors of a dataclass and of the dataclasses in it by their own fields' names, which must differ."""
+    found: dict[str, Tensor] = {}
+    for f in fields(values):
+        value = getattr(values, f.name)
+        if isinstance(value, Tensor):
+            found[f.name] = value
+        elif value is not None:
+            found |= _named_tensors(value)
+    return found
+
+
+def _from_named_tensors(kind: type, values: dict[str, Tensor]) -> Any:
+    """The inverse of `_named_tensors`. Only fields with a default may be missing: KeyError names another."""
+    hints = get_type_hints(kind, localns={"Tensor": Tensor})  # a name that some modules import for type checkers only
+    parts = {}
+    for f in fields(kind):
+        if is_dataclass(hints[f.name]):
+            parts[f.name] = _from_named_tensors(hints[f.name], values)  # type: ignore[arg-type]
+        elif f.name in values or f.default is not None:
+            parts[f.name] = values[f.name]
+    return kind(**parts)
+
+
+def fresh_examples(backbone: Backbone, images, batch: int, generator: torch.Generator) -> Examples:
     """`batch` new examples from a `SyntheticImages`, on its device: the second half is the first one mirrored, which
-    costs a third of what another picture does."""
+    costs a third of what another image does."""
     samples = images(batch // 2, generator)
-    pictures = torch.cat([samples.images, samples.images.flip(-1)])
-    # Not in inference mode: what is seen is learned from.
-    looked = backbone.look(pictures.contiguous(memory_format=torch.channels_last))
+    crops = torch.cat([samples.images, samples.images.flip(-1)])
+    if crops.shape[-2:] != backbone.input_size:
+        crops = functional.interpolate(crops, backbone.input_size, mode="bilinear", antialias=True)
+    # Not in inference mode: training takes gradients of what follows.
+    observation = backbone.encode(crops.contiguous(memory_format=torch.channels_last))
     truth = Truth(**{f.name: getattr(samples, f.name) for f in fields(Truth)})
-    return Examples(looked, joined([truth, truth.mirrored()]))
+    return Examples(observation, joined([truth, truth.mirrored()]))
 
 
 def mapped(function: Callable[[Tensor], Tensor], values: T) -> T:
-    """`function` of every tensor of a dataclass and of the dataclasses and tuples in it."""
+    """`function` of every tensor of a dataclass and of the dataclasses and tuples in it; None stays."""
+    if values is None:
+        return values
     if isinstance(values, Tensor):
         return function(values)
     if isinstance(values, tuple):
@@ -131,6 +154,8 @@ def chosen(values: T, rows: Tensor | slice) -> T:
 def joined(several: Sequence[T]) -> T:
     """Dataclasses of tensors, one after the other."""
     first = several[0]
+    if first is None:
+        return first
     if isinstance(first, Tensor):
         return torch.cat(several)  # type: ignore[arg-type]
     if isinstance(first, tuple):
@@ -139,26 +164,20 @@ def joined(several: Sequence[T]) -> T:
     return replace(first, **parts)  # type: ignore[type-var]
 
 
-@torch.no_grad()
-def points_of(integral: IntegralHead, examples: Examples) -> BodyPoints:
-    """What an integral head finds in kept examples, on its device."""
-    device = integral.grid.device
-    parts = (examples[slice(start, start + 128)].to(device).looked for start in range(0, len(examples), 128))
-    return joined([integral(part.branch, part.first32) for part in parts])
-
-
 def make_examples(
     folder: str | Path,
     count: int,
-    backbone: EmbeddedBackbone,
+    backbone: Backbone,
     device: torch.device,
     split: Split = "train",
     part: int = 0,
     parts: int = 1,
+    keep_pyramid: bool = False,
 ) -> None:
     """Fill `folder` with shards of kept examples until there are `count`; what is there already stays.
 
-    Shard k is made from seed k, whoever makes it: several processes may each make every `parts`-th shard.
+    Shard k is made from seed k, whoever makes it: several processes may each make every `parts`-th shard. `keep_pyramid`
+    also keeps the backbone's map at stride 4, four times the size.
     """
     from hmrkit.training.synthetic import SyntheticImages
 
@@ -174,14 +193,14 @@ def make_examples(
         made = []
         for _ in range(SHARD // _EXAMPLES_AT_ONCE):
             tensors = fresh_examples(backbone, images, _EXAMPLES_AT_ONCE, generator).tensors()
-            made.append({key: v.half() if key in ("branch", "first32") else v for key, v in tensors.items()})
+            made.append({key: value for key, value in tensors.items() if keep_pyramid or key != PYRAMID})
         save_state({key: torch.cat([m[key] for m in made]).cpu() for key in made[0]}, _shard(folder, k))
         log.info("%s: %d of %d shards", folder, k + 1, -(-count // SHARD))
 
 
-def clip_examples(clips: Sequence[str | Path], regressor: HmrRegressor, device: torch.device) -> Examples:
-    """Everybody in every frame of clips, as the chain crops them. Their truth is what the mesh stream ``fit`` says: the
-    first fits of SPIN's loop. InputError where nobody is found.
+def clip_examples(clips: Sequence[str | Path], regressor: FrameRegressor, device: torch.device) -> Examples:
+    """Everybody in every frame of clips, as the chain crops them. Their truth is the result of the mesh stream ``fit``:
+    the first fits of SPIN's loop. InputError where nobody is found.
     """
     from hmrkit.pipeline import Models, Options, open_clip, run_stages
     from hmrkit.regression import crop_pictures, crops_of
@@ -198,14 +217,15 @@ def clip_examples(clips: Sequence[str | Path], regressor: HmrRegressor, device: 
             continue
         crops = crops_of(take, people, regressor)
         fits = _in_crops([take.body[person.track_id] for person in people], crops.cameras, models.body)
-        for rows, pictures in crop_pictures(take, crops, regressor.input_size[0], device):
+        for rows, images in crop_pictures(take, crops, regressor.input_size[0], device):
             with inference(device):
-                looked = regressor.backbone.look(pictures)
-            truth = Truth(**{f.name: getattr(fits, f.name)[rows] for f in fields(Truth)})
-            found.append({key: value.cpu() for key, value in Examples(looked, truth).tensors().items()})
+                observation = regressor.backbone.encode(images)
+            tensors = _named_tensors(observation) | {f.name: getattr(fits, f.name)[rows] for f in fields(Truth)}
+            found.append({key: value.cpu() for key, value in tensors.items() if key != PYRAMID})
     if not found:
         raise InputError(f"{', '.join(map(str, clips))}: wanted clips with people, found nobody in them")
-    return Examples.from_tensors({key: torch.cat([part[key] for part in found]) for key in found[0]})
+    joined_tensors = {key: torch.cat([part[key] for part in found]) for key in found[0]}
+    return Examples.from_tensors(joined_tensors, regressor.backbone.observation)
 
 
 def _in_crops(people: Sequence[BodyParams], cameras: CropCameras, body: Body) -> Truth:
@@ -214,31 +234,46 @@ def _in_crops(people: Sequence[BodyParams], cameras: CropCameras, body: Body) ->
     def rows(name: str) -> Tensor:
         return torch.from_numpy(np.concatenate([getattr(person, name) for person in people]))
 
-    crop_from_camera = torch.from_numpy(cameras.camera_from_crop).float().mT
     betas = torch.cat([torch.from_numpy(p.betas).expand(len(p.transl_c), -1) for p in people])
-    orient, pose = crop_from_camera @ rows("global_orient"), rows("body_pose")
-    # A body turns about its pelvis, which does not lie in its origin.
-    pelvis = body.joints_only(betas=betas.to(body.device)).joints[:, 0].cpu()
-    transl = (crop_from_camera @ (pelvis + rows("transl_c"))[..., None])[..., 0] - pelvis
+    rest_pelvis = body.joints_only(betas=betas.to(body.device)).joints[:, 0].cpu()
+    camera_from_crop = torch.from_numpy(cameras.camera_from_crop).float()
+    orient, pelvis = to_crop_camera(rows("global_orient"), rest_pelvis + rows("transl_c"), camera_from_crop)
+    pose, transl = rows("body_pose"), pelvis - rest_pelvis
     focal = torch.from_numpy(cameras.focal_px).float()
     joints = body.joints_only(orient.to(body.device), pose.to(body.device), betas.to(body.device)).joints.cpu()
     return Truth(orient, pose, betas, transl, focal, project(joints, crop_camera(transl, focal), focal))
 
 
-def load_examples(folder: str | Path, count: int) -> Examples:
-    """The first `count` kept examples of a folder, in memory: 0.13 MB each."""
+def load_examples(folder: str | Path, count: int, backbone: Backbone, keep_pyramid: bool = False) -> Examples:
+    """The first `count` kept examples of a folder, in memory: 0.13 MB each, with `keep_pyramid` 0.5 MB.
+
+    InputError where there are fewer, or where they were made without the pyramid or by another backbone.
+    """
     shards = sorted(Path(folder).glob("examples-*.safetensors"))
     whole: dict[str, Tensor] = {}
     filled = 0
     for shard in shards:
         for key, value in load_file(shard).items():
+            if key == PYRAMID and not keep_pyramid:
+                continue
             whole.setdefault(key, value.new_empty(count, *value.shape[1:]))
             part = value[: count - filled]
             whole[key][filled : filled + len(part)] = part
+        if keep_pyramid and PYRAMID not in whole:
+            raise InputError(
+                f"{shard}: wanted examples with their pyramid, found none in it; make them in another folder"
+            )
         filled = min(count, filled + len(value))
         if filled == count:
-            return Examples.from_tensors(whole)
-    raise InputError(f"{folder}: wanted {count} examples, found {filled}; make them first")
+            break
+    if filled < count:
+        raise InputError(f"{folder}: wanted {count} examples, found {filled}; make them first")
+    try:
+        return Examples.from_tensors(whole, backbone.observation)
+    except KeyError as error:
+        raise InputError(
+            f"{folder}: wanted examples with {error}, found {', '.join(whole)}; of another backbone"
+        ) from error
 
 
 def _shard(folder: Path, k: int) -> Path:

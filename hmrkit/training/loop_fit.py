@@ -1,5 +1,5 @@
 """SPIN's loop (Kolotouros et al. 2019, section 3.3): fit the body to keypoints from the network's own estimate, keep
-the better fit of each picture, and train the network on it. Pictures of real people without labels become examples.
+the better fit of each image, and train the network on it. So images of real people without labels become examples.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hmrkit.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from hmrkit.landmarks import body_landmarks, world_from_local
 from hmrkit.pose_prior import load_pose_prior
 from hmrkit.regressors import BodyEstimate
-from hmrkit.regressors.projection import crop_camera, project, translation
+from hmrkit.regressors.crop_camera import crop_camera, project, translation
 from hmrkit.smplify import bent_backwards, geman_mcclure, landmark_weights
 from hmrkit.training.examples import Examples, Truth
 
@@ -35,8 +35,8 @@ class LoopFitOptions:
 
 
 class LoopFit:
-    """The best fit so far of each of N unlabelled examples, whose `looked.landmarks.points_2d` are fitted to. The first
-    ones are the examples' own `truth`, NaN where there is none.
+    """The best fit so far of each of N unlabelled examples, whose `observation.landmarks.points_2d` are fitted to. The
+    first ones are the examples' own `truth`, NaN where there is none.
 
     ``loop(rows, estimate)`` fits `rows` (B,) from a network's estimate, keeps what got better, and returns the best
     fits as `Truth` with a mask (B,) of those good enough to learn from.
@@ -53,55 +53,56 @@ class LoopFit:
     def __call__(self, rows: Tensor, estimate: BodyEstimate) -> tuple[Truth, Tensor]:
         device = self.body.device
         part = self.examples[rows].to(device)
-        seen = part.looked.landmarks.points_2d
-        made, error = self._fit(estimate, seen, part.truth.focal_px)
+        detected = part.observation.landmarks.points_2d
+        made, error = self._fit(estimate, detected, part.truth.focal_px)
         better = error.cpu() < self.error_px[rows]
         chosen = rows[better]
         self.error_px[chosen] = error.cpu()[better]
         for name, values in made.items():
             getattr(self.best, name)[chosen] = values.cpu()[better]
-        return Examples(self.examples.looked, self.best)[rows].to(device).truth, (
+        return Examples(self.examples.observation, self.best)[rows].to(device).truth, (
             self.error_px[rows] < self.options.good_px
         ).to(device)
 
     @torch.no_grad()
     def _first_errors(self) -> Tensor:
-        """How far (N,) px the first fits' landmarks lie from the seen ones."""
+        """How far (N,) px the first fits' landmarks lie from the detected ones."""
         errors = []
         for start in range(0, len(self.examples), 128):
             part = self.examples[slice(start, start + 128)].to(self.body.device)
-            truth, seen = part.truth, part.looked.landmarks.points_2d
+            truth, detected = part.truth, part.observation.landmarks.points_2d
             local = torch.cat([truth.global_orient[:, None], truth.body_pose], 1)
             points, _ = self.points(world_from_local(local), truth.betas)
             camera = crop_camera(truth.transl_c, truth.focal_px)
-            off = (project(points, camera, truth.focal_px) - seen[..., :2]).norm(dim=-1)
-            errors.append(self._mean_error(off, seen[..., 2] * self.weights).cpu())
+            off = (project(points, camera, truth.focal_px) - detected[..., :2]).norm(dim=-1)
+            errors.append(self._mean_error(off, detected[..., 2] * self.weights).cpu())
         return torch.cat(errors).nan_to_num(nan=torch.inf)
 
     def _mean_error(self, off: Tensor, weights: Tensor) -> Tensor:
-        """Mean (B,) of distances (B,33); infinite where hardly anything is sure: that picture cannot judge a fit."""
+        """Mean (B,) of distances (B,33); infinite where few landmarks are visible: such an
+        image cannot judge a fit."""
         error = (weights * off).sum(1) / weights.sum(1).clamp_min(1e-3)
         return torch.where(weights.sum(1) > 0.4 * self.weights.sum(), error, torch.inf)
 
-    def _fit(self, estimate: BodyEstimate, seen: Tensor, focal_px: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    def _fit(self, estimate: BodyEstimate, detected: Tensor, focal_px: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Parameters by name, and the mean distance (B,) in px of the landmarks that they leave."""
         o = self.options
         first = estimate.global_orient.detach()
         start = estimate.crop_camera.detach()
         pose = matrix_to_axis_angle(estimate.body_pose.detach()).requires_grad_()
-        turn = torch.zeros_like(pose[:, 0]).requires_grad_()
+        rotation = torch.zeros_like(pose[:, 0]).requires_grad_()
         betas = estimate.betas.detach().clone().requires_grad_()
         moved = torch.zeros_like(start).requires_grad_()
-        solver = torch.optim.Adam([pose, turn, betas, moved], lr=o.rate, betas=(0.9, 0.95))
-        weights = seen[..., 2] * self.weights
+        solver = torch.optim.Adam([pose, rotation, betas, moved], lr=o.rate, betas=(0.9, 0.95))
+        weights = detected[..., 2] * self.weights
 
         def camera() -> Tensor:
             return torch.cat([start[:, :1].clamp_min(0.1) * moved[:, :1].exp(), start[:, 1:] + moved[:, 1:]], 1)
 
         def off() -> Tensor:
-            local = torch.cat([(axis_angle_to_matrix(turn) @ first)[:, None], axis_angle_to_matrix(pose)], 1)
+            local = torch.cat([(axis_angle_to_matrix(rotation) @ first)[:, None], axis_angle_to_matrix(pose)], 1)
             points, _ = self.points(world_from_local(local), betas)
-            return (project(points, camera(), focal_px) - seen[..., :2]).square().sum(-1).add(1e-4).sqrt()
+            return (project(points, camera(), focal_px) - detected[..., :2]).square().sum(-1).add(1e-4).sqrt()
 
         with torch.enable_grad():
             for step in range(o.iterations):
@@ -115,7 +116,7 @@ class LoopFit:
         with torch.no_grad():
             error = self._mean_error(off(), weights)
             made = {
-                "global_orient": axis_angle_to_matrix(turn) @ first,
+                "global_orient": axis_angle_to_matrix(rotation) @ first,
                 "body_pose": axis_angle_to_matrix(pose),
                 "betas": betas.detach(),
                 "transl_c": translation(camera(), focal_px),

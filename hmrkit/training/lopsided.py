@@ -1,10 +1,10 @@
-"""Measure what BlazePose says of everybody too much to one side: the table in `hmrkit.blazepose_net`.
+"""Measure BlazePose's constant error between the body's sides: the table in `hmrkit.blazepose_net`.
 
     python -m hmrkit.training.lopsided
 
-A picture and its mirror image show mirrored people. Half of what is said of the one and not of the other, over many
-synthetic pictures of people who are seen well, is the network's own. No truth is needed, so it can be measured on real
-clips, too: on five of them it was alike (correlations of 0.78 to 0.97).
+An image and its mirror image show mirrored people. Half of the difference between the predictions for both is the
+network's own error. The table has its median over synthetic images in which the person is well visible. No ground truth
+is needed.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ import logging
 import torch
 from torch import Tensor
 
-from hmrkit.blazepose_net import OTHER_SIDE, BlazePoseOutput, load_network, unmirrored
+from hmrkit.blazepose_net import OTHER_SIDE, BlazePoseOutput, load_network, flipped_back
 from hmrkit.skeletons import BLAZEPOSE_33
 from hmrkit.training.synthetic import SyntheticImages
 
 log = logging.getLogger(__name__)
 
-PICTURES, SEEN_WELL = 2048, 0.8
+IMAGES, VISIBLE = 2048, 0.8
 _BODY = len(BLAZEPOSE_33)
 
 
 def one_sided(straight: BlazePoseOutput, mirrored: BlazePoseOutput) -> Tensor:
-    """Half of the difference (B,33,5) between the answers to crops and to their mirror images: px x, y, world x, y, z
-    mm."""
-    return (_numbers(straight) - _numbers(unmirrored(mirrored))) / 2
+    """Half of the difference (B,33,5) between the predictions for crops and for their mirror images: px x, y, world x,
+    y, z mm."""
+    return (_numbers(straight) - _numbers(flipped_back(mirrored))) / 2
 
 
-def measure(pictures: int = PICTURES, seed: int = 0) -> Tensor:
-    """Medians (33,5) over synthetic pictures: px x, y, world x, y, z mm. The sides agree by construction."""
+def measure(count: int = IMAGES, seed: int = 0) -> Tensor:
+    """Medians (33,5) over `count` synthetic images: px x, y, world x, y, z mm. The sides agree by construction."""
     network, images, found = load_network(), SyntheticImages("train"), []
     generator = torch.Generator().manual_seed(seed)
     with torch.inference_mode():
-        for _ in range(-(-pictures // 32)):
+        for _ in range(-(-count // 32)):
             crops = images(32, generator).images
-            straight, mirrored = (network(seen.contiguous()) for seen in (crops, crops.flip(-1)))
-            well = straight.landmarks[:, :_BODY, 3].sigmoid().mean(1) > SEEN_WELL
-            found.append(one_sided(straight, mirrored)[well])
+            straight, mirrored = (network(image.contiguous()) for image in (crops, crops.flip(-1)))
+            visible = straight.landmarks[:, :_BODY, 3].sigmoid().mean(1) > VISIBLE
+            found.append(one_sided(straight, mirrored)[visible])
     median = torch.cat(found).median(0).values
     other = median[list(BLAZEPOSE_33.mirror)] * median.new_tensor(OTHER_SIDE)
     return (median + other) / 2

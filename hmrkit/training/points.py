@@ -1,4 +1,4 @@
-"""The first part of a regressor's recipe: the integral head learns where the body's points lie in pictures."""
+"""Training of the embedded backbone's integral head: it learns where the body's points lie in images."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from hmrkit import metrics
-from hmrkit.backbones.embedded import EmbeddedBackbone
+from hmrkit.backbones.embedded import EmbeddedBackbone, FrozenMaps
 from hmrkit.body import Body
 from hmrkit.body_points import BodyPoints, IntegralHead
 from hmrkit.device import mixed_precision
-from hmrkit.regressors.projection import CROP
+from hmrkit.regressors.crop_camera import CROP
 from hmrkit.skeletons import SMPL_24
 from hmrkit.training.body_loss import mean_length
-from hmrkit.training.examples import Examples, moved, points_of
+from hmrkit.training.examples import Examples, chosen, joined, moved
 from hmrkit.training.loop import LoopConfig, fit
-from hmrkit.training.simulated import rightly_told
+from hmrkit.training.simulated import true_points
 
 # Farther outside of the crop (its edge is at 1) no heatmap can put a point.
 NEAR = 1.3
@@ -35,12 +35,12 @@ class PointsLoss:
 
     def __call__(self, integral: torch.nn.Module, generator: torch.Generator) -> Tensor:
         examples = self.draw(generator)
-        right = rightly_told(examples.truth, self.body).points
+        true = true_points(examples.truth, self.body).points
         with mixed_precision(self.body.device):
-            found: BodyPoints = integral(examples.looked.branch, examples.looked.first32)
-        near = (right.points_2d.abs() < NEAR).all(-1, keepdim=True)
-        off = torch.where(near, found.points_2d - right.points_2d, 0.0)
-        return PIXELS_WEIGHT * mean_length(off) + WORLD_WEIGHT * mean_length(found.world - right.world)
+            found: BodyPoints = integral(examples.observation.branch, examples.observation.first32)
+        near = (true.points_2d.abs() < NEAR).all(-1, keepdim=True)
+        off = torch.where(near, found.points_2d - true.points_2d, 0.0)
+        return PIXELS_WEIGHT * mean_length(off) + WORLD_WEIGHT * mean_length(found.world - true.world)
 
 
 def train_points(
@@ -65,12 +65,20 @@ def train_points(
     backbone.integral = average  # type: ignore[assignment]
 
 
+@torch.no_grad()
+def points_of(integral: IntegralHead, observation: FrozenMaps) -> BodyPoints:
+    """The points that an integral head predicts from a kept observation, a part at a time, on its device."""
+    device, count = integral.grid.device, len(observation.branch)
+    parts = (moved(chosen(observation, slice(start, start + 128)), device) for start in range(0, count, 128))
+    return joined([integral(part.branch, part.first32) for part in parts])
+
+
 def points_errors(integral: IntegralHead, examples: Examples, body: Body) -> dict[str, float]:
     """MPJPE and PA-MPJPE (24 joints) in mm about the pelvis, and the joints' median distance in px."""
-    found = points_of(integral, examples)
-    right = rightly_told(moved(examples.truth, body.device), body).points
-    joints, wanted = found.world[:, : len(SMPL_24)], right.world[:, : len(SMPL_24)]
-    off = (found.points_2d - right.points_2d)[:, : len(SMPL_24)].norm(dim=-1)
+    found = points_of(integral, examples.observation)
+    true = true_points(moved(examples.truth, body.device), body).points
+    joints, wanted = found.world[:, : len(SMPL_24)], true.world[:, : len(SMPL_24)]
+    off = (found.points_2d - true.points_2d)[:, : len(SMPL_24)].norm(dim=-1)
     return {
         "MPJPE": metrics.mpjpe_mm(joints, wanted),
         "PA": metrics.pa_mpjpe_mm(joints, wanted),

@@ -1,283 +1,292 @@
-"""The recipes of the regressors that ship, in two parts: the integral head learns from pictures where points lie
-(`hmrkit.training.points`); encoder and head learn bodies from what is told of them, mostly without pictures."""
+"""What recipes of regressors are made of: examples, a supervised objective, the run that ends in a weights file.
+
+A recipe (`hmrkit.training.recipes`) is a frozen dataclass with the fields of `RegressorRecipe`. An ordinary one calls
+`train_supervised`; one with an objective of its own calls the parts of it. Training calls the same methods as inference:
+``backbone.encode``, ``backbone.features`` and ``regressor.regress``.
+"""
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from hmrkit.backbones.embedded import EmbeddedBackbone, Told
+from hmrkit.backbones import Backbone
+from hmrkit.backbones.embedded import EmbeddedBackbone, PointEstimates
 from hmrkit.body import Body, load_body
 from hmrkit.device import mixed_precision
 from hmrkit.errors import UsageError
 from hmrkit.regressors import BodyEstimate
-from hmrkit.regressors.hmr import HmrRegressor, build
-from hmrkit.training.adversary import Adversary
+from hmrkit.regressors.files import write_regressor
+from hmrkit.regressors.frame import FrameRegressor
 from hmrkit.training.body_loss import LossWeights, body_loss, errors
 from hmrkit.training.examples import (
-    SHARD,
     Examples,
     Truth,
     chosen,
-    clip_examples,
     fresh_examples,
     joined,
     load_examples,
     make_examples,
     moved,
-    points_of,
 )
-from hmrkit.training.loop import CHECKPOINT, LoopConfig, fit
-from hmrkit.training.loop_fit import LoopFit
-from hmrkit.training.points import train_points
+from hmrkit.training.loop import LoopConfig, fit
+from hmrkit.training.points import points_of
 from hmrkit.training.poses import PoseSampler
-from hmrkit.training.simulated import SimulatedPeople, Slips, rightly_told
-from hmrkit.weights import load_into, load_state, save_state
+from hmrkit.training.simulated import NoisyLandmarks, true_points
+from hmrkit.weights import load_into, load_state
 
-log = logging.getLogger(__name__)
-
-ADVERSARY_WEIGHT = 0.05
-LOOP_EVERY, LOOP_WEIGHT = 2, 0.5
-# The mesh costs ten times what the joints do, and says little that they do not.
-VERTICES_EVERY = 16
-# Pictures that the integral head does not learn from: what it tells of them is as wrong as it is of new ones. Simulated
-# people get their errors.
-SPARED = 2048
-STANDARDS = 1024
+# Images that no part is trained on: on new images the backbone errs as on them.
+NOISE_POOL = 2048
+STATISTICS_COUNT = 1024
+_AT_ONCE = 128
 
 
 @dataclass(frozen=True)
-class RegressorPreset:
-    """Numbers of a recipe: of the integral head's training, of encoder's and head's. `images` are made once and kept; 0
-    makes new ones for every step. A step has `batch` of them, and in the second part `simulated` times as many people
-    without pictures."""
+class ImageData:
+    """The images of a recipe. `images` are made once and kept; 0 makes new ones for every step. A step has `batch` of
+    them, and where the recipe uses synthetic landmarks `synthetic` times as many people without images. `held_out`
+    images are scored. `keep_pyramid` also keeps the backbone's map at stride 4 (0.5 MB an image, not 0.13)."""
 
-    points: LoopConfig
-    loop: LoopConfig
     images: int = 0
     batch: int = 96
-    simulated: int = 1
-    hidden: int = 1024
+    synthetic: int = 1
     held_out: int = 1024
-
-    def with_steps(self, steps: int) -> RegressorPreset:
-        """The same for at most so many steps of each part. A short run keeps fewer pictures, in proportion: making all
-        of them would take hours for its minutes."""
-        points, loop = (part.with_steps(min(part.steps, steps)) for part in (self.points, self.loop))
-        images = self.images * points.steps // self.points.steps
-        return replace(self, points=points, loop=loop, images=min(self.images, max(SHARD, images)))
-
-
-# BlazePose's last blocks know much already.
-_SLOWLY: dict[str, Any] = {"slow_part": "last_blocks", "slow_rate": 0.2}
-
-PRESETS: dict[str, RegressorPreset] = {
-    "cpu": RegressorPreset(
-        LoopConfig(steps=4_000, learning_rate=2e-3, warmup=200, weight_decay=0.05, log_every=100, **_SLOWLY),
-        LoopConfig(steps=6_000, learning_rate=1e-3, weight_decay=0.04, log_every=100),
-        images=81_920,
-    ),
-    "gpu": RegressorPreset(
-        LoopConfig(
-            steps=60_000, learning_rate=2e-3, warmup=1000, weight_decay=0.05, log_every=200, ema=0.9995, **_SLOWLY
-        ),
-        LoopConfig(steps=20_000, learning_rate=1e-3, warmup=500, weight_decay=0.04, log_every=200),
-        batch=256,
-    ),
-}
-
-
-def train_regressor(
-    name: str,
-    out: str | Path,
-    preset: str = "cpu",
-    steps: int | None = None,
-    images: int | None = None,
-    device: str | torch.device = "cpu",
-    resume: bool = False,
-    start: str | Path | None = None,
-    clips: Sequence[str | Path] = (),
-    adversarial: bool = False,
-) -> Path:
-    """Train on synthetic images and simulated people; returns ``out/<name>.safetensors``.
-
-    `steps`, at most so many of each part and images in proportion, and `images` replace the preset's numbers. `resume`
-    goes on from ``out/points/checkpoint.pt`` and ``out/checkpoint.pt``; kept images in ``out/images`` are used again.
-    `start` begins from a trained regressor's file, whose integral head stays. `clips` are videos without labels that
-    SPIN's loop fits bodies to; `adversarial` adds HMR's prior.
-    """
-    if preset not in PRESETS:
-        raise UsageError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
-    numbers = PRESETS[preset].with_steps(steps) if steps else PRESETS[preset]
-    points, loop = numbers.points, numbers.loop
-    images = numbers.images if images is None else images
-    out, device = Path(out), torch.device(device)
-    torch.manual_seed(loop.seed)
-    regressor = build(name, hidden=numbers.hidden).to(device)
-    backbone: EmbeddedBackbone = regressor.backbone
-    body = load_body(device=device)
-    aside = min(numbers.held_out, images or numbers.held_out)
-    make_examples(out / "held_out", aside, backbone, device, "test")
-    held_out = load_examples(out / "held_out", aside)
-    source = Source(backbone, out / "images", images, numbers.batch, body)
-    if start is None:
-        backbone.begin(joined([examples.looked for examples in source.some(STANDARDS)]))
-        train_points(backbone, source, held_out, body, points, out / "points", resume)
-        resume = resume and (out / CHECKPOINT).is_file()
-    else:
-        load_into(regressor, {key: value.float() for key, value in load_state(start).items()}, start)
-    backbone.requires_grad_(False)
-    spared = source.spared()
-    if start is None:
-        standardise(regressor, spared.told)
-    if adversarial:
-        regressor.adversary = Adversary().to(device)
-    slips = Slips(spared.told, spared.right)
-    loss = Objective(
-        source.pictures(), numbers.batch, SimulatedPeople(body, slips), numbers.simulated,
-        people=PoseSampler("train", wobble=0.0) if adversarial else None,
-        clips=Clips(backbone, clip_examples(clips, regressor, device), body) if clips else None,
-    )  # fmt: skip
-    new = Pictures.of(backbone, held_out, body)
-
-    @torch.no_grad()
-    def evaluate(model: nn.Module) -> dict[str, float]:
-        return errors(model.regress(backbone.together(new.told)), new.truth, body)  # type: ignore[operator]
-
-    average = fit(regressor, loss, loop, out, evaluate=evaluate, resume=resume)
-    path = out / f"{name}.safetensors"
-    recipe = {
-        "preset": preset, "images": images, "points": asdict(points), "loop": asdict(loop), "clips": len(clips),
-        "adversarial": adversarial,
-    }  # fmt: skip
-    export_regressor(average, path, recipe)  # type: ignore[arg-type]
-    return path
+    keep_pyramid: bool = False
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """What the backbone tells of N pictures, the truth, and what would be rightly told."""
+class Losses:
+    """Weights of the body's loss; its mesh counts once in `mesh_every` steps, because it costs ten times what the joints
+    do and adds little to them. Weights of HMR's adversarial prior and of SPIN's fitted clips (once in `clips_every`)."""
 
-    told: Told
-    truth: Truth
-    right: Told
-
-    @staticmethod
-    def of(backbone: EmbeddedBackbone, examples: Examples, body: Body) -> Pictures:
-        """On the body's device, which is the backbone's."""
-        told = Told(examples.looked.landmarks, points_of(backbone.integral, examples))
-        told, truth = moved(told, body.device), moved(examples.truth, body.device)
-        return Pictures(told, truth, rightly_told(truth, body))
+    body: LossWeights = LossWeights()
+    mesh_every: int = 16
+    adversary: float = 0.05
+    clips: float = 0.5
+    clips_every: int = 2
 
 
-class Source:
-    """Batches of pictures for the integral head, kept ones or new ones each time, and others that are spared."""
+class RegressorRecipe(Protocol):
+    """The fields that every recipe of a regressor has. `network` says how to build it; all are stored with the weights."""
 
-    def __init__(self, backbone: EmbeddedBackbone, folder: Path, images: int, batch: int, body: Body) -> None:
-        self.backbone, self.batch, self.body, self.device = backbone, batch, body, body.device
+    @property
+    def network(self) -> Any: ...
+    @property
+    def data(self) -> ImageData: ...
+    @property
+    def losses(self) -> Losses: ...
+    @property
+    def loop(self) -> LoopConfig: ...
+
+
+class ExampleSource:
+    """Batches of training examples: kept ones, or new ones each time. Some kept ones are held out (`held_out_pool`)."""
+
+    def __init__(self, backbone: Backbone, folder: Path, data: ImageData, device: torch.device) -> None:
+        self.backbone, self.data, self.device = backbone, data, device
         self.kept: Examples | None = None
-        if images:
-            make_examples(folder, images, backbone, self.device)
-            self.kept = load_examples(folder, images)
-            self.learned = images - min(SPARED, images // 4)
+        if data.images:
+            make_examples(folder, data.images, backbone, device, keep_pyramid=data.keep_pyramid)
+            self.kept = load_examples(folder, data.images, backbone, data.keep_pyramid)
+            self.learned = data.images - min(NOISE_POOL, data.images // 4)
         else:
             from hmrkit.training.synthetic import SyntheticImages
 
-            self.images = SyntheticImages("train", device=self.device)
+            self.images = SyntheticImages("train", device=device)
 
     def __call__(self, generator: torch.Generator) -> Examples:
+        """A batch on the device, in float32."""
         if self.kept is None:
-            return fresh_examples(self.backbone, self.images, self.batch, generator)
-        rows = torch.randint(self.learned, (self.batch,), generator=generator)
+            return fresh_examples(self.backbone, self.images, self.data.batch, generator)
+        rows = torch.randint(self.learned, (self.data.batch,), generator=generator)
         return self.kept[rows].to(self.device)
 
-    def some(self, count: int) -> Iterator[Examples]:
-        """At least `count` to measure something on."""
+    def statistics(self) -> Iterator[Examples]:
+        """`STATISTICS_COUNT` examples or a few more to measure statistics on."""
+        return self._some(STATISTICS_COUNT)
+
+    def _some(self, count: int) -> Iterator[Examples]:
         generator = torch.Generator().manual_seed(-count)
-        return (self(generator) for _ in range(-(-count // self.batch)))
+        return (self(generator) for _ in range(-(-count // self.data.batch)))
 
-    def spared(self) -> Pictures:
-        """Pictures that the integral head has not learned from."""
+    def held_out_pool(self) -> Iterator[Examples]:
+        """Examples that no part learns from, in batches on any device."""
         if self.kept is not None:
-            return Pictures.of(self.backbone, self.kept[slice(self.learned, None)], self.body)
-        return joined([Pictures.of(self.backbone, examples, self.body) for examples in self.some(SPARED)])
-
-    def pictures(self) -> Callable[[torch.Generator], Pictures]:
-        """Draws batches to learn bodies from; of kept pictures everything is told at once."""
-        if self.kept is None:
-            return lambda generator: Pictures.of(self.backbone, self(generator), self.body)
-        kept = Pictures.of(self.backbone, self.kept[slice(0, self.learned)], self.body)
-        count = len(kept.truth.betas)
-        return lambda generator: chosen(kept, torch.randint(count, (self.batch,), generator=generator))
+            return iter([self.kept[slice(self.learned, None)]])
+        return self._some(NOISE_POOL)
 
 
-class Clips:
-    """SPIN's loss on pictures of real people."""
+def held_out_examples(backbone: Backbone, folder: Path, data: ImageData, device: torch.device) -> Examples:
+    """Examples of held-out poses, skins, garments and panoramas, to score on."""
+    count = min(data.held_out, data.images or data.held_out)
+    make_examples(folder, count, backbone, device, "test", keep_pyramid=data.keep_pyramid)
+    return load_examples(folder, count, backbone, data.keep_pyramid)
 
-    def __init__(self, backbone: EmbeddedBackbone, examples: Examples, body: Body) -> None:
-        self.told = Pictures.of(backbone, examples, body).told
-        self.fits, self.body = LoopFit(examples, body), body
 
-    def __call__(self, model: nn.Module, batch: int, generator: torch.Generator) -> Tensor | float:
-        rows = torch.randint(len(self.fits.examples), (batch,), generator=generator)
-        estimate = _regress(model, chosen(self.told, rows))
-        truth, good = self.fits(rows, estimate)
-        return body_loss(chosen(estimate, good), chosen(truth, good), self.body) if good.any() else 0.0
+@dataclass(frozen=True)
+class Supervised:
+    """What a step of an ordinary recipe minimises: the body's loss on a batch of images."""
+
+    draw: Callable[[torch.Generator], Examples]
+    body: Body
+    losses: Losses
+
+    def __call__(self, model: nn.Module, generator: torch.Generator) -> Tensor:
+        examples = self.draw(generator)
+        with mixed_precision(self.body.device):
+            estimate = model.regress(model.backbone.features(examples.observation))  # type: ignore[operator, union-attr]
+        return body_loss(estimate, examples.truth, self.body, weights_of_step(self.losses, generator))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the embedded backbone predicts for N images, the truth, and what it would predict without errors."""
+
+    predicted: PointEstimates
+    truth: Truth
+    true: PointEstimates
+
+    @staticmethod
+    def of(backbone: EmbeddedBackbone, examples: Examples, body: Body) -> Batch:
+        """Of examples on any device, on the body's device, which is the backbone's."""
+        points = points_of(backbone.integral, examples.observation)
+        predicted = PointEstimates(examples.observation.landmarks, points)
+        predicted, truth = moved(predicted, body.device), moved(examples.truth, body.device)
+        return Batch(predicted, truth, true_points(truth, body))
+
+
+def batches(source: ExampleSource, backbone: EmbeddedBackbone, body: Body) -> Callable[[torch.Generator], Batch]:
+    """Draws batches whose points come from a frozen integral head; for kept examples they are predicted once."""
+    if source.kept is None:
+        return lambda generator: Batch.of(backbone, source(generator), body)
+    kept = Batch.of(backbone, source.kept[slice(0, source.learned)], body)
+    count, batch = len(kept.truth.betas), source.data.batch
+    return lambda generator: chosen(kept, torch.randint(count, (batch,), generator=generator))
+
+
+class ClipLoss(Protocol):
+    """The loss of a model on `batch` images of people without labels."""
+
+    def __call__(self, model: nn.Module, batch: int, generator: torch.Generator) -> Tensor | float: ...
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What a step of encoder and head minimises: the loss on `pictures`, `batch` of them, and `times` as many simulated
-    people, now and then that of the mesh; SPIN's on `clips`, HMR's prior against `people`."""
+    """What a step minimises where the feature needs points only: the body's loss on a batch of images and on synthetic
+    landmarks together, HMR's prior against `real_poses`, SPIN's loss on `clips`."""
 
-    pictures: Callable[[torch.Generator], Pictures]
-    batch: int
-    simulated: SimulatedPeople
-    times: int
-    people: PoseSampler | None = None
-    clips: Clips | None = None
+    draw: Callable[[torch.Generator], Batch]
+    data: ImageData
+    losses: Losses
+    synthetic: NoisyLandmarks
+    real_poses: PoseSampler | None = None
+    clips: ClipLoss | None = None
 
     def __call__(self, model: nn.Module, generator: torch.Generator) -> Tensor:
-        body = self.simulated.body
-        drawn = self.pictures(generator)
-        told, truth = self.simulated(self.times * self.batch, generator)
-        told = joined([self.simulated.slips.shortened(drawn.told, drawn.right.landmarks, generator), told])
-        estimate = _regress(model, told)
-        meshes = torch.rand((), generator=generator) < 1 / VERTICES_EVERY
-        weights = LossWeights() if meshes else LossWeights(vertices=0.0)
+        body, data = self.synthetic.body, self.data
+        drawn = self.draw(generator)
+        estimates, truth = self.synthetic(data.synthetic * data.batch, generator)
+        shrunk = self.synthetic.noise.shrink_errors(drawn.predicted, drawn.true.landmarks, generator)
+        estimate = regress_points(model, joined([shrunk, estimates]))
+        weights = weights_of_step(self.losses, generator)
         total = body_loss(estimate, joined([drawn.truth, truth]), body, weights)
-        if self.people is not None:
-            _, pose, betas = self.people(self.batch, generator)
+        if self.real_poses is not None:
+            _, pose, betas = self.real_poses(data.batch, generator)
             prior: Tensor = model.adversary(estimate, pose.to(body.device), betas.to(body.device))  # type: ignore[operator]
-            total = total + ADVERSARY_WEIGHT * prior
-        if self.clips is not None and torch.rand((), generator=generator) < 1 / LOOP_EVERY:
-            total = total + LOOP_WEIGHT * self.clips(model, self.batch, generator)
+            total = total + self.losses.adversary * prior
+        if self.clips is not None and torch.rand((), generator=generator) < 1 / self.losses.clips_every:
+            total = total + self.losses.clips * self.clips(model, data.batch, generator)
         return total
 
 
-def _regress(model: Any, told: Told) -> BodyEstimate:
-    features = model.backbone.together(told)
+def regress_points(model: Any, estimates: PointEstimates) -> BodyEstimate:
+    """Bodies from points alone, in the precision of training."""
+    features = model.backbone.features_of_points(estimates)
     with mixed_precision(features.global_feature.device):
         return model.regress(features)
 
 
-def standardise(regressor: HmrRegressor, told: Told) -> None:
-    """Measure mean and scale of the features that the encoder reads."""
-    features = regressor.backbone.together(told).global_feature
-    regressor.feature_mean.copy_(features.mean(0))
-    regressor.feature_scale.copy_(1 / features.std(0).clamp_min(1e-3))
+def weights_of_step(losses: Losses, generator: torch.Generator) -> LossWeights:
+    """The body loss's weights for one step, mostly without the mesh."""
+    mesh = torch.rand((), generator=generator) < 1 / losses.mesh_every
+    return losses.body if mesh else replace(losses.body, vertices=0.0)
 
 
-def export_regressor(regressor: HmrRegressor, path: str | Path, recipe: dict) -> None:
-    """Write a regressor as `load_regressor` reads it: float16, with what is needed to rebuild it."""
-    shape = {"backbone": "embedded", "hidden": regressor.head.fc2.out_features}
-    metadata = {"network": json.dumps(shape), "recipe": json.dumps(recipe)}
-    state = {key: value.half() for key, value in regressor.state_dict().items() if not key.startswith("adversary.")}
-    save_state(state, path, metadata)
+@torch.no_grad()
+def scores(model: Any, examples: Examples, body: Body) -> dict[str, float]:
+    """Errors on kept examples (`hmrkit.training.body_loss.errors`), a part of them at a time."""
+    parts = []
+    for start in range(0, len(examples), _AT_ONCE):
+        observation = moved(examples[slice(start, start + _AT_ONCE)].observation, body.device)
+        parts.append(model.regress(model.backbone.features(observation)))
+    return errors(joined(parts), examples.truth, body)
+
+
+def load_start(regressor: nn.Module, start: str | Path) -> None:
+    """Begin from the weights of a trained regressor's file."""
+    load_into(regressor, {key: value.float() for key, value in load_state(start).items()}, start)
+
+
+def standardise(regressor: Any, feature: Tensor) -> None:
+    """Set `feature_mean` and `feature_scale` of a regressor from global features (N,C)."""
+    regressor.feature_mean.copy_(feature.mean(0))
+    regressor.feature_scale.copy_(1 / feature.std(0).clamp_min(1e-3))
+
+
+def fit_and_write(
+    regressor: FrameRegressor,
+    recipe: RegressorRecipe,
+    out: Path,
+    objective: Callable[[nn.Module, torch.Generator], Tensor],
+    evaluate: Callable[[nn.Module], dict[str, float]],
+    resume: bool = False,
+    run: dict[str, Any] | None = None,
+) -> Path:
+    """Minimise `objective` as `recipe.loop` says and write ``out/<name>.safetensors``, its path returned.
+
+    `run` is stored beside the recipe (`hmrkit.regressors.files.write_regressor`).
+    """
+    average = fit(regressor, objective, recipe.loop, out, evaluate=evaluate, resume=resume)
+    path = out / f"{regressor.name}.safetensors"
+    write_regressor(average, recipe, path, run)
+    return path
+
+
+def train_supervised(
+    regressor: FrameRegressor,
+    recipe: RegressorRecipe,
+    out: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    resume: bool = False,
+    start: str | Path | None = None,
+    run: dict[str, Any] | None = None,
+) -> Path:
+    """Train on synthetic images with the body's loss alone; returns the path of the weights.
+
+    Examples are kept in ``out/images`` and ``out/held_out`` and used again. What must not learn has no gradient when
+    this is called: a backbone that is to stay is frozen by the recipe.
+    """
+    out, device = Path(out), torch.device(device)
+    regressor.to(device)
+    body = load_body(device=device)
+    held_out = held_out_examples(regressor.backbone, out / "held_out", recipe.data, device)
+    source = ExampleSource(regressor.backbone, out / "images", recipe.data, device)
+    if start is not None:
+        load_start(regressor, start)
+    objective = Supervised(source, body, recipe.losses)
+    return fit_and_write(
+        regressor, recipe, out, objective, lambda model: scores(model, held_out, body), resume, run
+    )  # fmt: skip
+
+
+def preset_of(presets: dict[str, Any], name: str) -> Any:
+    """A recipe by its preset's name. UsageError lists the known ones."""
+    if name not in presets:
+        raise UsageError(f"unknown preset {name!r}; known: {', '.join(presets)}")
+    return presets[name]

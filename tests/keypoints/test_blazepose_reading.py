@@ -8,7 +8,7 @@ import torch
 from hmrkit.body import load_body
 from hmrkit.errors import UsageError
 from hmrkit.keypoints import load_keypoints
-from hmrkit.keypoints.blazepose_reading import FACE, HIPS, BlazePoseReader, between
+from hmrkit.keypoints.blazepose_reading import FACE, HIPS, BlazePoseReader, blend_world
 from hmrkit.landmarks import body_landmarks, world_from_local
 from hmrkit.skeletons import BLAZEPOSE_33
 from hmrkit.training.synthetic import SyntheticImages
@@ -16,9 +16,9 @@ from hmrkit.training.synthetic import SyntheticImages
 
 def test_3d_lies_between_both_about_the_hips_and_faces_keep_their_shape() -> None:
     own, points = torch.randn(2, 5, 33, 3, generator=torch.Generator().manual_seed(0))
-    both = between(own, points)
+    both = blend_world(own, points)
     torch.testing.assert_close(both[:, HIPS].mean(1), torch.zeros(5, 3), atol=1e-6, rtol=0)
-    torch.testing.assert_close(between(own, own), own - own[:, HIPS].mean(1, keepdim=True))
+    torch.testing.assert_close(blend_world(own, own), own - own[:, HIPS].mean(1, keepdim=True))
     apart = points - points[:, HIPS].mean(1, keepdim=True) - (own - own[:, HIPS].mean(1, keepdim=True))
     moved = both - (own - own[:, HIPS].mean(1, keepdim=True))
     knee = BLAZEPOSE_33.index["left_knee"]

@@ -16,7 +16,7 @@ from hmrkit.cli.app import app
 from hmrkit.errors import InputError
 from hmrkit.landmarks import body_landmarks, world_from_local
 from hmrkit.regressors import BodyEstimate, load_regressor
-from hmrkit.regressors.projection import crop_camera, project
+from hmrkit.regressors.crop_camera import crop_camera, project
 from hmrkit.training import examples as kept
 from hmrkit.training import regressors
 from hmrkit.training.adversary import Adversary

@@ -1,0 +1,66 @@
+"""Recipes: how the networks that ship are trained, one module each.
+
+How to add one for a regressor: write a module, or take the network's own, and name it as `recipe` in the regressor's
+line of `REGRESSORS`. ``hmrkit train NAME`` then exists. The module has
+
+- a frozen dataclass with the fields of `hmrkit.training.regressors.RegressorRecipe`: `network` (a frozen dataclass of
+  plain values beside the network's code, from which it is built), `data`, `losses`, `loop`, and what else it needs. It
+  is stored in the weights file as JSON, and `load` rebuilds the network from its `network` part
+  (`hmrkit.regressors.files`);
+- ``PRESETS: dict[str, <that dataclass>]``, recipes by name, ``cpu`` and ``gpu``;
+- ``TAKES_CLIPS: bool``, whether it can learn from clips of people without labels;
+- ``train(name, out, preset="cpu", steps=None, images=None, device="cpu", resume=False, start=None, clips=(),
+  adversarial=False) -> Path`` (`Recipe`), which ends in ``out/<name>.safetensors``.
+
+An ordinary regressor's `train` builds the network and calls `hmrkit.training.regressors.train_supervised`, as long as
+ten lines. Nothing here imports torch; a recipe's module is imported when it is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hmrkit.lifters import LIFTERS
+from hmrkit.members import Member
+from hmrkit.regressors import REGRESSORS
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Recipe(Protocol):
+    """A regressor's recipe, a module (see above)."""
+
+    PRESETS: dict[str, Any]
+    TAKES_CLIPS: bool
+
+    def train(
+        self,
+        name: str,
+        out: str | Path,
+        preset: str = "cpu",
+        steps: int | None = None,
+        images: int | None = None,
+        device: str | torch.device = "cpu",
+        resume: bool = False,
+        start: str | Path | None = None,
+        clips: Sequence[str | Path] = (),
+        adversarial: bool = False,
+    ) -> Path:
+        """Train the regressor `name` and return the path of its weights.
+
+        `steps` and `images` replace the preset's numbers. `resume` goes on from the checkpoints in `out`. `start` begins
+        from a trained regressor's file. `clips` are videos without labels; `adversarial` adds HMR's prior. UsageError
+        where the recipe has no such preset.
+        """
+        ...
+
+
+def trainable(table: Mapping[str, Member]) -> dict[str, Member]:
+    """The members of a table that have a recipe."""
+    return {name: member for name, member in table.items() if member.recipe}
+
+
+RECIPES: dict[str, Member] = trainable(REGRESSORS) | trainable(LIFTERS)

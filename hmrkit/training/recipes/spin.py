@@ -1,0 +1,63 @@
+"""SPIN's recipe: HMR's, and a loss on clips of people without labels, whose bodies a fitting loop supplies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from hmrkit.backbones.embedded import EmbeddedBackbone, PointEstimates
+from hmrkit.body import Body
+from hmrkit.regressors.hmr import HmrRegressor
+from hmrkit.training.body_loss import body_loss
+from hmrkit.training.examples import Examples, chosen, clip_examples, moved
+from hmrkit.training.loop_fit import LoopFit
+from hmrkit.training.points import points_of
+from hmrkit.training.recipes.hmr import PRESETS, recipe_of, train_hmr
+from hmrkit.training.regressors import regress_points
+
+__all__ = ["PRESETS", "TAKES_CLIPS", "train"]
+
+TAKES_CLIPS = True
+
+
+class FittedClips:
+    """SPIN's loss on images of real people (`hmrkit.training.regressors.ClipLoss`)."""
+
+    def __init__(self, backbone: EmbeddedBackbone, examples: Examples, body: Body) -> None:
+        points = points_of(backbone.integral, examples.observation)
+        self.predicted = moved(PointEstimates(examples.observation.landmarks, points), body.device)
+        self.fits, self.body = LoopFit(examples, body), body
+
+    def __call__(self, model: nn.Module, batch: int, generator: torch.Generator) -> Tensor | float:
+        rows = torch.randint(len(self.fits.examples), (batch,), generator=generator)
+        estimate = regress_points(model, chosen(self.predicted, rows))
+        truth, good = self.fits(rows, estimate)
+        return body_loss(chosen(estimate, good), chosen(truth, good), self.body) if good.any() else 0.0
+
+
+def train(
+    name: str,
+    out: str | Path,
+    preset: str = "cpu",
+    steps: int | None = None,
+    images: int | None = None,
+    device: str | torch.device = "cpu",
+    resume: bool = False,
+    start: str | Path | None = None,
+    clips: Sequence[str | Path] = (),
+    adversarial: bool = False,
+) -> Path:
+    """See `hmrkit.training.recipes.Recipe` and `hmrkit.training.recipes.hmr.train`."""
+    device = torch.device(device)
+
+    def clip_loss(regressor: HmrRegressor, body: Body) -> FittedClips:
+        return FittedClips(regressor.backbone, clip_examples(clips, regressor, device), body)
+
+    run = {"preset": preset, "clips": len(clips), "adversarial": adversarial}
+    recipe = recipe_of(preset, steps, images)
+    return train_hmr(
+        name, recipe, Path(out), device, resume, start, clip_loss if clips else None, adversarial, run
+    )  # fmt: skip
