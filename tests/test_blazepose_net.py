@@ -25,12 +25,12 @@ def network():
 
 @pytest.fixture(scope="module")
 def oracle() -> tuple[torch.Tensor, dict[str, np.ndarray]]:
-    """Four crops (4,3,256,256) and what the original runtime said about them (of heatmaps and masks: a grid)."""
+    """Four crops (4,3,256,256) and the original runtime's output for them (of heatmaps and masks: a grid)."""
     with np.load(ORACLE) as file:
-        pictures = [np.asarray(Image.open(io.BytesIO(file[f"png_{k}"].tobytes()))) for k in range(4)]
+        images = [np.asarray(Image.open(io.BytesIO(file[f"png_{k}"].tobytes()))) for k in range(4)]
         names = ("landmarks", "world", "presence", "heatmaps", "mask")
         answers = {name: np.stack([file[f"{name}_{k}"] for k in range(4)]) for name in names}
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255, answers
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255, answers
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -87,8 +87,8 @@ def test_refinement_at_and_beyond_the_edge_stays_finite() -> None:
     assert torch.isfinite(refine_by_heatmaps(start, heatmaps)).all()
 
 
-def test_real_people_are_told_of_in_the_one_sided_way_that_the_table_says(network, oracle) -> None:
-    """The table comes from rendered people; four crops of real ones say it with much noise, but all of them say it."""
+def test_real_people_show_the_side_bias_of_the_table(network, oracle) -> None:
+    """The table comes from rendered people; four crops of real ones show it with much noise, but all of them show it."""
     crops, _ = oracle
     with torch.inference_mode():
         straight, mirrored = network(crops), network(crops.flip(-1).contiguous())
@@ -109,8 +109,8 @@ def test_the_table_is_as_mirrored_people_need_it(network, oracle) -> None:
     torch.testing.assert_close(world[mirror] * torch.tensor([1.0, -1, -1]), world)
     crops, _ = oracle
     with torch.inference_mode():
-        said = network(crops)
-    mine = without_side_bias(said)
-    torch.testing.assert_close(mine.world[:, :33] + world, said.world[:, :33])
-    torch.testing.assert_close(mine.world[:, 33:], said.world[:, 33:])
-    torch.testing.assert_close(mine.landmarks[..., 2:], said.landmarks[..., 2:])
+        raw = network(crops)
+    corrected = without_side_bias(raw)
+    torch.testing.assert_close(corrected.world[:, :33] + world, raw.world[:, :33])
+    torch.testing.assert_close(corrected.world[:, 33:], raw.world[:, 33:])
+    torch.testing.assert_close(corrected.landmarks[..., 2:], raw.landmarks[..., 2:])

@@ -52,11 +52,11 @@ def test_points_are_expectations_under_the_heatmaps(head) -> None:
 def test_it_begins_as_the_published_network_and_reads_standardised_maps(head) -> None:
     network = load_network()
     lower = network.lower(torch.rand(4, 3, 256, 256, generator=torch.Generator().manual_seed(0)))
-    head.begin_from(network, lower.branch, lower.first32)
+    head.init_from(network, lower.branch, lower.first32)
     torch.testing.assert_close(head.last_blocks(lower.first32), lower.trunk[-1], atol=1e-3, rtol=1e-4)
     wanted = head(lower.branch, lower.first32)
     stretched = lower.branch * 7 + 3
-    head.begin_from(network, stretched, lower.first32)
+    head.init_from(network, stretched, lower.first32)
     found = head(stretched, lower.first32)
     torch.testing.assert_close(found.points_2d, wanted.points_2d, atol=1e-3, rtol=0)
     torch.testing.assert_close(found.world, wanted.world, atol=1e-3, rtol=0)
