@@ -32,7 +32,7 @@ def bench(
     """Milliseconds per stage, frames per second and peak memory of the whole chain on one clip."""
     from hmrkit.benchmark import run_benchmark
     from hmrkit.exporters import check_formats
-    from hmrkit.pipeline import Options
+    from hmrkit.options import Options
 
     o.start_logging(verbose)
     options = Options(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hmrkit.evaluation.report import MethodReport
-    from hmrkit.pipeline import Options
+    from hmrkit.options import Options
 
 
 def evaluate(
@@ -82,7 +82,7 @@ def evaluate(
     from hmrkit.evaluation.submission import write_submission
     from hmrkit.evaluation.tables import group_table, rich_table, write_report
     from hmrkit.evaluation.worst import write_sheets
-    from hmrkit.pipeline import Options
+    from hmrkit.options import Options
     from hmrkit.regressors import REGRESSORS
 
     o.start_logging(verbose)

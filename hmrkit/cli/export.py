@@ -59,8 +59,10 @@ def export(
     """Write the people of a take as files for other programs."""
     from hmrkit.export_scene import check_options, parse_numbers, parse_people, parse_rate
     from hmrkit.exporters import check_formats
+    from hmrkit.models import Models
+    from hmrkit.options import Options
     from hmrkit.output import export_take
-    from hmrkit.pipeline import Models, Options
+    from hmrkit.pipeline import adopted
     from hmrkit.scene import ExportOptions
     from hmrkit.take import open_take
 
@@ -75,9 +77,10 @@ def export(
     }  # fmt: skip
     options = ExportOptions(**chosen)
     check_options(options)
-    models = Models(Options(body=body, gender=gender, device=device))
+    opened = open_take(take)
+    models = Models(adopted(Options(body=body, gender=gender, device=device), opened, ()))
     with o.progress_bar("") as progress:
-        files = export_take(open_take(take), out, names, models, progress, options)
+        files = export_take(opened, out, names, models, progress, options)
     for path in files:
         typer.echo(str(path))
 
@@ -115,8 +118,10 @@ def render(
     verbose: o.Verbose = False,
 ) -> None:
     """Draw the meshes over the footage, from the side, from above or going around."""
+    from hmrkit.models import Models
+    from hmrkit.options import Options
     from hmrkit.output import render_take
-    from hmrkit.pipeline import Models, Options
+    from hmrkit.pipeline import adopted
     from hmrkit.rendering.options import RenderOptions
     from hmrkit.take import open_take
 
@@ -124,8 +129,9 @@ def render(
     chosen = ("overlay" if alpha else "overlay,side") if view is None else view
     views = tuple(name.strip() for name in chosen.split(",") if name.strip())
     options = RenderOptions(views, style, inset, alpha, opacity, labels, heat_max, first_frame)
-    models = Models(Options(body=body, gender=gender, device=device, batch_size=batch_size))
+    opened = open_take(take)
+    models = Models(adopted(Options(body=body, gender=gender, device=device, batch_size=batch_size), opened, ()))
     with o.progress_bar("") as progress:
-        files = render_take(open_take(take), out, sheet, models, progress, options)
+        files = render_take(opened, out, sheet, models, progress, options)
     for path in files:
         typer.echo(str(path))

@@ -55,7 +55,9 @@ def run(
     """Turn videos into meshes of the people in them. The same command resumes a run that was interrupted."""
     from hmrkit.batch import Outputs, exit_code, plan, run_batch
     from hmrkit.exporters import check_formats
-    from hmrkit.pipeline import Models, Options, stages_of
+    from hmrkit.models import Models
+    from hmrkit.options import Options
+    from hmrkit.pipeline import load_models, stages_of
 
     o.start_logging(verbose)
     chosen = Options(
@@ -70,7 +72,7 @@ def run(
     for line in sorted(told):
         sys.stderr.write(f"hmrkit: {line}\n")
     if dry_run:
-        Models(chosen).load(stages_of(method))
+        load_models(Models(chosen), stages_of(chosen))
         results = [result for result, _ in planned]
         for result in results:
             _tell(result, as_json)

@@ -34,7 +34,8 @@ def detect(
     verbose: o.Verbose = False,
 ) -> None:
     """Find the people in every frame of a video; starts a take."""
-    from hmrkit.pipeline import Options, open_clip
+    from hmrkit.options import Options
+    from hmrkit.pipeline import open_clip
 
     o.start_logging(verbose)
     check_outputs(out)
@@ -106,7 +107,7 @@ def calibrate(
 
 
 def _chain(name: str, take: str, out: list[str], verbose: bool, **options: Any) -> None:
-    from hmrkit.pipeline import Options
+    from hmrkit.options import Options
     from hmrkit.take import open_take
 
     o.start_logging(verbose)
@@ -115,10 +116,14 @@ def _chain(name: str, take: str, out: list[str], verbose: bool, **options: Any) 
 
 
 def _stage(name: str, take: Take, out: list[str], options: Any) -> None:
-    from hmrkit.pipeline import Models, run_stages
+    from hmrkit.models import Models
+    from hmrkit.pipeline import STAGES, adopted, run_stages
 
+    options = adopted(options, take, [name])
+    # What the stage reads and can be made from this take is made, too: the lifted pose for keypoints without 3D.
+    missing = [n for n in STAGES[name].inputs(options) if n not in take.provenance and n == "lift"]
     with o.progress_bar("") as progress:
-        take = run_stages(take, [name], Models(options), progress)
+        take = run_stages(take, [*missing, name], Models(options), progress)
     write_take(take, out)
 
 

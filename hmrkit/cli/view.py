@@ -32,7 +32,9 @@ def view(
     """Look at a take in a browser: timeline, people, generator, lifted and calibrated, from all sides."""
     from hmrkit.errors import UsageError
     from hmrkit.export_scene import parse_people
-    from hmrkit.pipeline import Models, Options
+    from hmrkit.models import Models
+    from hmrkit.options import Options
+    from hmrkit.pipeline import adopted
     from hmrkit.take import open_take
     from hmrkit.viewing.clip import make_clip
     from hmrkit.viewing.page import write_page
@@ -44,8 +46,9 @@ def view(
         require_viser()
     if pictures < 0 or (pictures and html is None):
         raise UsageError("--pictures is the width of the footage in the file that --html writes; give both")
-    models = Models(Options(body=body, gender=gender, device=device))
-    clip = make_clip(open_take(take), models, chosen, space)
+    opened = open_take(take)
+    models = Models(adopted(Options(body=body, gender=gender, device=device), opened, ()))
+    clip = make_clip(opened, models, chosen, space)
     if html is not None:
         with o.progress_bar("") as progress:
             typer.echo(str(write_page(clip, html, models, pictures, progress)))

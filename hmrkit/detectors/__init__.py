@@ -47,6 +47,7 @@ DETECTORS: dict[str, Member] = {
     "toy": Member(
         module="hmrkit.detectors.toy",
         summary="one box about what differs from the picture's border; for tests",
+        for_tests=True,
     ),
 }
 

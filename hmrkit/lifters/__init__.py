@@ -29,6 +29,7 @@ LIFTERS: dict[str, Member] = {
     "toy": Member(
         module="hmrkit.lifters.toy",
         summary="a flat pose as tall as a person; for tests",
+        for_tests=True,
     ),
 }
 

@@ -28,6 +28,7 @@ TRACKERS: dict[str, Member] = {
     "toy": Member(
         module="hmrkit.trackers.toy",
         summary="best overlap with the previous frame, greedily; for tests",
+        for_tests=True,
     ),
 }
 
