@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from hmrkit.errors import UsageError
 
@@ -37,15 +37,23 @@ class Member:
         return importlib.import_module(self.module)
 
 
+class Listed(Protocol):
+    """What a table's lines have in common with methods: some are only there for tests."""
+
+    @property
+    def for_tests(self) -> bool: ...
+
+
+Line = TypeVar("Line", bound=Listed)
 AnyMember = TypeVar("AnyMember", bound=Member)
 
 
-def visible(table: Mapping[str, AnyMember]) -> dict[str, AnyMember]:
+def visible(table: Mapping[str, Line]) -> dict[str, Line]:
     """The members that users choose from: all but those for tests."""
     return {name: member for name, member in table.items() if not member.for_tests}
 
 
-def choose(table: Mapping[str, Member], spec: str, family: str) -> tuple[Member, str]:
+def choose(table: Mapping[str, AnyMember], spec: str, family: str) -> tuple[AnyMember, str]:
     """The member that `spec` (``name`` or ``name:argument``) names, and the argument ("" where none was given).
 
     UsageError where `family` has no such member, or the argument is missing or too much.
