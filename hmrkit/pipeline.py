@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from hmrkit.keypoints import KEYPOINTS
 from hmrkit.members import choose
 from hmrkit.mesh_streams import MESH_STREAMS
 from hmrkit.models import Models
-from hmrkit.options import METHODS, Options
+from hmrkit.options import METHODS, Options, changing
 from hmrkit.take import provenance_record, with_stage
 from hmrkit.types import BodyParams, Calibration, Detections, Keypoints, LiftedPose, Take, Track
 
@@ -199,13 +199,12 @@ def _lifted_joints(points: Keypoints, take: Take, models: Models) -> np.ndarray:
 class Stage:
     """`run` computes the parts of a take that the stage fills; the rest names what its result depends on.
 
-    `inputs(options)` are the stages whose results it reads, `options` the fields of `Options` that change its result,
-    `models(options)` what it uses of `Models`; `camera`: it reads the take's camera.
+    `inputs(options)` are the stages whose results it reads, `models(options)` what it uses of `Models`; `camera`: it
+    reads the take's camera. Which options change its result is said in `hmrkit.options`.
     """
 
     run: Callable[[Take, Models, Progress], dict[str, Any]]
     fills: tuple[str, ...]
-    options: tuple[str, ...]
     inputs: Callable[[Options], tuple[str, ...]]
     models: Callable[[Options], tuple[str, ...]]
     camera: bool = False
@@ -223,22 +222,14 @@ def _regress_inputs(options: Options) -> tuple[str, ...]:
 
 
 STAGES: dict[str, Stage] = {
-    "detect": Stage(
-        detect, ("detections",), ("detector", "dtype", "start", "end", "every", "fps"), _reads(), _reads("detector")
-    ),
-    "track": Stage(track, ("tracks", "dropped_tracks"), ("tracker", "people"), _reads("detect"), _reads()),
-    "pose": Stage(pose, ("keypoints",), ("keypoints", "dtype"), _reads("track"), _reads("keypoints"), camera=True),
+    "detect": Stage(detect, ("detections",), _reads(), _reads("detector")),
+    "track": Stage(track, ("tracks", "dropped_tracks"), _reads("detect"), _reads()),
+    "pose": Stage(pose, ("keypoints",), _reads("track"), _reads("keypoints"), camera=True),
     "regress": Stage(
-        regress,
-        ("body", "faces"),
-        ("mesh", "smooth", "refine", "gender"),
-        _regress_inputs,
-        lambda options: MESH_STREAMS[str(options.mesh)].models,
+        regress, ("body", "faces"), _regress_inputs, lambda options: MESH_STREAMS[str(options.mesh)].models
     ),
-    "lift": Stage(lift, ("lifted",), ("lifter", "flip"), _reads("pose"), _reads("lifter")),
-    "calibrate": Stage(
-        calibrate, ("calibrated",), (), _reads("pose", "regress", "lift"), _reads("body", "calibration")
-    ),
+    "lift": Stage(lift, ("lifted",), _reads("pose"), _reads("lifter")),
+    "calibrate": Stage(calibrate, ("calibrated",), _reads("pose", "regress", "lift"), _reads("body", "calibration")),
 }
 
 
@@ -268,11 +259,10 @@ def adopted(options: Options, take: Take, stages: Sequence[str]) -> Options:
 
     So a stage on its own goes on with the keypoints and the gender that the take has.
     """
-    known = {field.name for field in fields(Options)}
     kept: dict[str, Any] = {}
     for name, record in take.provenance.items():
         if name in STAGES and name not in stages:
-            kept |= {k: v for k, v in record["options"].items() if k in STAGES[name].options and k in known}
+            kept |= {k: v for k, v in record["options"].items() if k in changing(name)}
     mesh = kept.pop("mesh", options.mesh)
     return replace(options, **kept, mesh=mesh if METHODS[options.method].calibrated else options.mesh)
 
@@ -302,7 +292,7 @@ def run_stages(
         inputs = stage.inputs(chosen)
         if first := _first_missing(name, take, chosen):
             raise InputError(f"{take.video.path}: the take went through no `{first}`; run `hmrkit {first}` on it first")
-        options = {key: value for key, value in asdict(chosen).items() if key in stage.options}
+        options = {key: getattr(chosen, key) for key in changing(name)}
         if stage.camera:
             options["focal_px"] = [round(float(f), 3) for f in take.camera.focal_px]
         hashes = {key: getattr(models, key).weights_sha256 for key in stage.models(chosen)}

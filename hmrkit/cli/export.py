@@ -11,6 +11,7 @@ from hmrkit.cli import options as o
 from hmrkit.cli.stages import TakeIn
 
 
+@o.with_options("export")
 def export(
     take: TakeIn,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write into.")],
@@ -51,9 +52,8 @@ def export(
     exact: Annotated[
         bool, typer.Option("--exact", help="Add the exact (calibrated) vertices to skinned formats.")
     ] = False,
-    body: o.BodyFile = None,
-    gender: o.Gender = "neutral",
-    device: o.Device = "auto",
+    *,
+    options: dict[str, Any],
     verbose: o.Verbose = False,
 ) -> None:
     """Write the people of a take as files for other programs."""
@@ -75,16 +75,17 @@ def export(
         "gaps": gaps, "smooth": smooth, "lock_feet": lock_feet, "film_width_mm": film_back, "per_person": per_person,
         "camera": camera, "keyframe_reduce": keyframe_reduce, "pose_shapes": pose_shapes, "exact": exact,
     }  # fmt: skip
-    options = ExportOptions(**chosen)
-    check_options(options)
+    scene_options = ExportOptions(**chosen)
+    check_options(scene_options)
     opened = open_take(take)
-    models = Models(adopted(Options(body=body, gender=gender, device=device), opened, ()))
+    models = Models(adopted(Options(**options), opened, ()))
     with o.progress_bar("") as progress:
-        files = export_take(opened, out, names, models, progress, options)
+        files = export_take(opened, out, names, models, progress, scene_options)
     for path in files:
         typer.echo(str(path))
 
 
+@o.with_options("render")
 def render(
     take: TakeIn,
     out: Annotated[Path, typer.Option("--out", "-o", help="Video to write (.mp4), or a folder for a PNG sequence.")],
@@ -111,10 +112,8 @@ def render(
     ] = None,
     first_frame: Annotated[int, typer.Option(help="Number of the source's frame 0 in a PNG sequence (1001).")] = 0,
     sheet: Annotated[Path | None, typer.Option(help="Also a contact sheet (.png).")] = None,
-    body: o.BodyFile = None,
-    gender: o.Gender = "neutral",
-    device: o.Device = "auto",
-    batch_size: o.BatchSize = 8,
+    *,
+    options: dict[str, Any],
     verbose: o.Verbose = False,
 ) -> None:
     """Draw the meshes over the footage, from the side, from above or going around."""
@@ -128,10 +127,10 @@ def render(
     o.start_logging(verbose)
     chosen = ("overlay" if alpha else "overlay,side") if view is None else view
     views = tuple(name.strip() for name in chosen.split(",") if name.strip())
-    options = RenderOptions(views, style, inset, alpha, opacity, labels, heat_max, first_frame)
+    drawn = RenderOptions(views, style, inset, alpha, opacity, labels, heat_max, first_frame)
     opened = open_take(take)
-    models = Models(adopted(Options(body=body, gender=gender, device=device, batch_size=batch_size), opened, ()))
+    models = Models(adopted(Options(**options), opened, ()))
     with o.progress_bar("") as progress:
-        files = render_take(opened, out, sheet, models, progress, options)
+        files = render_take(opened, out, sheet, models, progress, drawn)
     for path in files:
         typer.echo(str(path))

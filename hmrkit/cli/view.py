@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ from hmrkit.cli import options as o
 from hmrkit.cli.stages import TakeIn
 
 
+@o.with_options("view")
 def view(
     take: TakeIn,
     html: Annotated[
@@ -24,9 +25,8 @@ def view(
     space: Annotated[str, typer.Option(help="world: on a ground found from the people; or camera.")] = "world",
     host: Annotated[str, typer.Option(help="Address to serve at; 0.0.0.0 lets others look.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to serve at.")] = 8080,
-    body: o.BodyFile = None,
-    gender: o.Gender = "neutral",
-    device: o.Device = "auto",
+    *,
+    options: dict[str, Any],
     verbose: o.Verbose = False,
 ) -> None:
     """Look at a take in a browser: timeline, people, generator, lifted and calibrated, from all sides."""
@@ -47,7 +47,7 @@ def view(
     if pictures < 0 or (pictures and html is None):
         raise UsageError("--pictures is the width of the footage in the file that --html writes; give both")
     opened = open_take(take)
-    models = Models(adopted(Options(body=body, gender=gender, device=device), opened, ()))
+    models = Models(adopted(Options(**options), opened, ()))
     clip = make_clip(opened, models, chosen, space)
     if html is not None:
         with o.progress_bar("") as progress:

@@ -11,17 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from hmrkit.members import Member, choose
-from hmrkit.skeletons import Skeleton
-from hmrkit.types import Camera
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
-# What an estimator says about one frame: track id -> (K,3) x px, y px, confidence, and (K,3) m or None.
-People = dict[int, tuple[np.ndarray, np.ndarray | None]]
+    from hmrkit.skeletons import Skeleton
+    from hmrkit.types import Camera
+
+    # Of one frame: track id -> (K,3) x px, y px, confidence, and (K,3) m or None.
+    People = dict[int, tuple[np.ndarray, np.ndarray | None]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from hmrkit.members import Member, choose
-from hmrkit.skeletons import Skeleton
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+
+    from hmrkit.skeletons import Skeleton
 
 
 LIFTERS: dict[str, Member] = {

@@ -145,7 +145,7 @@ def test_other_checkpoints_are_refused(tmp_path):
         load_lifter("videopose3d", checkpoint=trajectory)
     with pytest.raises(WeightsError, match="found"):
         load_lifter("videopose3d", checkpoint=other)
-    with pytest.raises(UsageError, match="toy"):
+    with pytest.raises(UsageError, match="videopose3d"):
         load_lifter("nonesuch")
 
 
