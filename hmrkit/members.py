@@ -19,6 +19,7 @@ class Member:
 
     `argument` says what must follow ``name:``, [in brackets] where it may be left out, empty where nothing may;
     `weights` are the carried files that it reads; `licence` is that of its network or library.
+    `recipe` is the module of the recipe that trains it, empty where there is none.
     """
 
     module: str
@@ -28,6 +29,7 @@ class Member:
     argument: str = ""
     class_name: str = ""
     weights: tuple[str, ...] = ()
+    recipe: str = ""
 
     def load_module(self) -> ModuleType:
         """The member's module, imported now."""
