@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -113,5 +113,5 @@ def load(checkpoint: str | Path | None = None, *, device: torch.device | str = "
     return load_ray_lifter(path, _ray_net, device)
 
 
-def _ray_net(size: dict) -> RayNet:
-    return RayNet(RayNetSize(**size | {"dilations": tuple(size["dilations"])}))
+def _ray_net(size: dict[str, Any]) -> RayNet:
+    return RayNet(RayNetSize(**{**size, "dilations": tuple(size["dilations"])}))

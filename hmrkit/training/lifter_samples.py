@@ -1,8 +1,7 @@
-"""Training samples for lifters, made in batches: captured motion on random bodies, before `hmrkit.training.lifter_views`
-projects it.
+"""Training samples for lifters, made in batches: captured motion on random bodies.
 
-A network would memorise 33 minutes of motion on one skeleton. So limbs of two clips are combined, speed, bodies and
-limb lengths vary, and half of the samples are mirrored.
+`hmrkit.training.lifter_views` then projects it. A network would memorise 33 minutes of motion on one skeleton. So
+limbs of two clips are combined, speed, bodies and limb lengths vary, and half of the samples are mirrored.
 """
 
 from __future__ import annotations
