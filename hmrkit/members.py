@@ -21,6 +21,7 @@ class Member:
     `argument` says what must follow ``name:``, [in brackets] where it may be left out, empty where nothing may;
     `weights` are the carried files that it reads; `licence` is that of its network or library; `for_tests` hides it
     from lists and help texts.
+    `recipe` is the module of the recipe that trains it, empty where there is none.
     """
 
     module: str
@@ -31,6 +32,7 @@ class Member:
     class_name: str = ""
     weights: tuple[str, ...] = ()
     for_tests: bool = False
+    recipe: str = ""
 
     def load_module(self) -> ModuleType:
         """The member's module, imported now."""
