@@ -1,9 +1,9 @@
 """Mesh streams ``hmr``, ``spin`` ...: a regressor's bodies in the crops of every track -> parameters in the camera.
 
 A second pass over the clip: the crops of all people in a batch of frames go through the network together, and only
-its numbers are kept. Crops are not cut straight out of the image but seen by a camera that looks at the person
-(`hmrkit.camera.crop_cameras`): what the network says of the crop is then carried to the full camera by one rotation,
-and every joint keeps its pixel, wherever in the image the person is.
+its codes are kept; then every track is decoded as a whole. Crops are not cut straight out of the image but seen by a
+camera that looks at the person (`hmrkit.camera.crop_cameras`): an estimate for the crop is then carried to the full
+camera by one rotation, and every joint keeps its pixel, wherever in the image the person is.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,14 +21,17 @@ from hmrkit.body import Body
 from hmrkit.camera import CropCameras, crop_cameras
 from hmrkit.crops import REGION_POINTS, Region, crop_batch, person_region, region_from_boxes
 from hmrkit.device import inference
-from hmrkit.fitting import frame_times
 from hmrkit.geometry import project_to_rotation
-from hmrkit.regressors import BodyEstimate, Regressor
-from hmrkit.regressors.crop_camera import translation
-from hmrkit.skeletons import SMPL_24, get_skeleton
+from hmrkit.regressors import CropContext, Regressor
+from hmrkit.regressors.crop_camera import to_full_camera, translation
+from hmrkit.regressors.frame import BETAS, CROP_CAMERA, ROTATIONS, flatten
+from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24, get_skeleton
 from hmrkit.smoothing import bridge, smooth_series
 from hmrkit.types import BodyParams, Keypoints, Take, Track
 from hmrkit.video import read_frames
+
+if TYPE_CHECKING:
+    from hmrkit.models import Models
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +40,6 @@ BOX_EXPAND = 1.2  # framing "box": the published networks' crops
 # A region's jitter, which is the keypoints', and how people move: in sides of the region, e-folds of it, and radians.
 REGION_NOISE = 0.02
 REGION_ACCELERATION = 2.0  # per second squared
-
-ROTATIONS, BETAS, CROP_CAMERA = slice(0, 216), slice(216, 226), slice(226, 229)  # columns of a flat estimate
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,24 @@ class Crops:
     frame: np.ndarray
     region: Region
     cameras: CropCameras
+
+
+def load(name: str, models: Models) -> RegressorStream:
+    """See `hmrkit.mesh_streams`. The regressor is that of `models`, whose options name it."""
+    return RegressorStream(models)
+
+
+class RegressorStream:
+    """See `hmrkit.mesh_streams.MeshStream`: `regress_tracks` with the regressor that the options name."""
+
+    def __init__(self, models: Models) -> None:
+        self.models = models
+
+    def __call__(
+        self, take: Take, tracks: Sequence[Track], progress: Callable[[int, int], None]
+    ) -> dict[int, BodyParams]:
+        m = self.models
+        return regress_tracks(take, tracks, m.regressor, m.body, m.device, m.options.batch_size, progress)
 
 
 def regress_tracks(
@@ -70,32 +90,56 @@ def regress_tracks(
     if not tracks:
         return {}
     crops = crops_of(take, tracks, regressor)
-    said = np.full((len(crops.who), CROP_CAMERA.stop), np.nan, np.float32)
-    for rows, pictures in crop_pictures(take, crops, regressor.input_size[0], device, batch_size, progress):
-        with inference(device):
-            said[rows] = _flat(regressor(pictures)).float().cpu().numpy()
-    if (regressor.shape_space == "smpl") != body.is_smpl:
+    codes, readable = _encoded(take, tracks, crops, regressor, device, batch_size, progress)
+    knows_shape = (regressor.shape_space == "smpl") == body.is_smpl
+    if not knows_shape:
         log.warning("%s was trained on another body than %s: people get its mean shape", regressor.name, body.model_id)
-        said[:, BETAS] = 0
     params: dict[int, BodyParams] = {}
     for k, track in enumerate(tracks):
         mine = crops.who == k
-        if np.isnan(said[mine, 0]).all():
+        seen = readable[mine]
+        if not seen.any():
             log.warning("%s: no frame of track %d could be read; it gets no mesh", take.video.path, track.track_id)
             continue
-        times = frame_times(track.frame_indices, take.video.sampled_fps)
-        turn, focal = crops.cameras.camera_from_crop[mine], crops.cameras.focal_px[mine]
-        params[track.track_id] = bodies_in_camera(said[mine], turn, focal, regressor.input_size[0], body, times)
+        times = take.video.seconds(track.frame_indices)
+        with inference(device):
+            estimate = regressor.decode(codes[mine & readable].to(device), torch.from_numpy(times[seen]).to(device))
+        estimates = np.full((len(seen), CROP_CAMERA.stop), np.nan, np.float32)
+        estimates[seen] = flatten(estimate).float().cpu().numpy()
+        if not knows_shape:
+            estimates[:, BETAS] = 0
+        rotation, focal = crops.cameras.camera_from_crop[mine], crops.cameras.focal_px[mine]
+        params[track.track_id] = bodies_in_camera(estimates, rotation, focal, regressor.input_size[0], body, times)
     return params
 
 
-def track_regions(track: Track, keypoints: Keypoints, framing: str, fps: float) -> Region:
+def _encoded(
+    take: Take,
+    tracks: Sequence[Track],
+    crops: Crops,
+    regressor: Regressor,
+    device: torch.device,
+    batch_size: int,
+    progress: Callable[[int, int], None],
+) -> tuple[Tensor, np.ndarray]:
+    """Codes (N,D) of all crops on the CPU, and which of them (N,) could be read."""
+    context = crop_contexts(take, tracks, crops, regressor.input_size[0])
+    codes, readable = torch.empty(0), np.zeros(len(crops.who), bool)
+    for rows, images in crop_pictures(take, crops, regressor.input_size[0], device, batch_size, progress):
+        with inference(device):
+            found = regressor.encode(images, context.rows(torch.from_numpy(rows)).to(device)).cpu()
+        if not len(codes):
+            codes = found.new_empty(len(readable), *found.shape[1:])
+        codes[rows], readable[rows] = found, True
+    return codes, readable
+
+
+def track_regions(track: Track, keypoints: Keypoints, framing: str, times: np.ndarray) -> Region:
     """Where to cut one person's crops, (T), by a regressor's `framing` ("upright" or "box"), without jitter.
 
     "upright" goes by the keypoints: points that are not seen in a frame are taken to lie between where they were
     before and after. A track that never shows hips and shoulders is framed by its boxes.
     """
-    times = frame_times(track.frame_indices, fps)
     region = _upright(keypoints, times) if framing == "upright" else None
     if region is None:
         region = region_from_boxes(track.boxes_xyxy, BOX_EXPAND)
@@ -107,35 +151,37 @@ def track_regions(track: Track, keypoints: Keypoints, framing: str, fps: float) 
 
 
 def bodies_in_camera(
-    said: np.ndarray,
+    estimates: np.ndarray,
     camera_from_crop: np.ndarray,
     focal_px: np.ndarray,
     out: int,
     body: Body,
     times: np.ndarray,
 ) -> BodyParams:
-    """A regressor's flat answers (T,229), NaN where a frame could not be read, as parameters in the full camera.
+    """A regressor's estimates (T,229), NaN where a frame could not be read, as parameters in the full camera.
+
+    The columns are those of `hmrkit.regressors.frame.flatten`.
 
     ``s, tx, ty`` of a crop of side `out` seen with focal length f put the body at ``t = (tx, ty, 2 f / (s out))`` m
     in the crop's camera, so that its scale at the root's depth is the weak-perspective one. In the full camera it is
-    ``X_c = R (X + t)`` with R = `camera_from_crop` (T,3,3): the body turns about the camera, its own origin is the
+    ``X_c = R (X + t)`` with R = `camera_from_crop` (T,3,3): the body rotates about the camera, its own origin is the
     pelvis J of the resting body, hence ``global_orient_c = R global_orient`` and ``transl_c = R (J + t) - J``.
     One shape a track, the median: a frame in which the network saw a larger person is brought nearer or farther by
     the ratio of the two bodies, so that the person keeps its size in the image.
     """
-    seen = np.all(np.isfinite(said), axis=1)
-    rotations = said[:, ROTATIONS].reshape(-1, 24, 3, 3).astype(np.float64)
-    cameras = torch.from_numpy(said[:, CROP_CAMERA].astype(np.float64))
+    seen = np.all(np.isfinite(estimates), axis=1)
+    rotations = estimates[:, ROTATIONS].reshape(-1, 24, 3, 3).astype(np.float64)
+    cameras = torch.from_numpy(estimates[:, CROP_CAMERA].astype(np.float64))
     transl = translation(cameras, torch.from_numpy(focal_px.astype(np.float64)), out).numpy()
-    betas = said[:, BETAS]
+    betas = estimates[:, BETAS]
     shape = np.median(betas[seen], 0).astype(np.float32)
     each = _rest_joints(body, np.where(seen[:, None], betas, shape))
     rest = _rest_joints(body, shape[None])
     pelvis = (each[:, 0] + transl) * (_spread(rest) / _spread(each))[:, None]
-    transl_c = (camera_from_crop @ pelvis[..., None])[..., 0] - rest[0, 0]
-    rotations[:, 0] = camera_from_crop @ rotations[:, 0]
+    rotations[:, 0], pelvis = to_full_camera(rotations[:, 0], pelvis, camera_from_crop)
+    transl_c = pelvis - rest[0, 0]
     if not seen.all():
-        flat = bridge(rotations.reshape(len(said), 24, 9), np.repeat(seen[:, None], 24, 1), times)
+        flat = bridge(rotations.reshape(len(estimates), 24, 9), np.repeat(seen[:, None], 24, 1), times)
         rotations = project_to_rotation(torch.from_numpy(flat.reshape(-1, 24, 3, 3))).numpy()
         transl_c = bridge(transl_c[:, None], seen[:, None], times)[:, 0]
     pose = rotations.astype(np.float32)
@@ -144,8 +190,10 @@ def bodies_in_camera(
 
 def crops_of(take: Take, tracks: Sequence[Track], regressor: Regressor) -> Crops:
     """Where a regressor wants to look at these tracks."""
-    fps = take.video.sampled_fps
-    regions = [track_regions(t, take.keypoints[t.track_id], regressor.framing, fps) for t in tracks]
+    seconds = take.video.seconds
+    regions = [
+        track_regions(t, take.keypoints[t.track_id], regressor.framing, seconds(t.frame_indices)) for t in tracks
+    ]
     who = np.repeat(np.arange(len(tracks)), [len(t.frame_indices) for t in tracks])
     frame = np.concatenate([t.frame_indices for t in tracks])
     region = Region(*(np.concatenate([getattr(r, part) for r in regions]) for part in ("center", "size", "angle")))
@@ -176,9 +224,31 @@ def crop_pictures(
         progress(done, total)
 
 
-def _flat(estimate: BodyEstimate) -> Tensor:
-    parts = (estimate.global_orient, estimate.body_pose, estimate.betas, estimate.crop_camera)
-    return torch.cat([part.flatten(1) for part in parts], 1)
+def crop_contexts(take: Take, tracks: Sequence[Track], crops: Crops, out: int) -> CropContext:
+    """What is known of all `crops`, of side `out` px, besides their pixels; on the CPU."""
+    found = [_in_blazepose_order(take.keypoints[track.track_id]) for track in tracks]
+    keypoints = np.concatenate(found).astype(np.float64)
+    image = np.concatenate([keypoints[..., :2], np.ones_like(keypoints[..., :1])], -1)
+    crop = image @ np.linalg.inv(crops.cameras.image_from_crop).swapaxes(1, 2)
+    joints = np.concatenate([crop[..., :2] / crop[..., 2:], keypoints[..., 2:]], -1)
+    joints[~np.isfinite(joints).all(-1)] = 0
+    camera, count = take.camera, len(keypoints)
+    return CropContext(
+        torch.from_numpy(joints).float(),
+        torch.from_numpy(np.concatenate([track.boxes_xyxy for track in tracks])).float(),
+        torch.tensor([[camera.width, camera.height]]).expand(count, 2).float(),
+        torch.tensor(float(np.sqrt(np.prod(camera.focal_px.astype(np.float64))))).expand(count),
+    )
+
+
+def _in_blazepose_order(keypoints: Keypoints) -> np.ndarray:
+    """`keypoints_2d` (T,K,3) as (T,33,3) in the order of `BLAZEPOSE_33`; joints that it lacks are NaN."""
+    index = get_skeleton(keypoints.skeleton).index
+    joints = np.full((len(keypoints.keypoints_2d), len(BLAZEPOSE_33), 3), np.nan, np.float32)
+    for k, name in enumerate(BLAZEPOSE_33.joints):
+        if name in index:
+            joints[:, k] = keypoints.keypoints_2d[:, index[name]]
+    return joints
 
 
 def _upright(keypoints: Keypoints, times: np.ndarray) -> Region | None:

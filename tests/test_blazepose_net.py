@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hmrkit.blazepose_net import FEATURE_CHANNELS, FEATURE_STRIDES, without_side_bias, load_network, side_bias
+from hmrkit.blazepose_net import FEATURE_CHANNELS, FEATURE_STRIDES, load_network, side_bias, without_side_bias
 from hmrkit.keypoints.blazepose_reading import refine_by_heatmaps
 from hmrkit.skeletons import BLAZEPOSE_33
 from hmrkit.training.lopsided import one_sided
@@ -88,7 +88,8 @@ def test_refinement_at_and_beyond_the_edge_stays_finite() -> None:
 
 
 def test_real_people_show_the_side_bias_of_the_table(network, oracle) -> None:
-    """The table comes from rendered people; four crops of real ones show it with much noise, but all of them show it."""
+    """The table comes from rendered people; four crops of real ones show it with much noise, but all of them show
+    it."""
     crops, _ = oracle
     with torch.inference_mode():
         straight, mirrored = network(crops), network(crops.flip(-1).contiguous())

@@ -12,8 +12,10 @@ from hmrkit.camera import assume_camera, crop_cameras, project
 from hmrkit.crops import Region
 from hmrkit.geometry import axis_angle_to_matrix
 from hmrkit.keypoints.toy import ToyEstimator
-from hmrkit.pipeline import Options, open_clip
-from hmrkit.regression import BETAS, CROP_CAMERA, ROTATIONS, bodies_in_camera, regress_tracks, track_regions
+from hmrkit.options import Options
+from hmrkit.pipeline import open_clip
+from hmrkit.regression import bodies_in_camera, regress_tracks, track_regions
+from hmrkit.regressors.frame import BETAS, CROP_CAMERA, ROTATIONS
 from hmrkit.regressors.toy import ToyRegressor
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
 from hmrkit.smpl_files import find_body, read_smpl_file
@@ -103,6 +105,9 @@ def test_frames_that_were_not_read_lie_between_their_neighbours(body):
 # ------------------------------------------------------------------------------------------------------ regions
 
 
+TIMES = np.arange(40) / 25.0
+
+
 def walker(frames=40, fps=25.0, angle=None):
     """A mannequin that crosses the image, turned by `angle` (T) about its hips; its track and keypoints."""
     left = 100 + 8.0 * np.arange(frames)
@@ -118,7 +123,7 @@ def walker(frames=40, fps=25.0, angle=None):
 
 def test_upright_regions_follow_the_hips_and_hold_the_person():
     track, keypoints = walker()
-    region = track_regions(track, keypoints, "upright", 25.0)
+    region = track_regions(track, keypoints, "upright", TIMES)
     hips = keypoints.keypoints_2d[:, BLAZEPOSE_33.indices("left_hip", "right_hip"), :2].mean(1)
     assert np.abs(region.center - hips).max() < 1.0
     assert np.ptp(region.size) < 1
@@ -128,14 +133,14 @@ def test_upright_regions_follow_the_hips_and_hold_the_person():
 
 def test_box_regions_are_the_box_and_a_fifth():
     track, keypoints = walker()
-    region = track_regions(track, keypoints, "box", 25.0)
+    region = track_regions(track, keypoints, "box", TIMES)
     assert region.size == pytest.approx(240, abs=0.5)
     assert region.center[5] == pytest.approx([180, 200], abs=0.5)
 
 
 def test_a_somersault_is_followed_all_the_way_round():
     angle = np.linspace(0, 2 * np.pi, 50)
-    region = track_regions(*walker(50, angle=angle), "upright", 25.0)
+    region = track_regions(*walker(50, angle=angle), "upright", np.arange(50) / 25.0)
     assert np.abs(region.angle - angle)[5:-5].max() < 0.1
 
 
@@ -144,7 +149,7 @@ def test_jitter_of_the_keypoints_hardly_moves_the_region():
     rng = np.random.default_rng(0)
     noisy = keypoints.keypoints_2d.copy()
     noisy[..., :2] += rng.normal(0, 4, noisy[..., :2].shape)
-    clean, region = (track_regions(track, Keypoints(k, None, "blazepose-33"), "upright", 25.0) for k in
+    clean, region = (track_regions(track, Keypoints(k, None, "blazepose-33"), "upright", np.arange(100) / 25.0) for k in
                      (keypoints.keypoints_2d, noisy))  # fmt: skip
     off = region.center - clean.center
     assert off.std() < 0.5 * 4 / np.sqrt(2)  # the middle of two points with a noise of 4 px
@@ -156,8 +161,8 @@ def test_points_that_are_missing_for_a_while_are_bridged_and_never_seen_ones_lef
     points = keypoints.keypoints_2d.copy()
     points[10:20] = [np.nan, np.nan, 0]
     points[:, BLAZEPOSE_33.indices("left_ankle", "right_ankle", "left_knee", "right_knee")] = [np.nan, np.nan, 0]
-    region = track_regions(track, Keypoints(points, None, "blazepose-33"), "upright", 25.0)
-    whole = track_regions(track, keypoints, "upright", 25.0)
+    region = track_regions(track, Keypoints(points, None, "blazepose-33"), "upright", TIMES)
+    whole = track_regions(track, keypoints, "upright", TIMES)
     assert np.abs(region.center - whole.center).max() < 2
     assert (region.size < whole.size).all()
 
@@ -166,7 +171,7 @@ def test_a_track_without_a_trunk_is_framed_by_its_boxes():
     track, keypoints = walker()
     points = keypoints.keypoints_2d.copy()
     points[:, BLAZEPOSE_33.indices("left_hip")] = [np.nan, np.nan, 0]
-    region = track_regions(track, Keypoints(points, None, "blazepose-33"), "upright", 25.0)
+    region = track_regions(track, Keypoints(points, None, "blazepose-33"), "upright", TIMES)
     assert region.size == pytest.approx(240, abs=0.5)
 
 
@@ -215,6 +220,49 @@ def test_everybody_gets_the_answer_to_their_own_crop(crowd, body):
     assert between[seen] == pytest.approx((between[5] + between[7]) / 2, abs=1e-3)
 
 
+class Temporal(ToyRegressor):
+    """Its codes are a crop's brightness; every body of a track gets the mean of the whole track."""
+
+    def __init__(self):
+        super().__init__()
+        self.tracks, self.contexts = [], []
+
+    def encode(self, crops, context=None):
+        self.contexts.append(context)
+        return crops.mean((1, 2, 3))[:, None]
+
+    def decode(self, codes, times):
+        self.tracks.append((codes, times))
+        return self.estimate(codes.mean().expand(len(codes), 3, 4, 4))
+
+
+def test_a_temporal_regressor_sees_every_track_as_a_whole(crowd, body):
+    regressor = Temporal()
+    found = regress_tracks(crowd, crowd.tracks, regressor, body, CPU, batch_size=2)
+    assert [len(codes) for codes, _ in regressor.tracks] == [8, 4], "one call a track, the broken frame left out"
+    _, times = regressor.tracks[0]
+    assert times.tolist() == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.8])
+    for (codes, _), params in zip(regressor.tracks, found.values(), strict=True):
+        assert hang(params) == pytest.approx(1.5 - float(codes.mean()), abs=1e-4)
+
+
+def test_a_regressor_is_given_what_is_known_of_a_crop_besides_its_pixels(crowd, body):
+    regressor = Temporal()
+    regress_tracks(crowd, [crowd.track(2)], regressor, body, CPU, batch_size=9)
+    (context,) = regressor.contexts
+    readable = crowd.track(2).frame_indices != 6
+    assert context.boxes_xyxy.tolist() == crowd.track(2).boxes_xyxy[readable].tolist()
+    assert context.image_size.tolist() == [[200, 140]] * 4
+    assert context.focal_px.tolist() == pytest.approx([float(crowd.camera.focal_px[0])] * 4)
+    joints = context.joints_2d
+    # An upright crop has the hips in its middle and the head above them.
+    hips = joints[:, BLAZEPOSE_33.indices("left_hip", "right_hip")].mean(1)
+    nose = joints[:, BLAZEPOSE_33.index["nose"]]
+    assert (hips[:, :2] - 32).abs().max() < 3
+    assert (nose[:, 1] < 24).all()
+    assert (nose[:, 2] > 0).all()
+
+
 def test_a_track_of_broken_frames_alone_is_left_out_and_said(crowd, body, caplog):
     track = crowd.track(1)
     lost = Track(1, np.array([6]), track.boxes_xyxy[:1], track.scores[:1], track.interpolated[:1])
@@ -226,10 +274,12 @@ def test_a_track_of_broken_frames_alone_is_left_out_and_said(crowd, body, caplog
 
 def test_shapes_of_another_body_are_not_believed(crowd, body, caplog):
     class Smpl(ToyRegressor):
-        shape_space = "smpl"
+        def __init__(self):
+            super().__init__()
+            self.shape_space = "smpl"
 
-        def __call__(self, crops):
-            return replace(super().__call__(crops), betas=torch.ones(len(crops), 10))
+        def decode(self, codes, times):
+            return replace(super().decode(codes, times), betas=torch.ones(len(codes), 10))
 
     found = regress_tracks(crowd, crowd.tracks, Smpl(), body, CPU)
     assert not found[1].betas.any()

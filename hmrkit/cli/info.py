@@ -22,26 +22,30 @@ FAMILIES = (
 
 def list_choices(
     family: Annotated[str | None, typer.Argument(help=f"One of {', '.join(FAMILIES)}; else all.")] = None,
+    for_tests: Annotated[bool, typer.Option("--all", help="Also what is there for tests.")] = False,
     as_json: o.AsJson = False,
 ) -> None:
     """List methods and the members of every family, with licences."""
     from importlib import import_module
 
     from hmrkit.errors import UsageError
-    from hmrkit.pipeline import METHODS
+    from hmrkit.members import visible
+    from hmrkit.options import METHODS
 
     if family is not None and family not in FAMILIES:
         raise UsageError(f"no family {family!r}; there are {', '.join(FAMILIES)}")
     tables: dict[str, dict[str, dict[str, str]]] = {}
     for name in FAMILIES if family is None else (family,):
         if name == "methods":
-            tables[name] = {method: {"summary": summary} for method, summary in METHODS.items()}
+            methods = METHODS if for_tests else visible(METHODS)
+            tables[name] = {method: {"summary": m.summary} for method, m in methods.items()}
         elif name == "protocols":
             from hmrkit.protocols import PROTOCOLS
 
             tables[name] = {protocol: {"summary": p.summary} for protocol, p in PROTOCOLS.items()}
         else:
             members = getattr(import_module(f"hmrkit.{name}"), name.upper())
+            members = members if for_tests else visible(members)
             tables[name] = {m: {"summary": s.summary, "licence": s.licence} for m, s in members.items()}
     if as_json:
         typer.echo(json.dumps(tables, indent=1))
@@ -58,8 +62,9 @@ def info(
     as_json: o.AsJson = False,
 ) -> None:
     """Say what is in a take or a video: who is seen when, and along the clip how surely."""
+    from hmrkit.options import Options
     from hmrkit.output import report
-    from hmrkit.pipeline import Options, open_clip
+    from hmrkit.pipeline import open_clip
     from hmrkit.take import open_take
 
     take = open_take(path) if path == "-" or path.endswith(".npz") else open_clip(path, Options())

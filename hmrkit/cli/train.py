@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from hmrkit.cli import options as o
+from hmrkit.lifters import LIFTERS
 from hmrkit.regressors import REGRESSORS
 from hmrkit.training.recipes import trainable
 
@@ -32,8 +33,8 @@ LoopFit = Annotated[
 Adversarial = Annotated[bool, typer.Option("--adversarial", help="Add HMR's factorised adversarial prior.")]
 
 
-@app.command("lifter")
 def lifter(
+    context: typer.Context,
     motion: Motion,
     out: Out,
     preset: Preset = "cpu",
@@ -42,12 +43,15 @@ def lifter(
     device: o.Device = "auto",
     verbose: o.Verbose = False,
 ) -> None:
-    """Train the temporal lifter."""
     from hmrkit.device import resolve_device
     from hmrkit.training.lifter import train_lifter
 
     o.start_logging(verbose)
-    typer.echo(str(train_lifter(motion, out, preset=preset, steps=steps, device=resolve_device(device), resume=resume)))
+    name = "videopose3d" if context.info_name == "lifter" else str(context.info_name)
+    path = train_lifter(
+        motion, out, preset=preset, steps=steps, device=resolve_device(device), resume=resume, name=name
+    )  # fmt: skip
+    typer.echo(str(path))
 
 
 def regressor(
@@ -78,8 +82,10 @@ def regressor(
     typer.echo(str(path))
 
 
-for _name, _member in trainable(REGRESSORS).items():
-    app.command(_name, help=f"Train {_name}: {_member.summary}.")(regressor)
+for _table, _command in ((REGRESSORS, regressor), (LIFTERS, lifter)):
+    for _name, _member in trainable(_table).items():
+        app.command(_name, help=f"Train {_name}: {_member.summary}.")(_command)
+app.command("lifter", help="Train the lifter that ships: the same as `train videopose3d`.")(lifter)
 
 
 @app.command("evaluate-lifter")

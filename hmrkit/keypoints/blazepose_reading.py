@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from hmrkit.blazepose_net import CROP_SIZE, WEIGHTS, BlazePoseOutput, without_side_bias, load_network, flipped_back
+from hmrkit.blazepose_net import CROP_SIZE, WEIGHTS, BlazePoseOutput, flipped_back, load_network, without_side_bias
 from hmrkit.body_points import WEIGHTS as POINTS_WEIGHTS
 from hmrkit.body_points import load_body_points
 from hmrkit.skeletons import BLAZEPOSE_33, BLAZEPOSE_FACE

@@ -8,7 +8,8 @@ the same module.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -38,6 +39,7 @@ REGRESSORS: dict[str, Member] = {
     "toy": Member(
         module="hmrkit.regressors.toy",
         summary="a standing body whose arms hang lower the darker the crop is; for tests",
+        for_tests=True,
     ),
 }
 
@@ -70,16 +72,27 @@ class CropContext:
     image_size: Tensor | None = None
     focal_px: Tensor | None = None
 
+    def rows(self, rows: Tensor) -> CropContext:
+        """That of some of the crops, by index."""
+        return self._of_each(lambda value: value[rows])
+
+    def to(self, device: torch.device) -> CropContext:
+        """The same on `device`."""
+        return self._of_each(lambda value: value.to(device))
+
+    def _of_each(self, change: Callable[[Tensor], Tensor]) -> CropContext:
+        values = (getattr(self, field.name) for field in fields(self))
+        return CropContext(*(None if value is None else change(value) for value in values))
+
 
 class Regressor(Protocol):
     """A ``torch.nn.Module`` in two steps: `encode` sees each crop by itself, `decode` one person's track as a whole.
 
     A network that sees one frame at a time does everything in `encode`; a temporal one keeps features of the crops and
     works over time in `decode`. `input_size` (H, W) px of its crops. `framing` says how they are cut: ``upright`` about
-    the hips and rotated (`hmrkit.crops.person_region`), ``box`` as 1.2 times the box, not rotated. `shape_space` says on
-    whose body it was trained: betas of one mean nothing to the other. `weights_sha256` names its weights, "" where it
-    has none.
-    """
+    the hips and rotated (`hmrkit.crops.person_region`), ``box`` as 1.2 times the box, not rotated. `shape_space` says
+    on whose body it was trained: betas of one mean nothing to the other. `weights_sha256` names its weights, "" where
+    it has none."""
 
     name: str
     input_size: tuple[int, int]

@@ -1,10 +1,10 @@
 """HMR's crop camera, read in perspective, and the way between the camera of a crop and that of the full image.
 
-A regressor's ``s, tx, ty`` (`hmrkit.regressors.BodyEstimate`) of a crop of side `size` px that is seen with focal length
-f (crop px) put the body at ``t = (tx, ty, 2 f / (size s))`` m: its scale at the root's depth is the weak-perspective one.
-The crop's camera stands where the full camera stands and looks at the crop's middle (`hmrkit.camera.crop_cameras`), so
-that a rotation R about their common centre leads from one to the other: ``X_full = R X_crop``.
-"""
+A regressor's ``s, tx, ty`` (`hmrkit.regressors.BodyEstimate`) of a crop of side `size` px that is seen with focal
+length f (crop px) put the body at ``t = (tx, ty, 2 f / (size s))`` m: its scale at the root's depth is the
+weak-perspective one. The crop's camera stands where the full camera stands and looks at the crop's middle
+(`hmrkit.camera.crop_cameras`), so that a rotation R about their common centre leads from one to the other: ``X_full = R
+X_crop``."""
 
 from __future__ import annotations
 
@@ -45,12 +45,13 @@ def to_full_camera(global_orient: Array, pelvis: Array, camera_from_crop: Array)
 
     `global_orient` (T,3,3); `pelvis` (T,3) m, the place of the pelvis in the crop's camera, which is the resting body's
     pelvis J plus its translation; `camera_from_crop` (T,3,3), the rotation R from the crop's camera to the full one.
-    Returns ``R global_orient`` and ``R pelvis``. The other joints' rotations are relative and stay. A body rotates about
-    its pelvis, which is not its origin: the new translation is ``R pelvis - J``.
-    """
+    Returns ``R global_orient`` and ``R pelvis``. The other joints' rotations are relative and stay. A body rotates
+    about its pelvis, which is not its origin: the new translation is ``R pelvis - J``."""
     return camera_from_crop @ global_orient, (camera_from_crop @ pelvis[..., None])[..., 0]
 
 
 def to_crop_camera(global_orient: Array, pelvis: Array, camera_from_crop: Array) -> tuple[Array, Array]:
-    """The inverse of `to_full_camera`, with the same arguments: bodies in the full camera -> in their crops' cameras."""
-    return to_full_camera(global_orient, pelvis, camera_from_crop.swapaxes(-1, -2))
+    """The inverse of `to_full_camera`, with the same arguments: bodies in the full camera -> in their crops'
+    cameras."""
+    crop_from_camera: Array = camera_from_crop.swapaxes(-1, -2)  # type: ignore[assignment]
+    return to_full_camera(global_orient, pelvis, crop_from_camera)

@@ -36,9 +36,8 @@ def unflatten(codes: Tensor) -> BodyEstimate:
 class FrameRegressor(nn.Module):
     """See `hmrkit.regressors.Regressor`. Its code of a crop is the whole body; nothing is left to do over time.
 
-    `flip`: every crop is regressed as it is and mirrored, and both are averaged (`average_flipped`): it doubles the cost.
-    Training calls `regress` on features that come from `backbone`, as inference does.
-    """
+    `flip`: every crop is regressed as it is and mirrored, and both are averaged (`average_flipped`): it doubles the
+    cost. Training calls `regress` on features that come from `backbone`, as inference does."""
 
     backbone: Any  # `hmrkit.backbones.Backbone`: a protocol, which a module's attribute cannot be
 

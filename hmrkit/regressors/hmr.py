@@ -1,8 +1,8 @@
 """HMR and SPIN: one network, trained in two ways: a backbone's global feature, then iterative error feedback.
 
 Sources: Kanazawa et al. 2018 (HMR), Kolotouros et al. 2019 (SPIN). The published networks have the feedback directly on
-ResNet-50's feature. On the embedded backbone, whose feature consists of points and limbs, residual layers stand between.
-"""
+ResNet-50's feature. On the embedded backbone, whose feature consists of points and limbs, residual layers stand
+between."""
 
 from __future__ import annotations
 

@@ -176,9 +176,8 @@ def make_examples(
 ) -> None:
     """Fill `folder` with shards of kept examples until there are `count`; what is there already stays.
 
-    Shard k is made from seed k, whoever makes it: several processes may each make every `parts`-th shard. `keep_pyramid`
-    also keeps the backbone's map at stride 4, four times the size.
-    """
+    Shard k is made from seed k, whoever makes it: several processes may each make every `parts`-th shard.
+    `keep_pyramid` also keeps the backbone's map at stride 4, four times the size."""
     from hmrkit.training.synthetic import SyntheticImages
 
     folder = Path(folder)
@@ -202,7 +201,9 @@ def clip_examples(clips: Sequence[str | Path], regressor: FrameRegressor, device
     """Everybody in every frame of clips, as the chain crops them. Their truth is the result of the mesh stream ``fit``:
     the first fits of SPIN's loop. InputError where nobody is found.
     """
-    from hmrkit.pipeline import Models, Options, open_clip, run_stages
+    from hmrkit.models import Models
+    from hmrkit.options import Options
+    from hmrkit.pipeline import open_clip, run_stages
     from hmrkit.regression import crop_pictures, crops_of
 
     found: list[dict[str, Tensor]] = []

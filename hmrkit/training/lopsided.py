@@ -14,7 +14,7 @@ import logging
 import torch
 from torch import Tensor
 
-from hmrkit.blazepose_net import OTHER_SIDE, BlazePoseOutput, load_network, flipped_back
+from hmrkit.blazepose_net import OTHER_SIDE, BlazePoseOutput, flipped_back, load_network
 from hmrkit.skeletons import BLAZEPOSE_33
 from hmrkit.training.synthetic import SyntheticImages
 

@@ -1,14 +1,13 @@
 """What recipes of regressors are made of: examples, a supervised objective, the run that ends in a weights file.
 
 A recipe (`hmrkit.training.recipes`) is a frozen dataclass with the fields of `RegressorRecipe`. An ordinary one calls
-`train_supervised`; one with an objective of its own calls the parts of it. Training calls the same methods as inference:
-``backbone.encode``, ``backbone.features`` and ``regressor.regress``.
-"""
+`train_supervised`; one with an objective of its own calls the parts of it. Training calls the same methods as
+inference: ``backbone.encode``, ``backbone.features`` and ``regressor.regress``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,10 +60,11 @@ class ImageData:
 
 @dataclass(frozen=True)
 class Losses:
-    """Weights of the body's loss; its mesh counts once in `mesh_every` steps, because it costs ten times what the joints
-    do and adds little to them. Weights of HMR's adversarial prior and of SPIN's fitted clips (once in `clips_every`)."""
+    """Weights of the body's loss; its mesh counts once in `mesh_every` steps, because it costs ten times what the
+    joints do and adds little to them. Weights of HMR's adversarial prior and of SPIN's fitted clips (once in
+    `clips_every`)."""
 
-    body: LossWeights = LossWeights()
+    body: LossWeights = field(default_factory=LossWeights)
     mesh_every: int = 16
     adversary: float = 0.05
     clips: float = 0.5
@@ -72,7 +72,8 @@ class Losses:
 
 
 class RegressorRecipe(Protocol):
-    """The fields that every recipe of a regressor has. `network` says how to build it; all are stored with the weights."""
+    """The fields that every recipe of a regressor has. `network` says how to build it; all are stored with the
+    weights."""
 
     @property
     def network(self) -> Any: ...

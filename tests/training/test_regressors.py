@@ -10,13 +10,14 @@ import torch
 from typer.testing import CliRunner
 
 from hmrkit.backbones import Landmarks, load_backbone
-from hmrkit.backbones.embedded import Looked
+from hmrkit.backbones.embedded import FrozenMaps
 from hmrkit.body import load_body
 from hmrkit.cli.app import app
 from hmrkit.errors import InputError
 from hmrkit.landmarks import body_landmarks, world_from_local
 from hmrkit.regressors import BodyEstimate, load_regressor
 from hmrkit.regressors.crop_camera import crop_camera, project
+from hmrkit.regressors.hmr import HmrNetwork
 from hmrkit.training import examples as kept
 from hmrkit.training import regressors
 from hmrkit.training.adversary import Adversary
@@ -26,7 +27,9 @@ from hmrkit.training.loop import LoopConfig
 from hmrkit.training.loop_fit import LoopFit
 from hmrkit.training.points import train_points
 from hmrkit.training.poses import PoseSampler
-from hmrkit.training.simulated import rightly_told
+from hmrkit.training.recipes import hmr
+from hmrkit.training.regressors import ImageData
+from hmrkit.training.simulated import true_points
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +92,7 @@ def test_the_adversary_learns_and_pushes_the_other_way(truth) -> None:
 
 @pytest.fixture
 def unlabelled(truth, body) -> Examples:
-    """The people's landmarks as a perfect network would see them; their bodies are not told."""
+    """The people's landmarks as a perfect network would see them; their bodies are unknown."""
     points = body_landmarks(body)
     local = torch.cat([truth.global_orient[:, None], truth.body_pose], 1)
     seen, _ = points(world_from_local(local), truth.betas)
@@ -98,15 +101,17 @@ def unlabelled(truth, body) -> Examples:
     unknown = {f.name: torch.full_like(getattr(truth, f.name), torch.nan) for f in dataclasses.fields(Truth)} | {
         "focal_px": truth.focal_px
     }
-    return Examples(Looked(torch.zeros(8, 1), torch.zeros(8, 1), landmarks), Truth(**unknown))
+    return Examples(FrozenMaps(torch.zeros(8, 1), torch.zeros(8, 1), landmarks), Truth(**unknown))
 
 
 def test_the_loop_finds_the_body_and_keeps_the_better_fit(truth, unlabelled, body) -> None:
     loop = LoopFit(unlabelled, body)
     rows = torch.arange(8)
     near = estimate_of(truth)
-    turn = torch.tensor([[0.955, 0.0, 0.2955], [0.0, 1.0, 0.0], [-0.2955, 0.0, 0.955]])  # 17 degrees about the vertical
-    near = dataclasses.replace(near, global_orient=turn @ near.global_orient, betas=near.betas * 0)
+    rotation = torch.tensor(
+        [[0.955, 0.0, 0.2955], [0.0, 1.0, 0.0], [-0.2955, 0.0, 0.955]]
+    )  # 17 degrees about the vertical
+    near = dataclasses.replace(near, global_orient=rotation @ near.global_orient, betas=near.betas * 0)
     made, good = loop(rows, near)
     assert good.all()
     error = loop.error_px.clone()
@@ -126,9 +131,9 @@ def test_the_loop_finds_the_body_and_keeps_the_better_fit(truth, unlabelled, bod
 def test_the_last_blocks_learn_in_a_copy(truth, body, tmp_path) -> None:
     torch.manual_seed(0)
     backbone = load_backbone("embedded")
-    looked = Looked(torch.randn(8, 192, 16, 16), torch.randn(8, 272, 8, 8), rightly_told(truth, body).landmarks)
-    examples = Examples(looked, truth)
-    backbone.begin(looked)
+    maps = FrozenMaps(torch.randn(8, 192, 16, 16), torch.randn(8, 272, 8, 8), true_points(truth, body).landmarks)
+    examples = Examples(maps, truth)
+    backbone.init_from(maps)
     published = backbone._network.trunk.stride32[1].state_dict()
     before = {name: value.clone() for name, value in published.items()}
     train_points(backbone, lambda _: examples, examples, body, LoopConfig(2, warmup=0), tmp_path, False)
@@ -146,7 +151,7 @@ def test_kept_examples_are_the_same_whoever_makes_them_and_stay(tmp_path, monkey
     make_examples(tmp_path / "one", 8, backbone, device)
     for part in (1, 0):
         make_examples(tmp_path / "two", 8, backbone, device, part=part, parts=2)
-    one, two = (load_examples(tmp_path / name, 6).tensors() for name in ("one", "two"))
+    one, two = (load_examples(tmp_path / name, 6, backbone).tensors() for name in ("one", "two"))
     for name, value in one.items():
         assert len(value) == 6
         np.testing.assert_array_equal(value, two[name])
@@ -155,7 +160,7 @@ def test_kept_examples_are_the_same_whoever_makes_them_and_stay(tmp_path, monkey
     make_examples(tmp_path / "one", 8, backbone, device)
     assert before == {p.name: p.stat().st_mtime_ns for p in (tmp_path / "one").iterdir()}
     with pytest.raises(InputError, match="wanted 9 examples, found 8"):
-        load_examples(tmp_path / "one", 9)
+        load_examples(tmp_path / "one", 9, backbone)
 
 
 @pytest.mark.parametrize("method", ["hmr", "spin"])
@@ -178,27 +183,32 @@ def test_the_command_trains_resumes_and_writes_what_loads(tmp_path, monkeypatch,
 
 
 def test_a_short_run_keeps_fewer_images() -> None:
-    whole = regressors.PRESETS["cpu"]
+    whole = hmr.PRESETS["cpu"]
     short = whole.with_steps(300)
     assert (short.points.steps, short.loop.steps) == (300, 300)
     # As often seen as in a whole run, and no more than a few minutes' worth.
-    assert short.images / short.points.steps == pytest.approx(whole.images / whole.points.steps, rel=0.01)
-    assert whole.with_steps(2).images == kept.SHARD
+    assert short.data.images / short.points.steps == pytest.approx(whole.data.images / whole.points.steps, rel=0.01)
+    assert whole.with_steps(2).data.images == kept.SHARD
     assert whole.with_steps(10**6) == whole
-    assert regressors.PRESETS["gpu"].with_steps(300).images == 0
+    assert hmr.PRESETS["gpu"].with_steps(300).data.images == 0
 
 
 def test_without_kept_images_every_step_gets_new_ones(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(kept, "SHARD", 8)
     monkeypatch.setattr(kept, "_EXAMPLES_AT_ONCE", 8)
-    monkeypatch.setattr(regressors, "SPARED", 8)
-    monkeypatch.setattr(regressors, "STANDARDS", 8)
-    small = dataclasses.replace(regressors.PRESETS["gpu"], batch=4, held_out=8, hidden=32, loop=LoopConfig(2, warmup=0))
-    monkeypatch.setitem(regressors.PRESETS, "gpu", small)
-    path = regressors.train_regressor("hmr", tmp_path, "gpu", steps=2)
+    monkeypatch.setattr(regressors, "NOISE_POOL", 8)
+    monkeypatch.setattr(regressors, "STATISTICS_COUNT", 8)
+    small = dataclasses.replace(
+        hmr.PRESETS["gpu"],
+        data=ImageData(batch=4, held_out=8),
+        network=HmrNetwork(hidden=32),
+        loop=LoopConfig(2, warmup=0),
+    )
+    monkeypatch.setitem(hmr.PRESETS, "gpu", small)
+    path = hmr.train("hmr", tmp_path, "gpu", steps=2)
     assert not (tmp_path / "images").exists()
     before = load_regressor("hmr", checkpoint=path)
-    path = regressors.train_regressor("hmr", tmp_path / "next", "gpu", steps=1, start=path)
+    path = hmr.train("hmr", tmp_path / "next", "gpu", steps=1, start=path)
     after = load_regressor("hmr", checkpoint=path)
     # What began from trained weights keeps their integral head and moves the rest.
     for (name, one), other in zip(before.state_dict().items(), after.state_dict().values(), strict=True):

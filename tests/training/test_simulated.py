@@ -16,10 +16,10 @@ from hmrkit.training.simulated import (
     FACE_ROTATION,
     POINT_STEPS,
     SHORTEST_STEP,
-    NoisyLandmarks,
     LandmarkNoise,
-    true_points,
+    NoisyLandmarks,
     jitter_faces,
+    true_points,
 )
 from hmrkit.training.synthetic import SyntheticImages
 

@@ -13,7 +13,9 @@ line of `REGRESSORS`. ``hmrkit train NAME`` then exists. The module has
   adversarial=False) -> Path`` (`Recipe`), which ends in ``out/<name>.safetensors``.
 
 An ordinary regressor's `train` builds the network and calls `hmrkit.training.regressors.train_supervised`, as long as
-ten lines. Nothing here imports torch; a recipe's module is imported when it is run.
+ten lines. A lifter's recipe is a subclass of `hmrkit.training.lifter.LifterRecipe`, presets and a `train` that calls
+`hmrkit.training.lifter.train_ray_network`; `hmrkit.training.recipes.videopose3d` is the pattern. Nothing here imports
+torch; a recipe's module is imported when it is run.
 """
 
 from __future__ import annotations
@@ -51,10 +53,9 @@ class Recipe(Protocol):
     ) -> Path:
         """Train the regressor `name` and return the path of its weights.
 
-        `steps` and `images` replace the preset's numbers. `resume` goes on from the checkpoints in `out`. `start` begins
-        from a trained regressor's file. `clips` are videos without labels; `adversarial` adds HMR's prior. UsageError
-        where the recipe has no such preset.
-        """
+        `steps` and `images` replace the preset's numbers. `resume` goes on from the checkpoints in `out`. `start`
+        begins from a trained regressor's file. `clips` are videos without labels; `adversarial` adds HMR's prior.
+        UsageError where the recipe has no such preset."""
         ...
 
 

@@ -1,13 +1,13 @@
 """HMR's recipe on the embedded backbone, in two parts.
 
-First the integral head learns from synthetic images where the body's points lie (`hmrkit.training.points`). Then encoder
-and head learn bodies from what it predicts, for images and for synthetic landmarks (`hmrkit.training.simulated`).
-"""
+First the integral head learns from synthetic images where the body's points lie (`hmrkit.training.points`). Then
+encoder and head learn bodies from what it predicts, for images and for synthetic landmarks
+(`hmrkit.training.simulated`)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +49,9 @@ class HmrRecipe:
 
     points: LoopConfig
     loop: LoopConfig
-    network: HmrNetwork = HmrNetwork()
-    data: ImageData = ImageData()
-    losses: Losses = Losses()
+    network: HmrNetwork = field(default_factory=HmrNetwork)
+    data: ImageData = field(default_factory=ImageData)
+    losses: Losses = field(default_factory=Losses)
 
     def with_steps(self, steps: int) -> HmrRecipe:
         """The same for at most so many steps of each part. A short run keeps fewer images, in proportion: making all
@@ -95,9 +95,8 @@ def train(
 ) -> Path:
     """See `hmrkit.training.recipes.Recipe`. `steps`: at most so many of each part, and images in proportion.
 
-    Checkpoints are ``out/points/checkpoint.pt`` and ``out/checkpoint.pt``; kept images in ``out/images`` are used again.
-    The integral head of a file to `start` from stays as it is.
-    """
+    Checkpoints are ``out/points/checkpoint.pt`` and ``out/checkpoint.pt``; kept images in ``out/images`` are used
+    again. The integral head of a file to `start` from stays as it is."""
     if clips:
         raise UsageError(f"{name} does not learn from clips; leave --loop-fit out")
     recipe = recipe_of(preset, steps, images)
