@@ -1,0 +1,146 @@
+"""What every regressor of the table keeps, on every backbone that it can stand on."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from seeded_weights import seeded_crops
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from hmrkit.backbones import BACKBONES
+from hmrkit.regressors import REGRESSORS, BodyEstimate, CropContext, load_regressor
+from hmrkit.regressors.files import write_regressor
+from hmrkit.regressors.frame import flatten, mirrored_context, unflatten
+from hmrkit.regressors.hmr import HmrNetwork, build, load, network_on
+from hmrkit.skeletons import SMPL_24
+from hmrkit.training.recipes import trainable
+
+
+@pytest.fixture(scope="module", params=REGRESSORS)
+def regressor(request):
+    return load_regressor(request.param)
+
+
+@pytest.fixture
+def crops(regressor):
+    return seeded_crops(3, *regressor.input_size)
+
+
+def codes_of(regressor, crops) -> torch.Tensor:
+    with torch.inference_mode():
+        return regressor.encode(crops)
+
+
+def decoded(regressor, codes) -> BodyEstimate:
+    with torch.inference_mode():
+        return regressor.decode(codes, torch.arange(len(codes)) / 30)
+
+
+def test_bodies_have_the_promised_shapes_and_rotations(regressor, crops) -> None:
+    estimate = decoded(regressor, codes_of(regressor, crops))
+    shapes = [tuple(value.shape) for value in vars(estimate).values()]
+    assert shapes == [(3, 3, 3), (3, 23, 3, 3), (3, 10), (3, 3)]
+    rotations = torch.cat([estimate.global_orient[:, None], estimate.body_pose], 1)
+    torch.testing.assert_close(rotations @ rotations.mT, torch.eye(3).expand_as(rotations), atol=1e-4, rtol=0)
+    assert (estimate.crop_camera[:, 0] > 0).all()
+
+
+def test_a_call_is_encode_and_decode_of_stills(regressor, crops) -> None:
+    with torch.inference_mode():
+        whole = flatten(regressor(crops))
+    stills = [flatten(decoded(regressor, codes_of(regressor, crops)[i : i + 1])) for i in range(len(crops))]
+    torch.testing.assert_close(torch.cat(stills), whole, atol=1e-5, rtol=0)
+
+
+def test_the_size_of_a_batch_changes_no_code(regressor, crops) -> None:
+    one_by_one = torch.cat([codes_of(regressor, crop[None]) for crop in crops])
+    torch.testing.assert_close(one_by_one, codes_of(regressor, crops), atol=1e-3, rtol=0)
+
+
+def test_a_mirrored_crop_gives_the_mirrored_body(regressor, crops) -> None:
+    if not getattr(regressor, "flip", True):
+        pytest.skip("this network is not symmetric")
+    straight, mirrored = (decoded(regressor, codes_of(regressor, images)) for images in (crops, crops.flip(-1)))
+    reflection = torch.diag(torch.tensor([-1.0, 1.0, 1.0]))
+    pose = torch.cat([straight.global_orient[:, None], straight.body_pose], 1)[:, list(SMPL_24.mirror)]
+    found = torch.cat([mirrored.global_orient[:, None], mirrored.body_pose], 1)
+    torch.testing.assert_close(found, reflection @ pose @ reflection, atol=2e-3, rtol=0)
+    torch.testing.assert_close(mirrored.betas, straight.betas, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("name", trainable(REGRESSORS))
+def test_a_recipe_rebuilds_the_network_from_its_file(name, tmp_path) -> None:
+    recipe = REGRESSORS[name].load_recipe().PRESETS["cpu"]
+    recipe = dataclasses.replace(recipe, network=dataclasses.replace(recipe.network, hidden=16))
+    made = build(name, recipe.network).eval()
+    write_regressor(made, recipe, tmp_path / "own.safetensors")
+    found = load_regressor(name, checkpoint=tmp_path / "own.safetensors")
+    assert found.network == recipe.network
+    assert found.weights_sha256
+    made.load_state_dict({key: value.half().float() for key, value in made.state_dict().items()})
+    crops = seeded_crops(1, *made.input_size)
+    assert torch.equal(codes_of(found, crops), codes_of(made, crops))
+
+
+def on_fake_cuda(regressor, mode):
+    """The regressor, its tensors claiming to lie on a CUDA device, as `.to` would leave them."""
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    try:
+        return regressor._apply(lambda value: mode.from_tensor(value).to("cuda:0"))
+    finally:
+        torch.__future__.set_overwrite_module_params_on_conversion(False)
+
+
+@pytest.mark.parametrize("name", REGRESSORS)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_it_runs_on_another_device(name, backbone) -> None:
+    """A constant that stays on the CPU shows on a fake CUDA device, too."""
+    regressor = load_regressor(name, weights=None, backbone=backbone)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
+        moved = on_fake_cuda(regressor, mode)
+        crops = mode.from_tensor(torch.rand(2, 3, *regressor.input_size)).to("cuda:0")
+        codes = moved.encode(crops)
+        estimate = moved.decode(codes, mode.from_tensor(torch.arange(2.0)).to("cuda:0"))
+    assert {value.device.type for value in (codes, *vars(estimate).values())} == {"cuda"}
+
+
+def test_a_body_as_a_row_is_the_body() -> None:
+    codes = torch.randn(4, 229)
+    assert torch.equal(flatten(unflatten(codes)), codes)
+
+
+def test_a_flipped_context_belongs_to_the_flipped_crop() -> None:
+    context = CropContext(
+        joints_2d=torch.tensor([[[10.0, 20, 0.5]] * 33]),
+        boxes_xyxy=torch.tensor([[100.0, 50, 160, 250]]),
+        image_size=torch.tensor([[640.0, 480]]),
+        focal_px=torch.tensor([900.0]),
+    )
+    flipped = mirrored_context(context, 256)
+    assert flipped.boxes_xyxy.tolist() == [[480, 50, 540, 250]]
+    assert flipped.joints_2d[0, 0].tolist() == [246, 20, 0.5]
+    for one, other in zip(
+        dataclasses.astuple(mirrored_context(flipped, 256)), dataclasses.astuple(context), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
+def test_another_networks_file_is_refused(tmp_path) -> None:
+    from hmrkit.errors import WeightsError
+
+    @dataclasses.dataclass(frozen=True)
+    class Other:
+        network: dict
+
+    write_regressor(
+        build("hmr", HmrNetwork(hidden=8)), Other({"backbone": "embedded", "cells": 3}), tmp_path / "o.safetensors"
+    )
+    with pytest.raises(WeightsError, match="wanted the weights of HMR's network, found another's"):
+        load("hmr", tmp_path / "o.safetensors", device="cpu")
+
+
+def test_a_backbone_has_the_form_that_hmr_has_there() -> None:
+    assert network_on("embedded") == HmrNetwork()
+    assert (network_on("resnet50").encoder, network_on("resnet50").flip) == (False, False)
