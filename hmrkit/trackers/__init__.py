@@ -22,7 +22,7 @@ from hmrkit.types import Detections, Track
 TRACKERS: dict[str, Member] = {
     "bytetrack": Member(
         module="hmrkit.trackers.bytetrack",
-        summary="ByteTrack (package trackers): motion, strong boxes first, then weak ones (default)",
+        summary="ByteTrack: motion, strong boxes first, then weak ones (default)",
         paper="Zhang et al. 2022, ByteTrack: Multi-Object Tracking by Associating Every Detection Box",
     ),
     "toy": Member(

@@ -1,54 +1,97 @@
-"""ByteTrack through the ``trackers`` package (Roboflow, Apache-2.0).
+"""ByteTrack (Zhang et al. 2022): boxes of strong score are matched to predicted boxes first, weak ones to what is left.
 
-Zhang et al. 2022, ByteTrack: strong boxes are matched to predicted boxes first, weak ones to what is left.
+Written from the paper (algorithm 1), with SORT's motion model (Bewley et al. 2016): each edge of a box moves at a
+constant velocity, which a Kalman filter estimates. Three choices differ from the paper's own code: one overlap
+threshold serves both matchings, tracklets that are lost take part in the second one too, and no box is left out for a
+score too low, because detectors have removed those.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
-from hmrkit.errors import UsageError
+from hmrkit.trackers.linking import box_iou
 from hmrkit.types import Detections
 
 # A person who is lost for longer is begun anew and joined, or not, by `hmrkit.trackers.linking`, which sees both ends.
 LOST_S = 1.0
+_BASE_HZ = 30  # the wait is counted in frames at this rate and scaled, so that rounding up is the same as ever
 # Small networks give people far away or half hidden 0.4; the pass over the whole clip removes what stays doubtful.
 STRONG_SCORE = 0.4
+MINIMUM_IOU = 0.1
+# A tracklet gets its id with its second box. One that waits for it for longer than this many frames is given up.
+UNCONFIRMED_FRAMES = 1
+# Variances of the Kalman filter: of what is not known at the start, of a frame's change, of a measured edge (px^2).
+START_VARIANCE, PROCESS_VARIANCE, MEASUREMENT_VARIANCE = 1.0, 0.01, 0.1
+
+
+class _Tracklet:
+    """State of one person: `box` (4,) px and its `velocity` (4,) px a frame.
+
+    The four edges are measured together and equally well, so that one covariance of place and velocity, (2,2), is that
+    of each.
+    """
+
+    def __init__(self, box: np.ndarray) -> None:
+        self.box, self.velocity = box.copy(), np.zeros(4)
+        self.covariance = START_VARIANCE * np.eye(2)
+        self.track_id = -1
+        self.missed = 0
+
+    def predict(self) -> None:
+        """A frame on."""
+        self.box = self.box + self.velocity
+        step = np.array([[1.0, 1.0], [0.0, 1.0]])
+        self.covariance = step @ self.covariance @ step.T + PROCESS_VARIANCE * np.eye(2)
+        self.missed += 1
+
+    def update(self, box: np.ndarray) -> None:
+        """The Kalman filter's correction by a measured box (4,)."""
+        gain = self.covariance[:, 0] / (self.covariance[0, 0] + MEASUREMENT_VARIANCE)
+        error = box - self.box
+        self.box, self.velocity = self.box + gain[0] * error, self.velocity + gain[1] * error
+        self.covariance = self.covariance - np.outer(gain, self.covariance[0])
+        self.missed = 0
 
 
 def associate(detections: Sequence[Detections], fps: float) -> list[np.ndarray]:
-    """Tracklet ids (N,) of every frame's boxes, -1 where ByteTrack has not (yet) taken the box for a person."""
-    try:
-        import supervision
-        from trackers import ByteTrackTracker
-    except ImportError as error:  # its OpenCV needs libGL.so.1, which bare servers and containers lack
-        raise UsageError(
-            f"the tracker bytetrack cannot be loaded ({error}); pip install opencv-python-headless or apt install "
-            "libgl1, or use --tracker toy"
-        ) from error
-
-    tracker = ByteTrackTracker(
-        lost_track_buffer=round(30 * LOST_S),  # in frames at 30 Hz, whatever the clip's rate
-        frame_rate=fps,
-        track_activation_threshold=STRONG_SCORE,
-        high_conf_det_threshold=STRONG_SCORE,
-        minimum_consecutive_frames=1,
-        minimum_iou_threshold=0.1,
-    )
+    """Tracklet ids (N,) of every frame's boxes, from 0; -1 where the box is (so far) nobody's."""
+    longest = math.ceil(fps / _BASE_HZ * round(_BASE_HZ * LOST_S))
+    alive: list[_Tracklet] = []
+    unused = 0
     result = []
     for people in detections:
-        count = len(people.boxes_xyxy)
-        found = tracker.update(
-            supervision.Detections(
-                xyxy=people.boxes_xyxy.astype(np.float64),
-                confidence=people.scores.astype(np.float64),
-                data={"row": np.arange(count)},  # it gives boxes back in another order
-            )
-        )
-        ids = np.full(count, -1)
-        if len(found):
-            ids[np.asarray(found.data["row"], int)] = found.tracker_id
+        boxes, scores = people.boxes_xyxy.astype(np.float64), people.scores.astype(np.float64)
+        ids = np.full(len(boxes), -1)
+        for tracklet in alive:
+            tracklet.predict()
+        strong = scores >= STRONG_SCORE
+        matched, unmatched, fresh = _match(alive, boxes, np.nonzero(strong)[0])
+        more, _, _ = _match(unmatched, boxes, np.nonzero(~strong)[0])
+        for tracklet, row in (*matched, *more):
+            tracklet.update(boxes[row])
+            if tracklet.track_id < 0:
+                tracklet.track_id, unused = unused, unused + 1
+            ids[row] = tracklet.track_id
+        alive = [t for t in alive if t.missed <= (longest if t.track_id >= 0 else UNCONFIRMED_FRAMES)]
+        alive += [_Tracklet(boxes[row]) for row in fresh]
         result.append(ids)
     return result
+
+
+def _match(
+    tracklets: Sequence[_Tracklet], boxes: np.ndarray, rows: np.ndarray
+) -> tuple[list[tuple[_Tracklet, int]], list[_Tracklet], list[int]]:
+    """Pairs of tracklet and row with the largest sum of overlaps (Hungarian method), then what is left of both."""
+    predicted = np.array([tracklet.box for tracklet in tracklets]).reshape(-1, 4)
+    overlap = box_iou(predicted, boxes[rows]).astype(np.float32)  # so that equal overlaps stay equal in its sums
+    places, columns = linear_sum_assignment(overlap, maximize=True)
+    good = overlap[places, columns] >= MINIMUM_IOU
+    places, columns = places[good], columns[good]
+    pairs = [(tracklets[place], int(rows[column])) for place, column in zip(places, columns, strict=True)]
+    left = [tracklet for place, tracklet in enumerate(tracklets) if place not in set(places)]
+    return pairs, left, [int(row) for column, row in enumerate(rows) if column not in set(columns)]

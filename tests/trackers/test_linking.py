@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 
@@ -222,9 +220,3 @@ def test_appearance_tells_clothes_apart_and_forgives_light():
     assert describe(None, np.zeros((0, 4))).shape == (0, SIZE)
     assert np.isnan(describe(None, np.ones((2, 4)))).all()
     assert np.isfinite(describe(frame, np.array([[-500, -500, 9999, 9999], [5, 5, 5, 5]], np.float32))).all()
-
-
-def test_a_library_that_cannot_be_loaded_is_one_clear_line(monkeypatch):
-    monkeypatch.setitem(sys.modules, "trackers", None)
-    with pytest.raises(UsageError, match="libgl1"):
-        track([], 30)
