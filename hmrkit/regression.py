@@ -74,7 +74,7 @@ def regress_tracks(
     for rows, pictures in crop_pictures(take, crops, regressor.input_size[0], device, batch_size, progress):
         with inference(device):
             said[rows] = _flat(regressor(pictures)).float().cpu().numpy()
-    if (regressor.shape_space == "smpl") != body.is_smpl:
+    if regressor.shape_space != body.family:
         log.warning("%s was trained on another body than %s: people get its mean shape", regressor.name, body.model_id)
         said[:, BETAS] = 0
     params: dict[int, BodyParams] = {}

@@ -19,7 +19,7 @@ LAYERS = [
     {"types", "errors", "members"},
     {"geometry", "camera", "skeletons", "crops", "video", "video_probe", "take", "smoothing"}
     | {"scene", "take_editing"},
-    {"body", "metrics", "weights", "device", "smpl_files", "smpl_pickles", "dataset_pickles", "sparse", "blazepose_net"}
+    {"body", "metrics", "weights", "device", "smpl_files", "smpl_pickles", "smplx_files", "dataset_pickles", "sparse", "blazepose_net"}
     | {"protocols", "occlusion", "body_points"}
     | {"feet", "motion", "world", "motion_cleaning", "retarget", "vertex_store"},
     FAMILIES | {"conversion"},
