@@ -14,13 +14,16 @@ import contextlib
 import io
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hmrkit.errors import WeightsError
 from hmrkit.skeletons import SMPL_24
 from hmrkit.smpl_files import NUM_BETAS, SMPL_KEYS, check_shapes, content_id
+
+if TYPE_CHECKING:
+    from hmrkit.body import Body
 
 # Joints in a file -> the class of smplx that reads it.
 KINDS = {24: "SMPL", 52: "SMPLH", 55: "SMPLX"}
@@ -49,6 +52,7 @@ def smplx_model(model: dict[str, Any], dtype: Any = None) -> Any:
     """
     import smplx
     import torch
+    from smplx.utils import Struct
 
     kind = KINDS[np.shape(model["kintree_table"])[-1]]
     plain = {key: np.zeros(shape, np.int64 if "idx" in key else np.float32) for key, shape in _UNUSED.items()}
@@ -59,8 +63,8 @@ def smplx_model(model: dict[str, Any], dtype: Any = None) -> Any:
     try:
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):  # it prints warnings
             path = Path(folder) / "model.npz"
-            np.savez(path, **plain)
-            given = {"data_struct": smplx.utils.Struct(**plain)} if kind == "SMPL" else {}  # that class reads no npz
+            np.savez(path, **plain)  # type: ignore[arg-type]
+            given = {"data_struct": Struct(**plain)} if kind == "SMPL" else {}  # that class reads no npz
             return getattr(smplx, kind)(
                 str(path), num_betas=NUM_BETAS, dtype=dtype or torch.float32, **given, **flat
             ).requires_grad_(False)
@@ -75,7 +79,7 @@ def as_smpl(model: dict[str, Any]) -> dict[str, Any]:
     SMPL-H keeps SMPL's vertices; a SMPL-X body has its own, so its `model_id` says so and `landmark_vertices` (name ->
     vertex) where its face and toes are. WeightsError where smplx is wanted and not there, or does not take the file.
     """
-    joints = np.shape(model.get("kintree_table"))[-1:]
+    joints = np.shape(model.get("kintree_table", ()))[-1:]
     kind = KINDS.get(joints[0]) if joints else None
     if kind in (None, "SMPL"):
         return model
@@ -90,8 +94,12 @@ def as_smpl(model: dict[str, Any]) -> dict[str, Any]:
             "install hmrkit[smplx] (non-commercial licence), or give the SMPL file"
         ) from error
     reference = smplx_model(model, torch.float64)
+    parents = reference.parents.tolist()
+    shared = list(SMPL_24.parents[1:_BODY_JOINTS])
+    if parents[1:_BODY_JOINTS] != shared or any(parent >= joint for joint, parent in enumerate(parents)):
+        raise WeightsError(f"kintree_table: expected {kind}'s tree of {joints[0]} joints, found another one")
     names = (SMPLH_JOINT_NAMES if kind == "SMPLH" else JOINT_NAMES)[: joints[0]]
-    carriers, bases = _carriers(names, reference.parents.tolist())
+    carriers, bases = _carriers(names, parents)
     skinning = reference.lbs_weights.numpy()
     weights = np.zeros((len(skinning), len(SMPL_24)))
     np.add.at(weights.T, carriers, skinning.T)
@@ -109,6 +117,33 @@ def as_smpl(model: dict[str, Any]) -> dict[str, Any]:
         made["model_id"] = content_id(made).replace("smpl-", "smplx-")
         made["landmark_vertices"] = {name: vertex_ids["smplx"][theirs] for name, theirs in _LANDMARKS.items()}
     return made
+
+
+def skinning_difference_mm(model: dict[str, Any], body: Body, poses: int = 8) -> float:
+    """Largest distance in mm between vertices of `body` and of smplx for random poses, shapes and places.
+
+    `model` is what `read_smpl_file` returned, `body` was made of it on the CPU. Hands that are made of fingers stay at
+    rest. ImportError where smplx is not installed, WeightsError where it does not take the file.
+    """
+    import torch
+
+    from hmrkit.geometry import axis_angle_to_matrix
+
+    reference = smplx_model(model, body.dtype)
+    moving = len(SMPL_24) if len(reference.parents) == len(SMPL_24) else _BODY_JOINTS
+    random = torch.Generator().manual_seed(0)
+    pose = torch.zeros(poses, len(SMPL_24), 3, dtype=body.dtype)
+    pose[:, :moving] = 0.6 * torch.randn(poses, moving, 3, generator=random, dtype=body.dtype)
+    betas = torch.randn(poses, NUM_BETAS, generator=random, dtype=body.dtype)
+    transl = torch.randn(poses, 3, generator=random, dtype=body.dtype)
+    rotations = axis_angle_to_matrix(pose)
+    ours = body(rotations[:, 0], rotations[:, 1:], betas, transl).vertices
+    largest = 0.0
+    for i in range(poses):
+        given = {"betas": betas[i, None], "global_orient": pose[i, :1], "transl": transl[i, None]}
+        theirs = reference(body_pose=pose[i, 1:moving].reshape(1, -1), **given).vertices[0]
+        largest = max(largest, float((ours[i] - theirs).norm(dim=-1).max()))
+    return 1000 * largest
 
 
 def _carriers(names: list[str], parents: list[int]) -> tuple[list[int], list[int]]:

@@ -41,7 +41,7 @@ def regressor():
 
 
 def make_with_fingers(path, joints):
-    """A file in the form of SMPL-H (`joints` 52, 6890 vertices) or SMPL-X (55, 10475), of made-up fingers, jaw and eyes.
+    """A file in the form of SMPL-H (`joints` 52, 6890 vertices) or SMPL-X (55, 10475) with made-up fingers and face.
 
     Skin, joints and pose corrections of the new joints are random. Vertices that the free body lacks lie on others.
     """
