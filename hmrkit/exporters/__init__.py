@@ -38,6 +38,23 @@ EXPORTERS: dict[str, Member] = {
         class_name="PlyExporter",
         summary="one folder of binary .ply files a person, one a frame: exact vertices, one topology",
     ),
+    "stl": Member(
+        module="hmrkit.exporters.mesh_files",
+        class_name="StlExporter",
+        summary="one folder of binary .stl files a person, one a frame, for printing; names no unit",
+        licence="MIT",
+    ),
+    "off": Member(
+        module="hmrkit.exporters.mesh_files",
+        class_name="OffExporter",
+        summary="one folder of .off files a person, one a frame: exact vertices, one topology",
+        licence="MIT",
+    ),
+    "3mf": Member(
+        module="hmrkit.exporters.mesh_files",
+        class_name="ThreeMfExporter",
+        summary="one folder of .3mf files a person, one a frame, for printing: in full size, with its unit",
+    ),
     "fbx": Member(
         module="hmrkit.exporters.fbx",
         class_name="FbxExporter",
