@@ -17,8 +17,10 @@ from typing import Any
 
 from hmrkit.errors import EXIT_OK, EXIT_SOME_FAILED, HmrkitError, InputError, UsageError
 from hmrkit.exporters import load_exporter
+from hmrkit.models import Models
+from hmrkit.options import Options
 from hmrkit.output import export_take, render_take, report, reprojection, write_json
-from hmrkit.pipeline import Models, Options, Progress, keep_stages, open_clip, run_stages, stages_of
+from hmrkit.pipeline import Progress, keep_stages, load_models, open_clip, run_stages, stages_of
 from hmrkit.take import load_take, provenance_record, save_take, with_stage
 from hmrkit.types import Take
 
@@ -109,7 +111,7 @@ def run_batch(
     planned = list(planned)
     models = Models(options)
     if any(take is not None for _, take in planned):
-        models.load(stages_of(options.method))
+        load_models(models, stages_of(options))
     results = []
     for result, take in planned:
         if take is not None:
@@ -138,7 +140,7 @@ def exit_code(results: Sequence[ClipResult]) -> int:
 def _run_clip(result: ClipResult, take: Take, models: Models, outputs: Outputs, progress: Progress) -> None:
     started = time.perf_counter()
     folder, take_path = result.folder, result.folder / "take.npz"
-    stages = stages_of(models.options.method)
+    stages = stages_of(models.options)
     take = keep_stages(_resume(take, take_path, outputs.overwrite), [*stages, "files"])
     take = run_stages(take, stages, models, progress, lambda t: save_take(t, take_path))
     last = take.provenance[stages[-1]]

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hmrkit.models import Models
+from hmrkit.options import Options
 from hmrkit.output import export_take, render_take
-from hmrkit.pipeline import Models, Options, open_clip, run_stages, stages_of
+from hmrkit.pipeline import load_models, open_clip, run_stages, stages_of
 from hmrkit.video import read_frames
 
 
@@ -24,8 +26,8 @@ def run_benchmark(video: str, options: Options, formats: Sequence[str], render: 
     import torch
 
     models = Models(options)
-    stages = stages_of(options.method)
-    models.load(stages)
+    stages = stages_of(options)
+    load_models(models, stages)
     warm = open_clip(video, options)
     frames = len(warm.video.frame_indices)
     started = time.perf_counter()

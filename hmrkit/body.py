@@ -2,7 +2,8 @@
 
 The default is the project's own free body in SMPL's form; a user with SMPL's licence gives the official file. Both
 have V = 6890 vertices, but not in the same order, so whatever is made for one body's vertices (a joint regressor, a
-UV map) carries that body's `model_id` and is refused by another.
+UV map) carries that body's `topology_id` and is refused by another. `model_id` names sex and version, too: parameters
+of one body mean another shape on any other.
 
 Speed on the CPU comes from three facts: skinning weights and pose blend shapes are mostly zero (sparse products),
 joints do not need vertices (their regressor is folded into the shape space once), and the batch is the last, contiguous
@@ -25,6 +26,7 @@ from hmrkit.skeletons import SMPL_24
 from hmrkit.smpl_files import NUM_BETAS, check_smpl_model, content_id, find_body, gender_in_name, read_smpl_file
 from hmrkit.smplx_files import as_smpl
 from hmrkit.sparse import FixedProduct
+from hmrkit.take import free_body_id
 from hmrkit.weights import sha256_of
 
 # Bodies skinned at once: on a CPU so many that the per-vertex transforms stay in the cache, on a GPU so many that they
@@ -53,18 +55,19 @@ class BodyOutput:
 
 @dataclass(frozen=True)
 class JointRegressor:
-    """Points as fixed combinations of one body's vertices: `matrix` (J,V), `names` (J), that body's `model_id`."""
+    """Points as fixed combinations of one body's vertices: `matrix` (J,V), `names` (J), that body's `topology_id`."""
 
     matrix: np.ndarray
     names: tuple[str, ...]
-    model_id: str
+    topology_id: str
 
 
 class Body:
     """A SMPL body of one gender on one device. Make it with `load_body`; call it to pose it.
 
     `faces` (F,3) int32, `parents` (24), `weights` (V,24), `v_template` (V,3) m, `joint_names`, `keypoint_names`,
-    `vertex_mirror` (V,) (index of each vertex's counterpart) or None, `num_vertices`, `model_id`, `gender`;
+    `vertex_mirror` (V,) (index of each vertex's counterpart) or None, `num_vertices`, `gender`;
+    `topology_id` names the order of its vertices, `model_id` the body: of the free bodies, sex and version;
     `family`: whose vertex order and shape space it has, ``hmrkit`` (the free body), ``smpl`` (a user's SMPL or SMPL-H
     file) or ``smplx``; `is_smpl`: the second of these; `landmark_vertices` (name -> vertex): where face and toes are,
     if not where SMPL has them.
@@ -84,9 +87,11 @@ class Body:
         self.weights_sha256 = ""
         self.device = torch.device(device)
         self.dtype = dtype
-        self.model_id = str(model["model_id"]) if "model_id" in model else content_id(arrays)
-        self.family = self.model_id.partition("-")[0]
+        self.topology_id = str(model["model_id"]) if "model_id" in model else content_id(arrays)
+        self.family = self.topology_id.partition("-")[0]
         self.is_smpl = self.family == "smpl"
+        # The free bodies share their vertices' order; a user's file has an id of its content, which no other sex has.
+        self.model_id = free_body_id(self.topology_id, gender) if self.family == "hmrkit" else self.topology_id
         self.landmark_vertices: dict[str, int] = model.get("landmark_vertices", {})
         self.faces = arrays["f"].astype(np.int32)
         self.num_vertices = len(arrays["v_template"])
@@ -98,7 +103,7 @@ class Body:
         if "keypoint_regressor" in model:
             self.keypoint_names = tuple(np.asarray(model["keypoint_names"]).tolist())
             matrix = np.asarray(model["keypoint_regressor"])
-            self.keypoint_regressor = JointRegressor(matrix, self.keypoint_names, self.model_id)
+            self.keypoint_regressor = JointRegressor(matrix, self.keypoint_names, self.topology_id)
 
         # The regressor of joints is applied to template and shape space here, once and in float64.
         regressor = arrays["J_regressor"]
@@ -161,10 +166,10 @@ class Body:
             raise ModelMismatchError(
                 f"body {self.model_id} carries no keypoint regressor; give a JointRegressor made for its vertices"
             )
-        if regressor.model_id != self.model_id:
+        if regressor.topology_id != self.topology_id:
             raise ModelMismatchError(
-                f"expected a regressor for body {self.model_id}, got one for {regressor.model_id} (another vertex "
-                "order); use the body it was made for"
+                f"expected a regressor for body {self.topology_id}, got one for {regressor.topology_id} (another "
+                "vertex order); use the body it was made for"
             )
         if regressor.matrix.shape[1:] != (self.num_vertices,) or vertices.shape[-2:] != (self.num_vertices, 3):
             raise ValueError(

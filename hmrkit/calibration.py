@@ -213,26 +213,29 @@ def initial_weights(
 def load_calibration(body: Body, path: str | Path | None = None) -> CalibrationWeights:
     """A and W for `body`, on its device: those in `path`, or the stored ones of this body, or else from its geometry.
 
-    Stored ones are ``calibration/<model id>.safetensors`` in a weights folder (written by `save_calibration`).
+    Stored ones are ``calibration/<topology id>.safetensors`` in a weights folder (written by `save_calibration`).
     ModelMismatchError where `path` was made for another body; WeightsError where it holds something else.
     """
     if path is None:
         try:
-            path = find_weights(f"calibration/{body.model_id}.safetensors")
+            path = find_weights(f"calibration/{body.topology_id}.safetensors")
         except WeightsError:
             skinning = body.weights.double()
             rest = body.v_template.double(), body.joints_only().joints[0].double()
             made = initial_weights(*rest, skinning)
             # From the body alone: the body's own hash already says all that these hang on.
-            return CalibrationWeights(*made, body.model_id, f"geometric-{body.model_id}").to(body.device, body.dtype)
+            return CalibrationWeights(*made, body.topology_id, f"geometric-{body.topology_id}").to(
+                body.device, body.dtype
+            )
     path = find_weights(path)
     state = load_state(path, device="cpu")
     if set(state) != {"attachment", "bones", "model_id", "place"}:
         raise WeightsError(f"{path}: expected attachment, bones, model_id and place, found {', '.join(sorted(state))}")
     model_id = bytes(state["model_id"].tolist()).decode()
-    if model_id != body.model_id or len(state["bones"]) != body.num_vertices:
+    if model_id != body.topology_id or len(state["bones"]) != body.num_vertices:
         raise ModelMismatchError(
-            f"{path}: made for body {model_id}, but the body is {body.model_id} (another vertex order); use that body's"
+            f"{path}: made for body {model_id}, but the body is {body.topology_id} (another vertex order); "
+            "use that body's"
         )
     bones = state["bones"].long()
     dense = torch.zeros(2, len(bones), len(body.parents) - 1, dtype=torch.float64)

@@ -35,7 +35,7 @@ from hmrkit.types import Take
 from hmrkit.world import World, estimate_world
 
 if TYPE_CHECKING:
-    from hmrkit.pipeline import Models
+    from hmrkit.models import Models
 
 log = logging.getLogger(__name__)
 GL_FROM_CV = np.diag([1.0, -1.0, -1.0])  # y down, z forward -> y up, z towards the viewer

@@ -11,7 +11,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,9 +25,12 @@ from hmrkit.device import one_thread
 from hmrkit.errors import UsageError
 from hmrkit.inverse_kinematics import solve_pose
 from hmrkit.landmarks import BodyLandmarks, body_landmarks, world_from_local
-from hmrkit.skeletons import BLAZEPOSE_33
+from hmrkit.skeletons import BLAZEPOSE_33, common_joints, get_skeleton
 from hmrkit.smoothing import drop_spikes, hold_still, smooth_series, standing_still, unswap_sides
-from hmrkit.types import BodyParams, Camera, Keypoints, Track
+from hmrkit.types import BodyParams, Camera, Keypoints, Take, Track
+
+if TYPE_CHECKING:
+    from hmrkit.models import Models
 
 # Bones whose lengths tell a person's shape.
 _LIMB_BONES = tuple(
@@ -95,17 +100,58 @@ class CleanTrack:
         return standing_still(self.pixels[:, landmarks], self.weights[:, landmarks], self.height, self.times)
 
 
+def load(name: str, models: Models) -> FitStream:
+    """See `hmrkit.mesh_streams`."""
+    return FitStream(models)
+
+
+class FitStream:
+    """See `hmrkit.mesh_streams.MeshStream`: `fit_track` of every person, by the keypoints of the take."""
+
+    def __init__(self, models: Models) -> None:
+        self.models = models
+
+    def __call__(
+        self, take: Take, tracks: Sequence[Track], progress: Callable[[int, int], None]
+    ) -> dict[int, BodyParams]:
+        bodies: dict[int, BodyParams] = {}
+        for done, person in enumerate(tracks, 1):
+            points, times = points_with_depth(take, person), take.video.seconds(person.frame_indices)
+            bodies[person.track_id] = fit_track(person, points, take.camera, self.models.body, times)
+            progress(done, len(tracks))
+        return bodies
+
+
+def points_with_depth(take: Take, person: Track) -> Keypoints:
+    """A person's landmarks with 3D: the estimator's own, or in BlazePose's order with depth from the lifted pose.
+
+    Landmarks that neither the estimator nor the lifter knows are missing.
+    """
+    points = take.keypoints[person.track_id]
+    if points.joints_3d is not None:
+        return points
+    lifted = take.lifted[person.track_id]
+    flat = np.full((len(points.keypoints_2d), len(BLAZEPOSE_33), 3), np.nan, np.float32)
+    flat[..., 2] = 0
+    deep = np.full_like(flat, np.nan)
+    source, target = common_joints(get_skeleton(points.skeleton), BLAZEPOSE_33)
+    flat[:, target] = points.keypoints_2d[:, source]
+    source, target = common_joints(get_skeleton(lifted.skeleton), BLAZEPOSE_33)
+    deep[:, target] = lifted.joints_c[:, source]
+    return Keypoints(flat, deep, BLAZEPOSE_33.name)
+
+
 def fit_track(
-    track: Track, keypoints: Keypoints, camera: Camera, body: Body, fps: float, options: FitOptions | None = None
+    track: Track, keypoints: Keypoints, camera: Camera, body: Body, times: np.ndarray, options: FitOptions | None = None
 ) -> BodyParams:
     """Fit `body` to one track.
 
-    `keypoints` must be BlazePose's 33 landmarks with 3D; `fps` is the rate of the track's chosen frames in Hz. Frames
-    without keypoints get the pose between their neighbours. UsageError for another skeleton, or where no frame of the
-    track has keypoints.
+    `keypoints` must be BlazePose's 33 landmarks with 3D; `times` (T,) s as `hmrkit.types.VideoInfo.seconds` gives them.
+    Frames without keypoints get the pose between their neighbours. UsageError for another skeleton, or where no frame
+    of the track has keypoints.
     """
     options = options or FitOptions()
-    clean = clean_track(track, keypoints, camera, fps, options)
+    clean = clean_track(track, keypoints, camera, times, options)
     device = body.device
     with one_thread(), torch.no_grad():
         points = body_landmarks(body)
@@ -127,14 +173,9 @@ def fit_track(
     )
 
 
-def frame_times(frame_indices: np.ndarray, fps: float) -> np.ndarray:
-    """Times (T,) s of a track's frames: `fps` is the rate of the chosen frames, indices count the source's."""
-    steps = np.diff(frame_indices)
-    stride = int(np.gcd.reduce(steps)) if len(steps) else 1
-    return ((frame_indices - frame_indices[0]) / stride / fps).astype(np.float64)
-
-
-def clean_track(track: Track, keypoints: Keypoints, camera: Camera, fps: float, options: FitOptions) -> CleanTrack:
+def clean_track(
+    track: Track, keypoints: Keypoints, camera: Camera, times: np.ndarray, options: FitOptions
+) -> CleanTrack:
     """Put one track's keypoints in order over time: sides, spikes, gaps, jitter."""
     if keypoints.skeleton != BLAZEPOSE_33.name or keypoints.joints_3d is None:
         raise UsageError(
@@ -144,7 +185,6 @@ def clean_track(track: Track, keypoints: Keypoints, camera: Camera, fps: float, 
     pixels = keypoints.keypoints_2d[..., :2].astype(np.float64)
     landmarks = keypoints.joints_3d.astype(np.float64)
     weights = np.nan_to_num(keypoints.keypoints_2d[..., 2]).astype(np.float64).clip(0, 1)
-    times = frame_times(track.frame_indices, fps)
     missing = ~(np.isfinite(pixels).all(-1) & np.isfinite(landmarks).all(-1))
     weights[missing] = 0
     if not (weights > 0).any():

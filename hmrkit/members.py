@@ -9,6 +9,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Protocol, TypeVar
 
 from hmrkit.errors import UsageError
 
@@ -18,7 +19,9 @@ class Member:
     """One member of a family.
 
     `argument` says what must follow ``name:``, [in brackets] where it may be left out, empty where nothing may;
-    `weights` are the carried files that it reads; `licence` is that of its network or library.
+    `weights` are the carried files that it reads; `licence` is that of its network or library; `for_tests` hides it
+    from lists and help texts.
+    `recipe` is the module of the recipe that trains it, empty where there is none.
     """
 
     module: str
@@ -28,20 +31,38 @@ class Member:
     argument: str = ""
     class_name: str = ""
     weights: tuple[str, ...] = ()
+    for_tests: bool = False
+    recipe: str = ""
 
     def load_module(self) -> ModuleType:
         """The member's module, imported now."""
         return importlib.import_module(self.module)
 
 
-def choose(table: Mapping[str, Member], spec: str, family: str) -> tuple[Member, str]:
+class Listed(Protocol):
+    """What a table's lines have in common with methods: some are only there for tests."""
+
+    @property
+    def for_tests(self) -> bool: ...
+
+
+Line = TypeVar("Line", bound=Listed)
+AnyMember = TypeVar("AnyMember", bound=Member)
+
+
+def visible(table: Mapping[str, Line]) -> dict[str, Line]:
+    """The members that users choose from: all but those for tests."""
+    return {name: member for name, member in table.items() if not member.for_tests}
+
+
+def choose(table: Mapping[str, AnyMember], spec: str, family: str) -> tuple[AnyMember, str]:
     """The member that `spec` (``name`` or ``name:argument``) names, and the argument ("" where none was given).
 
     UsageError where `family` has no such member, or the argument is missing or too much.
     """
     name, _, argument = spec.partition(":")
     if name not in table:
-        raise UsageError(f"unknown {family} {name!r}; choose one of {', '.join(table)}")
+        raise UsageError(f"unknown {family} {name!r}; choose one of {', '.join(visible(table))}")
     member = table[name]
     must = bool(member.argument) and not member.argument.startswith("[")
     if (argument and not member.argument) or (must and not argument):

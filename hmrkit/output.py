@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hmrkit.errors import InputError
-from hmrkit.pipeline import Models, Progress, mesh_slice
+from hmrkit.meshes import mesh_slice
+from hmrkit.models import Models
+from hmrkit.pipeline import Progress
 from hmrkit.scene import ExportOptions
 from hmrkit.skeletons import SMPL_24, get_skeleton
 from hmrkit.take import atomic_path

@@ -9,139 +9,25 @@ already equals what it would be now, so that an interrupted run goes on where it
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from hmrkit.errors import InputError, UsageError
-from hmrkit.regressors import REGRESSORS
+from hmrkit.errors import InputError
+from hmrkit.keypoints import KEYPOINTS
+from hmrkit.members import choose
+from hmrkit.mesh_streams import MESH_STREAMS
+from hmrkit.models import Models
+from hmrkit.options import METHODS, Options, changing
 from hmrkit.take import provenance_record, with_stage
-from hmrkit.types import BodyParams, Calibration, Detections, Keypoints, LiftedPose, MeshTrack, Take, Track
-
-if TYPE_CHECKING:
-    from hmrkit.body import Body
+from hmrkit.types import BodyParams, Calibration, Detections, Keypoints, LiftedPose, Take, Track
 
 log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]  # stage, done, total
-
-METHODS = {
-    "fit": "body fitted to 2D and 3D keypoints: analytic inverse kinematics, refined over the whole track",
-    **{name: member.summary for name, member in REGRESSORS.items()},
-    "pc-hmr": "a mesh stream (--mesh) calibrated by a temporally lifted pose (PC-HMR, parallel)",
-}
-MESH_STREAMS = ("fit", *REGRESSORS)
-
-
-@dataclass(frozen=True)
-class Options:
-    """Everything that a user can choose about a run. Names follow the command line's.
-
-    `mesh` None is the method's own stream, ``fit`` for ``pc-hmr``; `refine` None is on for ``fit`` and off for
-    regressors. Both are what was chosen once the options are made. `smooth` is the strength of `smooth_body`,
-    0 for none.
-    """
-
-    method: str = "pc-hmr"
-    mesh: str | None = None
-    checkpoint: str | None = None
-    detector: str = "yolox-nano"
-    tracker: str = "bytetrack"
-    people: str = "all"
-    keypoints: str = "blazepose-heavy"
-    lifter: str = "videopose3d"
-    lifter_checkpoint: str | None = None
-    flip: bool = True
-    smooth: float = 1.0
-    refine: bool | None = None
-    body: str | None = None
-    gender: str = "neutral"
-    focal: float | None = None
-    fov: float | None = None
-    start: str | None = None
-    end: str | None = None
-    every: int = 1
-    fps: float | None = None
-    device: str = "auto"
-    dtype: str = "float32"
-    batch_size: int = 8
-
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise UsageError(f"--method must be one of {', '.join(METHODS)}, got {self.method!r}")
-        own = "fit" if self.method == "pc-hmr" else self.method
-        mesh = self.mesh or own
-        if mesh not in MESH_STREAMS:
-            raise UsageError(f"--mesh must be one of {', '.join(MESH_STREAMS)}, got {mesh!r}")
-        if self.method != "pc-hmr" and mesh != own:
-            raise UsageError(f"--method {own} is its own mesh stream; for --mesh {mesh} use --method {mesh} or pc-hmr")
-        if self.checkpoint and mesh not in REGRESSORS:
-            raise UsageError(f"--checkpoint is a regressor's ({', '.join(REGRESSORS)}), but the mesh stream is {mesh}")
-        if self.every < 1 or self.batch_size < 1:
-            raise UsageError("--every and --batch-size must be 1 or more")
-        if not 0 <= self.smooth < math.inf:
-            raise UsageError(f"--smooth must be 0 or more, got {self.smooth:g}")
-        if self.people not in ("all", "largest") and not (self.people.isdigit() and int(self.people) > 0):
-            raise UsageError(f"--people must be all, largest or a number from 1, got {self.people!r}")
-        object.__setattr__(self, "mesh", mesh)
-        object.__setattr__(self, "refine", mesh == "fit" if self.refine is None else self.refine)
-
-
-class Models:
-    """The networks and the body that a run needs, each loaded when first used and kept for all clips of a batch."""
-
-    def __init__(self, options: Options) -> None:
-        from hmrkit.device import resolve_device, resolve_dtype
-
-        self.options = options
-        self.device = resolve_device(options.device)
-        self.dtype = resolve_dtype(options.dtype)
-
-    @cached_property
-    def detector(self):
-        from hmrkit.detectors import load_detector
-
-        return load_detector(self.options.detector, device=self.device, dtype=self.dtype)
-
-    @cached_property
-    def keypoints(self):
-        from hmrkit.keypoints import load_keypoints
-
-        return load_keypoints(self.options.keypoints, device=self.device, dtype=self.dtype)
-
-    @cached_property
-    def lifter(self):
-        from hmrkit.lifters import load_lifter
-
-        return load_lifter(self.options.lifter, checkpoint=self.options.lifter_checkpoint, device=self.device)
-
-    @cached_property
-    def regressor(self):
-        from hmrkit.regressors import load_regressor
-
-        return load_regressor(str(self.options.mesh), self.options.checkpoint, device=self.device)
-
-    @cached_property
-    def body(self) -> Body:
-        from hmrkit.body import load_body
-
-        return load_body(self.options.body, gender=self.options.gender, device=self.device)
-
-    @cached_property
-    def calibration(self):
-        from hmrkit.calibration import load_calibration
-
-        return load_calibration(self.body)
-
-    def load(self, stages: Sequence[str]) -> None:
-        """Load now what these stages use, so that what is missing is said before any work is done."""
-        for stage in stages:
-            for name in models_of(stage, self.options):
-                getattr(self, name)
 
 
 # ------------------------------------------------------------------------------------------------------- stages
@@ -241,50 +127,23 @@ def regress(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
             seen.append(person)
         else:
             log.warning("%s: track %d shows no keypoint and gets no mesh", take.video.path, person.track_id)
-    if models.options.mesh == "fit":
-        params = _fit(take, seen, models, progress)
-    else:
-        from hmrkit.regression import regress_tracks
-
-        batch_size = models.options.batch_size
-        told = partial(progress, "regress")
-        params = regress_tracks(take, seen, models.regressor, models.body, models.device, batch_size, told)
-        params = {i: _finished(take, take.track(i), mesh, models) for i, mesh in params.items()}
+    params = models.mesh_stream(take, seen, partial(progress, "regress"))
+    params = {i: _finished(take, take.track(i), mesh, models) for i, mesh in params.items()}
     return {"body": params, "faces": np.asarray(models.body.faces, np.int32)}
 
 
-def _fit(take: Take, people: Sequence[Track], models: Models, progress: Progress) -> dict[int, BodyParams]:
-    from hmrkit.fitting import fit_track
-
-    params: dict[int, BodyParams] = {}
-    for done, person in enumerate(people, 1):
-        points = _with_depth(take, person, models)
-        fitted = fit_track(person, points, take.camera, models.body, take.video.sampled_fps)
-        params[person.track_id] = _finished(take, person, fitted, models, points)
-        progress("regress", done, len(people))
-    return params
-
-
-def _finished(
-    take: Take, person: Track, params: BodyParams, models: Models, points: Keypoints | None = None
-) -> BodyParams:
-    """A mesh stream's answer for a track, refined and smoothed as asked for."""
-    from hmrkit.fitting import frame_times
+def _finished(take: Take, person: Track, params: BodyParams, models: Models) -> BodyParams:
+    """A mesh stream's bodies of a track, refined and smoothed as asked for."""
+    from hmrkit.fitting import points_with_depth
     from hmrkit.smoothing import smooth_body
     from hmrkit.smplify import refine_track
 
-    fps, frames = take.video.sampled_fps, person.frame_indices
+    times = take.video.seconds(person.frame_indices)
     if models.options.refine:
-        points = points or _with_depth(take, person, models)
-        params = refine_track(params, points, take.camera, models.body, fps, models.device, frame_indices=frames)
+        points = points_with_depth(take, person)
+        params = refine_track(params, points, take.camera, models.body, times, models.device)
     # All frames count alike: where the detector lost somebody, in a somersault, landmarks are often still found.
-    return smooth_body(params, np.ones(len(frames), bool), frame_times(frames, fps), models.options.smooth)
-
-
-def _with_depth(take: Take, person: Track, models: Models) -> Keypoints:
-    """The person's landmarks with 3D: the estimator's own, or the lifter's where it has none."""
-    points = take.keypoints[person.track_id]
-    return points if points.joints_3d is not None else _landmarks_by_lifting(points, take, models)
+    return smooth_body(params, np.ones(len(times), bool), times, models.options.smooth)
 
 
 def lift(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
@@ -336,50 +195,84 @@ def _lifted_joints(points: Keypoints, take: Take, models: Models) -> np.ndarray:
     )
 
 
-def _landmarks_by_lifting(points: Keypoints, take: Take, models: Models) -> Keypoints:
-    """2D-only keypoints in BlazePose's order with depth from the lifter; landmarks that neither knows are missing."""
-    from hmrkit.skeletons import BLAZEPOSE_33, common_joints, get_skeleton
-
-    flat = np.full((len(points.keypoints_2d), len(BLAZEPOSE_33), 3), np.nan, np.float32)
-    flat[..., 2] = 0
-    deep = np.full_like(flat, np.nan)
-    source, target = common_joints(get_skeleton(points.skeleton), BLAZEPOSE_33)
-    flat[:, target] = points.keypoints_2d[:, source]
-    source, target = common_joints(models.lifter.output_skeleton, BLAZEPOSE_33)
-    deep[:, target] = _lifted_joints(points, take, models)[:, source]
-    return Keypoints(flat, deep, BLAZEPOSE_33.name)
-
-
 @dataclass(frozen=True)
 class Stage:
-    """`run` computes the parts of a take that the stage fills; the rest names what its result hangs on."""
+    """`run` computes the parts of a take that the stage fills; the rest names what its result depends on.
+
+    `inputs(options)` are the stages whose results it reads, `models(options)` what it uses of `Models`; `camera`: it
+    reads the take's camera. Which options change its result is said in `hmrkit.options`.
+    """
 
     run: Callable[[Take, Models, Progress], dict[str, Any]]
     fills: tuple[str, ...]
-    options: tuple[str, ...]
-    models: tuple[str, ...] = ()
+    inputs: Callable[[Options], tuple[str, ...]]
+    models: Callable[[Options], tuple[str, ...]]
     camera: bool = False
 
 
+def _reads(*names: str) -> Callable[[Options], tuple[str, ...]]:
+    return lambda _: names
+
+
+def _regress_inputs(options: Options) -> tuple[str, ...]:
+    """Keypoints; the lifted pose as well where 3D keypoints are needed and the estimator has none."""
+    needs_depth = MESH_STREAMS[str(options.mesh)].needs_depth or options.refine
+    keypoints, _ = choose(KEYPOINTS, options.keypoints, "keypoint estimator")
+    return ("pose", "lift") if needs_depth and not keypoints.has_depth else ("pose",)
+
+
 STAGES: dict[str, Stage] = {
-    "detect": Stage(detect, ("detections",), ("detector", "dtype", "start", "end", "every", "fps"), ("detector",)),
-    "track": Stage(track, ("tracks", "dropped_tracks"), ("tracker", "people")),
-    "pose": Stage(pose, ("keypoints",), ("keypoints", "dtype"), ("keypoints",), camera=True),
-    "regress": Stage(regress, ("body", "faces"), ("mesh", "smooth", "refine", "gender"), ("body",)),
-    "lift": Stage(lift, ("lifted",), ("lifter", "flip"), ("lifter",)),
-    "calibrate": Stage(calibrate, ("calibrated",), (), ("body", "calibration")),
+    "detect": Stage(detect, ("detections",), _reads(), _reads("detector")),
+    "track": Stage(track, ("tracks", "dropped_tracks"), _reads("detect"), _reads()),
+    "pose": Stage(pose, ("keypoints",), _reads("track"), _reads("keypoints"), camera=True),
+    "regress": Stage(
+        regress, ("body", "faces"), _regress_inputs, lambda options: MESH_STREAMS[str(options.mesh)].models
+    ),
+    "lift": Stage(lift, ("lifted",), _reads("pose"), _reads("lifter")),
+    "calibrate": Stage(calibrate, ("calibrated",), _reads("pose", "regress", "lift"), _reads("body", "calibration")),
 }
 
 
-def stages_of(method: str) -> tuple[str, ...]:
-    """The stages that a method needs, in order."""
-    return ("detect", "track", "pose", "regress") + (("lift", "calibrate") if method == "pc-hmr" else ())
+def stages_of(options: Options) -> tuple[str, ...]:
+    """The stages that a run needs, each after those that it reads."""
+    order: list[str] = []
+
+    def add(name: str) -> None:
+        for before in STAGES[name].inputs(options):
+            add(before)
+        if name not in order:
+            order.append(name)
+
+    add("calibrate" if METHODS[options.method].calibrated else "regress")
+    return tuple(order)
 
 
-def models_of(stage: str, options: Options) -> tuple[str, ...]:
-    """Which of `Models` a stage uses with these options: only they are loaded, and their hashes recorded."""
-    regressor = ("regressor",) if stage == "regress" and options.mesh != "fit" else ()
-    return STAGES[stage].models + regressor
+def load_models(models: Models, stages: Sequence[str]) -> None:
+    """Load now what these stages use, so that what is missing is reported before any work is done."""
+    for stage in stages:
+        for name in STAGES[stage].models(models.options):
+            getattr(models, name)
+
+
+def adopted(options: Options, take: Take, stages: Sequence[str]) -> Options:
+    """The options for running `stages` on a take: what its other stages were made with is as it was.
+
+    So a stage on its own goes on with the keypoints and the gender that the take has.
+    """
+    kept: dict[str, Any] = {}
+    for name, record in take.provenance.items():
+        if name in STAGES and name not in stages:
+            kept |= {k: v for k, v in record["options"].items() if k in changing(name)}
+    mesh = kept.pop("mesh", options.mesh)
+    return replace(options, **kept, mesh=mesh if METHODS[options.method].calibrated else options.mesh)
+
+
+def readers_of(stages: Sequence[str], options: Options) -> set[str]:
+    """These stages and all that read their results, near or far."""
+    found = set(stages)
+    while more := {n for n, s in STAGES.items() if found & set(s.inputs(options))} - found:
+        found |= more
+    return found
 
 
 # ---------------------------------------------------------------------------------------------------- the chain
@@ -393,25 +286,34 @@ def run_stages(
     save: Callable[[Take], None] = lambda _: None,
 ) -> Take:
     """Bring a take through `stages`; those whose provenance already fits are skipped. `save` is called after each."""
-    order = list(STAGES)
+    chosen = models.options
     for name in stages:
         stage = STAGES[name]
-        before = order[: order.index(name)]
-        previous = next((take.provenance[s] for s in reversed(before) if s in take.provenance), None)
-        if name != "detect" and previous is None:
-            raise InputError(f"{take.video.path}: the take has no detections yet; run `hmrkit detect` first")
-        options = {key: value for key, value in asdict(models.options).items() if key in stage.options}
+        inputs = stage.inputs(chosen)
+        if first := _first_missing(name, take, chosen):
+            raise InputError(f"{take.video.path}: the take went through no `{first}`; run `hmrkit {first}` on it first")
+        options = {key: getattr(chosen, key) for key in changing(name)}
         if stage.camera:
             options["focal_px"] = [round(float(f), 3) for f in take.camera.focal_px]
-        hashes = {key: getattr(models, key).weights_sha256 for key in models_of(name, models.options)}
-        record = provenance_record(options, hashes, previous or take.video.sha256)
+        hashes = {key: getattr(models, key).weights_sha256 for key in stage.models(chosen)}
+        read = {before: take.provenance[before] for before in inputs}
+        record = provenance_record(options, hashes, read or take.video.sha256)
         if take.provenance.get(name) == record:
             log.debug("%s: %s is up to date", take.video.path, name)
             continue
         parts = stage.run(take, models, progress)
-        take = with_stage(keep_stages(take, before), name, record, **parts)
+        stale = readers_of([name], chosen)
+        take = with_stage(keep_stages(take, [s for s in STAGES if s not in stale]), name, record, **parts)
         save(take)
     return take
+
+
+def _first_missing(name: str, take: Take, options: Options) -> str | None:
+    """The first stage that has to run before this one can; None where all that it reads is there."""
+    for before in STAGES[name].inputs(options):
+        if before not in take.provenance:
+            return _first_missing(before, take, options) or before
+    return None
 
 
 def keep_stages(take: Take, stages: Sequence[str]) -> Take:
@@ -420,26 +322,3 @@ def keep_stages(take: Take, stages: Sequence[str]) -> Take:
     gone = {part: getattr(empty, part) for name in STAGES if name not in stages for part in STAGES[name].fills}
     kept = {name: record for name, record in take.provenance.items() if name in stages}
     return replace(take, **gone, provenance=kept)
-
-
-# ------------------------------------------------------------------------------------------------------- meshes
-
-
-def mesh_slice(take: Take, track_id: int, rows: slice | np.ndarray, models: Models) -> MeshTrack:
-    """Final meshes of some rows of a track: calibrated where the take is, else the mesh stream's own."""
-    from hmrkit.refit import body_meshes, calibrated_vertices
-
-    person, params = take.track(track_id), take.body[track_id]
-    calibrated = take.calibrated.get(track_id)
-    if calibrated is None:
-        vertices, joints = body_meshes(models.body, params, rows)
-    else:
-        joints = calibrated.joints_c[rows]
-        vertices = calibrated_vertices(models.body, params, calibrated.joints_c, models.calibration, rows)
-    return MeshTrack(track_id, person.frame_indices[rows], vertices, joints)
-
-
-def iter_meshes(take: Take, track_id: int, models: Models, batch: int = 32) -> Iterator[MeshTrack]:
-    """A track's final meshes in stretches of `batch` frames, so that no clip's vertices are ever held at once."""
-    for start in range(0, len(take.track(track_id).frame_indices), batch):
-        yield mesh_slice(take, track_id, slice(start, start + batch), models)

@@ -135,9 +135,9 @@ def _mesh_joints(body: Body, params: BodyParams) -> tuple[np.ndarray, np.ndarray
 
 
 def _check_model(body: Body, params: BodyParams, weights: CalibrationWeights | None = None) -> None:
-    found = {"parameters": params.model}
+    found = {"parameters": (params.model, body.model_id)}
     if weights is not None:
-        found["calibration weights"] = weights.model_id
-    for what, model in found.items():
-        if model != body.model_id:
-            raise ModelMismatchError(f"expected {what} for body {body.model_id}, got them for {model}; use that body")
+        found["calibration weights"] = (weights.model_id, body.topology_id)
+    for what, (theirs, wanted) in found.items():
+        if theirs != wanted:
+            raise ModelMismatchError(f"expected {what} for body {wanted}, got them for {theirs}; use that body")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,7 +21,6 @@ from hmrkit.body import Body
 from hmrkit.camera import CropCameras, crop_cameras
 from hmrkit.crops import REGION_POINTS, Region, crop_batch, person_region, region_from_boxes
 from hmrkit.device import inference
-from hmrkit.fitting import frame_times
 from hmrkit.geometry import project_to_rotation
 from hmrkit.regressors import BodyEstimate, Regressor
 from hmrkit.regressors.projection import translation
@@ -28,6 +28,9 @@ from hmrkit.skeletons import SMPL_24, get_skeleton
 from hmrkit.smoothing import bridge, smooth_series
 from hmrkit.types import BodyParams, Keypoints, Take, Track
 from hmrkit.video import read_frames
+
+if TYPE_CHECKING:
+    from hmrkit.models import Models
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +51,24 @@ class Crops:
     frame: np.ndarray
     region: Region
     cameras: CropCameras
+
+
+def load(name: str, models: Models) -> RegressorStream:
+    """See `hmrkit.mesh_streams`. The regressor is that of `models`, whose options name it."""
+    return RegressorStream(models)
+
+
+class RegressorStream:
+    """See `hmrkit.mesh_streams.MeshStream`: `regress_tracks` with the regressor that the options name."""
+
+    def __init__(self, models: Models) -> None:
+        self.models = models
+
+    def __call__(
+        self, take: Take, tracks: Sequence[Track], progress: Callable[[int, int], None]
+    ) -> dict[int, BodyParams]:
+        m = self.models
+        return regress_tracks(take, tracks, m.regressor, m.body, m.device, m.options.batch_size, progress)
 
 
 def regress_tracks(
@@ -83,19 +104,18 @@ def regress_tracks(
         if np.isnan(said[mine, 0]).all():
             log.warning("%s: no frame of track %d could be read; it gets no mesh", take.video.path, track.track_id)
             continue
-        times = frame_times(track.frame_indices, take.video.sampled_fps)
+        times = take.video.seconds(track.frame_indices)
         turn, focal = crops.cameras.camera_from_crop[mine], crops.cameras.focal_px[mine]
         params[track.track_id] = bodies_in_camera(said[mine], turn, focal, regressor.input_size[0], body, times)
     return params
 
 
-def track_regions(track: Track, keypoints: Keypoints, framing: str, fps: float) -> Region:
+def track_regions(track: Track, keypoints: Keypoints, framing: str, times: np.ndarray) -> Region:
     """Where to cut one person's crops, (T), by a regressor's `framing` ("upright" or "box"), without jitter.
 
     "upright" goes by the keypoints: points that are not seen in a frame are taken to lie between where they were
     before and after. A track that never shows hips and shoulders is framed by its boxes.
     """
-    times = frame_times(track.frame_indices, fps)
     region = _upright(keypoints, times) if framing == "upright" else None
     if region is None:
         region = region_from_boxes(track.boxes_xyxy, BOX_EXPAND)
@@ -144,8 +164,10 @@ def bodies_in_camera(
 
 def crops_of(take: Take, tracks: Sequence[Track], regressor: Regressor) -> Crops:
     """Where a regressor wants to look at these tracks."""
-    fps = take.video.sampled_fps
-    regions = [track_regions(t, take.keypoints[t.track_id], regressor.framing, fps) for t in tracks]
+    seconds = take.video.seconds
+    regions = [
+        track_regions(t, take.keypoints[t.track_id], regressor.framing, seconds(t.frame_indices)) for t in tracks
+    ]
     who = np.repeat(np.arange(len(tracks)), [len(t.frame_indices) for t in tracks])
     frame = np.concatenate([t.frame_indices for t in tracks])
     region = Region(*(np.concatenate([getattr(r, part) for r in regions]) for part in ("center", "size", "angle")))

@@ -58,20 +58,18 @@ def refine_track(
     keypoints: Keypoints,
     camera: Camera,
     body: Body,
-    fps: float,
+    times: np.ndarray,
     device: str | torch.device | None = None,
     options: RefineOptions | None = None,
-    frame_indices: np.ndarray | None = None,
 ) -> BodyParams:
     """Refine what `hmrkit.fitting.fit_track` found; shapes and frame stay those of `params`.
 
-    `keypoints` are the same that were fitted. `frame_indices` (T,) as in the track, where frames are missing from it.
-    `device` defaults to the body's. Memory is bounded by the chunk, time grows with T.
+    `keypoints` are the same that were fitted. `times` (T,) s as `hmrkit.types.VideoInfo.seconds` gives them. `device`
+    defaults to the body's. Memory is bounded by the chunk, time grows with T.
     """
     options = options or RefineOptions()
     device = torch.device(device) if device is not None else body.device
-    frames = np.arange(len(params.transl_c)) if frame_indices is None else frame_indices
-    clean = clean_track(_track_of(keypoints, frames), keypoints, camera, fps, FitOptions())
+    clean = clean_track(_track_of(keypoints), keypoints, camera, times, FitOptions())
     points, prior = body_landmarks(body).to(device), load_pose_prior(device)
     betas = torch.from_numpy(params.betas).to(device)
     start = np.concatenate([params.global_orient[:, None], params.body_pose], 1)
@@ -239,7 +237,7 @@ def _about_hips(points: Tensor) -> Tensor:
     return points - (points[:, left] + points[:, right])[:, None] / 2
 
 
-def _track_of(keypoints: Keypoints, frames: np.ndarray) -> Track:
+def _track_of(keypoints: Keypoints) -> Track:
     """The track that the cleaning asks for; its boxes are those of the keypoints."""
     pixels = keypoints.keypoints_2d[..., :2]
     seen = ~np.isnan(pixels).any(axis=-1, keepdims=True)
@@ -247,8 +245,8 @@ def _track_of(keypoints: Keypoints, frames: np.ndarray) -> Track:
     boxes = np.concatenate([low, high], 1).astype(np.float32)
     some = np.isfinite(boxes).all(axis=1)
     boxes[~some] = np.median(boxes[some], 0)
-    blank = np.zeros(len(frames), bool)
-    return Track(0, frames, boxes, np.ones(len(frames), np.float32), blank)
+    count = len(boxes)
+    return Track(0, np.arange(count), boxes, np.ones(count, np.float32), np.zeros(count, bool))
 
 
 def _cut(clean: CleanTrack, piece: slice) -> CleanTrack:

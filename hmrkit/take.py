@@ -145,10 +145,18 @@ def _to_arrays(take: Take) -> dict[str, Any]:
     return {"manifest": np.array(json.dumps(manifest, sort_keys=True)), **arrays}
 
 
+def free_body_id(topology_id: str, gender: str) -> str:
+    """The id of a free body: its vertices' order with its version, and its sex (``hmrkit-body-0-female``)."""
+    return f"{topology_id}-{gender}"
+
+
 def _from_arrays(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Take:
     def body(prefix: str, meta: dict[str, str]) -> BodyParams:
         orient, pose, betas, transl = (arrays[f"{prefix}/{name}"] for name in _BODY_ARRAYS)
-        return BodyParams(orient, pose, betas, transl, meta["gender"], meta["model"])
+        model = meta["model"]
+        if model == "hmrkit-body-0":  # takes made before ids named the sex
+            model = free_body_id(model, meta["gender"])
+        return BodyParams(orient, pose, betas, transl, meta["gender"], model)
 
     meta = manifest["video"] | {"fps": Fraction(manifest["video"]["fps"])}
     meta["failed_frames"] = tuple(meta["failed_frames"])

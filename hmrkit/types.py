@@ -65,6 +65,15 @@ class VideoInfo:
         span = float(times[-1] - times[0]) if len(times) > 1 else 0.0
         return (len(times) - 1) / span if span > 0 else float(self.fps)
 
+    def seconds(self, frame_indices: np.ndarray) -> np.ndarray:
+        """Times (T,) s of some of the chosen frames from the first of them on, at the rate of the chosen frames.
+
+        The one rule for the time between frames of a track: frames that the track lacks take their time, too.
+        """
+        steps = np.diff(self.frame_indices)
+        stride = int(np.gcd.reduce(steps)) if len(steps) else 1
+        return ((frame_indices - frame_indices[0]) / stride / self.sampled_fps).astype(np.float64)
+
 
 @dataclass(frozen=True)
 class Camera:

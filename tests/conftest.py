@@ -11,7 +11,7 @@ DATA = Path(__file__).parent / "data"
 
 
 def pytest_configure(config):
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # the run has two processes
 
 
 def pytest_collection_modifyitems(items):

@@ -8,7 +8,8 @@ import torch
 
 from hmrkit.export_scene import build_scene
 from hmrkit.geometry import axis_angle_to_matrix
-from hmrkit.pipeline import Models, Options
+from hmrkit.models import Models
+from hmrkit.options import Options
 from hmrkit.refit import refit
 from hmrkit.scene import ExportOptions
 from hmrkit.types import BodyParams, Calibration, Camera, Keypoints, Take, Track, VideoInfo

@@ -35,6 +35,12 @@ class Person:
     fps: float
     camera: Camera = CAMERA
 
+    @property
+    def times(self) -> np.ndarray:
+        """Of its frames, in s from the first."""
+        frames = self.track.frame_indices
+        return (frames - frames[0]) / self.fps
+
 
 def make_person(clip=0, frames=slice(0, 60), betas=None, yaw=0.3, pitch=0.15, distance=4.0) -> Person:
     """One clip of the motion excerpt, seen from `distance` m by a camera turned about the person by `yaw`."""

@@ -25,7 +25,8 @@ LAYERS = [
     FAMILIES | {"conversion"},
     {"landmarks", "inverse_kinematics", "fitting", "pose_prior", "smplify", "calibration", "targets", "refit"}
     | {"regression"},
-    {"pipeline", "evaluation", "training", "rendering"},
+    {"mesh_streams", "options", "models"},
+    {"meshes", "pipeline", "evaluation", "training", "rendering"},
     {"export_scene", "output", "batch", "benchmark", "viewing", "weights_check"},
     {"cli"},
 ]

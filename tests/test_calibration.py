@@ -105,7 +105,7 @@ def test_points_rigid_to_the_bones_land_on_the_target_joints():
     for child in range(1, 24):
         starts[child - 1, (PARENTS.index(child) if child in PARENTS else child - 1)] = 1
     for attachment, place in ((ends, ends), (starts, ends), (0.3 * ends + 0.7 * starts, ends)):
-        weights = CalibrationWeights(attachment, place, BODY.model_id)
+        weights = CalibrationWeights(attachment, place, BODY.topology_id)
         assert_close(calibrate(MESH.joints[:, 1:], MESH.joints, target, weights), target[:, 1:], atol=1e-5, rtol=0)
 
 
@@ -188,7 +188,7 @@ def test_arrays_in_arrays_out_and_batch_size_changes_nothing():
 def test_gradients_reach_poses_meshes_and_weights():
     attachment, place = (x.clone().requires_grad_() for x in (WEIGHTS.attachment, WEIGHTS.place))
     vertices, target = MESH.vertices.clone().requires_grad_(), (1.05 * MESH.joints).requires_grad_()
-    learned = CalibrationWeights(attachment, place, BODY.model_id)
+    learned = CalibrationWeights(attachment, place, BODY.topology_id)
     calibrate(vertices, MESH.joints, target, learned).square().mean().backward()
     for tensor in (attachment, place, vertices, target):
         assert tensor.grad is not None
@@ -211,7 +211,7 @@ def test_stored_weights_are_the_geometric_ones_and_are_refused_by_another_body(t
     assert_close(WEIGHTS.attachment, made[0], atol=5e-4, rtol=0)
     assert_close(WEIGHTS.attachment * WEIGHTS.place, made[0] * made[1], atol=1e-3, rtol=0)
     path = tmp_path / "learned.safetensors"
-    save_calibration(CalibrationWeights(*made, BODY.model_id), path)
+    save_calibration(CalibrationWeights(*made, BODY.topology_id), path)
     again = load_calibration(BODY, path)
     assert_close(again.attachment, WEIGHTS.attachment, atol=2e-4, rtol=0)
     assert len(again.weights_sha256) == 64

@@ -278,7 +278,7 @@ def test_killed_in_the_middle_it_resumes(tmp_path):
 
 
 def test_interrupted_it_says_so(tmp_path):
-    film = write_film(tmp_path / "long.mp4", frames=300)
+    film = write_film(tmp_path / "long.mp4", frames=600)
     command = [sys.executable, "-m", "hmrkit", "run", str(film), "--out", str(tmp_path / "out"), *TOYS]
     # What a shell starts in the background ignores Ctrl-C, and so would these tests' children.
     heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)

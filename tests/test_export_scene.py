@@ -10,8 +10,8 @@ import pytest
 from hmrkit.camera import project
 from hmrkit.errors import UsageError
 from hmrkit.export_scene import build_scene, check_options, parse_numbers, parse_people, parse_rate, read_timecode
+from hmrkit.meshes import mesh_slice
 from hmrkit.output import export_take
-from hmrkit.pipeline import mesh_slice
 from hmrkit.scene import ExportOptions
 from hmrkit.vertex_store import shared_vertices
 

@@ -31,7 +31,7 @@ RAW = FitOptions(smooth=False)
 
 
 def fit(person, options=None, keypoints=None):
-    return fit_track(person.track, keypoints or person.keypoints, person.camera, BODY, person.fps, options)
+    return fit_track(person.track, keypoints or person.keypoints, person.camera, BODY, person.times, options)
 
 
 def test_landmarks_without_vertices_equal_those_of_the_mesh():
@@ -137,7 +137,7 @@ def test_a_depth_that_turns_over_is_no_exchange_of_sides():
     deep[25:30] = deep[25:30][:, list(BLAZEPOSE_33.mirror)]
     turned = Keypoints(flat, deep, BLAZEPOSE_33.name)
     clean, kept = (
-        clean_track(person.track, keypoints, CAMERA, person.fps, FitOptions()).pixels
+        clean_track(person.track, keypoints, CAMERA, person.times, FitOptions()).pixels
         for keypoints in (turned, person.keypoints)
     )
     np.testing.assert_allclose(clean, kept, atol=1e-3)

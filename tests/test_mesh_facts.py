@@ -11,7 +11,7 @@ from hmrkit.cli.app import app
 from hmrkit.errors import InputError, UsageError
 from hmrkit.exporters import load_exporter
 from hmrkit.mesh_facts import describe, file_facts, mesh_facts
-from hmrkit.pipeline import mesh_slice
+from hmrkit.meshes import mesh_slice
 from hmrkit.take import save_take
 
 FORMS = ("obj", "ply", "stl", "off", "3mf", "glb")

@@ -12,8 +12,11 @@ import hmrkit
 from hmrkit.benchmark import run_benchmark
 from hmrkit.errors import InputError, UsageError
 from hmrkit.geometry import axis_angle_to_matrix
+from hmrkit.meshes import iter_meshes, mesh_slice
+from hmrkit.models import Models
+from hmrkit.options import Options
 from hmrkit.output import report, upright
-from hmrkit.pipeline import Models, Options, iter_meshes, keep_stages, mesh_slice, open_clip, run_stages, stages_of
+from hmrkit.pipeline import keep_stages, open_clip, run_stages, stages_of
 from hmrkit.types import BodyParams, Take
 
 TOYS = {"detector": "toy", "tracker": "toy", "keypoints": "toy", "lifter": "toy", "device": "cpu"}
@@ -35,7 +38,7 @@ def take(film):
 
 
 def test_every_stage_fills_its_part(take):
-    assert list(take.provenance) == list(stages_of("pc-hmr"))
+    assert list(take.provenance) == list(stages_of(Options()))
     person = take.tracks[0]
     frames = len(person.frame_indices)
     assert frames == 12
@@ -72,7 +75,7 @@ def test_a_take_that_is_up_to_date_is_left_alone(take, models):
     def never(*_):
         raise AssertionError("a stage ran again")
 
-    again = run_stages(take, stages_of("pc-hmr"), models, progress=never, save=never)
+    again = run_stages(take, stages_of(Options()), models, progress=never, save=never)
     assert again is take
 
 
@@ -81,7 +84,7 @@ def test_a_stage_made_anew_takes_what_was_built_on_it_away(take):
     again = run_stages(take, ["regress"], other)
     assert again.body[1].gender == "female"
     assert not again.calibrated
-    assert not again.lifted
+    assert again.lifted is take.lifted  # the lifted pose does not depend on the mesh stream
     assert "calibrate" not in again.provenance
     assert again.keypoints is take.keypoints
 
@@ -104,17 +107,97 @@ def test_options_are_checked(bad):
         Options(**bad)
 
 
-def test_two_dimensional_keypoints_are_lifted_for_the_mesh_stream(take, models):
+@pytest.fixture
+def flat_toy(monkeypatch):
+    """The toy keypoints without their 3D, as if they were COCO's 17."""
+    from hmrkit.keypoints import KEYPOINTS
+    from hmrkit.keypoints.toy import ToyEstimator
     from hmrkit.skeletons import BLAZEPOSE_33, COCO_17, common_joints
-    from hmrkit.types import Keypoints
 
-    source, target = common_joints(BLAZEPOSE_33, COCO_17)
-    assert target == list(range(17))
-    flat = {1: Keypoints(take.keypoints[1].keypoints_2d[:, source], None, COCO_17.name)}
-    again = run_stages(keep_stages(replace(take, keypoints=flat), ["detect", "track", "pose"]), ["regress"], models)
-    # keep_stages keeps the dictionary of a stage that it keeps: the flat one.
-    assert np.isfinite(again.body[1].transl_c).all()
-    assert again.keypoints[1].joints_3d is None
+    source, _ = common_joints(BLAZEPOSE_33, COCO_17)
+
+    class Flat(ToyEstimator):
+        skeleton, has_depth = COCO_17, False
+
+        def __call__(self, *args):
+            return [{i: (p[source], None) for i, (p, _) in people.items()} for people in super().__call__(*args)]
+
+    monkeypatch.setitem(KEYPOINTS, "toy", replace(KEYPOINTS["toy"], has_depth=False))
+    return Flat
+
+
+def run_flat(film, flat_toy, **options):
+    models = Models(Options(**TOYS, **options))
+    models.keypoints = flat_toy()
+    return run_stages(open_clip(film, models.options), stages_of(models.options), models)
+
+
+def test_a_mesh_stream_that_needs_depth_reads_the_lifted_pose_of_2d_keypoints(film, flat_toy, monkeypatch):
+    from hmrkit.lifters.toy import ToyLifter
+
+    calls = []
+    whole = ToyLifter.__call__
+    monkeypatch.setattr(ToyLifter, "__call__", lambda *a, **k: calls.append(1) or whole(*a, **k))
+    take = run_flat(film, flat_toy)
+    assert list(take.provenance) == ["detect", "track", "pose", "lift", "regress", "calibrate"]
+    assert len(calls) == len(take.tracks)  # once a person, though two stages read it
+    assert np.isfinite(take.body[1].transl_c).all()
+    other = run_flat(film, flat_toy, flip=False)
+    assert other.provenance["regress"] != take.provenance["regress"]
+
+
+def test_another_mesh_stream_does_not_lift_again(take):
+    other = Models(Options(**TOYS, mesh="toy"))
+    other.lifter = None  # not to be used
+    models = Models(Options(**TOYS, refine=False))
+    again = run_stages(take, ["regress"], models)
+    assert again.provenance["regress"] != take.provenance["regress"]
+    assert again.provenance["lift"] == take.provenance["lift"]
+    assert again.lifted is take.lifted
+
+
+def test_later_stages_go_on_with_the_body_and_the_keypoints_of_the_take(take, tmp_path):
+    from hmrkit.pipeline import adopted
+
+    made = run_stages(take, ["regress"], Models(Options(**TOYS, gender="female")))
+    chosen = adopted(Options(**TOYS), made, ["calibrate"])
+    assert (chosen.gender, chosen.keypoints, chosen.mesh) == ("female", "toy", "fit")
+    done = run_stages(made, ["calibrate"], Models(chosen))
+    assert done.calibrated[1].params.model == done.body[1].model == "hmrkit-body-0-female"
+    with pytest.raises(hmrkit.errors.ModelMismatchError, match="hmrkit-body-0-neutral"):
+        mesh_slice(done, 1, slice(None), Models(Options(**TOYS)))
+    assert hmrkit.export(done, tmp_path, formats=["npz"], device="cpu")
+    file = np.load(tmp_path / "person_01.npz")
+    wanted = Models(chosen).body
+    assert str(file["model_id"]) == wanted.model_id
+
+
+def test_time_between_frames_is_the_videos(take):
+    video = replace(
+        take.video, fps=Fraction(30), frame_indices=np.arange(6), frame_times=np.arange(6) / 30.0, frame_count=6
+    )
+    assert np.allclose(video.seconds(np.array([0, 2, 4])), [0, 2 / 30, 4 / 30])  # frames that a track lacks
+    thinned = replace(video, frame_indices=np.arange(0, 6, 2), frame_times=np.arange(0, 6, 2) / 30.0)
+    assert np.allclose(thinned.seconds(np.array([2, 4])), [0, 2 / 30])
+
+
+def test_methods_for_tests_are_hidden_unless_asked_for():
+    from typer.testing import CliRunner
+
+    from hmrkit.cli.app import app
+
+    assert "toy" not in CliRunner().invoke(app, ["list", "methods"]).output
+    assert "toy" in CliRunner().invoke(app, ["list", "methods", "--all"]).output
+    with pytest.raises(UsageError, match=r"one of fit, hmr, spin, pc-hmr, got"):
+        Options(method="x")
+
+
+def test_takes_from_before_ids_named_the_sex_are_read(take, tmp_path):
+    from hmrkit.take import load_take, save_take
+
+    old = {1: replace(take.body[1], model="hmrkit-body-0", gender="male")}
+    save_take(replace(take, body=old), tmp_path / "old.npz")
+    assert load_take(tmp_path / "old.npz").body[1].model == "hmrkit-body-0-male"
 
 
 def test_report_is_plain_json(take):
@@ -148,7 +231,7 @@ def test_export_from_python(take, tmp_path):
 
 def test_benchmark_reports_every_stage(film):
     facts = run_benchmark(film, Options(**TOYS), ("npz",), render=False)
-    assert set(facts["stages"]) == {*stages_of("pc-hmr"), "export"}
+    assert set(facts["stages"]) == {*stages_of(Options()), "export"}
     assert all(row["ms_per_frame"] >= 0 for row in facts["stages"].values())
     assert facts["frames"] == facts["person_frames"] == 12
     assert facts["peak_rss_mib"] > 50
@@ -182,7 +265,7 @@ def test_a_regressor_alone_and_calibrated(film):
     assert list(alone.provenance) == ["detect", "track", "pose", "regress"]
     assert len(alone.body[1].transl_c) == 12
     both = hmrkit.run(film, **TOYS, mesh="toy")
-    assert list(both.provenance) == list(stages_of("pc-hmr"))
+    assert list(both.provenance) == list(stages_of(Options()))
     assert np.array_equal(both.body[1].body_pose, alone.body[1].body_pose)
     assert both.provenance["regress"] == alone.provenance["regress"]
     assert np.isfinite(both.calibrated[1].joints_c).all()
@@ -202,7 +285,7 @@ def test_what_a_regressor_says_of_single_frames_is_smoothed_over_them(tmp_path):
         models = Models(Options(**{**TOYS, "method": "toy", "smooth": smooth}))
         models.regressor = Shaking()
         models.regressor.random = torch.Generator().manual_seed(0)
-        body = run_stages(open_clip(film, models.options), stages_of("toy"), models).body[1]
+        body = run_stages(open_clip(film, models.options), stages_of(Options(method="toy")), models).body[1]
         return np.abs(np.diff(body.body_pose, 2, axis=0)).mean(), np.abs(np.diff(body.transl_c[:, 2], 2)).mean()
 
     film = write_film(tmp_path / "fast.mp4", frames=16, rate=Fraction(30))
@@ -243,11 +326,11 @@ def test_other_regressor_weights_run_the_stage_again(film):
     from hmrkit.regressors.toy import ToyRegressor
 
     models = Models(Options(**{**TOYS, "method": "toy"}))
-    done = run_stages(open_clip(film, models.options), stages_of("toy"), models)
+    done = run_stages(open_clip(film, models.options), stages_of(Options(method="toy")), models)
     other = Models(models.options)
     other.regressor = ToyRegressor()
     other.regressor.weights_sha256 = "another"
-    again = run_stages(done, stages_of("toy"), other)
+    again = run_stages(done, stages_of(Options(method="toy")), other)
     assert again.provenance["regress"] != done.provenance["regress"]
     assert again.keypoints is done.keypoints
 
@@ -296,4 +379,4 @@ def test_options_that_contradict_one_another_are_refused(bad):
 
 def test_benchmark_covers_a_regressor(film):
     facts = run_benchmark(film, Options(**{**TOYS, "method": "toy"}), ("npz",), render=False)
-    assert set(facts["stages"]) == {*stages_of("toy"), "export"}
+    assert set(facts["stages"]) == {*stages_of(Options(method="toy")), "export"}

@@ -12,7 +12,8 @@ from hmrkit.camera import assume_camera, crop_cameras, project
 from hmrkit.crops import Region
 from hmrkit.geometry import axis_angle_to_matrix
 from hmrkit.keypoints.toy import ToyEstimator
-from hmrkit.pipeline import Options, open_clip
+from hmrkit.options import Options
+from hmrkit.pipeline import open_clip
 from hmrkit.regression import BETAS, CROP_CAMERA, ROTATIONS, bodies_in_camera, regress_tracks, track_regions
 from hmrkit.regressors.toy import ToyRegressor
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
@@ -103,6 +104,9 @@ def test_frames_that_were_not_read_lie_between_their_neighbours(body):
 # ------------------------------------------------------------------------------------------------------ regions
 
 
+TIMES = np.arange(40) / 25.0
+
+
 def walker(frames=40, fps=25.0, angle=None):
     """A mannequin that crosses the image, turned by `angle` (T) about its hips; its track and keypoints."""
     left = 100 + 8.0 * np.arange(frames)
@@ -118,7 +122,7 @@ def walker(frames=40, fps=25.0, angle=None):
 
 def test_upright_regions_follow_the_hips_and_hold_the_person():
     track, keypoints = walker()
-    region = track_regions(track, keypoints, "upright", 25.0)
+    region = track_regions(track, keypoints, "upright", TIMES)
     hips = keypoints.keypoints_2d[:, BLAZEPOSE_33.indices("left_hip", "right_hip"), :2].mean(1)
     assert np.abs(region.center - hips).max() < 1.0
     assert np.ptp(region.size) < 1
@@ -128,14 +132,14 @@ def test_upright_regions_follow_the_hips_and_hold_the_person():
 
 def test_box_regions_are_the_box_and_a_fifth():
     track, keypoints = walker()
-    region = track_regions(track, keypoints, "box", 25.0)
+    region = track_regions(track, keypoints, "box", TIMES)
     assert region.size == pytest.approx(240, abs=0.5)
     assert region.center[5] == pytest.approx([180, 200], abs=0.5)
 
 
 def test_a_somersault_is_followed_all_the_way_round():
     angle = np.linspace(0, 2 * np.pi, 50)
-    region = track_regions(*walker(50, angle=angle), "upright", 25.0)
+    region = track_regions(*walker(50, angle=angle), "upright", np.arange(50) / 25.0)
     assert np.abs(region.angle - angle)[5:-5].max() < 0.1
 
 
@@ -144,7 +148,7 @@ def test_jitter_of_the_keypoints_hardly_moves_the_region():
     rng = np.random.default_rng(0)
     noisy = keypoints.keypoints_2d.copy()
     noisy[..., :2] += rng.normal(0, 4, noisy[..., :2].shape)
-    clean, region = (track_regions(track, Keypoints(k, None, "blazepose-33"), "upright", 25.0) for k in
+    clean, region = (track_regions(track, Keypoints(k, None, "blazepose-33"), "upright", np.arange(100) / 25.0) for k in
                      (keypoints.keypoints_2d, noisy))  # fmt: skip
     off = region.center - clean.center
     assert off.std() < 0.5 * 4 / np.sqrt(2)  # the middle of two points with a noise of 4 px
@@ -156,8 +160,8 @@ def test_points_that_are_missing_for_a_while_are_bridged_and_never_seen_ones_lef
     points = keypoints.keypoints_2d.copy()
     points[10:20] = [np.nan, np.nan, 0]
     points[:, BLAZEPOSE_33.indices("left_ankle", "right_ankle", "left_knee", "right_knee")] = [np.nan, np.nan, 0]
-    region = track_regions(track, Keypoints(points, None, "blazepose-33"), "upright", 25.0)
-    whole = track_regions(track, keypoints, "upright", 25.0)
+    region = track_regions(track, Keypoints(points, None, "blazepose-33"), "upright", TIMES)
+    whole = track_regions(track, keypoints, "upright", TIMES)
     assert np.abs(region.center - whole.center).max() < 2
     assert (region.size < whole.size).all()
 
@@ -166,7 +170,7 @@ def test_a_track_without_a_trunk_is_framed_by_its_boxes():
     track, keypoints = walker()
     points = keypoints.keypoints_2d.copy()
     points[:, BLAZEPOSE_33.indices("left_hip")] = [np.nan, np.nan, 0]
-    region = track_regions(track, Keypoints(points, None, "blazepose-33"), "upright", 25.0)
+    region = track_regions(track, Keypoints(points, None, "blazepose-33"), "upright", TIMES)
     assert region.size == pytest.approx(240, abs=0.5)
 
 

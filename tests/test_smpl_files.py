@@ -151,7 +151,7 @@ def test_smplx_opens_the_twin_and_gives_our_vertices(tmp_path, gender):
         ours = body(rotations[:, 0], rotations[:, 1:], betas)
         torch.testing.assert_close(ours.vertices, theirs.vertices, rtol=0, atol=1e-5)
     assert body.gender == gender
-    assert body.model_id == "hmrkit-body-0"
+    assert (body.topology_id, body.model_id) == ("hmrkit-body-0", f"hmrkit-body-0-{body.gender}")
     assert body.keypoint_names == load_body().keypoint_names
 
 

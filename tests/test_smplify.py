@@ -24,8 +24,10 @@ from hmrkit.smplify import RefineOptions, geman_mcclure, refine_track, spline_ba
 
 
 def fit_and_refine(person, **options):
-    fitted = fit_track(person.track, person.keypoints, person.camera, BODY, person.fps)
-    refined = refine_track(fitted, person.keypoints, person.camera, BODY, person.fps, options=RefineOptions(**options))
+    fitted = fit_track(person.track, person.keypoints, person.camera, BODY, person.times)
+    refined = refine_track(
+        fitted, person.keypoints, person.camera, BODY, person.times, options=RefineOptions(**options)
+    )
     return fitted, refined
 
 
@@ -107,7 +109,7 @@ def test_standing_feet_are_recognised_and_held():
     points[:, other, 0] += 0.15 * np.sin(4 * times)[:, None].astype(np.float32)
     pixels = project(CAMERA, points)
     person = replace(one, keypoints=keypoints_of(pixels, points), track=repeated(one.track, 60))
-    clean = clean_track(person.track, person.keypoints, CAMERA, 30, FitOptions())
+    clean = clean_track(person.track, person.keypoints, CAMERA, person.times, FitOptions())
     contact = clean.standing(feet)
     assert contact[:, :2].min() > 0.9
     assert contact[:, 2:].mean() < 0.7

@@ -3,43 +3,30 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from hmrkit.cli import options as o
 
 
+@o.with_options()
 def bench(
     video: Annotated[str, typer.Argument(help="A video, or a folder of frames.")],
-    method: o.Method = "pc-hmr",
-    mesh: o.Mesh = None,
-    checkpoint: o.Checkpoint = None,
-    smooth: o.Smooth = 1.0,
-    refine: o.Refine = None,
     formats: Annotated[str, typer.Option("--format", help="Comma-separated: npz, obj.")] = "npz,obj",
     render: Annotated[bool, typer.Option("--render/--no-render", help="Measure drawing, too.")] = False,
-    people: o.People = "all",
-    keypoints: o.KeypointSource = "blazepose-heavy",
-    detector: o.Detector = "yolox-nano",
-    end: o.End = None,
-    device: o.Device = "auto",
-    dtype: o.Dtype = "float32",
-    batch_size: o.BatchSize = 8,
+    *,
+    options: dict[str, Any],
     as_json: o.AsJson = False,
     verbose: o.Verbose = False,
 ) -> None:
     """Milliseconds per stage, frames per second and peak memory of the whole chain on one clip."""
     from hmrkit.benchmark import run_benchmark
     from hmrkit.exporters import check_formats
-    from hmrkit.pipeline import Options
+    from hmrkit.options import Options
 
     o.start_logging(verbose)
-    options = Options(
-        method=method, mesh=mesh, checkpoint=checkpoint, smooth=smooth, refine=refine, people=people,
-        keypoints=keypoints, detector=detector, end=end, device=device, dtype=dtype, batch_size=batch_size,
-    )  # fmt: skip
-    facts = run_benchmark(video, options, check_formats(formats), render)
+    facts = run_benchmark(video, Options(**options), check_formats(formats), render)
     if as_json:
         typer.echo(json.dumps(facts, indent=1))
         return

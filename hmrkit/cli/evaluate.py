@@ -5,30 +5,28 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hmrkit.cli import options as o
+from hmrkit.mesh_streams import MESH_STREAMS
+from hmrkit.options import METHODS, OPTIONS, Options
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from hmrkit.evaluation.report import MethodReport
-    from hmrkit.pipeline import Options
 
 
+@o.with_options(without=("method", "people", "start", "end", "every", "fps"))
 def evaluate(
     dataset: Annotated[str, typer.Option(help="Name of a dataset (hmrkit list); synthetic needs no --data.")],
     data: Annotated[Path | None, typer.Option(help="Where the dataset's files are.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for results; holds one protocol's only.")] = Path(
         "evaluation"
     ),
-    method: Annotated[str, typer.Option(help="One or several, comma-separated: pc-hmr, fit, hmr, spin.")] = "",
-    mesh: o.Mesh = None,
-    checkpoint: o.Checkpoint = None,
-    smooth: o.Smooth = 1.0,
-    refine: o.Refine = None,
+    method: Annotated[str, typer.Option(help=f"One or several, comma-separated. {OPTIONS['method'].text}")] = "",
     predictions: Annotated[
         list[Path] | None, typer.Option(help="Results made elsewhere (.npz, .pkl, or a 3DPW submission's folder).")
     ] = None,
@@ -51,19 +49,8 @@ def evaluate(
     joint_regressor: Annotated[Path | None, typer.Option(help="J_regressor_h36m.npy, if not in that folder.")] = None,
     save_3dpw_submission: Annotated[Path | None, typer.Option(help="Folder for files of the 3DPW challenge.")] = None,
     sheet: Annotated[bool, typer.Option("--sheet/--no-sheet", help="Draw the frames that are most wrong.")] = True,
-    detector: o.Detector = "yolox-nano",
-    tracker: o.Tracker = "bytetrack",
-    keypoints: o.KeypointSource = "blazepose-heavy",
-    lifter: o.Lifter = "videopose3d",
-    lifter_checkpoint: o.LifterCheckpoint = None,
-    flip: o.Flip = True,
-    body: o.BodyFile = None,
-    gender: o.Gender = "neutral",
-    focal: o.Focal = None,
-    fov: o.Fov = None,
-    device: o.Device = "auto",
-    dtype: o.Dtype = "float32",
-    batch_size: o.BatchSize = 8,
+    *,
+    options: dict[str, Any],
     overwrite: o.Overwrite = False,
     as_json: o.AsJson = False,
     verbose: o.Verbose = False,
@@ -82,27 +69,23 @@ def evaluate(
     from hmrkit.evaluation.submission import write_submission
     from hmrkit.evaluation.tables import group_table, rich_table, write_report
     from hmrkit.evaluation.worst import write_sheets
-    from hmrkit.pipeline import Options
-    from hmrkit.regressors import REGRESSORS
 
     o.start_logging(verbose)
 
+    checkpoint, mesh = options.pop("checkpoint"), options.pop("mesh")
+
     def options_of(name: str, checkpoint: str | None = None) -> Options:
-        return Options(
-            method=name, mesh=mesh if name == "pc-hmr" else None, checkpoint=checkpoint, detector=detector,
-            tracker=tracker, keypoints=keypoints, lifter=lifter, lifter_checkpoint=lifter_checkpoint, flip=flip,
-            smooth=smooth, refine=refine, body=body, gender=gender, focal=focal, fov=fov, device=device, dtype=dtype,
-            batch_size=batch_size,
-        )  # fmt: skip
+        calibrated = name in METHODS and METHODS[name].calibrated
+        return Options(method=name, mesh=mesh if calibrated else None, checkpoint=checkpoint, **options)
 
     names = [name.strip() for name in method.split(",") if name.strip()] or ([] if predictions else ["pc-hmr"])
-    # A checkpoint is the regressors' among the methods; with none among them it is an error, which `Options` tells.
-    streams = {name: mesh if name == "pc-hmr" else name for name in names}
-    theirs = [name for name, stream in streams.items() if stream in REGRESSORS] or names
+    # A checkpoint is the regressors' among the methods; with none among them it is an error, which `Options` reports.
+    streams = {name: options_of(name).mesh for name in names}
+    trained = [name for name, stream in streams.items() if "regressor" in MESH_STREAMS[str(stream)].models] or names
     chosen = DatasetOptions(split, subset, frame_list, _settings(dataset_option or []))
-    options = EvalOptions(
+    wanted = EvalOptions(
         dataset=dataset, data=data, out=out,
-        methods=tuple(options_of(name, checkpoint if name in theirs else None) for name in names),
+        methods=tuple(options_of(name, checkpoint if name in trained else None) for name in names),
         predictions=tuple(predictions or ()), protocol=protocol, dataset_options=chosen, detect=detect, limit=limit,
         smpl=smpl, regressor=joint_regressor, overwrite=overwrite, defaults=options_of("fit"),
     )  # fmt: skip
@@ -110,10 +93,10 @@ def evaluate(
     if occlude:
         from hmrkit.evaluation.occluded import evaluate_occluded
 
-        made, summary = evaluate_occluded(options, occlude, degree, o.progress_bar)
+        made, summary = evaluate_occluded(wanted, occlude, degree, o.progress_bar)
         _print(summary if as_json else None, made)
         return
-    evaluation = run(options, o.progress_bar)
+    evaluation = run(wanted, o.progress_bar)
     report = make_report(evaluation, dataset, {"detect": detect, "limit": limit, "split": split, "subset": subset})
     made += write_report(report, out)
     if sheet:

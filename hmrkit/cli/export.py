@@ -11,6 +11,7 @@ from hmrkit.cli import options as o
 from hmrkit.cli.stages import TakeIn
 
 
+@o.with_options("export")
 def export(
     take: TakeIn,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write into.")],
@@ -51,16 +52,17 @@ def export(
     exact: Annotated[
         bool, typer.Option("--exact", help="Add the exact (calibrated) vertices to skinned formats.")
     ] = False,
-    body: o.BodyFile = None,
-    gender: o.Gender = "neutral",
-    device: o.Device = "auto",
+    *,
+    options: dict[str, Any],
     verbose: o.Verbose = False,
 ) -> None:
     """Write the people of a take as files for other programs."""
     from hmrkit.export_scene import check_options, parse_numbers, parse_people, parse_rate
     from hmrkit.exporters import check_formats
+    from hmrkit.models import Models
+    from hmrkit.options import Options
     from hmrkit.output import export_take
-    from hmrkit.pipeline import Models, Options
+    from hmrkit.pipeline import adopted
     from hmrkit.scene import ExportOptions
     from hmrkit.take import open_take
 
@@ -73,15 +75,17 @@ def export(
         "gaps": gaps, "smooth": smooth, "lock_feet": lock_feet, "film_width_mm": film_back, "per_person": per_person,
         "camera": camera, "keyframe_reduce": keyframe_reduce, "pose_shapes": pose_shapes, "exact": exact,
     }  # fmt: skip
-    options = ExportOptions(**chosen)
-    check_options(options)
-    models = Models(Options(body=body, gender=gender, device=device))
+    scene_options = ExportOptions(**chosen)
+    check_options(scene_options)
+    opened = open_take(take)
+    models = Models(adopted(Options(**options), opened, ()))
     with o.progress_bar("") as progress:
-        files = export_take(open_take(take), out, names, models, progress, options)
+        files = export_take(opened, out, names, models, progress, scene_options)
     for path in files:
         typer.echo(str(path))
 
 
+@o.with_options("render")
 def render(
     take: TakeIn,
     out: Annotated[Path, typer.Option("--out", "-o", help="Video to write (.mp4), or a folder for a PNG sequence.")],
@@ -108,24 +112,25 @@ def render(
     ] = None,
     first_frame: Annotated[int, typer.Option(help="Number of the source's frame 0 in a PNG sequence (1001).")] = 0,
     sheet: Annotated[Path | None, typer.Option(help="Also a contact sheet (.png).")] = None,
-    body: o.BodyFile = None,
-    gender: o.Gender = "neutral",
-    device: o.Device = "auto",
-    batch_size: o.BatchSize = 8,
+    *,
+    options: dict[str, Any],
     verbose: o.Verbose = False,
 ) -> None:
     """Draw the meshes over the footage, from the side, from above or going around."""
+    from hmrkit.models import Models
+    from hmrkit.options import Options
     from hmrkit.output import render_take
-    from hmrkit.pipeline import Models, Options
+    from hmrkit.pipeline import adopted
     from hmrkit.rendering.options import RenderOptions
     from hmrkit.take import open_take
 
     o.start_logging(verbose)
     chosen = ("overlay" if alpha else "overlay,side") if view is None else view
     views = tuple(name.strip() for name in chosen.split(",") if name.strip())
-    options = RenderOptions(views, style, inset, alpha, opacity, labels, heat_max, first_frame)
-    models = Models(Options(body=body, gender=gender, device=device, batch_size=batch_size))
+    drawn = RenderOptions(views, style, inset, alpha, opacity, labels, heat_max, first_frame)
+    opened = open_take(take)
+    models = Models(adopted(Options(**options), opened, ()))
     with o.progress_bar("") as progress:
-        files = render_take(open_take(take), out, sheet, models, progress, options)
+        files = render_take(opened, out, sheet, models, progress, drawn)
     for path in files:
         typer.echo(str(path))

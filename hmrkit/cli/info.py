@@ -22,26 +22,30 @@ FAMILIES = (
 
 def list_choices(
     family: Annotated[str | None, typer.Argument(help=f"One of {', '.join(FAMILIES)}; else all.")] = None,
+    for_tests: Annotated[bool, typer.Option("--all", help="Also what is there for tests.")] = False,
     as_json: o.AsJson = False,
 ) -> None:
     """List methods and the members of every family, with licences."""
     from importlib import import_module
 
     from hmrkit.errors import UsageError
-    from hmrkit.pipeline import METHODS
+    from hmrkit.members import visible
+    from hmrkit.options import METHODS
 
     if family is not None and family not in FAMILIES:
         raise UsageError(f"no family {family!r}; there are {', '.join(FAMILIES)}")
     tables: dict[str, dict[str, dict[str, str]]] = {}
     for name in FAMILIES if family is None else (family,):
         if name == "methods":
-            tables[name] = {method: {"summary": summary} for method, summary in METHODS.items()}
+            methods = METHODS if for_tests else visible(METHODS)
+            tables[name] = {method: {"summary": m.summary} for method, m in methods.items()}
         elif name == "protocols":
             from hmrkit.protocols import PROTOCOLS
 
             tables[name] = {protocol: {"summary": p.summary} for protocol, p in PROTOCOLS.items()}
         else:
             members = getattr(import_module(f"hmrkit.{name}"), name.upper())
+            members = members if for_tests else visible(members)
             tables[name] = {m: {"summary": s.summary, "licence": s.licence} for m, s in members.items()}
     if as_json:
         typer.echo(json.dumps(tables, indent=1))
@@ -53,21 +57,22 @@ def list_choices(
             typer.echo(f"  {member:18s} {facts['summary']}{licence}")
 
 
+@o.with_options("info")
 def info(
     path: Annotated[str, typer.Argument(help="A take, a video, a mesh file, or - for a take on standard input.")],
     mesh: Annotated[
         bool, typer.Option("--mesh", help="Of a mesh file or a take's people: watertight, height, volume, faces.")
     ] = False,
-    frame: Annotated[int | None, typer.Option(help="Frame of a take for --mesh. [default: each person's first]")] = None,
+    frame: Annotated[int | None, typer.Option(help="Of a take for --mesh. [default: each person's first]")] = None,
     up: Annotated[str, typer.Option(help="Axis that points up in a mesh file: x, y or z.")] = "y",
     units: Annotated[str, typer.Option(help="Of a mesh file that names none: m, cm or mm.")] = "m",
-    body: o.BodyFile = None,
-    gender: o.Gender = "neutral",
+    *,
+    options: dict[str, Any],
     as_json: o.AsJson = False,
 ) -> None:
-    """Say what is in a take or a video: who is seen when, and along the clip how surely; or of a mesh, how it is."""
+    """Say what is in a take or a video: who is seen when, and along the clip how surely; or measure meshes."""
     if mesh:
-        meshes = _meshes(path, frame, up, units, body, gender)
+        meshes = _meshes(path, frame, up, units, options)
         if as_json:
             typer.echo(json.dumps(meshes, indent=1))
             return
@@ -76,8 +81,9 @@ def info(
         for name, facts in meshes.items():
             typer.echo(describe(name, facts))
         return
+    from hmrkit.options import Options
     from hmrkit.output import report
-    from hmrkit.pipeline import Options, open_clip
+    from hmrkit.pipeline import open_clip
     from hmrkit.take import open_take
 
     take = open_take(path) if path == "-" or path.endswith(".npz") else open_clip(path, Options())
@@ -89,9 +95,7 @@ def info(
         typer.echo(line)
 
 
-def _meshes(
-    path: str, frame: int | None, up: str, units: str, body: str | None, gender: str
-) -> dict[str, dict[str, Any]]:
+def _meshes(path: str, frame: int | None, up: str, units: str, options: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Facts of each mesh of a file, or of each person of a take in one frame."""
     from hmrkit.errors import UsageError
     from hmrkit.mesh_facts import MESH_SUFFIXES, file_facts, mesh_facts
@@ -103,10 +107,14 @@ def _meshes(
     if path != "-" and not path.endswith(".npz"):
         raise UsageError(f"--mesh is for takes and for {', '.join(MESH_SUFFIXES)}, got {path}")
     from hmrkit.exporters import person_name
-    from hmrkit.pipeline import Models, Options, mesh_slice
+    from hmrkit.meshes import mesh_slice
+    from hmrkit.models import Models
+    from hmrkit.options import Options
+    from hmrkit.pipeline import adopted
     from hmrkit.take import open_take
 
-    take, models = open_take(path), Models(Options(body=body, gender=gender, device="cpu"))
+    take = open_take(path)
+    models = Models(adopted(Options(**options, device="cpu"), take, ()))
     found = {}
     for track in take.people_with_mesh():
         frames = track.frame_indices.tolist()

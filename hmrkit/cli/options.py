@@ -1,53 +1,71 @@
-"""Options that several subcommands share, each written once, and the progress bar and logging they all use."""
+"""Flags that several subcommands share: those of a run, made from its options; progress bar and logging."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import logging
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
+
+from hmrkit.options import OPTIONS, Options
 
 if TYPE_CHECKING:
     from hmrkit.pipeline import Progress
 
-Detector = Annotated[str, typer.Option(help="yolox-nano, yolo:WEIGHTS (ultralytics) or file:BOXES.json.")]
-Tracker = Annotated[str, typer.Option(help="bytetrack.")]
-People = Annotated[str, typer.Option(help="all, largest, or how many (the N most visible).")]
-KeypointSource = Annotated[
-    str, typer.Option("--keypoints", help="blazepose-heavy[:alone], movenet-thunder, yolo-pose[:W], file:F.")
-]
-Lifter = Annotated[str, typer.Option(help="videopose3d.")]
-LifterCheckpoint = Annotated[str | None, typer.Option(help="A checkpoint of your own for the lifter.")]
-Flip = Annotated[bool, typer.Option("--flip/--no-flip", help="Lift the mirrored keypoints too and average.")]
-Method = Annotated[str, typer.Option(help="pc-hmr, fit, hmr or spin.")]
-Mesh = Annotated[str | None, typer.Option(help="Mesh stream that pc-hmr calibrates: fit (default), hmr or spin.")]
-Checkpoint = Annotated[
-    str | None, typer.Option(help="A checkpoint of your own for the regressor (SPIN's as published, or hmrkit's).")
-]
-Smooth = Annotated[float, typer.Option(help="Take jitter out of the mesh stream, without delay: 0 is off.")]
-Refine = Annotated[
-    bool | None,
-    typer.Option(
-        "--refine/--no-refine", help="SMPLify over each whole track. [default: on for fit, off for regressors]"
-    ),
-]
-BodyFile = Annotated[str | None, typer.Option("--body", help="An SMPL model file of your own (.pkl or .npz).")]
+Command = TypeVar("Command", bound=Callable[..., Any])
+# For commands that have a few of them and no run.
+Device = Annotated[str, typer.Option(help=OPTIONS["device"].text)]
 Gender = Annotated[str, typer.Option(help="neutral, male or female.")]
-Focal = Annotated[float | None, typer.Option(help="Focal length in pixels, if known.")]
-Fov = Annotated[float | None, typer.Option(help="Field of view across the longer side in degrees, if known (else 55).")]
-Start = Annotated[str | None, typer.Option(help="First frame: a frame number, seconds (2.5s) or hh:mm:ss.")]
-End = Annotated[str | None, typer.Option(help="Frame to stop before, given like --start.")]
-Every = Annotated[int, typer.Option(help="Take every N-th frame.")]
-FolderFps = Annotated[float | None, typer.Option("--fps", help="Frame rate of a folder of frames (else 30).")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda:N.")]
-Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16 for the networks.")]
-BatchSize = Annotated[int, typer.Option(help="Frames in flight at once; bounds memory.")]
+Start = Annotated[str | None, typer.Option(help=OPTIONS["start"].text)]
+End = Annotated[str | None, typer.Option(help=OPTIONS["end"].text)]
+Every = Annotated[int, typer.Option(help=OPTIONS["every"].text)]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show tracebacks.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of paths.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do everything again instead of resuming.")]
+
+
+def with_options(*subcommands: str, without: tuple[str, ...] = (), **changed: Any) -> Callable[[Command], Command]:
+    """Give a command the flags of `hmrkit.options.OPTIONS` that these `subcommands` have (none named: all).
+
+    The command gets what was chosen as one dictionary, ``options``. `changed` are flags of another default or name.
+    """
+    hints = get_type_hints(Options)
+    names = [
+        name
+        for name, facts in OPTIONS.items()
+        if name not in without and (not subcommands or set(subcommands) & {*facts.changes, *facts.also})
+    ]
+
+    def decorate(command: Command) -> Command:
+        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "options"]
+        flags = [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=changed.get(name, (getattr(Options, name),))[0],
+                annotation=Annotated[
+                    hints[name], typer.Option(*changed.get(name, (None,))[1:], help=OPTIONS[name].text)
+                ],
+            )
+            for name in names
+        ]
+
+        @functools.wraps(command)
+        def called(**values: Any) -> Any:
+            chosen = {name: values.pop(name) for name in names}
+            return command(**values, options=chosen)
+
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+        called.__signature__ = inspect.Signature([*parameters, *flags])  # type: ignore[attr-defined]
+        called.__annotations__ = {p.name: p.annotation for p in (*own, *flags)}
+        return called  # type: ignore[return-value]
+
+    return decorate
 
 
 def start_logging(verbose: bool) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,61 +16,41 @@ if TYPE_CHECKING:
     from hmrkit.batch import ClipResult
 
 
+@o.with_options()
 def run(
     inputs: Annotated[list[str] | None, typer.Argument(help="Videos, or folders of frames.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for results: one folder a clip.")] = Path("meshes"),
     input_list: Annotated[str | None, typer.Option(help="File with one input a line, or - for standard input.")] = None,
-    method: o.Method = "pc-hmr",
-    mesh: o.Mesh = None,
-    checkpoint: o.Checkpoint = None,
-    smooth: o.Smooth = 1.0,
-    refine: o.Refine = None,
     formats: Annotated[str, typer.Option("--format", help="Comma-separated, of `hmrkit list exporters`.")] = "npz,obj",
     render: Annotated[
         str | None, typer.Option(help="Also draw NAME.mp4 and NAME_sheet.png in each clip's folder.")
     ] = None,
-    detector: o.Detector = "yolox-nano",
-    tracker: o.Tracker = "bytetrack",
-    people: o.People = "all",
-    keypoints: o.KeypointSource = "blazepose-heavy",
-    lifter: o.Lifter = "videopose3d",
-    lifter_checkpoint: o.LifterCheckpoint = None,
-    flip: o.Flip = True,
-    body: o.BodyFile = None,
-    gender: o.Gender = "neutral",
-    focal: o.Focal = None,
-    fov: o.Fov = None,
-    start: o.Start = None,
-    end: o.End = None,
-    every: o.Every = 1,
-    fps: o.FolderFps = None,
-    device: o.Device = "auto",
-    dtype: o.Dtype = "float32",
-    batch_size: o.BatchSize = 8,
     overwrite: o.Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check inputs, weights and outputs, then stop.")] = False,
+    *,
+    options: dict[str, Any],
     as_json: o.AsJson = False,
     verbose: o.Verbose = False,
 ) -> None:
     """Turn videos into meshes of the people in them. The same command resumes a run that was interrupted."""
     from hmrkit.batch import Outputs, exit_code, plan, run_batch
     from hmrkit.exporters import check_formats
-    from hmrkit.pipeline import Models, Options, stages_of
+    from hmrkit.models import Models
+    from hmrkit.options import Options, changing
+    from hmrkit.pipeline import load_models, stages_of
 
     o.start_logging(verbose)
-    chosen = Options(
-        method=method, mesh=mesh, checkpoint=checkpoint, detector=detector, tracker=tracker, people=people,
-        keypoints=keypoints, lifter=lifter, lifter_checkpoint=lifter_checkpoint, flip=flip, smooth=smooth,
-        refine=refine, body=body, gender=gender, focal=focal, fov=fov, start=start, end=end, every=every, fps=fps,
-        device=device, dtype=dtype, batch_size=batch_size,
-    )  # fmt: skip
+    chosen = Options(**options)
     outputs = Outputs(out, check_formats(formats), render, overwrite)
     planned = plan([*(inputs or []), *_listed(input_list)], chosen, outputs)
     told = {result.error for result, _ in planned if result.error}
     for line in sorted(told):
         sys.stderr.write(f"hmrkit: {line}\n")
     if dry_run:
-        Models(chosen).load(stages_of(method))
+        load_models(Models(chosen), stages_of(chosen))
+        for stage in stages_of(chosen):
+            settings = " ".join(f"{name}={getattr(chosen, name)}" for name in changing(stage))
+            sys.stderr.write(f"hmrkit: {stage} {settings}\n")
         results = [result for result, _ in planned]
         for result in results:
             _tell(result, as_json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ from hmrkit.cli import options as o
 from hmrkit.cli.stages import TakeIn
 
 
+@o.with_options("view")
 def view(
     take: TakeIn,
     html: Annotated[
@@ -24,15 +25,16 @@ def view(
     space: Annotated[str, typer.Option(help="world: on a ground found from the people; or camera.")] = "world",
     host: Annotated[str, typer.Option(help="Address to serve at; 0.0.0.0 lets others look.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to serve at.")] = 8080,
-    body: o.BodyFile = None,
-    gender: o.Gender = "neutral",
-    device: o.Device = "auto",
+    *,
+    options: dict[str, Any],
     verbose: o.Verbose = False,
 ) -> None:
     """Look at a take in a browser: timeline, people, generator, lifted and calibrated, from all sides."""
     from hmrkit.errors import UsageError
     from hmrkit.export_scene import parse_people
-    from hmrkit.pipeline import Models, Options
+    from hmrkit.models import Models
+    from hmrkit.options import Options
+    from hmrkit.pipeline import adopted
     from hmrkit.take import open_take
     from hmrkit.viewing.clip import make_clip
     from hmrkit.viewing.page import write_page
@@ -44,8 +46,9 @@ def view(
         require_viser()
     if pictures < 0 or (pictures and html is None):
         raise UsageError("--pictures is the width of the footage in the file that --html writes; give both")
-    models = Models(Options(body=body, gender=gender, device=device))
-    clip = make_clip(open_take(take), models, chosen, space)
+    opened = open_take(take)
+    models = Models(adopted(Options(**options), opened, ()))
+    clip = make_clip(opened, models, chosen, space)
     if html is not None:
         with o.progress_bar("") as progress:
             typer.echo(str(write_page(clip, html, models, pictures, progress)))

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from hmrkit.members import Member, choose
-from hmrkit.types import Detections
 
 if TYPE_CHECKING:
     import torch
+
+    from hmrkit.types import Detections
 
 
 DETECTORS: dict[str, Member] = {
@@ -47,6 +48,7 @@ DETECTORS: dict[str, Member] = {
     "toy": Member(
         module="hmrkit.detectors.toy",
         summary="one box about what differs from the picture's border; for tests",
+        for_tests=True,
     ),
 }
 

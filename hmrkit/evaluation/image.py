@@ -15,7 +15,7 @@ from hmrkit.evaluation.bodies import Bodies
 from hmrkit.evaluation.poses import predicted_meshes, stretches
 from hmrkit.evaluation.predicting import Prediction, camera_of
 from hmrkit.evaluation.scoring import Scores, counted_frames
-from hmrkit.pipeline import Models
+from hmrkit.models import Models
 from hmrkit.protocols import EvalProtocol
 from hmrkit.skeletons import SMPL_24
 from hmrkit.types import Camera

@@ -19,7 +19,9 @@ import numpy as np
 
 from hmrkit.datasets import EvalSequence, GroundTruth
 from hmrkit.errors import InputError
-from hmrkit.pipeline import Models, Progress, mesh_slice, open_clip, run_stages, stages_of
+from hmrkit.meshes import mesh_slice
+from hmrkit.models import Models
+from hmrkit.pipeline import Progress, open_clip, run_stages, stages_of
 from hmrkit.skeletons import Skeleton
 from hmrkit.types import Camera, Take, Track
 from hmrkit.video_probe import read_image
@@ -70,7 +72,7 @@ def predict(
 
     InputError where the pictures are not there.
     """
-    stages = [s for s in stages_of(models.options.method) if detect or s not in ("detect", "track")]
+    stages = [s for s in stages_of(models.options) if detect or s not in ("detect", "track")]
     pieces: list[list[_Piece]] = [[] for _ in sequence.people]
     for take, frames in _open(sequence, models, alone=detect):
         if detect:

@@ -25,7 +25,9 @@ from hmrkit.evaluation.results import Results, open_results
 from hmrkit.evaluation.score_files import read_record, write_scores
 from hmrkit.evaluation.scoring import check_bodies, score
 from hmrkit.evaluation.subsets import limited
-from hmrkit.pipeline import Models, Options, Progress, models_of, stages_of
+from hmrkit.models import Models
+from hmrkit.options import Options
+from hmrkit.pipeline import STAGES, Progress, load_models, stages_of
 from hmrkit.protocols import EvalProtocol, choose_protocol
 from hmrkit.regressors import REGRESSORS
 from hmrkit.take import atomic_path, code_version
@@ -77,8 +79,8 @@ class Entry:
     def record(self, options: EvalOptions, protocol: EvalProtocol) -> dict[str, Any]:
         """Everything that decides the result of a sequence, but the sequence."""
         chosen = {k: v for k, v in asdict(self.models.options).items() if k not in _IRRELEVANT}
-        stages = [s for s in stages_of(self.models.options.method) if options.detect or s not in ("detect", "track")]
-        names = {name for stage in stages for name in models_of(stage, self.models.options)}
+        stages = [s for s in stages_of(self.models.options) if options.detect or s not in ("detect", "track")]
+        names = {name for stage in stages for name in STAGES[stage].models(self.models.options)}
         weights = {name: getattr(self.models, name).weights_sha256 for name in sorted(names)}
         return {
             "options": chosen if self.results is None else {"body": chosen["body"]},
@@ -165,8 +167,8 @@ def load_entries(options: EvalOptions) -> list[Entry]:
     entries = []
     for chosen in options.methods:
         models = Models(chosen)
-        stages = [s for s in stages_of(chosen.method) if options.detect or s not in ("detect", "track")]
-        models.load(stages)
+        stages = [s for s in stages_of(chosen) if options.detect or s not in ("detect", "track")]
+        load_models(models, stages)
         label = chosen.method if chosen.mesh in (chosen.method, None) else f"{chosen.method} ({chosen.mesh})"
         entries.append(Entry(label, models, None, Bodies(models.body, options.smpl, options.regressor)))
     for path in options.predictions:

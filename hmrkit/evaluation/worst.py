@@ -17,7 +17,7 @@ from hmrkit.evaluation.runner import Evaluation
 from hmrkit.evaluation.score_files import read_scores
 from hmrkit.evaluation.subsets import limited
 from hmrkit.evaluation.tables import HEADINGS
-from hmrkit.pipeline import Models
+from hmrkit.models import Models
 from hmrkit.rendering.shading import draw_meshes, shade, vertex_normals
 from hmrkit.rendering.sheet import BACKGROUND, TEXT
 from hmrkit.take import atomic_path

@@ -8,26 +8,35 @@ joints are in a new order, name it in `hmrkit.skeletons`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from hmrkit.members import Member, choose
-from hmrkit.skeletons import Skeleton
-from hmrkit.types import Camera
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
-# What an estimator says about one frame: track id -> (K,3) x px, y px, confidence, and (K,3) m or None.
-People = dict[int, tuple[np.ndarray, np.ndarray | None]]
+    from hmrkit.skeletons import Skeleton
+    from hmrkit.types import Camera
+
+    # Of one frame: track id -> (K,3) x px, y px, confidence, and (K,3) m or None.
+    People = dict[int, tuple[np.ndarray, np.ndarray | None]]
 
 
-KEYPOINTS: dict[str, Member] = {
-    "blazepose-heavy": Member(
+@dataclass(frozen=True, kw_only=True)
+class KeypointMember(Member):
+    """`has_depth`: its keypoints come with 3D joints."""
+
+    has_depth: bool = False
+
+
+KEYPOINTS: dict[str, KeypointMember] = {
+    "blazepose-heavy": KeypointMember(
         module="hmrkit.keypoints.blazepose",
         summary="BlazePose GHUM heavy: 33 landmarks in 2D and 3D (default); blazepose-heavy:alone without body points",
         argument="[alone]",
+        has_depth=True,
         paper="Grishchenko et al. 2022, BlazePose GHUM Holistic",
         weights=(
             "keypoints/blazepose_heavy-1of2.safetensors",
@@ -36,29 +45,31 @@ KEYPOINTS: dict[str, Member] = {
             "regressors/hmr-2of2.safetensors",
         ),
     ),
-    "movenet-thunder": Member(
+    "movenet-thunder": KeypointMember(
         module="hmrkit.keypoints.movenet_tracks",
         summary="MoveNet thunder: COCO's 17 keypoints in 2D",
         paper="https://blog.tensorflow.org/2021/05/next-generation-pose-detection-with-movenet-and-tensorflowjs.html",
         weights=("keypoints/movenet_thunder.safetensors",),
     ),
-    "yolo-pose": Member(
+    "yolo-pose": KeypointMember(
         module="hmrkit.keypoints.yolo_pose",
         summary="any pose weights of ultralytics, yolo-pose:yolo11n-pose.pt (needs hmrkit[yolo])",
         argument="[weights]",
         paper="https://docs.ultralytics.com/tasks/pose",
         licence="AGPL-3.0 (ultralytics and its weights)",
     ),
-    "file": Member(
+    "file": KeypointMember(
         module="hmrkit.keypoints.keypoints_file",
         summary="keypoints made elsewhere, file:keypoints.json (COCO) or file:keypoints.npz (VideoPose3D)",
         argument="path",
         paper="https://cocodataset.org/#format-results",
         licence="",
     ),
-    "toy": Member(
+    "toy": KeypointMember(
         module="hmrkit.keypoints.toy",
         summary="a standing mannequin drawn into each box; for tests",
+        has_depth=True,
+        for_tests=True,
     ),
 }
 

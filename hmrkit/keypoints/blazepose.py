@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,7 +24,6 @@ from hmrkit.camera import assume_camera, crop_cameras
 from hmrkit.crops import crop_batch, image_from_crop
 from hmrkit.device import inference
 from hmrkit.errors import UsageError
-from hmrkit.keypoints import People
 from hmrkit.keypoints.blazepose_reading import BODY, HIPS, BlazePoseReader
 from hmrkit.keypoints.blazepose_regions import (
     NEW_TURN_COST,
@@ -40,6 +40,9 @@ from hmrkit.keypoints.blazepose_regions import (
 )
 from hmrkit.skeletons import BLAZEPOSE_33
 from hmrkit.types import Camera
+
+if TYPE_CHECKING:
+    from hmrkit.keypoints import People
 
 log = logging.getLogger(__name__)
 

@@ -15,17 +15,19 @@ import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from hmrkit.errors import InputError
-from hmrkit.keypoints import People
 from hmrkit.keypoints.matching import box_of_points, match_people
 from hmrkit.skeletons import COCO_17
 from hmrkit.types import Camera
 from hmrkit.weights import sha256_of
+
+if TYPE_CHECKING:
+    from hmrkit.keypoints import People
 
 # frame number -> one (17,3) array and one box (4,) for each person
 Frames = dict[int, list[tuple[np.ndarray, np.ndarray]]]

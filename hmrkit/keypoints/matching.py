@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from hmrkit.keypoints import People
+if TYPE_CHECKING:
+    from hmrkit.keypoints import People
+
 
 LEAST_OVERLAP = 0.2  # intersection over union below which two boxes are not the same person's
 

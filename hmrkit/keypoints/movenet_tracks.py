@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,11 +11,14 @@ from torch import Tensor
 
 from hmrkit.crops import crop_batch, image_from_crop, region_from_boxes
 from hmrkit.device import inference
-from hmrkit.keypoints import KEYPOINTS, People
+from hmrkit.keypoints import KEYPOINTS
 from hmrkit.keypoints.movenet import load_movenet
 from hmrkit.skeletons import COCO_17
 from hmrkit.types import Camera
 from hmrkit.weights import verify
+
+if TYPE_CHECKING:
+    from hmrkit.keypoints import People
 
 CROP_SIZE = 256
 EXPAND = 1.25  # side of the crop in the box's longer side

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from hmrkit.keypoints import People
 from hmrkit.skeletons import BLAZEPOSE_33
 from hmrkit.types import Camera
+
+if TYPE_CHECKING:
+    from hmrkit.keypoints import People
 
 HEIGHT_M = 1.7
 # Right of the middle, down from the crown, toward the camera; in heights. The mannequin faces the camera, so that its

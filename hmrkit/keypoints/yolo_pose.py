@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from hmrkit.errors import UsageError, WeightsError
-from hmrkit.keypoints import People
 from hmrkit.keypoints.matching import match_people
 from hmrkit.skeletons import COCO_17
 from hmrkit.types import Camera
 from hmrkit.weights import sha256_of
+
+if TYPE_CHECKING:
+    from hmrkit.keypoints import People
 
 DEFAULT_WEIGHTS = "yolo11n-pose.pt"
 LEAST_SCORE = 0.1

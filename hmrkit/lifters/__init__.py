@@ -1,7 +1,8 @@
-"""Lifters turn a track's 2D keypoints into 3D joints, looking at the clip as a whole.
+"""Lifters estimate 3D joints from a track's 2D keypoints, from the clip as a whole.
 
 How to add one: write a module with a function ``load(checkpoint, *, device)`` that returns a `Lifter`, and add its
-line to `LIFTERS`.
+line to `LIFTERS`. A network that reads ray features needs no more than itself: `hmrkit.lifters.ray_lifter` does the
+rest, and `hmrkit.training.recipes.videopose3d` is the pattern of its recipe.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from hmrkit.members import Member, choose
-from hmrkit.skeletons import Skeleton
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+
+    from hmrkit.skeletons import Skeleton
 
 
 LIFTERS: dict[str, Member] = {
@@ -25,10 +26,12 @@ LIFTERS: dict[str, Member] = {
         paper="Pavllo et al. 2019, 3D human pose estimation in video with temporal convolutions",
         licence="Apache-2.0 (published checkpoints: CC BY-NC 4.0)",
         weights=("lifter/videopose3d.safetensors",),
+        recipe="hmrkit.training.recipes.videopose3d",
     ),
     "toy": Member(
         module="hmrkit.lifters.toy",
         summary="a flat pose as tall as a person; for tests",
+        for_tests=True,
     ),
 }
 
@@ -36,7 +39,7 @@ LIFTERS: dict[str, Member] = {
 class Lifter(Protocol):
     """2D keypoints of one track through time -> 3D joints.
 
-    `receptive_field` is the number of frames that one output looks at, `weights_sha256` names the weights ("" where
+    `receptive_field` is the number of frames that one output depends on, `weights_sha256` names the weights ("" where
     there are none), the skeletons give the order of joints in and out.
     """
 
@@ -56,7 +59,11 @@ class Lifter(Protocol):
         focal_px: float | np.ndarray | None = None,
         center_px: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Keypoints (T,K,2|3) px (NaN or confidence 0 = missing) -> joints (T,J,3) m about the root, camera axes."""
+        """Keypoints (T,K,2|3) px (NaN or confidence 0 = missing) -> joints (T,J,3) m about the root, camera axes.
+
+        `flip` averages with the prediction for the flipped clip, flipped back.
+        `focal_px` and `center_px` are the camera's where it is known.
+        """
         ...
 
 

@@ -1,8 +1,8 @@
-"""Keypoints as this project's lifters read them: seen by a virtual camera that faces an upright trunk.
+"""Keypoints as this project's lifters read them: in a virtual camera that faces an upright trunk.
 
-A pose looks different wherever it is in the image, so a network that reads image coordinates has to learn every pose
-at every place. Here keypoints become viewing rays, rays are turned so that the virtual camera looks at the trunk, the
-trunk's roll is taken out, and size is normalised. The turn is smooth over the clip and is undone on the 3D result.
+A pose's projection depends on its place in the image, so a network that reads image coordinates has to learn every pose
+at every place. Here keypoints become viewing rays, rays are rotated so that the virtual camera faces the trunk, the
+trunk's roll is removed, and size is normalised. The rotation is smooth over the clip and is undone on the 3D result.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from torch.nn.functional import conv1d
 
 from hmrkit.skeletons import COCO_17
 
-# Per joint x, y, confidence; then log size, whether the focal length is known, cosine and sine of the roll taken out.
+# Frame rate of the features and of the networks that read them.
+NETWORK_FPS = 30.0
+# Per joint x, y, confidence; then log size, whether the focal length is known, cosine and sine of the removed roll.
 FEATURES = len(COCO_17) * 3 + 4
 
 # Spread in frames (at 30 Hz) of the Gaussians over time: steady against jitter, quick enough for a cartwheel.
 _CENTER_FRAMES, _ROLL_FRAMES, _SIZE_FRAMES = 4.0, 6.0, 15.0
-# Where the camera looks: the trunk; other joints count only where the trunk is not seen.
+# The camera faces the trunk; other joints count only where the trunk is missing.
 _TRUNK_WEIGHT, _OTHER_WEIGHT = 1.0, 0.02
 # An upright trunk of this many sizes joins the mean: a trunk seen end-on leaves the roll as it is.
 _UPRIGHT_PRIOR = 0.15
-# Joints farther than this many sizes from the trunk are slips of the detector; beyond it their place says nothing.
+# Joints farther than this many sizes from the trunk are outliers of the detector; farther out, their place is clamped.
 _REACH = 5.0
 
 _HIPS = COCO_17.indices("left_hip", "right_hip")
@@ -43,9 +45,9 @@ def encode(keypoints: Tensor, focal_known: Tensor) -> tuple[Tensor, Tensor]:
     weight = seen * _WEIGHTS.to(rays)
     total = weight.sum(-1, keepdim=True)
     center = _smooth((weight[..., None] * rays[..., :2]).sum(-2), total, _CENTER_FRAMES)
-    turn = _facing(center)
+    facing = _facing(center)
 
-    direction = torch.cat([rays[..., :2], torch.ones_like(rays[..., :1])], -1) @ turn
+    direction = torch.cat([rays[..., :2], torch.ones_like(rays[..., :1])], -1) @ facing
     plane = direction[..., :2] / direction[..., 2:].clamp_min(0.1)
     # Size from all joints about the trunk, as a mean square that is smoothed before its root is taken.
     square = (seen * plane.square().sum(-1)).sum(-1, keepdim=True)
@@ -68,17 +70,17 @@ def encode(keypoints: Tensor, focal_known: Tensor) -> tuple[Tensor, Tensor]:
     joints = torch.cat([place * seen[..., None], confidence], -1).flatten(-2)
     # Divisions keep the extra features about as large as the others.
     features = torch.cat([joints, (size.log() + 2) / 2, known, cosine[..., None], sine[..., None]], -1)
-    return features, turn @ roll
+    return features, facing @ roll
 
 
 def _middle(points: Tensor, seen: Tensor, joints: list[int]) -> tuple[Tensor, Tensor]:
-    """Mean (B,T,2) of those of `joints` that are seen, and whether any is."""
+    """Mean (B,T,2) of those of `joints` that are not missing, and whether any is."""
     w = seen[..., joints, None].to(points)
     return (w * points[..., joints, :]).sum(-2) / w.sum(-2).clamp_min(1), seen[..., joints].any(-1)
 
 
 def _facing(center: Tensor) -> Tensor:
-    """Smallest rotations (...,3,3) from a camera that looks at image-plane points (...,2) to the real axes.
+    """Smallest rotations (...,3,3) from a camera that faces image-plane points (...,2) to the real axes.
 
     The torch counterpart of `hmrkit.camera.camera_from_ray`.
     """

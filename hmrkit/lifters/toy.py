@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
+from hmrkit.lifters.inputs import check_keypoints
 from hmrkit.skeletons import COCO_17, H36M_17, Skeleton
 
 _HEIGHT_M = 1.6  # from the eyes to the ankles, and a little more where arms are raised
 
 
 class ToyLifter:
-    """Joints in a plane parallel to the image; means of keypoints stand for the joints that COCO lacks."""
+    """Joints in a plane parallel to the image. Means of keypoints stand for the joints that COCO lacks."""
 
     receptive_field = 1
     weights_sha256 = ""
@@ -31,10 +32,8 @@ class ToyLifter:
         center_px: np.ndarray | None = None,
     ) -> np.ndarray:
         """Keypoints (T,17,2|3) px -> joints (T,17,3) m about the pelvis; missing keypoints lie in it."""
-        keypoints = np.asarray(keypoints_2d, np.float32)
+        keypoints = check_keypoints(keypoints_2d, fps)
         seen = np.isfinite(keypoints).all(-1, keepdims=True)
-        if keypoints.shape[-1] == 3:
-            seen = seen & (keypoints[..., 2:] > 0)
         points = np.where(seen, keypoints[..., :2], np.float32(np.nan))
         joint = dict(zip(COCO_17.joints, np.moveaxis(points, 1, 0), strict=True))
         joint["pelvis"] = (joint["left_hip"] + joint["right_hip"]) / 2

@@ -34,6 +34,7 @@ REGRESSORS: dict[str, Member] = {
     "toy": Member(
         module="hmrkit.regressors.toy",
         summary="a standing body whose arms hang lower the darker the crop is; for tests",
+        for_tests=True,
     ),
 }
 

@@ -12,12 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from hmrkit.errors import UsageError
 from hmrkit.members import Member, choose
-from hmrkit.types import Detections, Track
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from hmrkit.types import Detections, Track
+
+    Associate = Callable[[Sequence[Detections], float], list[np.ndarray]]
 
 TRACKERS: dict[str, Member] = {
     "bytetrack": Member(
@@ -28,6 +33,7 @@ TRACKERS: dict[str, Member] = {
     "toy": Member(
         module="hmrkit.trackers.toy",
         summary="best overlap with the previous frame, greedily; for tests",
+        for_tests=True,
     ),
 }
 
@@ -51,9 +57,6 @@ class TrackingResult:
     dropped: tuple[DroppedTrack, ...]
 
 
-Associate = Callable[[Sequence[Detections], float], list[np.ndarray]]
-
-
 class Tracker:
     """Collects the detections of a clip (`update`, every chosen frame in order) and tracks them in `finish`."""
 
@@ -71,6 +74,8 @@ class Tracker:
 
     def finish(self, fps: float) -> TrackingResult:
         """Tracks of all frames given so far; `fps` is the rate of these frames (not of the source), in Hz."""
+        import numpy as np
+
         from hmrkit.trackers.linking import link_tracks
 
         if not fps > 0:
@@ -87,6 +92,8 @@ def load_tracker(name: str = "bytetrack") -> Tracker:
 
 def select_people(tracks: Sequence[Track], people: str | int = "all") -> tuple[Track, ...]:
     """`people`: ``"all"``, ``"largest"``, or how many; those with most box area summed over the clip. Ids stay."""
+    import numpy as np
+
     if people == "all":
         return tuple(tracks)
     count = 1 if people == "largest" else people

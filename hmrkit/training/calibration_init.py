@@ -19,8 +19,8 @@ def write_initial_weights(body: Body, folder: str | Path) -> Path:
     """Compute A and W of `body` from its geometry and store them as ``<folder>/<model id>.safetensors``."""
     rest = body.v_template.double(), body.joints_only().joints[0].double()
     attachment, place = initial_weights(*rest, body.weights.double())
-    path = Path(folder) / f"{body.model_id}.safetensors"
-    save_calibration(CalibrationWeights(attachment, place, body.model_id), path)
+    path = Path(folder) / f"{body.topology_id}.safetensors"
+    save_calibration(CalibrationWeights(attachment, place, body.topology_id), path)
     return path
 
 

@@ -183,7 +183,9 @@ def clip_examples(clips: Sequence[str | Path], regressor: HmrRegressor, device: 
     """Everybody in every frame of clips, as the chain crops them. Their truth is what the mesh stream ``fit`` says: the
     first fits of SPIN's loop. InputError where nobody is found.
     """
-    from hmrkit.pipeline import Models, Options, open_clip, run_stages
+    from hmrkit.models import Models
+    from hmrkit.options import Options
+    from hmrkit.pipeline import open_clip, run_stages
     from hmrkit.regression import crop_pictures, crops_of
 
     found: list[dict[str, Tensor]] = []

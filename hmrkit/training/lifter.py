@@ -1,11 +1,18 @@
-"""The recipe of the lifter that ships, and the protocol that measures it."""
+"""What the recipes of all ray lifters share: their numbers, the training steps, the weights file, and the evaluation.
+
+A recipe is a module of `hmrkit.training.recipes`: a subclass of `LifterRecipe`, its presets, and a ``train`` that
+calls `train_ray_network`.
+"""
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,11 +22,12 @@ from hmrkit.camera import assume_camera
 from hmrkit.device import mixed_precision
 from hmrkit.errors import UsageError
 from hmrkit.geometry import rigid_align
-from hmrkit.lifters import Lifter
-from hmrkit.lifters.rays import encode
-from hmrkit.lifters.videopose3d import NETWORK_FPS, RayNet
+from hmrkit.lifters import LIFTERS, Lifter
+from hmrkit.lifters.ray_lifter import RayNetwork
+from hmrkit.lifters.rays import NETWORK_FPS, encode
+from hmrkit.members import choose
 from hmrkit.skeletons import COCO_17, H36M_17
-from hmrkit.training.lifter_samples import BodyPoints, LifterSampler, chain, random_people
+from hmrkit.training.lifter_samples import LifterSampler, SkinnedKeypoints, chain, random_people
 from hmrkit.training.lifter_views import CLEAN, Noise, observe
 from hmrkit.training.loop import LoopConfig, fit
 from hmrkit.training.motion import Motion, load_motion
@@ -31,26 +39,30 @@ log = logging.getLogger(__name__)
 _BONE_WEIGHT, _VELOCITY_WEIGHT = 0.3, 0.5
 
 
-@dataclass(frozen=True)
-class LifterPreset:
-    """Numbers of a recipe. `frames` at 30 Hz a sample, `batch` samples a step."""
+@dataclass(frozen=True, kw_only=True)
+class LifterRecipe:
+    """Numbers of a ray lifter's training; the weights file has them as JSON under ``recipe``.
 
+    `network` is the dataclass of the network's sizes, which rebuilds it on loading; `frames` at 30 Hz a sample, `batch`
+    samples a step.
+    """
+
+    network: Any
     loop: LoopConfig
-    width: int = 320
-    frame_blocks: int = 2
-    dilations: tuple[int, ...] = (1, 3, 9, 27, 1, 3, 9)
     frames: int = 81
     batch: int = 20
     noise: Noise = field(default_factory=Noise)
 
 
-PRESETS: dict[str, LifterPreset] = {
-    "cpu": LifterPreset(LoopConfig(steps=12_000, learning_rate=1e-3)),
-    "gpu": LifterPreset(
-        LoopConfig(steps=150_000, learning_rate=6e-4, warmup=2000, ema=0.9997, log_every=500),
-        width=768, frame_blocks=3, dilations=(1, 3, 9, 27, 1, 3, 9, 27), frames=128, batch=128,
-    ),
-}  # fmt: skip
+Recipe = TypeVar("Recipe", bound=LifterRecipe)
+
+
+def choose_preset(presets: Mapping[str, Recipe], name: str, steps: int | None = None) -> Recipe:
+    """The preset, for `steps` where given (the schedule ends there); UsageError lists the known names."""
+    if name not in presets:
+        raise UsageError(f"unknown preset {name!r}; known: {', '.join(presets)}")
+    recipe = presets[name]
+    return replace(recipe, loop=recipe.loop.with_steps(steps or recipe.loop.steps))
 
 
 def train_lifter(
@@ -61,31 +73,50 @@ def train_lifter(
     device: str | torch.device = "cpu",
     resume: bool = False,
     start: str | Path | None = None,
+    name: str = "videopose3d",
 ) -> Path:
-    """Train on the training split of a motion file; returns ``out/videopose3d.safetensors``.
+    """Train the lifter `name` on the training split of a motion file by its recipe; returns ``out/<name>.safetensors``.
 
-    `steps` replaces the preset's number (the schedule ends there). `resume` goes on from ``out/checkpoint.pt``.
-    `start` begins from a weights file, also of a network with fewer blocks: the others then begin as the identity. The
-    held-out score in the log is of a fixed small part without noise; `evaluate_lifter` measures properly.
+    `steps` replaces the preset's number. `resume` goes on from ``out/checkpoint.pt``. `start` begins from a weights
+    file. UsageError where the lifter, its recipe or the preset is unknown.
     """
-    if preset not in PRESETS:
-        raise UsageError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
-    numbers = PRESETS[preset]
-    loop = numbers.loop.with_steps(steps or numbers.loop.steps)
+    member, _ = choose(LIFTERS, name, "lifter")
+    if not member.recipe:
+        raise UsageError(
+            f"lifter {name!r} has no recipe; choose one of {', '.join(n for n in LIFTERS if LIFTERS[n].recipe)}"
+        )
+    train = importlib.import_module(member.recipe).train
+    return train(out, motion, preset=preset, steps=steps, device=device, resume=resume, start=start)
+
+
+def train_ray_network(
+    build: Callable[[Any], RayNetwork],
+    recipe: LifterRecipe,
+    motion: str | Path,
+    path: str | Path,
+    device: str | torch.device = "cpu",
+    resume: bool = False,
+    start: str | Path | None = None,
+) -> Path:
+    """Train ``build(recipe.network)`` on the training split of a motion file; writes and returns the weights `path`.
+
+    Checkpoints and the curve are written beside it; `resume` goes on from them. `start` begins from a weights file,
+    also of a network with fewer tensors: the others begin as `build` leaves them. The held-out score in the log is of a
+    fixed small part without noise; `evaluate_lifter` measures all.
+    """
     device = torch.device(device)
-    torch.manual_seed(loop.seed)
-    shape = {"width": numbers.width, "frame_blocks": numbers.frame_blocks, "dilations": list(numbers.dilations)}
-    network = RayNet(numbers.width, numbers.frame_blocks, numbers.dilations)
+    torch.manual_seed(recipe.loop.seed)
+    network = build(recipe.network)
     if start is not None:
         begun = {key: value.float() for key, value in load_state(start).items()}
         load_into(network, network.state_dict() | begun, start)
     network = network.to(device)
-    sampler = LifterSampler(load_motion(motion, "train"), numbers.frames, numbers.noise)
-    held_out = LifterSampler(load_motion(motion, "test"), numbers.frames, CLEAN, augment=False, known=1.0)
+    sampler = LifterSampler(load_motion(motion, "train"), recipe.frames, recipe.noise)
+    held_out = LifterSampler(load_motion(motion, "test"), recipe.frames, CLEAN, augment=False, known=1.0)
     fixed = held_out(96, torch.Generator().manual_seed(1))
 
     def loss(model: nn.Module, generator: torch.Generator) -> Tensor:
-        samples = sampler(numbers.batch, generator)
+        samples = sampler(recipe.batch, generator)
         features, real_from_virtual = encode(samples.keypoints, samples.focal_known)
         wanted = (samples.joints_c @ real_from_virtual).to(device)
         with mixed_precision(device):
@@ -99,26 +130,25 @@ def train_lifter(
         mpjpe, aligned = joint_errors_mm(joints.flatten(0, 1), fixed.joints_c.flatten(0, 1))
         return {"held-out MPJPE mm": float(mpjpe.mean()), "PA": float(aligned.mean())}
 
-    average = fit(network, loss, loop, out, evaluate=evaluate, resume=resume)
-    path = Path(out) / "videopose3d.safetensors"
-    export_lifter(average, shape, path, {"preset": preset, "loop": asdict(loop)})
-    return path
+    average = fit(network, loss, recipe.loop, Path(path).parent, evaluate=evaluate, resume=resume)
+    export_lifter(average, recipe, path)
+    return Path(path)
 
 
-def export_lifter(network: nn.Module, shape: dict, path: str | Path, recipe: dict) -> None:
-    """Write a `RayNet` as the lifter reads it: float16, with what is needed to rebuild it."""
+def export_lifter(network: nn.Module, recipe: LifterRecipe, path: str | Path) -> None:
+    """Write a network as `hmrkit.lifters.ray_lifter.load_ray_lifter` reads it: float16, with its sizes and recipe."""
     metadata = {
-        "network": json.dumps(shape),
+        "network": json.dumps(asdict(recipe.network)),
         "input_skeleton": COCO_17.name,
         "output_skeleton": H36M_17.name,
         "fps": str(NETWORK_FPS),
-        "recipe": json.dumps(recipe),
+        "recipe": json.dumps(asdict(recipe)),
     }
     save_state({key: value.half() for key, value in network.state_dict().items()}, path, metadata)
 
 
 def lifting_loss(joints: Tensor, wanted: Tensor) -> Tensor:
-    """Mean distance of joints (B,T,17,3) m, with a share for bone vectors and for movement."""
+    """Mean distance (m) of joints (B,T,17,3) m, plus weighted distances of bone vectors and of velocities per frame."""
     parents, children = (list(row) for row in zip(*H36M_17.bones, strict=True))
     error = joints - wanted
     bones = error[..., children, :] - error[..., parents, :]
@@ -138,14 +168,14 @@ def joint_errors_mm(joints: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     return plain, (moved - wanted).norm(dim=-1).mean(-1) * 1000
 
 
-_FLAWED = replace(CLEAN, clean=0.0, jitter=0.015, offset=0.03, drift=0.0, exact=True)
-_FLAWED_BY_LENGTH = replace(_FLAWED, jitter=_FLAWED.jitter / 2**0.5, offset=_FLAWED.offset / 2**0.5)
+_NOISY = replace(CLEAN, clean=0.0, jitter=0.015, offset=0.03, drift=0.0, exact=True)
+_NOISY_BY_LENGTH = replace(_NOISY, jitter=_NOISY.jitter / 2**0.5, offset=_NOISY.offset / 2**0.5)
 
 
 def evaluate_lifter(
     lifter: Lifter, motion_path: str | Path, seed: int = 0, cameras: int = 3
 ) -> dict[str, dict[str, float]]:
-    """MPJPE / PA-MPJPE in mm on every frame of the held-out clips, each seen by `cameras` random static cameras.
+    """MPJPE / PA-MPJPE in mm on every frame of the held-out clips, each from `cameras` random static cameras.
 
     Through the lifter's public interface, with flip averaging, by protocol:
 
@@ -153,14 +183,14 @@ def evaluate_lifter(
     - ``noise``: 1.5 % jitter in each frame and a 3 % offset constant over the clip (Gaussian deviations of each
       coordinate of each joint, in parts of the box's mean height), as above otherwise;
     - ``noise_by_length``: the same where these figures are the root mean square length of a joint's displacement;
-    - ``clean_focal_assumed``: the cameras' fields of view (30-90 degrees) are not told, 55 are assumed;
+    - ``clean_focal_assumed``: the cameras' fields of view (30-90 degrees) are not given, 55 are assumed;
     - ``clean_other_bodies``: random shapes and limb lengths, brought to the template's total bone length.
     """
     motion = load_motion(motion_path, "test")
     protocols = {
         "clean": (CLEAN, 1.0, False),
-        "noise": (_FLAWED, 1.0, False),
-        "noise_by_length": (_FLAWED_BY_LENGTH, 1.0, False),
+        "noise": (_NOISY, 1.0, False),
+        "noise_by_length": (_NOISY_BY_LENGTH, 1.0, False),
         "clean_focal_assumed": (CLEAN, 0.0, False),
         "clean_other_bodies": (CLEAN, 1.0, True),
     }
@@ -184,7 +214,7 @@ def _summary(errors: list[np.ndarray]) -> dict[str, float]:
 def _clip_errors(
     lifter: Lifter, motion: Motion, clip: int, noise: Noise, known: float, vary: bool, cameras: int, seed: int
 ) -> np.ndarray:
-    """(2, frames * cameras) mm of one clip; its cameras hang on the seed and the clip's name alone."""
+    """MPJPE and PA-MPJPE (2, frames * cameras) mm of one clip, whose cameras depend on seed and clip name alone."""
     g = torch.Generator().manual_seed(seed * 7919 + sum(motion.clips[clip].encode()))
     frames = motion.clip(clip)
     local = torch.from_numpy(motion.local_rotations[frames]).permute(1, 2, 3, 0)[..., None, :]
@@ -192,7 +222,7 @@ def _clip_errors(
     betas, stretch = torch.zeros(1, 10), torch.ones(1, 24)
     if vary:
         betas, stretch = random_people(1, g)
-    keypoints, joints = BodyPoints.shared()(chain(local), root, betas, stretch)
+    keypoints, joints = SkinnedKeypoints.shared()(chain(local), root, betas, stretch)
     many = (cameras, -1, -1, -1)
     samples = observe(keypoints.expand(many), joints.expand(many), noise, g, known)
     width, height, focal = 1280, 720, 1000.0
@@ -202,6 +232,6 @@ def _clip_errors(
     found = []
     for rays in samples.keypoints.numpy():
         pixels = np.concatenate([rays[..., :2] * focal + center, rays[..., 2:]], -1)
-        told = focal if known else None
-        found.append(lifter(pixels, width=width, height=height, fps=motion.fps, flip=True, focal_px=told))
+        given = focal if known else None
+        found.append(lifter(pixels, width=width, height=height, fps=motion.fps, flip=True, focal_px=given))
     return torch.stack(joint_errors_mm(torch.from_numpy(np.concatenate(found)), samples.joints_c.flatten(0, 1))).numpy()

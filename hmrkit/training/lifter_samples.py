@@ -1,8 +1,7 @@
-"""Training samples for lifters, made in batches: captured motion on random people (`hmrkit.training.lifter_views` then
-looks at them).
+"""Training samples for lifters, made in batches: captured motion on random bodies.
 
-33 minutes of motion on one skeleton would be learned by heart: limbs of two clips are combined, speed, bodies and limb
-lengths vary, half of the samples are mirrored.
+`hmrkit.training.lifter_views` then projects it. A network would memorise 33 minutes of motion on one skeleton. So
+limbs of two clips are combined, speed, bodies and limb lengths vary, and half of the samples are mirrored.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ H36M_FROM_BODY: dict[str, tuple[str, ...]] = {
 }
 
 
-class BodyPoints:
+class SkinnedKeypoints:
     """17 keypoints and 17 output joints as linear functions of the joints' transforms, for any body shape.
 
     Linear blend skinning of a point that is a fixed mean of vertices collapses to one row per joint:
@@ -66,7 +65,7 @@ class BodyPoints:
 
     @classmethod
     @cache
-    def shared(cls) -> BodyPoints:
+    def shared(cls) -> SkinnedKeypoints:
         """The one instance; making it takes a moment."""
         return cls()
 
@@ -74,7 +73,7 @@ class BodyPoints:
         """Keypoints and output joints (B,T,17,3) m of people `betas` (B,10), segments stretched by `stretch` (B,24).
 
         `world` (24,3,3,B,T) joint rotations, `root` (3,B,T) m. People are brought to the template's total bone
-        length: how large a person is cannot be seen.
+        length: one camera cannot measure a person's size.
         """
         coefficients = torch.cat([torch.ones_like(betas[:, :1]), betas], -1)
         rest = torch.einsum("jck,bk->bjc", self.joints, coefficients)
@@ -99,7 +98,8 @@ class BodyPoints:
 class LifterSampler:
     """Endless samples of `frames` frames at 30 Hz from captured motion.
 
-    `augment` off: the template body in one clip's motion as it was. `known` is how often the focal length is told.
+    `augment` off: the template body in one clip's motion as it was. `known` is the probability that the focal length is
+    known.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class LifterSampler:
         self.frames, self.noise, self.augment, self.known = frames, noise or Noise(), augment, known
         self.rows = torch.from_numpy(np.concatenate([motion.local_rotations.reshape(-1, 216), motion.root_pos_m], 1))
         self.starts = torch.from_numpy(motion.starts)
-        self.points = BodyPoints.shared()
+        self.points = SkinnedKeypoints.shared()
         self._blend_weights, self._blends = limb_blends()
 
     def __call__(self, batch: int, generator: torch.Generator) -> Samples:

@@ -1,7 +1,7 @@
-"""People as a random camera and a flawed detector see them: the second half of a lifter's training sample.
+"""Keypoints of people under a random camera, with a detector's errors: the second half of a lifter's training sample.
 
-The noise model decides how a lifter does on real footage: detectors' errors are mostly constant offsets of a joint,
-then gaps and slips, and only then jitter.
+The noise model decides how well a lifter works on real footage: detectors' errors are mostly constant offsets of a
+joint, then gaps and outliers, and only then jitter.
 """
 
 from __future__ import annotations
@@ -33,14 +33,20 @@ _DROPS: tuple[tuple[float, tuple[str, ...]], ...] = (
 
 @dataclass(frozen=True)
 class Noise:
-    """Detector errors, in parts of the person's box height. Each is drawn per clip between 0 and the figure given
-    (exactly the figure where `exact`)."""
+    """Detector errors.
+
+    `jitter` (each frame), `offset` (constant over the clip) and `drift` (slow) are standard deviations of a coordinate
+    in parts of the person's box height; each is drawn per clip between 0 and the figure (the figure where `exact`).
+    The others are probabilities: of a clip without these three (`clean`), of joints that are wrong for a while
+    (`outliers`) or missing (`drops`), of left and right exchanged (`swaps`), of joints outside the image left out
+    (`cut`), and of a lower frame rate (`low_rate`).
+    """
 
     clean: float = 0.5
     jitter: float = 0.02
     offset: float = 0.04
     drift: float = 0.02
-    slips: float = 0.3
+    outliers: float = 0.3
     drops: float = 0.35
     swaps: float = 0.1
     cut: float = 0.7
@@ -48,13 +54,13 @@ class Noise:
     exact: bool = False
 
 
-CLEAN = Noise(clean=1.0, slips=0, drops=0, swaps=0, cut=0, low_rate=0)
+CLEAN = Noise(clean=1.0, outliers=0, drops=0, swaps=0, cut=0, low_rate=0)
 
 
 @dataclass(frozen=True)
 class Samples:
-    """`keypoints` (B,T,17,3): ray x, y at z = 1 under the focal length that the network is told, confidence;
-    `focal_known` (B,); `joints_c` (B,T,17,3) m about the pelvis, real camera's axes."""
+    """`keypoints` (B,T,17,3): ray x, y at z = 1 under the true or the assumed focal length, and confidence;
+    `focal_known` (B,) 1 where it is the true one; `joints_c` (B,T,17,3) m about the pelvis, real camera's axes."""
 
     keypoints: Tensor
     focal_known: Tensor
@@ -66,7 +72,10 @@ def _uniform(low: float, high: float, shape: tuple[int, ...], g: torch.Generator
 
 
 def observe(keypoints_w: Tensor, joints_w: Tensor, noise: Noise, g: torch.Generator, known: float = 0.5) -> Samples:
-    """See people (B,T,17,3) m in a world with y up through one random static camera each, and a flawed detector."""
+    """Samples of people: keypoints and joints (B,T,17,3) m in a world with y up, one random static camera each.
+
+    `known` is the probability that the focal length is known.
+    """
     b, t = keypoints_w.shape[:2]
     fov = torch.deg2rad(_uniform(30, 90, (b,), g))
     aspect = torch.tensor([16 / 9, 9 / 16, 4 / 3, 1.0])[torch.randint(4, (b,), generator=g)]
@@ -89,10 +98,10 @@ def observe(keypoints_w: Tensor, joints_w: Tensor, noise: Noise, g: torch.Genera
     cut = (torch.rand(b, 1, 1, generator=g) < noise.cut) & (plane.abs() > half[:, None, None]).any(-1)
     seen = torch.where(cut, 0.0, seen)
     observed = _detect(plane, seen, noise, g)
-    told_it = (torch.rand(b, generator=g) < known).float()
-    told = torch.where(told_it > 0, 1.0, math.tan(math.radians(ASSUMED_FOV_DEG) / 2) / longer)
-    observed = torch.cat([observed[..., :2] * told[:, None, None, None], observed[..., 2:]], -1)
-    return Samples(observed, told_it, joints - joints[:, :, :1])
+    focal_known = (torch.rand(b, generator=g) < known).float()
+    scale = torch.where(focal_known > 0, 1.0, math.tan(math.radians(ASSUMED_FOV_DEG) / 2) / longer)
+    observed = torch.cat([observed[..., :2] * scale[:, None, None, None], observed[..., 2:]], -1)
+    return Samples(observed, focal_known, joints - joints[:, :, :1])
 
 
 def _camera_rotation(batch: int, g: torch.Generator) -> Tensor:
@@ -116,7 +125,7 @@ def box_height(plane: Tensor) -> Tensor:
 
 
 def _detect(plane: Tensor, seen: Tensor, noise: Noise, g: torch.Generator) -> Tensor:
-    """Image points (B,T,17,2) and what is seen of them -> keypoints (B,T,17,3) as a detector would give them."""
+    """Image points (B,T,17,2) and which are visible (B,T,17) -> keypoints (B,T,17,3) with a detector's errors."""
     b, t = plane.shape[:2]
     clean = torch.rand(b, 1, 1, 1, generator=g) < noise.clean
     unit = torch.where(clean, 0.0, box_height(plane)[:, None, None, None])
@@ -129,12 +138,12 @@ def _detect(plane: Tensor, seen: Tensor, noise: Noise, g: torch.Generator) -> Te
     if noise.drift:
         found = found + amount(noise.drift) * _slow_noise(b, t, g)
     confidence = seen * _uniform(0.5, 1, (b, 1, 17), g)
-    if noise.slips:
-        # For a while a joint is somewhere near: wrong, and mostly known to be doubtful.
-        slip = _spells(b, t, 2, noise.slips, g)
+    if noise.outliers:
+        # For a while a joint is somewhere near: wrong, and mostly with a low confidence.
+        outlier = _spells(b, t, 2, noise.outliers, g)
         wild = 0.12 * box_height(plane)[:, None, None, None] * _slow_noise(b, t, g)
-        found = torch.where(slip[..., None], found + wild, found)
-        confidence = torch.where(slip, confidence * _uniform(0.05, 0.9, (b, 1, 17), g), confidence)
+        found = torch.where(outlier[..., None], found + wild, found)
+        confidence = torch.where(outlier, confidence * _uniform(0.05, 0.9, (b, 1, 17), g), confidence)
     if noise.swaps:
         window = _windows(b, t, g, 0.0) & (torch.rand(b, 1, generator=g) < noise.swaps)
         side = torch.randint(3, (b, 1), generator=g)  # 0 legs, 1 arms, 2 all

@@ -93,9 +93,9 @@ class Wardrobe:
         self.split, self.device = split, torch.device(device)
         body = load_body(device=self.device)
         atlas = _arrays("synthetic/atlas.npz")
-        if str(atlas["model_id"]) != body.model_id:
+        if str(atlas["model_id"]) != body.topology_id:
             raise ModelMismatchError(
-                f"expected body {atlas['model_id']}, which the skins were fitted to, got {body.model_id}; "
+                f"expected body {atlas['model_id']}, which the skins were fitted to, got {body.topology_id}; "
                 "make the atlas again with python -m hmrkit.training.make_wardrobe"
             )
         self.num_vertices = body.num_vertices

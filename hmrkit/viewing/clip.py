@@ -23,7 +23,7 @@ from hmrkit.world import IMAGE_UP, estimate_world, from_plane
 
 if TYPE_CHECKING:
     from hmrkit.body import Body
-    from hmrkit.pipeline import Models
+    from hmrkit.models import Models
 
 log = logging.getLogger(__name__)
 

@@ -29,7 +29,8 @@ from hmrkit.types import VideoInfo
 from hmrkit.viewing.clip import ViewClip
 
 if TYPE_CHECKING:
-    from hmrkit.pipeline import Models, Progress
+    from hmrkit.models import Models
+    from hmrkit.pipeline import Progress
 
 log = logging.getLogger(__name__)
 

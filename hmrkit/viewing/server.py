@@ -18,12 +18,12 @@ import torch
 
 from hmrkit.errors import InputError, UsageError
 from hmrkit.geometry import matrix_to_quaternion
-from hmrkit.pipeline import mesh_slice
+from hmrkit.meshes import mesh_slice
 from hmrkit.refit import body_meshes
 from hmrkit.viewing.clip import Shown, ViewClip
 
 if TYPE_CHECKING:
-    from hmrkit.pipeline import Models
+    from hmrkit.models import Models
 
 GENERATOR_COLOUR = (214, 214, 222)
 POLL_S = 1 / 60

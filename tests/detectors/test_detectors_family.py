@@ -27,7 +27,7 @@ def test_every_member_has_a_module_and_its_weights() -> None:
 @pytest.mark.parametrize(
     ("spec", "told"),
     [
-        ("yolov12", r"unknown detector 'yolov12'; choose one of yolox-nano, yolox, yolo, file, toy"),
+        ("yolov12", r"unknown detector 'yolov12'; choose one of yolox-nano, yolox, yolo, file"),
         ("", "unknown detector ''"),
         ("file", "file:<json>"),
         ("file:", "file:<json>"),

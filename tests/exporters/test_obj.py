@@ -5,7 +5,7 @@ import pytest
 
 from hmrkit.exporters.obj import ObjExporter
 from hmrkit.exporters.ply import PlyExporter
-from hmrkit.pipeline import mesh_slice
+from hmrkit.meshes import mesh_slice
 
 
 def _read(path):

@@ -1,4 +1,4 @@
-"""The input form: what it removes must come back exactly, and what is missing must not be felt."""
+"""The features: what they remove must come back exactly, and missing joints must not change them."""
 
 import math
 
@@ -37,15 +37,15 @@ def test_features_are_the_projection_in_the_virtual_camera(people):
 
 
 def test_axes_are_rotations_and_face_the_trunk(people):
-    _, turn = encode(rays_of(people), torch.ones(2))
-    torch.testing.assert_close(turn @ turn.mT, torch.eye(3).expand_as(turn), atol=1e-5, rtol=0)
-    assert (torch.linalg.det(turn) > 0.99).all()
+    _, rotation = encode(rays_of(people), torch.ones(2))
+    torch.testing.assert_close(rotation @ rotation.mT, torch.eye(3).expand_as(rotation), atol=1e-5, rtol=0)
+    assert (torch.linalg.det(rotation) > 0.99).all()
     trunk = people[:, :, COCO_17.indices("left_hip", "right_hip", "left_shoulder", "right_shoulder")].mean(2)
     forward = torch.nn.functional.normalize(trunk, dim=-1)
-    assert ((turn[..., 2] * forward).sum(-1) > math.cos(math.radians(3))).all()
+    assert ((rotation[..., 2] * forward).sum(-1) > math.cos(math.radians(3))).all()
 
 
-def test_roll_of_the_camera_is_taken_out(people):
+def test_roll_of_the_camera_is_removed(people):
     angle = math.radians(25)
     spin = torch.tensor([[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0], [0, 0, 1]])
     trunk = {}
@@ -59,7 +59,7 @@ def test_roll_of_the_camera_is_taken_out(people):
     assert trunk["level"] < 9
 
 
-def test_missing_joints_are_not_felt(people):
+def test_missing_joints_change_nothing(people):
     rays = rays_of(people)
     gone = torch.rand(2, 40, 17, generator=torch.Generator().manual_seed(1)) < 0.3
     as_nan = torch.where(gone[..., None], torch.nan, rays)
@@ -70,9 +70,9 @@ def test_missing_joints_are_not_felt(people):
 
 
 def test_clip_with_nobody_is_finite():
-    features, turn = encode(torch.full((1, 5, 17, 3), torch.nan), torch.zeros(1))
+    features, rotation = encode(torch.full((1, 5, 17, 3), torch.nan), torch.zeros(1))
     assert torch.isfinite(features).all()
-    assert torch.isfinite(turn).all()
+    assert torch.isfinite(rotation).all()
 
 
 def test_facing_is_camera_from_ray():

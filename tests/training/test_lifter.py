@@ -1,22 +1,29 @@
 """Samples, loop and recipe of the lifter."""
 
-from dataclasses import replace
+import json
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from made_keypoints import waving
 
 from hmrkit.body import load_body
 from hmrkit.errors import InputError, UsageError
 from hmrkit.landmarks import world_from_local
-from hmrkit.lifters import load_lifter
+from hmrkit.lifters import LIFTERS, load_lifter
+from hmrkit.lifters.videopose3d import RayNet, RayNetSize
 from hmrkit.skeletons import COCO_17, H36M_17, SMPL_24
-from hmrkit.training import lifter as recipe
-from hmrkit.training.lifter_samples import BodyPoints, LifterSampler, chain
-from hmrkit.training.lifter_views import CLEAN, Noise
+from hmrkit.training import lifter as training
+from hmrkit.training.lifter_samples import LifterSampler, SkinnedKeypoints, chain
+from hmrkit.training.lifter_views import CLEAN
 from hmrkit.training.loop import LoopConfig, fit, schedule
 from hmrkit.training.motion import load_motion
+from hmrkit.training.recipes.videopose3d import PRESETS, VideoPose3DRecipe, train
+from hmrkit.weights import read_metadata
 
 EXCERPT = Path(__file__).parents[1] / "data" / "motion_excerpt.npz"
 
@@ -26,12 +33,20 @@ def motion():
     return load_motion(EXCERPT, "all")
 
 
+def both_splits(path: Path) -> Path:
+    """The excerpt as a motion file whose first clip belongs to the training split."""
+    whole = np.load(EXCERPT)
+    names = ["cmu_daz_01-09/02/a.bvh", *whole["clips"].tolist()[1:]]
+    np.savez(path, **{key: whole[key] for key in whole.files if key != "clips"}, clips=names)
+    return path
+
+
 def test_points_are_the_bodys_own(motion):
     """Keypoints and joints by the short way equal those of the skinned mesh."""
     local = torch.from_numpy(motion.local_rotations[::90])
     body = load_body()
     output = body(local[:, 0], local[:, 1:], pose_blend=False)
-    keypoints, joints = BodyPoints.shared()(
+    keypoints, joints = SkinnedKeypoints.shared()(
         chain(local.permute(1, 2, 3, 0)[:, :, :, None]),
         torch.zeros(3, 1, len(local)),
         torch.zeros(1, 10),
@@ -51,7 +66,7 @@ def test_chain_is_world_rotations(motion):
     torch.testing.assert_close(chain(local.permute(1, 2, 3, 0)).permute(3, 0, 1, 2), world_from_local(local))
 
 
-def test_samples_repeat_and_are_what_the_camera_sees(motion):
+def test_samples_repeat_and_fit_one_camera(motion):
     sampler = LifterSampler(motion, 20, replace(CLEAN, cut=0), known=1.0)
     samples, again = (sampler(6, torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(samples.keypoints, again.keypoints)
@@ -71,7 +86,7 @@ def test_samples_repeat_and_are_what_the_camera_sees(motion):
 
 
 def test_noise_is_as_large_as_it_says(motion):
-    noise = Noise(clean=0, jitter=0.0, offset=0.03, drift=0, slips=0, drops=0, swaps=0, cut=0, low_rate=0, exact=True)
+    noise = replace(CLEAN, clean=0, jitter=0.0, offset=0.03, drift=0, exact=True)
     flawed, clean = (
         LifterSampler(motion, 30, n, known=1.0)(64, torch.Generator().manual_seed(5)) for n in (noise, CLEAN)
     )
@@ -149,36 +164,69 @@ def test_a_short_run_has_a_curve_and_ends_at_a_low_rate(tmp_path):
 
 
 def test_recipe_makes_weights_that_load(tmp_path, monkeypatch):
-    small = replace(recipe.PRESETS["cpu"], width=32, batch=4, frames=24)
-    monkeypatch.setitem(recipe.PRESETS, "cpu", small)
-    whole = np.load(EXCERPT)
-    names = ["cmu_daz_01-09/02/a.bvh", *whole["clips"].tolist()[1:]]
-    np.savez(tmp_path / "motion.npz", **{key: whole[key] for key in whole.files if key != "clips"}, clips=names)
-    path = recipe.train_lifter(tmp_path / "motion.npz", tmp_path / "run", steps=3)
+    small = replace(PRESETS["cpu"], network=RayNetSize(width=32), batch=4, frames=24)
+    monkeypatch.setitem(PRESETS, "cpu", small)
+    both_splits(tmp_path / "motion.npz")
+    path = training.train_lifter(tmp_path / "motion.npz", tmp_path / "run", steps=3)
+    metadata = read_metadata(path)
+    assert RayNetSize(**json.loads(metadata["network"])).width == 32
+    recipe = json.loads(metadata["recipe"])
+    assert recipe == json.loads(json.dumps(asdict(replace(small, loop=small.loop.with_steps(3)))))
     lifter = load_lifter("videopose3d", checkpoint=path)
-    scores = recipe.evaluate_lifter(lifter, EXCERPT, cameras=1)
-    assert scores["clean"]["frames"] == whole["starts"][-1]
+    scores = training.evaluate_lifter(lifter, EXCERPT, cameras=1)
+    assert scores["clean"]["frames"] == np.load(EXCERPT)["starts"][-1]
     assert scores["clean"]["mpjpe_mm"] > 100  # three steps teach nothing: the measure must say so
     with pytest.raises(UsageError, match="gpu"):
-        recipe.train_lifter(tmp_path / "motion.npz", tmp_path, preset="huge")
+        training.train_lifter(tmp_path / "motion.npz", tmp_path, preset="huge")
+    with pytest.raises(UsageError, match="videopose3d"):
+        training.train_lifter(tmp_path / "motion.npz", tmp_path, name="toy")
 
 
-def test_errors_of_a_perfect_and_of_a_turned_pose(motion):
+def test_training_begins_from_weights_with_fewer_blocks(tmp_path, monkeypatch):
+    few = replace(PRESETS["cpu"], network=RayNetSize(width=16, dilations=(1,)), batch=2, frames=9)
+    more = replace(few, network=RayNetSize(width=16, dilations=(1, 3)), loop=replace(few.loop, learning_rate=0.0))
+    for name, preset in (("few", few), ("more", more)):
+        monkeypatch.setitem(PRESETS, name, preset)
+    motion = both_splits(tmp_path / "motion.npz")
+    first = train(tmp_path / "few", motion, "few", steps=1)
+    second = train(tmp_path / "more", motion, "more", steps=1, start=first)
+    points = waving(20)
+    mine, theirs = (load_lifter(checkpoint=p)(points, width=1280, height=720, fps=30.0) for p in (second, first))
+    np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_second_recipe_is_presets_and_a_call(tmp_path, monkeypatch):
+    presets = {"cpu": VideoPose3DRecipe(network=RayNetSize(width=8), loop=LoopConfig(steps=9), batch=2, frames=9)}
+
+    def train_dummy(out, motion, preset, steps, device, resume, start):
+        recipe = training.choose_preset(presets, preset, steps)
+        return training.train_ray_network(RayNet, recipe, motion, out / "dummy.safetensors", device, resume, start)
+
+    module = ModuleType("dummy_recipe")
+    module.train = train_dummy
+    monkeypatch.setitem(sys.modules, "dummy_recipe", module)
+    monkeypatch.setitem(LIFTERS, "dummy", replace(LIFTERS["videopose3d"], recipe="dummy_recipe"))
+    path = training.train_lifter(both_splits(tmp_path / "motion.npz"), tmp_path / "run", steps=2, name="dummy")
+    assert json.loads(read_metadata(path)["recipe"])["loop"]["steps"] == 2
+    assert load_lifter("dummy", checkpoint=path).receptive_field == RayNet(RayNetSize(width=8)).receptive_field
+
+
+def test_errors_of_a_perfect_and_of_a_rotated_pose(motion):
     joints = torch.randn(5, 17, 3, generator=torch.Generator().manual_seed(0))
     joints = joints - joints[:, :1]
-    turned = 1.3 * joints @ torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
-    plain, aligned = recipe.joint_errors_mm(joints, joints)
+    rotated = 1.3 * joints @ torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
+    plain, aligned = training.joint_errors_mm(joints, joints)
     assert plain.max() < 1e-3
     assert aligned.max() < 1e-2
-    turned = turned if torch.linalg.det(torch.linalg.lstsq(joints[0, 1:], turned[0, 1:]).solution) > 0 else -turned
-    plain, aligned = recipe.joint_errors_mm(turned, joints)
+    rotated = rotated if torch.linalg.det(torch.linalg.lstsq(joints[0, 1:], rotated[0, 1:]).solution) > 0 else -rotated
+    plain, aligned = training.joint_errors_mm(rotated, joints)
     assert plain.min() > 50
     assert aligned.max() < 1e-2
 
 
 def test_shipped_weights_lift_held_out_motion():
     """The excerpt is held-out walking, jumping and fighting; the card has the figures of all held-out clips."""
-    scores = recipe.evaluate_lifter(load_lifter(), EXCERPT, cameras=2)
+    scores = training.evaluate_lifter(load_lifter(), EXCERPT, cameras=2)
     assert scores["clean"]["mpjpe_mm"] < 60
     assert scores["noise"]["mpjpe_mm"] < 95
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hmrkit.errors import InputError, UsageError
-from hmrkit.pipeline import mesh_slice
+from hmrkit.meshes import mesh_slice
 from hmrkit.types import LiftedPose
 from hmrkit.viewing.clip import make_clip
 

@@ -15,7 +15,7 @@ from films import write_film
 from made_takes import make_take
 
 from hmrkit.geometry import axis_angle_to_matrix, quaternion_to_matrix
-from hmrkit.pipeline import mesh_slice
+from hmrkit.meshes import mesh_slice
 from hmrkit.refit import body_meshes
 from hmrkit.types import LiftedPose
 from hmrkit.video import probe

@@ -9,7 +9,7 @@ from films import write_film
 from made_takes import make_take
 
 from hmrkit.errors import UsageError
-from hmrkit.pipeline import mesh_slice
+from hmrkit.meshes import mesh_slice
 from hmrkit.refit import body_meshes
 from hmrkit.types import LiftedPose
 from hmrkit.viewing.clip import make_clip

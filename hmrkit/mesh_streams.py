@@ -1,0 +1,68 @@
+"""Mesh streams: what gives every person of a take a body in each frame, before calibration.
+
+How to add one: write a module with a function ``load(name, models)`` that returns a `MeshStream`, and add its line to
+`MESH_STREAMS`. A regressor needs no line of its own: each one in `hmrkit.regressors` is a mesh stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from hmrkit.members import Member
+from hmrkit.regressors import REGRESSORS
+
+if TYPE_CHECKING:
+    from hmrkit.models import Models
+    from hmrkit.types import BodyParams, Take, Track
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamMember(Member):
+    """A line of the table. `models` names what of `hmrkit.models.Models` the stream uses; `needs_depth`: it wants 3D
+    keypoints, so that it reads the lifted pose where the keypoints have none; `refine_by_default`: SMPLify refines its
+    bodies unless the user says otherwise."""
+
+    models: tuple[str, ...] = ("body",)
+    needs_depth: bool = False
+    refine_by_default: bool = False
+
+
+class MeshStream(Protocol):
+    """Bodies of people of a take."""
+
+    def __call__(
+        self, take: Take, tracks: Sequence[Track], progress: Callable[[int, int], None]
+    ) -> dict[int, BodyParams]:
+        """Body parameters by track id, in the camera frame; a track without any answer is left out, with a warning.
+
+        `progress` gets what is done and how much there is. InputError where the clip cannot be read any more.
+        """
+        ...
+
+
+MESH_STREAMS: dict[str, StreamMember] = {
+    "fit": StreamMember(
+        module="hmrkit.fitting",
+        summary="body fitted to 2D and 3D keypoints: analytic inverse kinematics, refined over the whole track",
+        needs_depth=True,
+        refine_by_default=True,
+    ),
+    **{
+        name: StreamMember(
+            module="hmrkit.regression",
+            summary=member.summary,
+            paper=member.paper,
+            licence=member.licence,
+            for_tests=member.for_tests,
+            models=("body", "regressor"),
+        )
+        for name, member in REGRESSORS.items()
+    },
+}
+
+
+def load_mesh_stream(name: str, models: Models) -> MeshStream:
+    """The mesh stream of that name, with the models that it uses."""
+    return MESH_STREAMS[name].load_module().load(name, models)

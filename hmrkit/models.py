@@ -1,0 +1,64 @@
+"""What a run has loaded: networks, body and mesh stream, each when it is first used."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from hmrkit.options import Options
+
+if TYPE_CHECKING:
+    from hmrkit.body import Body
+
+
+class Models:
+    """The networks and the body that a run needs, each loaded when first used and kept for all clips of a batch."""
+
+    def __init__(self, options: Options) -> None:
+        from hmrkit.device import resolve_device, resolve_dtype
+
+        self.options = options
+        self.device = resolve_device(options.device)
+        self.dtype = resolve_dtype(options.dtype)
+
+    @cached_property
+    def detector(self):
+        from hmrkit.detectors import load_detector
+
+        return load_detector(self.options.detector, device=self.device, dtype=self.dtype)
+
+    @cached_property
+    def keypoints(self):
+        from hmrkit.keypoints import load_keypoints
+
+        return load_keypoints(self.options.keypoints, device=self.device, dtype=self.dtype)
+
+    @cached_property
+    def lifter(self):
+        from hmrkit.lifters import load_lifter
+
+        return load_lifter(self.options.lifter, checkpoint=self.options.lifter_checkpoint, device=self.device)
+
+    @cached_property
+    def regressor(self):
+        from hmrkit.regressors import load_regressor
+
+        return load_regressor(str(self.options.mesh), self.options.checkpoint, device=self.device)
+
+    @cached_property
+    def body(self) -> Body:
+        from hmrkit.body import load_body
+
+        return load_body(self.options.body, gender=self.options.gender, device=self.device)
+
+    @cached_property
+    def calibration(self):
+        from hmrkit.calibration import load_calibration
+
+        return load_calibration(self.body)
+
+    @cached_property
+    def mesh_stream(self):
+        from hmrkit.mesh_streams import load_mesh_stream
+
+        return load_mesh_stream(str(self.options.mesh), self)

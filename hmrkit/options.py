@@ -1,0 +1,147 @@
+"""What a user can choose about a run: the methods as data, and every option once, from which flags, help texts and
+provenance are made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from hmrkit.detectors import DETECTORS
+from hmrkit.errors import UsageError
+from hmrkit.keypoints import KEYPOINTS
+from hmrkit.lifters import LIFTERS
+from hmrkit.members import visible
+from hmrkit.mesh_streams import MESH_STREAMS
+from hmrkit.trackers import TRACKERS
+
+
+@dataclass(frozen=True)
+class Method:
+    """A mesh stream (`mesh` is the method's own) and whether its meshes are calibrated by a lifted pose (PC-HMR)."""
+
+    mesh: str
+    summary: str
+    calibrated: bool = False
+    for_tests: bool = False
+
+
+METHODS: dict[str, Method] = {
+    **{name: Method(name, stream.summary, for_tests=stream.for_tests) for name, stream in MESH_STREAMS.items()},
+    "pc-hmr": Method("fit", "a mesh stream (--mesh) calibrated by a temporally lifted pose (PC-HMR, parallel)", True),
+}
+
+
+OUTPUTS = ("export", "render", "view")
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is known of an option beside its default. `changes` are the stages whose result it changes, `also` the
+    other subcommands that have it; `choices` is the table that it chooses from."""
+
+    help: str
+    changes: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    choices: Mapping[str, Any] | None = None
+
+    @property
+    def text(self) -> str:
+        """The help text, with the members that can be chosen."""
+        if self.choices is None:
+            return self.help
+        spelled = [name + _argument(member) for name, member in visible(self.choices).items()]
+        return f"{self.help}: {', '.join(spelled)}."
+
+
+def _argument(member: Any) -> str:
+    argument = getattr(member, "argument", "")
+    return f"[:{argument[1:-1]}]" if argument.startswith("[") else f":{argument.upper()}" if argument else ""
+
+
+def option(default: Any, help: str, changes: tuple[str, ...] = (), **rest: Any) -> Any:
+    """A field of `Options`; see `Option`."""
+    return field(default=default, metadata={"option": Option(help, changes, **rest)})
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything that a user can choose about a run. Names follow the command line's.
+
+    `mesh` None is the method's own stream, ``fit`` for ``pc-hmr``; `refine` None is the mesh stream's
+    default. Both are what was chosen once the options are made. `smooth` is the strength of `smooth_body`,
+    0 for none.
+    """
+
+    method: str = option("pc-hmr", "How meshes are made", choices=METHODS)
+    mesh: str | None = option(
+        None, "Mesh stream that the method calibrates (else fit)", ("regress",), choices=MESH_STREAMS
+    )
+    checkpoint: str | None = option(
+        None, "A checkpoint of your own for the regressor (as published, or hmrkit's).", also=("regress",)
+    )
+    detector: str = option("yolox-nano", "What finds people", ("detect",), choices=DETECTORS)
+    tracker: str = option("bytetrack", "What joins detections into people", ("track",), choices=TRACKERS)
+    people: str = option("all", "all, largest, or how many (the N most visible).", ("track",))
+    keypoints: str = option("blazepose-heavy", "What finds keypoints", ("pose",), choices=KEYPOINTS)
+    lifter: str = option("videopose3d", "What lifts keypoints to 3D through time", ("lift",), choices=LIFTERS)
+    lifter_checkpoint: str | None = option(None, "A checkpoint of your own for the lifter.", also=("lift",))
+    flip: bool = option(True, "Lift the mirrored keypoints too and average.", ("lift",))
+    smooth: float = option(1.0, "Take jitter out of the mesh stream, without delay: 0 is off.", ("regress",))
+    refine: bool | None = option(
+        None, "SMPLify over each whole track. [default: on for fit, off for regressors]", ("regress",)
+    )
+    body: str | None = option(
+        None, "An SMPL model file of your own (.pkl or .npz).", also=("regress", "calibrate", *OUTPUTS, "info")
+    )
+    gender: str = option(
+        "neutral", "neutral, male or female; a take's own wins.", ("regress",), also=(*OUTPUTS, "info")
+    )
+    focal: float | None = option(None, "Focal length in pixels, if known.", also=("detect",))
+    fov: float | None = option(
+        None, "Field of view across the longer side in degrees, if known (else 55).", also=("detect",)
+    )
+    start: str | None = option(None, "First frame: a frame number, seconds (2.5s) or hh:mm:ss.", ("detect",))
+    end: str | None = option(None, "Frame to stop before, given like --start.", ("detect",))
+    every: int = option(1, "Take every N-th frame.", ("detect",))
+    fps: float | None = option(None, "Frame rate of a folder of frames (else 30).", ("detect",))
+    device: str = option(
+        "auto", "auto, cpu or cuda:N.", also=("detect", "pose", "regress", "lift", "calibrate", *OUTPUTS)
+    )
+    dtype: str = option("float32", "float32, bfloat16 or float16 for the networks.", ("detect", "pose"))
+    batch_size: int = option(
+        8, "Frames in flight at once; bounds memory.", also=("detect", "pose", "regress", "render")
+    )
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise UsageError(f"--method must be one of {', '.join(visible(METHODS))}, got {self.method!r}")
+        method = METHODS[self.method]
+        mesh = self.mesh or method.mesh
+        if mesh not in MESH_STREAMS:
+            raise UsageError(f"--mesh must be one of {', '.join(visible(MESH_STREAMS))}, got {mesh!r}")
+        if not method.calibrated and mesh != method.mesh:
+            raise UsageError(
+                f"--method {self.method} is its own mesh stream; for --mesh {mesh} use --method {mesh} or pc-hmr"
+            )
+        if self.checkpoint and "regressor" not in MESH_STREAMS[mesh].models:
+            trained = (name for name, stream in visible(MESH_STREAMS).items() if "regressor" in stream.models)
+            raise UsageError(f"--checkpoint is a regressor's ({', '.join(trained)}), but the mesh stream is {mesh}")
+        if self.every < 1 or self.batch_size < 1:
+            raise UsageError("--every and --batch-size must be 1 or more")
+        if not 0 <= self.smooth < math.inf:
+            raise UsageError(f"--smooth must be 0 or more, got {self.smooth:g}")
+        if self.people not in ("all", "largest") and not (self.people.isdigit() and int(self.people) > 0):
+            raise UsageError(f"--people must be all, largest or a number from 1, got {self.people!r}")
+        object.__setattr__(self, "mesh", mesh)
+        refine = MESH_STREAMS[mesh].refine_by_default if self.refine is None else self.refine
+        object.__setattr__(self, "refine", refine)
+
+
+OPTIONS: dict[str, Option] = {item.name: item.metadata["option"] for item in fields(Options)}
+
+
+def changing(stage: str) -> tuple[str, ...]:
+    """The options that change a stage's result: provenance records them."""
+    return tuple(name for name, facts in OPTIONS.items() if stage in facts.changes)

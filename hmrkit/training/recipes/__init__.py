@@ -1,0 +1,1 @@
+"""One recipe a network: its numbers as a frozen dataclass, and the function that trains from them."""
