@@ -14,9 +14,9 @@ _CANDIDATES = 16
 def surface_mm(predicted: Array, predicted_faces: Array, truth: Array, truth_faces: Array) -> float:
     """Mean distance between two surfaces, mm, >= 0: from each to the nearest point of the other, mean of both ways.
 
-    Vertices (...,V,3) and (...,W,3) m with faces (F,3) and (G,3): the meshes need not have one vertex order, or one number
-    of vertices. A vertex counts by the area of its faces, so that finely meshed hands and faces count no more. Meshes are
-    compared where they are. A surface that slides along itself has no distance.
+    Vertices (...,V,3) and (...,W,3) m with faces (F,3) and (G,3): the meshes need not have one vertex order, or one
+    number of vertices. A vertex counts by the area of its faces, so that finely meshed hands and faces count no more.
+    Meshes are compared where they are. A surface that slides along itself has no distance.
     """
     return mean_known(surface_mm_per_frame(predicted, predicted_faces, truth, truth_faces))
 
@@ -51,11 +51,10 @@ def _one_way(vertices: np.ndarray, faces: np.ndarray, others: np.ndarray, other_
 def _distances(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """Distance (P) from points (P,3) to the nearest of the triangles (F,3,3)."""
     import trimesh.triangles
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
-    # A list of ranks, because a plain count of one candidate would give no column.
-    ranks = list(range(1, min(_CANDIDATES, len(triangles)) + 1))
-    _, near = cKDTree(triangles.mean(1)).query(points, k=ranks)
-    repeated = np.repeat(points, len(ranks), axis=0)
-    closest = trimesh.triangles.closest_point(triangles[near.ravel()], repeated)
-    return np.linalg.norm(closest - repeated, axis=1).reshape(near.shape).min(1)
+    count = min(_CANDIDATES, len(triangles))
+    _, near = KDTree(triangles.mean(1)).query(points, k=count)
+    repeated = np.repeat(points, count, axis=0)
+    closest = trimesh.triangles.closest_point(triangles[np.ravel(near)], repeated)
+    return np.linalg.norm(closest - repeated, axis=1).reshape(-1, count).min(1)
