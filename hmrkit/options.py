@@ -93,7 +93,9 @@ class Options:
         None, "SMPLify over each whole track. [default: on for fit, off for regressors]", ("regress",)
     )
     body: str | None = option(
-        None, "An SMPL model file of your own (.pkl or .npz).", also=("regress", "calibrate", *OUTPUTS, "info")
+        None,
+        "A SMPL, SMPL-H or SMPL-X file of your own (.pkl or .npz).",
+        also=("regress", "calibrate", *OUTPUTS, "info"),
     )
     gender: str = option(
         "neutral", "neutral, male or female; a take's own wins.", ("regress",), also=(*OUTPUTS, "info")

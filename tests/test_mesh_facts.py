@@ -1,14 +1,16 @@
 """`hmrkit info --mesh`: of known meshes, of files that this project writes, and of a take."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import trimesh
+from made_smpl import make_smpl
 from typer.testing import CliRunner
 
 from hmrkit.cli.app import app
-from hmrkit.errors import InputError, UsageError
+from hmrkit.errors import InputError, ModelMismatchError, UsageError
 from hmrkit.exporters import load_exporter
 from hmrkit.mesh_facts import describe, file_facts, mesh_facts
 from hmrkit.meshes import mesh_slice
@@ -76,5 +78,26 @@ def test_what_is_no_mesh_is_one_line(tmp_path):
         with pytest.raises(InputError, match=name) as caught:
             file_facts(tmp_path / name)
         assert "\n" not in str(caught.value)
-    for arguments in (["film.mp4", "--mesh"], ["x.obj", "--mesh", "--units", "inch"]):
-        assert isinstance(CliRunner().invoke(app, ["info", *arguments]).exception, UsageError)
+    for arguments, error in (
+        ([str(tmp_path / "x.stl"), "--mesh"], InputError),
+        ([str(tmp_path / "absent.ply"), "--mesh"], InputError),
+        ([str(tmp_path / "absent.npz"), "--mesh"], InputError),
+        (["film.mp4", "--mesh"], UsageError),
+        (["x.obj", "--mesh", "--units", "inch"], UsageError),
+        (["x.obj", "--mesh", "--up", "up"], UsageError),
+    ):
+        failure = CliRunner().invoke(app, ["info", *arguments]).exception
+        assert isinstance(failure, error), arguments
+        assert "\n" not in str(failure)
+    assert (InputError.exit_code, UsageError.exit_code) == (4, 2)
+
+
+def test_a_take_of_another_body_or_without_meshes_is_refused(take, tmp_path):
+    other = make_smpl(tmp_path / "smpl") / "SMPL_NEUTRAL.npz"
+    save_take(take, tmp_path / "take.npz")
+    arguments = ["info", str(tmp_path / "take.npz"), "--mesh", "--body", str(other)]
+    assert isinstance(CliRunner().invoke(app, arguments).exception, ModelMismatchError)
+    save_take(replace(take, body={}, calibrated={}), tmp_path / "bare.npz")
+    failure = CliRunner().invoke(app, ["info", str(tmp_path / "bare.npz"), "--mesh"]).exception
+    assert isinstance(failure, UsageError)
+    assert "no person has a mesh" in str(failure)

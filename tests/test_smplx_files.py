@@ -5,8 +5,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+from films import write_film
 from made_smpl import make_with_fingers
 
+import hmrkit
 from hmrkit.body import load_body
 from hmrkit.errors import WeightsError
 from hmrkit.geometry import axis_angle_to_matrix
@@ -62,6 +64,20 @@ def test_landmarks_lie_at_smplxs_vertices(form):
     nose, heel = (332, 3387) if family == "smpl" else (9120, 8846)
     torch.testing.assert_close(points["nose"], body().vertices[0, nose], rtol=0, atol=1e-6)
     torch.testing.assert_close(points["left_heel"], body().vertices[0, heel], rtol=0, atol=1e-6)
+
+
+def test_the_whole_chain_runs_on_it(form, tmp_path):
+    path, vertices, family = form
+    film = str(write_film(tmp_path / "walk.mp4"))
+    toys = {"detector": "toy", "tracker": "toy", "keypoints": "toy", "lifter": "toy", "device": "cpu"}
+    take = hmrkit.run(film, **toys, body=str(path), refine=False)
+    params = take.calibrated[1].params
+    assert params.model.startswith(f"{family}-")
+    assert params.gender == "female"
+    assert np.isfinite(take.calibrated[1].joints_c).all()
+    mesh = load_body(path)(params.global_orient, params.body_pose, params.betas, params.transl_c)
+    assert mesh.vertices.shape == (12, vertices, 3)
+    assert mesh.vertices.isfinite().all()
 
 
 def test_without_smplx_one_line_says_what_to_do(tmp_path, monkeypatch):
