@@ -24,6 +24,7 @@ from torch import Tensor
 from hmrkit.errors import ModelMismatchError, WeightsError
 from hmrkit.skeletons import SMPL_24
 from hmrkit.smpl_files import NUM_BETAS, check_smpl_model, content_id, find_body, gender_in_name, read_smpl_file
+from hmrkit.smplx_files import as_smpl
 from hmrkit.sparse import FixedProduct
 from hmrkit.take import free_body_id
 from hmrkit.weights import sha256_of
@@ -67,7 +68,9 @@ class Body:
     `faces` (F,3) int32, `parents` (24), `weights` (V,24), `v_template` (V,3) m, `joint_names`, `keypoint_names`,
     `vertex_mirror` (V,) (index of each vertex's counterpart) or None, `num_vertices`, `gender`;
     `topology_id` names the order of its vertices, `model_id` the body: of the free bodies, sex and version;
-    `is_smpl`: a user's own SMPL file, whose vertices, shapes and elbows are not the free body's.
+    `family`: whose vertex order and shape space it has, ``hmrkit`` (the free body), ``smpl`` (a user's SMPL or SMPL-H
+    file) or ``smplx``; `is_smpl`: the second of these; `landmark_vertices` (name -> vertex): where face and toes are,
+    if not where SMPL has them.
     Rest pose: T-pose, y up, facing +z, left is +x.
     """
 
@@ -85,9 +88,11 @@ class Body:
         self.device = torch.device(device)
         self.dtype = dtype
         self.topology_id = str(model["model_id"]) if "model_id" in model else content_id(arrays)
-        self.is_smpl = not self.topology_id.startswith("hmrkit")
-        # The free bodies share their vertices' order; an SMPL file's id is of its content, which no other sex has.
-        self.model_id = self.topology_id if self.is_smpl else free_body_id(self.topology_id, gender)
+        self.family = self.topology_id.partition("-")[0]
+        self.is_smpl = self.family == "smpl"
+        # The free bodies share their vertices' order; a user's file has an id of its content, which no other sex has.
+        self.model_id = free_body_id(self.topology_id, gender) if self.family == "hmrkit" else self.topology_id
+        self.landmark_vertices: dict[str, int] = model.get("landmark_vertices", {})
         self.faces = arrays["f"].astype(np.int32)
         self.num_vertices = len(arrays["v_template"])
         self.joint_names = SMPL_24.joints
@@ -259,12 +264,13 @@ def load_body(
 ) -> Body:
     """The free body of that gender, or the SMPL body in `source`: a ``.pkl`` or ``.npz``, or a folder of them.
 
+    SMPL-H and SMPL-X files become bodies of SMPL's 24 joints (`hmrkit.smplx_files`, needs smplx).
     Files with more than 10 shape components give their first 10. A gender in the file's name wins over `gender`.
     Raises UsageError for an unknown gender, WeightsError for a file that is missing, damaged or no SMPL body.
     """
     path = find_body(source, gender)
     try:
-        body = Body(read_smpl_file(path), gender_in_name(path) or gender, device, dtype)
+        body = Body(as_smpl(read_smpl_file(path)), gender_in_name(path) or gender, device, dtype)
     except WeightsError as error:
         raise error if str(path) in str(error) else WeightsError(f"{path}: {error}") from error
     body.weights_sha256 = sha256_of(path)

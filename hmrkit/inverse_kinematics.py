@@ -211,7 +211,7 @@ class _Solver:
         self._set(f"{side}_shoulder", collar)
         arm, rest_arm = self._aim(f"{side}_shoulder", f"{side}_elbow")
         untwisted = rotation_between(_turn(chest, rest_arm), arm) @ chest
-        lean = 0.0 if self.body.is_smpl else ELBOW_LEAN
+        lean = ELBOW_LEAN if self.body.family == "hmrkit" else 0.0
         hinge_rest = self.rest.new_tensor([0.0, -sign * math.cos(lean), sign * math.sin(lean)])
         seen = torch.linalg.cross(normalize(arm, dim=-1), normalize(forearm, dim=-1))
         elbow = self._weight(f"{side}_shoulder", f"{side}_elbow", f"{side}_wrist")

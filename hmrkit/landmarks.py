@@ -48,7 +48,7 @@ class BodyLandmarks:
     """The points of `names` on `body`: at rest, and posed without the mesh. BlazePose's 33 and COCO's 17 by default."""
 
     def __init__(self, body: Body, names: tuple[str, ...] = BLAZEPOSE_33.joints) -> None:
-        self.names, self.is_smpl, self.parents = names, body.is_smpl, body.parents
+        self.names, self.family, self.parents = names, body.family, body.parents
         with torch.no_grad():
             shapes = torch.cat([torch.zeros(1, 10), torch.eye(10)]).to(body.device, body.dtype)
             rest = body(betas=shapes)
@@ -132,7 +132,7 @@ def _regressor(body: Body, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
     """Combinations of vertices (L,V) and of joints (L,24) that make the points."""
     table: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     zero_v, zero_j = np.zeros(body.num_vertices), np.zeros(24)
-    for name, vertex in _VERTICES.items():
+    for name, vertex in {**_VERTICES, **body.landmark_vertices}.items():
         table[name] = (np.eye(1, body.num_vertices, vertex)[0], zero_j)
     for i, name in enumerate(SMPL_24.joints):
         table.setdefault(name, (zero_v, np.eye(24)[i]))

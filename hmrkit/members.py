@@ -43,14 +43,15 @@ class Member:
 
 
 class Listed(Protocol):
-    """What a table's lines have in common with methods: some are only there for tests."""
+    """What a table's lines have in common with methods."""
 
     @property
     def for_tests(self) -> bool: ...
+    @property
+    def argument(self) -> str: ...
 
 
 Line = TypeVar("Line", bound=Listed)
-AnyMember = TypeVar("AnyMember", bound=Member)
 
 
 def visible(table: Mapping[str, Line]) -> dict[str, Line]:
@@ -58,7 +59,7 @@ def visible(table: Mapping[str, Line]) -> dict[str, Line]:
     return {name: member for name, member in table.items() if not member.for_tests}
 
 
-def choose(table: Mapping[str, AnyMember], spec: str, family: str) -> tuple[AnyMember, str]:
+def choose(table: Mapping[str, Line], spec: str, family: str) -> tuple[Line, str]:
     """The member that `spec` (``name`` or ``name:argument``) names, and the argument ("" where none was given).
 
     UsageError where `family` has no such member, or the argument is missing or too much.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from hmrkit.members import Member
+from hmrkit.members import Member, choose
 from hmrkit.regressors import REGRESSORS
 
 if TYPE_CHECKING:
@@ -49,6 +49,12 @@ MESH_STREAMS: dict[str, StreamMember] = {
         needs_depth=True,
         refine_by_default=True,
     ),
+    "file": StreamMember(
+        module="hmrkit.file_stream",
+        summary="bodies that a take has already, matched to the people that were tracked",
+        argument="take",
+        models=("body", "mesh_stream"),
+    ),
     **{
         name: StreamMember(
             module="hmrkit.regression",
@@ -64,5 +70,6 @@ MESH_STREAMS: dict[str, StreamMember] = {
 
 
 def load_mesh_stream(name: str, models: Models) -> MeshStream:
-    """The mesh stream of that name, with the models that it uses."""
-    return MESH_STREAMS[name].load_module().load(name, models)
+    """The mesh stream that `name` (``name`` or ``name:argument``) names, with the models that it uses."""
+    member, _ = choose(MESH_STREAMS, name, "mesh stream")
+    return member.load_module().load(name, models)

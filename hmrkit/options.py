@@ -12,8 +12,8 @@ from hmrkit.detectors import DETECTORS
 from hmrkit.errors import UsageError
 from hmrkit.keypoints import KEYPOINTS
 from hmrkit.lifters import LIFTERS
-from hmrkit.members import visible
-from hmrkit.mesh_streams import MESH_STREAMS
+from hmrkit.members import choose, visible
+from hmrkit.mesh_streams import MESH_STREAMS, StreamMember
 from hmrkit.trackers import TRACKERS
 
 
@@ -25,10 +25,14 @@ class Method:
     summary: str
     calibrated: bool = False
     for_tests: bool = False
+    argument: str = ""
 
 
 METHODS: dict[str, Method] = {
-    **{name: Method(name, stream.summary, for_tests=stream.for_tests) for name, stream in MESH_STREAMS.items()},
+    **{
+        name: Method(name, stream.summary, for_tests=stream.for_tests, argument=stream.argument)
+        for name, stream in MESH_STREAMS.items()
+    },
     "pc-hmr": Method("fit", "a mesh stream (--mesh) calibrated by a temporally lifted pose (PC-HMR, parallel)", True),
 }
 
@@ -93,9 +97,13 @@ class Options:
         None, "SMPLify over each whole track. [default: on for fit, off for regressors]", ("regress",)
     )
     body: str | None = option(
-        None, "An SMPL model file of your own (.pkl or .npz).", also=("regress", "calibrate", *OUTPUTS)
+        None,
+        "A SMPL, SMPL-H or SMPL-X file of your own (.pkl or .npz).",
+        also=("regress", "calibrate", *OUTPUTS, "info"),
     )
-    gender: str = option("neutral", "neutral, male or female; a take's own wins.", ("regress",), also=OUTPUTS)
+    gender: str = option(
+        "neutral", "neutral, male or female; a take's own wins.", ("regress",), also=(*OUTPUTS, "info")
+    )
     focal: float | None = option(None, "Focal length in pixels, if known.", also=("detect",))
     fov: float | None = option(
         None, "Field of view across the longer side in degrees, if known (else 55).", also=("detect",)
@@ -113,18 +121,16 @@ class Options:
     )
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise UsageError(f"--method must be one of {', '.join(visible(METHODS))}, got {self.method!r}")
-        method = METHODS[self.method]
-        mesh = self.mesh or method.mesh
-        if mesh not in MESH_STREAMS:
-            raise UsageError(f"--mesh must be one of {', '.join(visible(MESH_STREAMS))}, got {mesh!r}")
-        if not method.calibrated and mesh != method.mesh:
+        method, argument = choose(METHODS, self.method, "method")
+        own = f"{method.mesh}:{argument}" if argument else method.mesh
+        mesh = self.mesh or own
+        stream, _ = choose(MESH_STREAMS, mesh, "mesh stream")
+        if not method.calibrated and mesh != own:
             raise UsageError(
                 f"--method {self.method} is its own mesh stream; for --mesh {mesh} use --method {mesh} or pc-hmr"
             )
-        if self.checkpoint and "regressor" not in MESH_STREAMS[mesh].models:
-            trained = (name for name, stream in visible(MESH_STREAMS).items() if "regressor" in stream.models)
+        if self.checkpoint and "regressor" not in stream.models:
+            trained = (name for name, other in visible(MESH_STREAMS).items() if "regressor" in other.models)
             raise UsageError(f"--checkpoint is a regressor's ({', '.join(trained)}), but the mesh stream is {mesh}")
         if self.every < 1 or self.batch_size < 1:
             raise UsageError("--every and --batch-size must be 1 or more")
@@ -133,8 +139,17 @@ class Options:
         if self.people not in ("all", "largest") and not (self.people.isdigit() and int(self.people) > 0):
             raise UsageError(f"--people must be all, largest or a number from 1, got {self.people!r}")
         object.__setattr__(self, "mesh", mesh)
-        refine = MESH_STREAMS[mesh].refine_by_default if self.refine is None else self.refine
-        object.__setattr__(self, "refine", refine)
+        object.__setattr__(self, "refine", stream.refine_by_default if self.refine is None else self.refine)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the method calibrates the meshes."""
+        return choose(METHODS, self.method, "method")[0].calibrated
+
+    @property
+    def stream(self) -> StreamMember:
+        """The line of its mesh stream."""
+        return choose(MESH_STREAMS, str(self.mesh), "mesh stream")[0]
 
 
 OPTIONS: dict[str, Option] = {item.name: item.metadata["option"] for item in fields(Options)}

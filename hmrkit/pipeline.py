@@ -20,9 +20,8 @@ import numpy as np
 from hmrkit.errors import InputError
 from hmrkit.keypoints import KEYPOINTS
 from hmrkit.members import choose
-from hmrkit.mesh_streams import MESH_STREAMS
 from hmrkit.models import Models
-from hmrkit.options import METHODS, Options, changing
+from hmrkit.options import Options, changing
 from hmrkit.take import provenance_record, with_stage
 from hmrkit.types import BodyParams, Calibration, Detections, Keypoints, LiftedPose, Take, Track
 
@@ -200,7 +199,8 @@ class Stage:
     """`run` computes the parts of a take that the stage fills; the rest names what its result depends on.
 
     `inputs(options)` are the stages whose results it reads, `models(options)` what it uses of `Models`; `camera`: it
-    reads the take's camera. Which options change its result is said in `hmrkit.options`.
+    reads the take's camera; `on_demand`: a stage that reads it may have it made first, from the take alone. Which
+    options change its result stands in `hmrkit.options`.
     """
 
     run: Callable[[Take, Models, Progress], dict[str, Any]]
@@ -208,6 +208,7 @@ class Stage:
     inputs: Callable[[Options], tuple[str, ...]]
     models: Callable[[Options], tuple[str, ...]]
     camera: bool = False
+    on_demand: bool = False
 
 
 def _reads(*names: str) -> Callable[[Options], tuple[str, ...]]:
@@ -216,7 +217,7 @@ def _reads(*names: str) -> Callable[[Options], tuple[str, ...]]:
 
 def _regress_inputs(options: Options) -> tuple[str, ...]:
     """Keypoints; the lifted pose as well where 3D keypoints are needed and the estimator has none."""
-    needs_depth = MESH_STREAMS[str(options.mesh)].needs_depth or options.refine
+    needs_depth = options.stream.needs_depth or options.refine
     keypoints, _ = choose(KEYPOINTS, options.keypoints, "keypoint estimator")
     return ("pose", "lift") if needs_depth and not keypoints.has_depth else ("pose",)
 
@@ -225,10 +226,8 @@ STAGES: dict[str, Stage] = {
     "detect": Stage(detect, ("detections",), _reads(), _reads("detector")),
     "track": Stage(track, ("tracks", "dropped_tracks"), _reads("detect"), _reads()),
     "pose": Stage(pose, ("keypoints",), _reads("track"), _reads("keypoints"), camera=True),
-    "regress": Stage(
-        regress, ("body", "faces"), _regress_inputs, lambda options: MESH_STREAMS[str(options.mesh)].models
-    ),
-    "lift": Stage(lift, ("lifted",), _reads("pose"), _reads("lifter")),
+    "regress": Stage(regress, ("body", "faces"), _regress_inputs, lambda options: options.stream.models),
+    "lift": Stage(lift, ("lifted",), _reads("pose"), _reads("lifter"), on_demand=True),
     "calibrate": Stage(calibrate, ("calibrated",), _reads("pose", "regress", "lift"), _reads("body", "calibration")),
 }
 
@@ -243,7 +242,7 @@ def stages_of(options: Options) -> tuple[str, ...]:
         if name not in order:
             order.append(name)
 
-    add("calibrate" if METHODS[options.method].calibrated else "regress")
+    add("calibrate" if options.calibrated else "regress")
     return tuple(order)
 
 
@@ -264,7 +263,7 @@ def adopted(options: Options, take: Take, stages: Sequence[str]) -> Options:
         if name in STAGES and name not in stages:
             kept |= {k: v for k, v in record["options"].items() if k in changing(name)}
     mesh = kept.pop("mesh", options.mesh)
-    return replace(options, **kept, mesh=mesh if METHODS[options.method].calibrated else options.mesh)
+    return replace(options, **kept, mesh=mesh if options.calibrated else options.mesh)
 
 
 def readers_of(stages: Sequence[str], options: Options) -> set[str]:

@@ -72,6 +72,11 @@ class EvalProtocol:
         """Whether the mesh is compared in the picture (keypoints, silhouettes) and not in space."""
         return any(name in _ON_IMAGES for name in self.metrics)
 
+    @property
+    def on_surfaces(self) -> tuple[str, ...]:
+        """The metrics that compare meshes, for which the true body has to be posed."""
+        return tuple(name for name in self.metrics if name.startswith(("pve", "surface")))
+
     def describe(self) -> dict[str, str]:
         """All that a reader needs to know to compare, in words, for the report."""
         made = {
@@ -95,8 +100,10 @@ class EvalProtocol:
             "frames": self.frames + (f", at least {self.min_keypoints} 2D keypoints" if self.min_keypoints else ""),
             "average": "over all frames" if self.average == "frames" else "mean of the groups' means",
         }
-        if any(name.startswith("pve") for name in self.metrics):
+        if self.on_surfaces:
             words["vertices"] = moved[self.vertices]
+        if "surface_mm" in self.metrics:
+            words["surface"] = "from each surface to the nearest point of the other, by area, mean of both ways"
         if "pa_mpjpe_mm" in self.metrics:
             words["PA"] = "per frame, similarity with scale, no reflection, on the same joints"
         if "pck_percent" in self.metrics:
@@ -118,6 +125,15 @@ _ALL = (
         joint_source="model",
         vertices="root-joint",
         metrics=("mpjpe_mm", "pa_mpjpe_mm", "pve_mm", "mpjae_deg", "pve_shape_mm", "pve_pose_mm"),
+    ),
+    EvalProtocol(
+        name="surface",
+        summary="distance of the surfaces, whose vertices need not correspond (free body against SMPL)",
+        source="hmrkit; point to surface, both ways, as scans are compared with bodies",
+        joints=SMPL_24.joints,
+        joint_source="model",
+        vertices="root-joint",
+        metrics=("surface_mm", "mpjpe_mm", "pa_mpjpe_mm"),
     ),
     EvalProtocol(
         name="landmarks",

@@ -21,12 +21,11 @@ from hmrkit.body import Body
 from hmrkit.camera import CropCameras, crop_cameras
 from hmrkit.crops import REGION_POINTS, Region, crop_batch, person_region, region_from_boxes
 from hmrkit.device import inference
-from hmrkit.geometry import project_to_rotation
 from hmrkit.regressors import CropContext, Regressor
 from hmrkit.regressors.crop_camera import to_full_camera, translation
 from hmrkit.regressors.frame import BETAS, CROP_CAMERA, ROTATIONS, flatten
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24, get_skeleton
-from hmrkit.smoothing import bridge, smooth_series
+from hmrkit.smoothing import bridge, bridge_bodies, smooth_series
 from hmrkit.types import BodyParams, Keypoints, Take, Track
 from hmrkit.video import read_frames
 
@@ -91,7 +90,7 @@ def regress_tracks(
         return {}
     crops = crops_of(take, tracks, regressor)
     codes, readable = _encoded(take, tracks, crops, regressor, device, batch_size, progress)
-    knows_shape = (regressor.shape_space == "smpl") == body.is_smpl
+    knows_shape = regressor.shape_space == body.family
     if not knows_shape:
         log.warning("%s was trained on another body than %s: people get its mean shape", regressor.name, body.model_id)
     params: dict[int, BodyParams] = {}
@@ -181,9 +180,7 @@ def bodies_in_camera(
     rotations[:, 0], pelvis = to_full_camera(rotations[:, 0], pelvis, camera_from_crop)
     transl_c = pelvis - rest[0, 0]
     if not seen.all():
-        flat = bridge(rotations.reshape(len(estimates), 24, 9), np.repeat(seen[:, None], 24, 1), times)
-        rotations = project_to_rotation(torch.from_numpy(flat.reshape(-1, 24, 3, 3))).numpy()
-        transl_c = bridge(transl_c[:, None], seen[:, None], times)[:, 0]
+        rotations, transl_c = bridge_bodies(rotations, transl_c, seen, times)
     pose = rotations.astype(np.float32)
     return BodyParams(pose[:, 0], pose[:, 1:], shape, transl_c.astype(np.float32), body.gender, body.model_id)
 

@@ -95,6 +95,18 @@ def bridge(values: np.ndarray, seen: np.ndarray, times: np.ndarray) -> np.ndarra
     return np.where(seen[..., None], known, first + share * (last - first))
 
 
+def bridge_bodies(
+    rotations: np.ndarray, transl: np.ndarray, seen: np.ndarray, times: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fill frames that are not `seen` (T,) of rotations (T,24,3,3) and translations (T,3) from their neighbours.
+
+    Rotations are the ones nearest to the linear mean (chordal L2 mean, Hartley et al. 2013).
+    """
+    flat = bridge(rotations.reshape(len(seen), -1, 9), np.repeat(seen[:, None], rotations.shape[1], 1), times)
+    filled = project_to_rotation(torch.from_numpy(flat.reshape(rotations.shape))).numpy()
+    return filled, bridge(transl[:, None], seen[:, None], times)[:, 0]
+
+
 def _second_derivative(times: np.ndarray) -> np.ndarray:
     """(T,) -> (T-2,3): coefficients of the second derivative on an uneven time base (divided differences)."""
     h0, h1 = times[1:-1] - times[:-2], times[2:] - times[1:-1]

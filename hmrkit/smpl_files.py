@@ -88,16 +88,32 @@ def read_smpl_file(path: str | Path) -> dict[str, Any]:
 
 def check_smpl_model(model: dict[str, Any]) -> dict[str, np.ndarray]:
     """The arrays that make a SMPL body, float64 where they are real, `shapedirs` cut to 10; WeightsError otherwise."""
+    arrays = check_shapes(model)
+    if (joints := arrays["kintree_table"].shape[-1]) != len(SMPL_24):
+        raise WeightsError(f"expected SMPL with 24 joints, found {joints}; give the SMPL file")
+    arrays["shapedirs"] = arrays["shapedirs"][..., :NUM_BETAS]
+    if arrays["kintree_table"][0, 1:].tolist() != list(SMPL_24.parents[1:]):
+        raise WeightsError(
+            "kintree_table: expected SMPL's tree of 24 joints, found another one; it is no SMPL body model"
+        )
+    real = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights")
+    return {key: array.astype(np.float64) if key in real else array for key, array in arrays.items()}
+
+
+def check_shapes(model: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays named by `SMPL_KEYS`, where they fit one another; WeightsError otherwise.
+
+    With V vertices, J joints: `v_template` (V,3), `f` (F,3), `shapedirs` (V,3,10 or more), `posedirs` (V,3,9 (J-1)),
+    `J_regressor` (J,V), `weights` (V,J), `kintree_table` (2,J).
+    """
     missing = [key for key in SMPL_KEYS if key not in model]
     if missing:
         raise WeightsError(f"expected a SMPL body model, it lacks {', '.join(missing)}")
     arrays = {key: np.asarray(model[key]) for key in SMPL_KEYS}
     vertices, joints = arrays["v_template"].shape[0], arrays["kintree_table"].shape[-1]
-    if joints != 24:
-        raise WeightsError(f"expected SMPL with 24 joints, found {joints} (SMPL-H or SMPL-X?); give the SMPL file")
     wanted = {
-        "v_template": (vertices, 3), "f": (len(arrays["f"]), 3), "posedirs": (vertices, 3, 207),
-        "J_regressor": (24, vertices), "weights": (vertices, 24), "kintree_table": (2, 24),
+        "v_template": (vertices, 3), "f": (len(arrays["f"]), 3), "posedirs": (vertices, 3, 9 * (joints - 1)),
+        "J_regressor": (joints, vertices), "weights": (vertices, joints), "kintree_table": (2, joints),
     }  # fmt: skip
     for key, shape in wanted.items():
         if arrays[key].shape != shape:
@@ -105,13 +121,7 @@ def check_smpl_model(model: dict[str, Any]) -> dict[str, np.ndarray]:
     shapes = arrays["shapedirs"]
     if shapes.ndim != 3 or shapes.shape[:2] != (vertices, 3) or shapes.shape[2] < NUM_BETAS:
         raise WeightsError(f"shapedirs: expected shape ({vertices}, 3, 10 or more), found {shapes.shape}")
-    arrays["shapedirs"] = shapes[..., :NUM_BETAS]
-    if arrays["kintree_table"][0, 1:].tolist() != list(SMPL_24.parents[1:]):
-        raise WeightsError(
-            "kintree_table: expected SMPL's tree of 24 joints, found another one; it is no SMPL body model"
-        )
-    real = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights")
-    return {key: array.astype(np.float64) if key in real else array for key, array in arrays.items()}
+    return arrays
 
 
 def content_id(arrays: dict[str, np.ndarray]) -> str:

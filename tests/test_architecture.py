@@ -20,14 +20,14 @@ LAYERS = [
     {"geometry", "camera", "skeletons", "crops", "video", "video_probe", "take", "smoothing"}
     | {"scene", "take_editing"},
     {"body", "metrics", "weights", "device", "smpl_files", "smpl_pickles", "dataset_pickles", "sparse", "blazepose_net"}
-    | {"protocols", "occlusion", "body_points"}
+    | {"protocols", "occlusion", "body_points", "smplx_files", "mesh_facts"}
     | {"feet", "motion", "world", "motion_cleaning", "retarget", "vertex_store"},
     FAMILIES | {"conversion"},
     {"landmarks", "inverse_kinematics", "fitting", "pose_prior", "smplify", "calibration", "targets", "refit"}
-    | {"regression"},
+    | {"regression", "file_stream"},
     {"mesh_streams", "options", "models"},
     {"meshes", "pipeline", "evaluation", "training", "rendering"},
-    {"export_scene", "output", "batch", "benchmark", "viewing"},
+    {"export_scene", "output", "batch", "benchmark", "viewing", "weights_check"},
     {"cli"},
 ]
 

@@ -230,7 +230,16 @@ def test_a_users_file_has_its_own_id_and_no_keypoints(tmp_path, body):
     [
         ({"weights": None}, "lacks weights"),
         ({"posedirs": np.zeros((6890, 3, 459))}, r"posedirs: expected shape \(6890, 3, 207\)"),
-        ({"kintree_table": np.zeros((2, 55))}, "24 joints, found 55"),
+        ({"kintree_table": np.zeros((2, 55))}, r"posedirs: expected shape \(6890, 3, 486\)"),
+        (
+            {
+                "kintree_table": np.zeros((2, 23)),
+                "posedirs": np.zeros((6890, 3, 198)),
+                "weights": np.zeros((6890, 23)),
+                "J_regressor": np.zeros((23, 6890)),
+            },
+            "24 joints, found 23",
+        ),
         ({"kintree_table": np.zeros((2, 24))}, "SMPL's tree"),
         ({"shapedirs": np.zeros((6890, 3, 4))}, "10 or more"),
     ],

@@ -188,7 +188,7 @@ def test_methods_for_tests_are_hidden_unless_asked_for():
 
     assert "toy" not in CliRunner().invoke(app, ["list", "methods"]).output
     assert "toy" in CliRunner().invoke(app, ["list", "methods", "--all"]).output
-    with pytest.raises(UsageError, match=r"one of fit, hmr, spin, pc-hmr, got"):
+    with pytest.raises(UsageError, match=r"unknown method 'x'; choose one of fit, file, hmr, spin, pc-hmr"):
         Options(method="x")
 
 
@@ -271,15 +271,15 @@ def test_a_regressor_alone_and_calibrated(film):
     assert np.isfinite(both.calibrated[1].joints_c).all()
 
 
-def test_what_a_regressor_says_of_single_frames_is_smoothed_over_them(tmp_path):
+def test_a_regressors_estimates_of_single_frames_are_smoothed_over_time(tmp_path):
     from hmrkit.regressors.toy import ToyRegressor
 
     class Shaking(ToyRegressor):
-        def __call__(self, crops):
-            said = super().__call__(crops)
+        def estimate(self, crops, context=None):
+            still = super().estimate(crops, context)
             size = 1 + 0.005 * torch.randn(len(crops), 1, generator=self.random)
-            turns = axis_angle_to_matrix(0.05 * torch.randn(len(crops), 23, 3, generator=self.random))
-            return replace(said, body_pose=turns @ said.body_pose, crop_camera=said.crop_camera * size)
+            rotations = axis_angle_to_matrix(0.05 * torch.randn(len(crops), 23, 3, generator=self.random))
+            return replace(still, body_pose=rotations @ still.body_pose, crop_camera=still.crop_camera * size)
 
     def steps(smooth):
         models = Models(Options(**{**TOYS, "method": "toy", "smooth": smooth}))
@@ -289,8 +289,8 @@ def test_what_a_regressor_says_of_single_frames_is_smoothed_over_them(tmp_path):
         return np.abs(np.diff(body.body_pose, 2, axis=0)).mean(), np.abs(np.diff(body.transl_c[:, 2], 2)).mean()
 
     film = write_film(tmp_path / "fast.mp4", frames=16, rate=Fraction(30))
-    as_said, as_usual = steps(0.0), steps(1.0)
-    assert np.divide(as_usual, as_said).max() < 0.3
+    unsmoothed, as_usual = steps(0.0), steps(1.0)
+    assert np.divide(as_usual, unsmoothed).max() < 0.3
 
 
 def test_refined_a_regressors_mesh_meets_the_keypoints_better(film):

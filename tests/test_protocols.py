@@ -17,7 +17,7 @@ def test_a_protocol_says_everything(protocol):
     assert set(protocol.datasets) <= set(DATASETS)
     assert set(protocol.pck_joints) <= set(protocol.joints)
     assert set(protocol.parts) <= set(SMPL_24.joints)
-    assert ("vertices" in words) == any(name.startswith("pve") for name in protocol.metrics)
+    assert ("vertices" in words) == any(name.startswith(("pve", "surface")) for name in protocol.metrics)
 
 
 def test_the_five_protocols_of_3dpw_differ_where_their_code_does():

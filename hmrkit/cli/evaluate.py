@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hmrkit.cli import options as o
-from hmrkit.mesh_streams import MESH_STREAMS
+from hmrkit.members import choose
 from hmrkit.options import METHODS, OPTIONS, Options
 
 if TYPE_CHECKING:
@@ -75,13 +75,12 @@ def evaluate(
     checkpoint, mesh = options.pop("checkpoint"), options.pop("mesh")
 
     def options_of(name: str, checkpoint: str | None = None) -> Options:
-        calibrated = name in METHODS and METHODS[name].calibrated
-        return Options(method=name, mesh=mesh if calibrated else None, checkpoint=checkpoint, **options)
+        member, _ = choose(METHODS, name, "method")
+        return Options(method=name, mesh=mesh if member.calibrated else None, checkpoint=checkpoint, **options)
 
     names = [name.strip() for name in method.split(",") if name.strip()] or ([] if predictions else ["pc-hmr"])
     # A checkpoint is the regressors' among the methods; with none among them it is an error, which `Options` reports.
-    streams = {name: options_of(name).mesh for name in names}
-    trained = [name for name, stream in streams.items() if "regressor" in MESH_STREAMS[str(stream)].models] or names
+    trained = [name for name in names if "regressor" in options_of(name).stream.models] or names
     chosen = DatasetOptions(split, subset, frame_list, _settings(dataset_option or []))
     wanted = EvalOptions(
         dataset=dataset, data=data, out=out,

@@ -9,15 +9,14 @@ import typer
 
 from hmrkit.cli import options as o
 from hmrkit.cli.stages import TakeIn
+from hmrkit.exporters import EXPORTERS
 
 
 @o.with_options("export")
 def export(
     take: TakeIn,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write into.")],
-    formats: Annotated[
-        str, typer.Option("--format", help="Comma-separated, of those that `hmrkit list exporters` shows.")
-    ] = "npz,obj",
+    formats: Annotated[str, typer.Option("--format", help=f"Comma-separated, of: {', '.join(EXPORTERS)}.")] = "npz,obj",
     space: Annotated[
         str, typer.Option(help="camera, or world: on the ground, for a camera that stands still.")
     ] = "camera",

@@ -57,11 +57,30 @@ def list_choices(
             typer.echo(f"  {member:18s} {facts['summary']}{licence}")
 
 
+@o.with_options("info")
 def info(
-    path: Annotated[str, typer.Argument(help="A take, a video, or - for a take on standard input.")],
+    path: Annotated[str, typer.Argument(help="A take, a video, a mesh file, or - for a take on standard input.")],
+    mesh: Annotated[
+        bool, typer.Option("--mesh", help="Of a mesh file or a take's people: watertight, height, volume, faces.")
+    ] = False,
+    frame: Annotated[int | None, typer.Option(help="Of a take for --mesh. [default: each person's first]")] = None,
+    up: Annotated[str, typer.Option(help="Axis that points up in a mesh file: x, y or z.")] = "y",
+    units: Annotated[str, typer.Option(help="Of a mesh file that names none: m, cm or mm.")] = "m",
+    *,
+    options: dict[str, Any],
     as_json: o.AsJson = False,
 ) -> None:
-    """Say what is in a take or a video: who is seen when, and along the clip how surely."""
+    """Say what is in a take or a video: who is seen when, and along the clip how surely; or measure meshes."""
+    if mesh:
+        meshes = _meshes(path, frame, up, units, options)
+        if as_json:
+            typer.echo(json.dumps(meshes, indent=1))
+            return
+        from hmrkit.mesh_facts import describe
+
+        for name, facts in meshes.items():
+            typer.echo(describe(name, facts))
+        return
     from hmrkit.options import Options
     from hmrkit.output import report
     from hmrkit.pipeline import open_clip
@@ -74,6 +93,39 @@ def info(
         return
     for line in summary(take, facts):
         typer.echo(line)
+
+
+def _meshes(path: str, frame: int | None, up: str, units: str, options: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Facts of each mesh of a file, or of each person of a take in one frame."""
+    from hmrkit.errors import UsageError
+    from hmrkit.mesh_facts import MESH_SUFFIXES, file_facts, mesh_facts
+
+    if up not in ("x", "y", "z") or units not in ("m", "cm", "mm"):
+        raise UsageError(f"--up must be x, y or z and --units m, cm or mm, got {up!r} and {units!r}")
+    if path.lower().endswith(MESH_SUFFIXES):
+        return file_facts(path, up, units)
+    if path != "-" and not path.endswith(".npz"):
+        raise UsageError(f"--mesh is for takes and for {', '.join(MESH_SUFFIXES)}, got {path}")
+    from hmrkit.exporters import person_name
+    from hmrkit.meshes import mesh_slice
+    from hmrkit.models import Models
+    from hmrkit.options import Options
+    from hmrkit.pipeline import adopted
+    from hmrkit.take import open_take
+
+    take = open_take(path)
+    models = Models(adopted(Options(**options, device="cpu"), take, ()))
+    found = {}
+    for track in take.people_with_mesh():
+        frames = track.frame_indices.tolist()
+        if frame is None or frame in frames:
+            row = 0 if frame is None else frames.index(frame)
+            mesh = mesh_slice(take, track.track_id, slice(row, row + 1), models)
+            facts = mesh_facts(mesh.vertices_c[0], models.body.faces)  # the camera's y points down: the same length
+            found[person_name(track.track_id)] = {"frame": frames[row], **facts}
+    if not found:
+        raise UsageError(f"{path}: no person has a mesh{'' if frame is None else f' in frame {frame}'}; choose another")
+    return found
 
 
 def summary(take: Take, facts: dict[str, Any]) -> list[str]:

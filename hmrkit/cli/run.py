@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hmrkit.cli import options as o
+from hmrkit.exporters import EXPORTERS
 
 if TYPE_CHECKING:
     from hmrkit.batch import ClipResult
@@ -21,7 +22,7 @@ def run(
     inputs: Annotated[list[str] | None, typer.Argument(help="Videos, or folders of frames.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for results: one folder a clip.")] = Path("meshes"),
     input_list: Annotated[str | None, typer.Option(help="File with one input a line, or - for standard input.")] = None,
-    formats: Annotated[str, typer.Option("--format", help="Comma-separated, of `hmrkit list exporters`.")] = "npz,obj",
+    formats: Annotated[str, typer.Option("--format", help=f"Comma-separated, of: {', '.join(EXPORTERS)}.")] = "npz,obj",
     render: Annotated[
         str | None, typer.Option(help="Also draw NAME.mp4 and NAME_sheet.png in each clip's folder.")
     ] = None,

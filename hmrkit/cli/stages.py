@@ -80,8 +80,8 @@ def _stage(name: str, take: Take, out: list[str], options: Any) -> None:
     from hmrkit.pipeline import STAGES, adopted, run_stages
 
     options = adopted(options, take, [name])
-    # What the stage reads and can be made from this take is made, too: the lifted pose for keypoints without 3D.
-    missing = [n for n in STAGES[name].inputs(options) if n not in take.provenance and n == "lift"]
+    wanted = STAGES[name].inputs(options)
+    missing = [stage for stage in wanted if stage not in take.provenance and STAGES[stage].on_demand]
     with o.progress_bar("") as progress:
         take = run_stages(take, [*missing, name], Models(options), progress)
     write_take(take, out)

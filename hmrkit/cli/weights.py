@@ -1,4 +1,4 @@
-"""`hmrkit weights`: what weights there are and whether they are whole, converters, the body as SMPL's pickle."""
+"""`hmrkit weights`: what weights there are, whether they are whole and right, converters, the body as a pickle."""
 
 from __future__ import annotations
 
@@ -33,6 +33,29 @@ def verify_weights() -> None:
 
     for entry in available():
         typer.echo(f"{verify(entry['name'])}  {entry['name']}")
+
+
+@app.command("check")
+def check_weights(
+    files: Annotated[list[Path] | None, typer.Argument(help="Body files of your own, as for --body.")] = None,
+    as_json: o.AsJson = False,
+) -> None:
+    """Check hashes, load every body, and compare its skinning with smplx where that is installed."""
+    from hmrkit.errors import WeightsError
+    from hmrkit.weights_check import check
+
+    result = check(files or [])
+    entries = [*result["weights"], *result["bodies"]]
+    if as_json:
+        typer.echo(json.dumps(result, indent=1))
+    else:
+        for entry in entries:
+            typer.echo(f"{'FAILED' if entry['error'] else 'ok':7s} {entry['name']}  {entry['error'] or entry['facts']}")
+        if not result["smplx"]:
+            typer.echo("smplx is not installed: skinning was not compared (pip install hmrkit[smplx])")
+    failed = [entry["name"] for entry in entries if entry["error"]]
+    if failed:
+        raise WeightsError(f"{len(failed)} of {len(entries)} checks failed: {', '.join(failed)}")
 
 
 @app.command("convert")

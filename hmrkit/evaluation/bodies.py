@@ -192,11 +192,13 @@ class Bodies:
         else:
             if source == "regressed":
                 self.note(
-                    f"predicted joints are those of the free body, matched by name, not {REGRESSOR_FILE} times SMPL's "
-                    "vertices: close to published figures, not comparable to the decimal"
+                    f"predicted joints are the {body.family} body's own, matched by name, not {REGRESSOR_FILE} times "
+                    "SMPL's vertices: close to published figures, not comparable to the decimal"
                 )
             if body.keypoint_regressor is not None and name in body.keypoint_names:
                 return body.keypoint_regressor.matrix[body.keypoint_names.index(name)].astype(np.float64)
+            if name in body.landmark_vertices:
+                return _only(body.landmark_vertices[name], body.num_vertices)
         if name == "head_top":
             return _only(int(body.v_template[:, 1].argmax()), body.num_vertices)
         return SMPL_24.index.get(name)

@@ -23,7 +23,8 @@ PARTS = SMPL_24.indices(*CHALLENGE_PARTS)
 class Case:
     """What is compared: `names` are the joints, `body` the true body to pose, or None.
 
-    `from_mesh`: the true joints are read off that body, else they are the dataset's. `surfaces`: vertices are compared.
+    `from_mesh`: the true joints are read off that body, else they are the dataset's. `surfaces` names the metrics of
+    meshes that can be worked out.
     """
 
     prediction: Prediction
@@ -34,7 +35,7 @@ class Case:
     names: tuple[str, ...]
     body: BodyTruth | None
     from_mesh: bool
-    surfaces: bool
+    surfaces: tuple[str, ...]
 
 
 @dataclass
@@ -202,8 +203,14 @@ def _true(
         origin, true_origin = joints[:, 0], true_joints[:, 0]
     else:
         origin, true_origin = poses.predicted_pelvis[rows], poses.true_pelvis[rows]
-    here = {"pve_mm": metrics.pve_mm_per_frame(vertices, true_vertices, origin, true_origin)}
-    if "pve_pa_mm" in protocol.metrics:
+    here = {}
+    if "pve_mm" in case.surfaces:
+        here["pve_mm"] = metrics.pve_mm_per_frame(vertices, true_vertices, origin, true_origin)
+    if "surface_mm" in case.surfaces:
+        here["surface_mm"] = metrics.surface_mm_per_frame(
+            vertices - origin[:, None], bodies.predicted.faces, true_vertices - true_origin[:, None], body.faces
+        )
+    if "pve_pa_mm" in case.surfaces:
         here["pve_pa_mm"] = metrics.pa_pve_mm_per_frame(
             vertices, true_vertices, poses.predicted[rows], poses.true[rows]
         )
@@ -221,11 +228,11 @@ def _shape_and_pose(poses: Poses, case: Case, truth: BodyTruth) -> None:
     local = np.concatenate([_in_camera(case.truth, truth.global_orient)[:, None], truth.body_pose], 1)
     for rows in stretches(np.nonzero(prediction.found)[0]):
         here = {}
-        if "pve_shape_mm" in case.protocol.metrics:
+        if "pve_shape_mm" in case.surfaces:
             here["pve_shape_mm"] = metrics.pve_s_mm_per_frame(
                 bodies.predicted, prediction.betas[rows], betas[rows], true_body
             )
-        if "pve_pose_mm" in case.protocol.metrics:
+        if "pve_pose_mm" in case.surfaces:
             here["pve_pose_mm"] = metrics.pve_p_mm_per_frame(bodies.predicted, prediction.rotations[rows], local[rows])
         for name, values in here.items():
             poses.vertices.setdefault(name, np.full(len(case.counted), np.nan))[rows] = values

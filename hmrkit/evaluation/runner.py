@@ -29,7 +29,6 @@ from hmrkit.models import Models
 from hmrkit.options import Options
 from hmrkit.pipeline import STAGES, Progress, load_models, stages_of
 from hmrkit.protocols import EvalProtocol, choose_protocol
-from hmrkit.regressors import REGRESSORS
 from hmrkit.take import atomic_path, code_version
 
 log = logging.getLogger(__name__)
@@ -75,6 +74,12 @@ class Entry:
     def folder(self) -> str:
         """Name of its folder of result files."""
         return re.sub(r"[^\w.-]+", "_", self.label).strip("_")
+
+    @property
+    def regresses(self) -> bool:
+        """Whether its meshes are a regressor's as they come, which crops alone suffice for."""
+        chosen = self.models.options
+        return "regressor" in chosen.stream.models and not chosen.calibrated
 
     def record(self, options: EvalOptions, protocol: EvalProtocol) -> dict[str, Any]:
         """Everything that decides the result of a sequence, but the sequence."""
@@ -220,7 +225,7 @@ def run_sequence(
         for person, truth in enumerate(sequence.people):
             made.append(entry.results.of(sequence, person, row))
             row += len(truth.valid)
-    elif sequence.cropped and entry.models.options.method in REGRESSORS and not options.detect:
+    elif sequence.cropped and entry.regresses and not options.detect:
         made = predict_crops(sequence, entry.models.regressor, entry.models)
     else:
         made = predict(sequence, entry.models, options.detect, progress)

@@ -87,16 +87,18 @@ def counted_frames(truth: GroundTruth, protocol: EvalProtocol, bodies: Bodies) -
 def _case(prediction: Prediction, truth: GroundTruth, protocol: EvalProtocol, bodies: Bodies) -> Case:
     body = _body_truth(truth, protocol, bodies)
     names, from_mesh = _joint_names(truth, body, protocol, bodies, prediction)
-    surfaces = body is not None and any(name.startswith("pve") for name in protocol.metrics)
+    surfaces = () if body is None else protocol.on_surfaces
     if surfaces and prediction.rotations is None:
-        surfaces = False
+        surfaces = ()
         if prediction.found.any():
             bodies.note("metrics of surfaces are left out: the predictions are joints only")
-    if surfaces and body is not None and (body.model == "hmrkit") == bodies.predicted.is_smpl:
-        surfaces = False
+    corresponding = tuple(name for name in surfaces if name != "surface_mm")
+    if corresponding and body is not None and body.model != bodies.predicted.family:
+        surfaces = tuple(name for name in surfaces if name == "surface_mm")
         bodies.note(
-            f"metrics of surfaces are left out: the truth is a {body.model} body, predictions are meshes of "
-            f"{bodies.predicted.model_id}, whose vertices stand in another order (--body gives them SMPL's)"
+            f"metrics of vertices are left out: the truth is a {body.model} body, predictions are meshes of "
+            f"{bodies.predicted.model_id}, whose vertices stand in another order (--body gives them SMPL's; "
+            "--protocol surface needs no common order)"
         )
     counted = counted_frames(truth, protocol, bodies)
     return Case(prediction, truth, protocol, bodies, counted, names, body, from_mesh, surfaces)
@@ -107,7 +109,7 @@ def _body_truth(truth: GroundTruth, protocol: EvalProtocol, bodies: Bodies) -> B
     body = truth.body
     if body is None:
         return None
-    if protocol.truth == "measured" and not any(name.startswith("pve") for name in protocol.metrics):
+    if protocol.truth == "measured" and not protocol.on_surfaces:
         return None
     if protocol.truth_gender == "neutral":
         body = replace(body, gender="neutral")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # How a metric is headed in tables; what is not here is headed by its name.
 HEADINGS = {
     "mpjpe_mm": "MPJPE", "pa_mpjpe_mm": "PA-MPJPE", "n_mpjpe_mm": "N-MPJPE", "pve_mm": "PVE", "pve_pa_mm": "PVE-PA",
+    "surface_mm": "surface",
     "pve_shape_mm": "PVE-S", "pve_pose_mm": "PVE-P", "pck_percent": "PCK %", "auc_percent": "AUC %",
     "mpjae_deg": "MPJAE deg", "mpjae_pa_deg": "MPJAE-PA deg", "accel_mm_per_frame2": "Accel mm/f²",
     "accel_m_per_s2": "Accel m/s²", "w_mpjpe_mm": "W-MPJPE", "wa_mpjpe_mm": "WA-MPJPE", "rte_percent": "RTE %",

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from hmrkit.errors import UsageError
 from hmrkit.members import Member
-from hmrkit.scene import ExportOptions, Scene
+
+if TYPE_CHECKING:
+    from hmrkit.scene import ExportOptions, Scene
 
 EXPORTERS: dict[str, Member] = {
     "npz": Member(
@@ -37,6 +39,23 @@ EXPORTERS: dict[str, Member] = {
         module="hmrkit.exporters.ply",
         class_name="PlyExporter",
         summary="one folder of binary .ply files a person, one a frame: exact vertices, one topology",
+    ),
+    "stl": Member(
+        module="hmrkit.exporters.mesh_files",
+        class_name="StlExporter",
+        summary="one folder of binary .stl files a person, one a frame, for printing; names no unit",
+        licence="MIT",
+    ),
+    "off": Member(
+        module="hmrkit.exporters.mesh_files",
+        class_name="OffExporter",
+        summary="one folder of .off files a person, one a frame: exact vertices, one topology",
+        licence="MIT",
+    ),
+    "3mf": Member(
+        module="hmrkit.exporters.mesh_files",
+        class_name="ThreeMfExporter",
+        summary="one folder of .3mf files a person, one a frame, for printing: in full size, with its unit",
     ),
     "fbx": Member(
         module="hmrkit.exporters.fbx",

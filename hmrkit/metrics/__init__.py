@@ -9,7 +9,8 @@ Missing is NaN: points whose ground truth is NaN are left out, and so are predic
 `pck` and `auc`, where they are misses; report `coverage` beside the others. Nothing left gives NaN. Shapes that differ
 raise ValueError. Sequences go in one by one, so that no difference in time crosses from one into the next.
 
-`points`: positions, one frame at a time. `rotations`: angles. `motion`: acceleration, jitter, feet, world trajectories.
+`points`: positions, one frame at a time. `surface`: distance of meshes of any vertex order. `rotations`: angles.
+`motion`: acceleration, jitter, feet, world trajectories.
 `image`: 2D keypoints. `coco`: AP of COCO and CrowdPose. `masks`: silhouettes, parts and surface correspondence.
 `statistics`: confidence intervals.
 """
@@ -72,6 +73,7 @@ from hmrkit.metrics.points import (
 )
 from hmrkit.metrics.rotations import mpjae_deg, mpjae_deg_per_frame, mpjae_pa_deg, mpjae_pa_deg_per_frame
 from hmrkit.metrics.statistics import Interval, bootstrap_interval
+from hmrkit.metrics.surface import surface_mm, surface_mm_per_frame
 
 __all__ = [
     "COCO_SIGMAS",
@@ -127,6 +129,8 @@ __all__ = [
     "silhouette_counts",
     "surface_auc",
     "surface_auc_of_points",
+    "surface_mm",
+    "surface_mm_per_frame",
     "w_mpjpe_mm",
     "w_mpjpe_mm_per_frame",
     "wa_mpjpe_mm",

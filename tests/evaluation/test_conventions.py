@@ -154,3 +154,20 @@ def test_world_metrics_use_the_true_camera(smpl, person):
         assert np.nanmax(values[name]) < 0.05
     assert np.nanmax(values["rte_percent"]) < 0.05
     assert "true motion" in bodies.notes[0]
+
+
+def test_surfaces_of_other_vertex_orders_are_compared(smpl, prediction, person):
+    """The free body's surface against SMPL's, whose vertices here are the same in another order."""
+    free, bodies = Bodies(load_body(), smpl), Bodies(load_body(smpl / "SMPL_NEUTRAL.npz"), smpl)
+    values = score(prediction, person, PROTOCOLS["surface"], free, 30.0).values
+    ordered = score(prediction, person, PROTOCOLS["surface"], bodies, 30.0).values
+    assert list(values) == ["surface_mm", "mpjpe_mm", "pa_mpjpe_mm"]
+    np.testing.assert_allclose(values["surface_mm"], ordered["surface_mm"], atol=0.01)
+    vertices = score(prediction, person, PROTOCOLS["body"], bodies, 30.0).values["pve_mm"]
+    counted = np.isfinite(vertices)
+    assert (ordered["surface_mm"][counted] < vertices[counted]).all()
+    assert (ordered["surface_mm"][counted] > 5).all()
+    left_out = score(prediction, person, PROTOCOLS["body"], free, 30.0).values
+    assert "pve_mm" not in left_out
+    assert any("--protocol surface" in note for note in free.notes)
+    assert "surface" in PROTOCOLS["surface"].describe()

@@ -37,6 +37,7 @@ CASES = [
     ("3dpw", "wham", ""),
     ("3dpw", "3dpw-official", ""),
     ("3dpw", "body", ""),
+    ("3dpw", "surface", ""),
     ("3dpw-oc", "spin", ""),
     ("emdb", "emdb-official", ""),
     ("emdb", "wham-world", "2"),

@@ -3,13 +3,13 @@
 import json
 import sys
 from dataclasses import asdict, replace
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from made_keypoints import waving
+from made_motion import EXCERPT, both_splits
 
 from hmrkit.body import load_body
 from hmrkit.errors import InputError, UsageError
@@ -25,20 +25,10 @@ from hmrkit.training.motion import load_motion
 from hmrkit.training.recipes.videopose3d import PRESETS, VideoPose3DRecipe, train
 from hmrkit.weights import read_metadata
 
-EXCERPT = Path(__file__).parents[1] / "data" / "motion_excerpt.npz"
-
 
 @pytest.fixture(scope="module")
 def motion():
     return load_motion(EXCERPT, "all")
-
-
-def both_splits(path: Path) -> Path:
-    """The excerpt as a motion file whose first clip belongs to the training split."""
-    whole = np.load(EXCERPT)
-    names = ["cmu_daz_01-09/02/a.bvh", *whole["clips"].tolist()[1:]]
-    np.savez(path, **{key: whole[key] for key in whole.files if key != "clips"}, clips=names)
-    return path
 
 
 def test_points_are_the_bodys_own(motion):

@@ -167,6 +167,10 @@ def test_kept_examples_are_the_same_whoever_makes_them_and_stay(tmp_path, monkey
 def test_the_command_trains_resumes_and_writes_what_loads(tmp_path, monkeypatch, method) -> None:
     monkeypatch.setattr(kept, "SHARD", 8)
     monkeypatch.setattr(kept, "_EXAMPLES_AT_ONCE", 8)
+    monkeypatch.setattr(regressors, "STATISTICS_COUNT", 8)
+    whole = hmr.PRESETS["cpu"]
+    small = dataclasses.replace(whole, data=dataclasses.replace(whole.data, batch=8))
+    monkeypatch.setitem(hmr.PRESETS, "cpu", small)
     line = ["train", method, "--out", str(tmp_path), "--images", "8", "--device", "cpu"]
     line += ["--adversarial"] if method == "hmr" else ["--loop-fit", "tests/data/one_by_one_5s.mp4"]
     first = CliRunner().invoke(app, [*line, "--steps", "1"])
