@@ -17,10 +17,12 @@ from typing import Any
 
 from hmrkit.errors import EXIT_OK, EXIT_SOME_FAILED, HmrkitError, InputError, UsageError
 from hmrkit.exporters import load_exporter
+from hmrkit.files import write_json
 from hmrkit.models import Models
 from hmrkit.options import Options
-from hmrkit.output import export_take, render_take, report, reprojection, write_json
+from hmrkit.output import export_take, render_take
 from hmrkit.pipeline import Progress, keep_stages, load_models, open_clip, run_stages, stages_of
+from hmrkit.report import report, reprojection
 from hmrkit.take import load_take, provenance_record, save_take, with_stage
 from hmrkit.types import Take
 

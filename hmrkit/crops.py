@@ -147,3 +147,17 @@ def person_region(points: np.ndarray) -> Region:
     length = np.linalg.norm(trunk, axis=-1)
     trust = np.clip((length / np.maximum(radius, 1e-6) - 0.1) / 0.2, 0, 1)
     return Region(hips, 2.5 * radius, trust * np.arctan2(trunk[..., 0], -trunk[..., 1]))
+
+
+def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union (A,B) of boxes (A,4) and (B,4)."""
+    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared = np.prod(np.clip(high - low, 0, None), -1)
+    area_a, area_b = np.prod(a[:, 2:] - a[:, :2], -1), np.prod(b[:, 2:] - b[:, :2], -1)
+    return shared / np.maximum(area_a[:, None] + area_b[None] - shared, 1e-9)
+
+
+def paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union (N,) of boxes (N,4), row by row."""
+    shared = np.prod(np.clip(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0, None), -1)
+    return shared / np.maximum(np.prod(a[:, 2:] - a[:, :2], -1) + np.prod(b[:, 2:] - b[:, :2], -1) - shared, 1e-9)

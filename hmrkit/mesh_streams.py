@@ -44,20 +44,20 @@ class MeshStream(Protocol):
 
 MESH_STREAMS: dict[str, StreamMember] = {
     "fit": StreamMember(
-        module="hmrkit.fitting",
+        module="hmrkit.fitting.stream",
         summary="body fitted to 2D and 3D keypoints: analytic inverse kinematics, refined over the whole track",
         needs_depth=True,
         refine_by_default=True,
     ),
     "file": StreamMember(
-        module="hmrkit.file_stream",
+        module="hmrkit.results.stream",
         summary="bodies that a take has already, matched to the people that were tracked",
         argument="take",
         models=("body", "mesh_stream"),
     ),
     **{
         name: StreamMember(
-            module="hmrkit.regression",
+            module="hmrkit.regressors.stream",
             summary=member.summary,
             paper=member.paper,
             licence=member.licence,

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from hmrkit.body.posing import body_meshes
+from hmrkit.calibration.track import calibrated_vertices
 from hmrkit.models import Models
-from hmrkit.refit import body_meshes, calibrated_vertices
 from hmrkit.types import MeshTrack, Take
 
 

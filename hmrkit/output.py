@@ -1,23 +1,22 @@
-"""What a finished take is turned into: exported files, an overlay video, a contact sheet, a JSON report."""
+"""What a finished take is turned into: exported files, an overlay video, a contact sheet."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hmrkit.body.posing import skeleton_joints
 from hmrkit.errors import InputError
 from hmrkit.meshes import mesh_slice
 from hmrkit.models import Models
 from hmrkit.pipeline import Progress
 from hmrkit.scene import ExportOptions
-from hmrkit.skeletons import SMPL_24, get_skeleton
-from hmrkit.take import atomic_path
+from hmrkit.skeletons import SMPL_24
 from hmrkit.types import Take
 
 if TYPE_CHECKING:
@@ -38,9 +37,9 @@ def export_take(
     Exact vertices are computed in short stretches, once for all formats: memory does not depend on the clip.
     UsageError where a person or a combination of options does not exist.
     """
-    from hmrkit.export_scene import build_scene
     from hmrkit.exporters import load_exporter
-    from hmrkit.vertex_store import shared_vertices
+    from hmrkit.scene.build import build_scene
+    from hmrkit.scene.vertex_cache import shared_vertices
 
     _require(take, "regress")
     options = options or ExportOptions()
@@ -152,9 +151,7 @@ def upright(take: Take, models: Models) -> np.ndarray:
     directions = []
     for i, params in take.body.items():
         done = take.calibrated.get(i)
-        joints = done.joints_c if done else models.body.joints_only(
-            params.global_orient, params.body_pose, params.betas, params.transl_c
-        ).joints.cpu().numpy()  # fmt: skip
+        joints = done.joints_c if done else skeleton_joints(models.body, params)
         neck, ankles = joints[:, SMPL_24.index["neck"]], joints[:, SMPL_24.indices("left_ankle", "right_ankle")].mean(1)
         directions.append((neck - ankles) / np.linalg.norm(neck - ankles, axis=1, keepdims=True).clip(1e-6))
     if not directions:
@@ -168,73 +165,6 @@ def _rate(take: Take) -> Fraction | float:
     """Frames per second of the chosen frames: exact where the clip's rate is constant and only thinned out."""
     exact = take.video.fps / max(int(np.diff(take.video.frame_indices[:2]).sum()), 1)
     return exact if abs(float(exact) / take.video.sampled_fps - 1) < 1e-3 else take.video.sampled_fps
-
-
-def report(take: Take) -> dict[str, Any]:
-    """What a person or a script wants to know of a take, as plain JSON values; nothing that went wrong is left out."""
-    video = take.video
-    empty = [
-        int(f) for f, d in zip(video.frame_indices, take.detections, strict=bool(take.detections)) if not len(d.scores)
-    ]
-    people = []
-    for person in take.tracks:
-        i, frames = person.track_id, person.frame_indices
-        entry: dict[str, Any] = {
-            "track_id": i,
-            "frames": len(frames),
-            "first_frame": int(frames[0]),
-            "last_frame": int(frames[-1]),
-            "interpolated_frames": int(person.interpolated.sum()),
-            "mesh": i in take.body,
-        }
-        if i in take.keypoints:
-            entry["keypoint_confidence"] = round(float(np.nanmean(take.keypoints[i].keypoints_2d[..., 2])), 3)
-        if i in take.calibrated:
-            entry["refit_residual_mm"] = round(float(np.mean(take.calibrated[i].refit_residual_mm)), 2)
-        people.append(entry)
-    return {
-        "video": video.path,
-        "width": video.width,
-        "height": video.height,
-        "fps": float(video.fps),
-        "frames": len(video.frame_indices),
-        "failed_frames": list(video.failed_frames),
-        "frames_without_people": empty,
-        "focal_px": float(take.camera.focal_px[0]),
-        "focal_source": take.camera.source,
-        "people": people,
-        "dropped_tracks": list(take.dropped_tracks),
-        "stages": list(take.provenance),
-    }
-
-
-def reprojection(take: Take, models: Models, frames: int = 64) -> dict[int, float]:
-    """Per track id: median distance of the final mesh's COCO keypoints from the 2D keypoints, over the box's height.
-
-    Of `frames` frames spread over each track. A body without a keypoint regressor is measured by its joints.
-    """
-    from hmrkit.camera import project
-    from hmrkit.metrics import reprojection_error
-    from hmrkit.rendering.heat import mesh_keypoints
-
-    errors = {}
-    for person in take.people_with_mesh():
-        points = take.keypoints[person.track_id]
-        rows = np.unique(np.linspace(0, len(person.frame_indices) - 1, frames).round().astype(int))
-        mesh = mesh_slice(take, person.track_id, rows, models)
-        names, places = mesh_keypoints(mesh.vertices_c, mesh.joints_c, models.body)
-        index = get_skeleton(points.skeleton).index
-        common = [k for k, name in enumerate(names) if name in index]
-        seen = points.keypoints_2d[rows][:, [index[names[k]] for k in common]]
-        heights = person.boxes_xyxy[rows, 3] - person.boxes_xyxy[rows, 1]
-        errors[person.track_id] = reprojection_error(project(take.camera, places[:, common]), seen, heights)
-    return errors
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1) + "\n")
 
 
 def _require(take: Take, stage: str) -> None:

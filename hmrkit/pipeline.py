@@ -133,9 +133,9 @@ def regress(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
 
 def _finished(take: Take, person: Track, params: BodyParams, models: Models) -> BodyParams:
     """A mesh stream's bodies of a track, refined and smoothed as asked for."""
-    from hmrkit.fitting import points_with_depth
+    from hmrkit.fitting.observations import points_with_depth
+    from hmrkit.fitting.smplify import refine_track
     from hmrkit.smoothing import smooth_body
-    from hmrkit.smplify import refine_track
 
     times = take.video.seconds(person.frame_indices)
     if models.options.refine:
@@ -156,7 +156,7 @@ def lift(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
 
 def calibrate(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     """PC-HMR, parallel: target joints from the lifted pose, and the body refitted to the calibrated mesh."""
-    from hmrkit.refit import calibrate_track
+    from hmrkit.calibration.track import calibrate_track
 
     calibrated: dict[int, Calibration] = {}
     people = take.people_with_mesh()

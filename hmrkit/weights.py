@@ -11,7 +11,6 @@ the carried one without complaint, and a damaged carried one is noticed.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hmrkit.errors import WeightsError
-from hmrkit.take import atomic_path
+from hmrkit.files import atomic_path, sha256_of
 
 if TYPE_CHECKING:  # torch takes a second to import; finding and listing weights must not wait for it
     from torch import Tensor, nn
@@ -88,22 +87,6 @@ def available() -> list[dict[str, str]]:
                 licence = manifest.get(name, {}).get("licence", "")
                 entries[name] = {"name": name, "path": str(path), "licence": licence}
     return list(entries.values())
-
-
-def sha256_of(path: str | Path) -> str:
-    """Hex digest of a file; remembered while the file's size and time of change stay the same."""
-    path = Path(path).resolve()
-    stat = path.stat()
-    return _digest(str(path), stat.st_mtime_ns, stat.st_size)
-
-
-@functools.lru_cache(maxsize=256)
-def _digest(path: str, _mtime_ns: int, _size: int) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def read_manifest(folder: str | Path) -> dict[str, dict[str, str]]:

@@ -3,9 +3,9 @@
 import numpy as np
 
 from hmrkit.body import load_body
+from hmrkit.body.files import find_body, read_smpl_file
 from hmrkit.evaluation.bodies import H36M_ROWS
 from hmrkit.skeletons import SMPL_24
-from hmrkit.smpl_files import find_body, read_smpl_file
 
 OTHER_NAMES = {"spine": "spine2", "jaw": "head", "head_top": "head"}
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from hmrkit.export_scene import build_scene
+from hmrkit.calibration.track import refit
 from hmrkit.geometry import axis_angle_to_matrix
 from hmrkit.models import Models
 from hmrkit.options import Options
-from hmrkit.refit import refit
 from hmrkit.scene import ExportOptions
+from hmrkit.scene.build import build_scene
 from hmrkit.types import BodyParams, Calibration, Camera, Keypoints, Take, Track, VideoInfo
 
 RATE = Fraction(30000, 1001)

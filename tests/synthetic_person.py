@@ -7,12 +7,13 @@ import torch
 from conftest import DATA
 
 from hmrkit.body import load_body
+from hmrkit.body.landmarks import BodyLandmarks, local_from_world, world_from_local
 from hmrkit.camera import assume_camera, project
 from hmrkit.geometry import axis_angle_to_matrix
-from hmrkit.landmarks import BodyLandmarks, world_from_local
+from hmrkit.scene.resampling import Motion
 from hmrkit.skeletons import BLAZEPOSE_33
-from hmrkit.training.motion import load_motion
-from hmrkit.types import Camera, Keypoints, Track
+from hmrkit.synthetic.mocap import load_motion
+from hmrkit.types import BodyParams, Camera, Keypoints, Track
 
 BODY = load_body()
 LANDMARKS = BodyLandmarks(BODY)
@@ -112,3 +113,15 @@ def reprojection_percent(params, person: Person) -> float:
     off = project(person.camera, pose_body(params)[0]) - person.keypoints.keypoints_2d[..., :2]
     height = person.track.boxes_xyxy[:, 3] - person.track.boxes_xyxy[:, 1]
     return float(np.median(np.linalg.norm(off[:, LIMBS], axis=-1) / height[:, None]) * 100)
+
+
+def make_motion_of(person, track_id=1, shift=(0.0, 0.0, 0.0)):
+    """A synthetic person as a motion whose parameters are the truth."""
+    local = local_from_world(person.world).numpy()
+    given = local[:, 0], local[:, 1:], person.betas
+    transl = person.joints[:, 0] - BODY.joints_only(*given).joints[:, 0].numpy() + np.asarray(shift, np.float32)
+    params = BodyParams(*given, transl.astype(np.float32), "neutral", BODY.model_id)
+    count = len(transl)
+    joints = person.joints + np.asarray(shift, np.float32)
+    seen = np.ones(count, bool)
+    return Motion(track_id, np.arange(count), np.arange(count) * 1.0, seen, params, params, joints, params, False, "p")

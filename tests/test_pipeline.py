@@ -15,8 +15,9 @@ from hmrkit.geometry import axis_angle_to_matrix
 from hmrkit.meshes import iter_meshes, mesh_slice
 from hmrkit.models import Models
 from hmrkit.options import Options
-from hmrkit.output import report, upright
+from hmrkit.output import upright
 from hmrkit.pipeline import keep_stages, open_clip, run_stages, stages_of
+from hmrkit.report import report
 from hmrkit.types import BodyParams, Take
 
 TOYS = {"detector": "toy", "tracker": "toy", "keypoints": "toy", "lifter": "toy", "device": "cpu"}
@@ -294,7 +295,7 @@ def test_a_regressors_estimates_of_single_frames_are_smoothed_over_time(tmp_path
 
 
 def test_refined_a_regressors_mesh_meets_the_keypoints_better(film):
-    from hmrkit.output import reprojection
+    from hmrkit.report import reprojection
 
     off = {}
     for refine in (None, True):
@@ -304,7 +305,7 @@ def test_refined_a_regressors_mesh_meets_the_keypoints_better(film):
 
 
 def test_only_what_the_mesh_stream_uses_is_loaded_and_recorded(film, monkeypatch):
-    import hmrkit.fitting
+    import hmrkit.fitting.stream
     import hmrkit.regressors
 
     def never(*_, **__):
@@ -315,7 +316,7 @@ def test_only_what_the_mesh_stream_uses_is_loaded_and_recorded(film, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(hmrkit.regressors, "load_regressor", never)
         hmrkit.run(film, **{**TOYS, "method": "fit"})
-    monkeypatch.setattr(hmrkit.fitting, "fit_track", never)
+    monkeypatch.setattr(hmrkit.fitting.stream, "fit_track", never)
     for part in ("lifter", "calibration"):
         monkeypatch.setattr(Models, part, property(never))
     regressed = hmrkit.run(film, **{**TOYS, "method": "toy"})

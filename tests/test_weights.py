@@ -15,6 +15,7 @@ from torch import nn
 from hmrkit import weights
 from hmrkit.conversion import convert
 from hmrkit.errors import UsageError, WeightsError
+from hmrkit.files import sha256_of
 from hmrkit.weights import (
     MANIFEST,
     available,
@@ -26,7 +27,6 @@ from hmrkit.weights import (
     read_manifest,
     read_metadata,
     save_state,
-    sha256_of,
     verify,
     write_manifest,
 )

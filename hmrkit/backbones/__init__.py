@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from hmrkit.body_points import BodyPoints
+    from hmrkit.blazepose.integral_head import BodyPoints
 
 
 BACKBONES: dict[str, Member] = {

@@ -1,11 +1,10 @@
 """The backbone that ships: BlazePose-heavy as it was published, with a trained integral head on its maps.
 
-BlazePose's part is frozen; its maps and landmarks are the observation. The integral head (`hmrkit.body_points`), with a
-tuned copy of BlazePose's last blocks, predicts where the body's own points lie. The global feature consists of numbers
-about points only: landmarks and body points, in the crop and in metres, and the directions of the limbs between them.
-So a body of which only the points are known, from motion capture without an image, has a global feature, too
-(`EmbeddedBackbone.features_of_points`).
-"""
+BlazePose's part is frozen; its maps and landmarks are the observation. The integral head
+(`hmrkit.blazepose.integral_head`), with a tuned copy of BlazePose's last blocks, predicts where the body's own points
+lie. The global feature consists of numbers about points only: landmarks and body points, in the crop and in metres, and
+the directions of the limbs between them. So a body of which only the points are known, from motion capture without an
+image, has a global feature, too (`EmbeddedBackbone.features_of_points`)."""
 
 from __future__ import annotations
 
@@ -16,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from hmrkit.backbones import Features, Landmarks
-from hmrkit.blazepose_net import CROP_SIZE, BlazePose, load_network
-from hmrkit.body_points import POINTS, BodyPoints, IntegralHead
+from hmrkit.blazepose.integral_head import POINTS, BodyPoints, IntegralHead
+from hmrkit.blazepose.network import CROP_SIZE, BlazePose, load_network
 from hmrkit.errors import UsageError
 from hmrkit.geometry import orthonormal_frame
 from hmrkit.skeletons import BLAZEPOSE_33

@@ -22,9 +22,9 @@ def cut(
     """Keep some people and frames of a take, bit for bit as they are."""
     import numpy as np
 
-    from hmrkit.export_scene import parse_people
+    from hmrkit.scene.build import parse_people
     from hmrkit.take import open_take
-    from hmrkit.take_editing import cut_take
+    from hmrkit.take.editing import cut_take
     from hmrkit.video import to_frame
 
     o.start_logging(verbose)
@@ -46,7 +46,7 @@ def merge(
     """Join takes of one clip: their frames, their people, or both."""
     from hmrkit.errors import UsageError
     from hmrkit.take import open_take
-    from hmrkit.take_editing import merge_takes
+    from hmrkit.take.editing import merge_takes
 
     o.start_logging(verbose)
     if takes.count("-") > 1:

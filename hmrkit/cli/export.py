@@ -56,13 +56,13 @@ def export(
     verbose: o.Verbose = False,
 ) -> None:
     """Write the people of a take as files for other programs."""
-    from hmrkit.export_scene import check_options, parse_numbers, parse_people, parse_rate
     from hmrkit.exporters import check_formats
     from hmrkit.models import Models
     from hmrkit.options import Options
     from hmrkit.output import export_take
     from hmrkit.pipeline import adopted
     from hmrkit.scene import ExportOptions
+    from hmrkit.scene.build import check_options, parse_numbers, parse_people, parse_rate
     from hmrkit.take import open_take
 
     o.start_logging(verbose)

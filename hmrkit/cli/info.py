@@ -40,7 +40,7 @@ def list_choices(
             methods = METHODS if for_tests else visible(METHODS)
             tables[name] = {method: {"summary": m.summary} for method, m in methods.items()}
         elif name == "protocols":
-            from hmrkit.protocols import PROTOCOLS
+            from hmrkit.evaluation.protocols import PROTOCOLS
 
             tables[name] = {protocol: {"summary": p.summary} for protocol, p in PROTOCOLS.items()}
         else:
@@ -76,14 +76,14 @@ def info(
         if as_json:
             typer.echo(json.dumps(meshes, indent=1))
             return
-        from hmrkit.mesh_facts import describe
+        from hmrkit.metrics.mesh_facts import describe
 
         for name, facts in meshes.items():
             typer.echo(describe(name, facts))
         return
     from hmrkit.options import Options
-    from hmrkit.output import report
     from hmrkit.pipeline import open_clip
+    from hmrkit.report import report
     from hmrkit.take import open_take
 
     take = open_take(path) if path == "-" or path.endswith(".npz") else open_clip(path, Options())
@@ -98,7 +98,7 @@ def info(
 def _meshes(path: str, frame: int | None, up: str, units: str, options: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Facts of each mesh of a file, or of each person of a take in one frame."""
     from hmrkit.errors import UsageError
-    from hmrkit.mesh_facts import MESH_SUFFIXES, file_facts, mesh_facts
+    from hmrkit.metrics.mesh_facts import MESH_SUFFIXES, file_facts, mesh_facts
 
     if up not in ("x", "y", "z") or units not in ("m", "cm", "mm"):
         raise UsageError(f"--up must be x, y or z and --units m, cm or mm, got {up!r} and {units!r}")
@@ -106,11 +106,11 @@ def _meshes(path: str, frame: int | None, up: str, units: str, options: dict[str
         return file_facts(path, up, units)
     if path != "-" and not path.endswith(".npz"):
         raise UsageError(f"--mesh is for takes and for {', '.join(MESH_SUFFIXES)}, got {path}")
-    from hmrkit.exporters import person_name
     from hmrkit.meshes import mesh_slice
     from hmrkit.models import Models
     from hmrkit.options import Options
     from hmrkit.pipeline import adopted
+    from hmrkit.scene import person_name
     from hmrkit.take import open_take
 
     take = open_take(path)

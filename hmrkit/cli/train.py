@@ -114,7 +114,7 @@ def preview(
     """Show synthetic images with their joints (green visible, yellow self-hidden, red hidden) and body parts."""
     from hmrkit.device import resolve_device
     from hmrkit.errors import UsageError
-    from hmrkit.training.preview import write_preview
+    from hmrkit.synthetic.preview import write_preview
 
     if split not in ("train", "test"):
         raise UsageError(f"--split must be train or test, got {split!r}")

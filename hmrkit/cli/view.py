@@ -31,10 +31,10 @@ def view(
 ) -> None:
     """Look at a take in a browser: timeline, people, generator, lifted and calibrated, from all sides."""
     from hmrkit.errors import UsageError
-    from hmrkit.export_scene import parse_people
     from hmrkit.models import Models
     from hmrkit.options import Options
     from hmrkit.pipeline import adopted
+    from hmrkit.scene.build import parse_people
     from hmrkit.take import open_take
     from hmrkit.viewing.clip import make_clip
     from hmrkit.viewing.page import write_page

@@ -41,8 +41,8 @@ def check_weights(
     as_json: o.AsJson = False,
 ) -> None:
     """Check hashes, load every body, and compare its skinning with smplx where that is installed."""
+    from hmrkit.cli.weights_check import check
     from hmrkit.errors import WeightsError
-    from hmrkit.weights_check import check
 
     result = check(files or [])
     entries = [*result["weights"], *result["bodies"]]
@@ -77,6 +77,6 @@ def export_body(
     gender: o.Gender = "neutral",
 ) -> None:
     """Write the free body as a pickle in SMPL's form, which smplx and other tools read."""
-    from hmrkit.smpl_files import export_smpl_pickle
+    from hmrkit.body.files import export_smpl_pickle
 
     typer.echo(str(export_smpl_pickle(out, gender)))

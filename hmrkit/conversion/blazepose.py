@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hmrkit.blazepose_net import BlazePose
+from hmrkit.blazepose.network import BlazePose
 from hmrkit.conversion.tfjs import read_tfjs
 from hmrkit.errors import WeightsError
 from hmrkit.weights import save_state

@@ -2,7 +2,7 @@
 
 How to add one: write a module with a function ``load(name, root, options)`` that returns a `Dataset` (it must be quick:
 no files are opened before `check`), and add its line to `DATASETS`. Raise `missing_files` where something is not there.
-Read pickles with `hmrkit.dataset_pickles.read_pickle` only. Never change what the annotation says (no smoothing, no
+Read pickles with `hmrkit.datasets.pickles.read_pickle` only. Never change what the annotation says (no smoothing, no
 filling in); a frame that a protocol leaves out stays in, with ``valid`` False.
 
 A sequence is one stretch of pictures by ONE camera: a clip (neighbours in time) or independent stills. A recording with
@@ -245,7 +245,7 @@ class EvalSequence:
 
 
 class Dataset(Protocol):
-    """One dataset at one place. `default_protocol` is a name of hmrkit.protocols, the one of the papers."""
+    """One dataset at one place. `default_protocol` is a name of hmrkit.evaluation.protocols, the one of the papers."""
 
     name: str
     default_protocol: str

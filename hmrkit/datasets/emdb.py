@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hmrkit.dataset_pickles import read_pickle
 from hmrkit.datasets import DatasetOptions, EvalSequence, GroundTruth, missing_files
 from hmrkit.datasets.annotations import flagged, frames_of, numbered_pictures, pick, refuse, require, smpl_truth
+from hmrkit.datasets.pickles import read_pickle
 from hmrkit.errors import InputError
 from hmrkit.skeletons import SMPL_24
 from hmrkit.types import Camera

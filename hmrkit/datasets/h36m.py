@@ -23,13 +23,13 @@ from typing import Any
 
 import numpy as np
 
+from hmrkit.body.pickles import unpickle
 from hmrkit.datasets import DatasetOptions, EvalSequence, GroundTruth, missing_files
 from hmrkit.datasets.annotations import boxes_about, flagged, pick, refuse, require
 from hmrkit.datasets.h36m_cameras import CAMERAS, NAMES, StudioCamera, find_calibration, read_calibration
 from hmrkit.datasets.matlab import read_matlab
 from hmrkit.errors import InputError, WeightsError
 from hmrkit.skeletons import H36M_17
-from hmrkit.smpl_pickles import unpickle
 
 SUBJECTS = ("S9", "S11")
 FRONTAL = "60457274"

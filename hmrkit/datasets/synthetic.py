@@ -1,4 +1,4 @@
-"""Rendered people that everybody can make again from what ships: the test split of `hmrkit.training.synthetic`.
+"""Rendered people that everybody can make again from what ships: the test split of `hmrkit.synthetic.images`.
 
 Pictures are rendered into ``--data`` (by default into the results' folder) when they are first needed, in batches of
 16, each with a seed of its own: batch k is the same whatever is rendered before it. Poses, clothes and panoramas of the
@@ -16,8 +16,9 @@ import numpy as np
 
 from hmrkit.datasets import BodyTruth, DatasetOptions, EvalSequence, GroundTruth
 from hmrkit.errors import InputError, UsageError
+from hmrkit.files import atomic_path
 from hmrkit.skeletons import SMPL_24, Skeleton
-from hmrkit.take import atomic_path, code_version
+from hmrkit.take import code_version
 from hmrkit.types import Camera
 
 log = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ def render_batch(folder: Path, seed: int) -> dict[str, np.ndarray]:
     from PIL import Image
 
     from hmrkit.body import load_body
-    from hmrkit.training.synthetic import SyntheticImages
+    from hmrkit.synthetic.images import SyntheticImages
 
     samples = SyntheticImages("test")(BATCH, torch.Generator().manual_seed(seed))
     facts = {key: getattr(samples, key).cpu().numpy() for key in _ARRAYS if key != "boxes_xyxy"}

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 
-from hmrkit.dataset_pickles import read_pickle
 from hmrkit.datasets import DatasetOptions, EvalSequence, GroundTruth, missing_files
 from hmrkit.datasets.annotations import (
     boxes_about,
@@ -33,6 +32,7 @@ from hmrkit.datasets.annotations import (
     require,
     smpl_truth,
 )
+from hmrkit.datasets.pickles import read_pickle
 from hmrkit.errors import InputError, UsageError
 from hmrkit.skeletons import SMPL_24, Skeleton
 from hmrkit.types import Camera

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from hmrkit.dataset_pickles import read_pickle
 from hmrkit.datasets import DatasetOptions, EvalSequence, GroundTruth, missing_files
 from hmrkit.datasets.annotations import (
     boxes_about,
@@ -24,9 +23,10 @@ from hmrkit.datasets.annotations import (
     rotation_matrices,
     smpl_truth,
 )
+from hmrkit.datasets.pickles import read_pickle
 from hmrkit.errors import InputError
 from hmrkit.skeletons import LSP_14
-from hmrkit.video_probe import read_image
+from hmrkit.video.index import read_image
 
 SPLITS = {"test": "test", "val": "val", "train": "train", "trainval": "trainval"}
 _STILLS_A_SEQUENCE = 64  # read and held at once

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from hmrkit.errors import InputError
+from hmrkit.files import sha256_of
 from hmrkit.types import Detections
-from hmrkit.weights import sha256_of
 
 PERSON_CATEGORY = 1
 

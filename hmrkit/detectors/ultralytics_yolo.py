@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from hmrkit.errors import UsageError, WeightsError
+from hmrkit.files import sha256_of
 from hmrkit.types import Detections
-from hmrkit.weights import sha256_of
 
 MOST_PEOPLE = 3000  # ultralytics must be given a limit; its default of 300 would drop people of a crowd
 

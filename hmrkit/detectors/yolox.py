@@ -14,8 +14,9 @@ from hmrkit.detectors.nms import suppress_overlaps
 from hmrkit.detectors.yolox_net import STRIDES, decode, fold_batch_norm, module_for
 from hmrkit.device import inference
 from hmrkit.errors import WeightsError
+from hmrkit.files import sha256_of
 from hmrkit.types import Detections
-from hmrkit.weights import find_weights, load_into, load_state, sha256_of
+from hmrkit.weights import find_weights, load_into, load_state
 
 PERSON = 0  # of COCO's 80 classes
 PADDING = 114  # the grey that YOLOX was trained to see outside the picture

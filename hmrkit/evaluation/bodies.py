@@ -16,11 +16,11 @@ import numpy as np
 import torch
 
 from hmrkit.body import Body, load_body
+from hmrkit.body.files import find_body
 from hmrkit.datasets import BodyTruth
 from hmrkit.errors import WeightsError
-from hmrkit.protocols import ALIASES, JointSource
+from hmrkit.evaluation.protocols import ALIASES, JointSource
 from hmrkit.skeletons import SMPL_24
-from hmrkit.smpl_files import find_body
 from hmrkit.weights import weight_folders
 
 log = logging.getLogger(__name__)

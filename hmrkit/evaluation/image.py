@@ -14,9 +14,9 @@ from hmrkit.errors import InputError
 from hmrkit.evaluation.bodies import Bodies
 from hmrkit.evaluation.poses import predicted_meshes, stretches
 from hmrkit.evaluation.predicting import Prediction, camera_of
+from hmrkit.evaluation.protocols import EvalProtocol
 from hmrkit.evaluation.scoring import Scores, counted_frames
 from hmrkit.models import Models
-from hmrkit.protocols import EvalProtocol
 from hmrkit.skeletons import SMPL_24
 from hmrkit.types import Camera
 

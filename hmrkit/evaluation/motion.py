@@ -8,7 +8,7 @@ from hmrkit import metrics
 from hmrkit.datasets import BodyTruth, GroundTruth
 from hmrkit.evaluation.bodies import SMPL_FEET, Bodies, posed_truth
 from hmrkit.evaluation.poses import stretches
-from hmrkit.protocols import EvalProtocol
+from hmrkit.evaluation.protocols import EvalProtocol
 
 # EMDB's jitter takes these as not moving, yet averages over all 24.
 EMDB_STILL = (0, 7, 8, 10, 11, 20, 21, 22, 23)

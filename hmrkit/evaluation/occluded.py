@@ -22,8 +22,10 @@ from hmrkit import metrics
 from hmrkit.camera import project
 from hmrkit.datasets import EvalSequence, GroundTruth
 from hmrkit.errors import HmrkitError, UsageError
+from hmrkit.evaluation.occlusion import DEGREES, KINDS, Kind, OcclusionCurve, bar_angle, occlude, save_curves_png
 from hmrkit.evaluation.pictures import pictures_of
 from hmrkit.evaluation.predicting import true_box
+from hmrkit.evaluation.protocols import EvalProtocol
 from hmrkit.evaluation.runner import (
     Entry,
     EvalOptions,
@@ -36,10 +38,8 @@ from hmrkit.evaluation.runner import (
 )
 from hmrkit.evaluation.score_files import read_record, read_scores
 from hmrkit.evaluation.subsets import limited
-from hmrkit.occlusion import DEGREES, KINDS, Kind, OcclusionCurve, bar_angle, occlude, save_curves_png
-from hmrkit.protocols import EvalProtocol
+from hmrkit.files import atomic_path
 from hmrkit.skeletons import LSP_14
-from hmrkit.take import atomic_path
 from hmrkit.types import Camera
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from hmrkit.datasets import BodyTruth, GroundTruth
 from hmrkit.errors import InputError
 from hmrkit.evaluation.bodies import SMPL_FEET, Bodies, posed_truth
 from hmrkit.evaluation.predicting import Prediction
-from hmrkit.protocols import ALIASES, CHALLENGE_PARTS, EvalProtocol
+from hmrkit.evaluation.protocols import ALIASES, CHALLENGE_PARTS, EvalProtocol
 from hmrkit.skeletons import SMPL_24, Skeleton
 
 STRETCH = 64  # frames whose meshes are held at once

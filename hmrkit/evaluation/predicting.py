@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hmrkit.crops import box_iou
 from hmrkit.datasets import EvalSequence, GroundTruth
 from hmrkit.errors import InputError
 from hmrkit.meshes import mesh_slice
@@ -24,7 +25,7 @@ from hmrkit.models import Models
 from hmrkit.pipeline import Progress, open_clip, run_stages, stages_of
 from hmrkit.skeletons import Skeleton
 from hmrkit.types import Camera, Take, Track
-from hmrkit.video_probe import read_image
+from hmrkit.video.index import read_image
 
 if TYPE_CHECKING:
     from hmrkit.regressors import Regressor
@@ -279,14 +280,6 @@ def true_box(truth: GroundTruth, row: int) -> np.ndarray:
     points = truth.keypoints_2d[row]
     points = points[(points[:, 2] > 0) & np.isfinite(points).all(-1), :2]
     return np.concatenate([points.min(0), points.max(0)]) if len(points) else box
-
-
-def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union (N,M) of boxes (N,4) and (M,4) xyxy."""
-    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = (high - low).clip(0).prod(-1)
-    area_a, area_b = (x[:, 2:] - x[:, :2] for x in (a, b))
-    return shared / (area_a.prod(-1)[:, None] + area_b.prod(-1)[None] - shared)
 
 
 def _assembled(frames: int, pieces: Sequence[_Piece], models: Models) -> Prediction:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from hmrkit import metrics
+from hmrkit.evaluation.protocols import EvalProtocol
 from hmrkit.evaluation.reported import REPORTED, Reported
 from hmrkit.evaluation.runner import Evaluation
 from hmrkit.evaluation.score_files import read_scores
-from hmrkit.protocols import EvalProtocol
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,13 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from hmrkit.dataset_pickles import read_pickle
 from hmrkit.datasets import EvalSequence, GroundTruth
+from hmrkit.datasets.pickles import read_pickle
 from hmrkit.errors import InputError
 from hmrkit.evaluation.predicting import Prediction
+from hmrkit.files import sha256_of
 from hmrkit.geometry import axis_angle_to_matrix
 from hmrkit.skeletons import SMPL_24
-from hmrkit.weights import sha256_of
 
 log = logging.getLogger(__name__)
 

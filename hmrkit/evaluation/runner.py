@@ -21,15 +21,16 @@ from hmrkit.errors import HmrkitError, UsageError, WeightsError
 from hmrkit.evaluation.bodies import Bodies
 from hmrkit.evaluation.image import image_scores
 from hmrkit.evaluation.predicting import Prediction, predict, predict_crops
+from hmrkit.evaluation.protocols import EvalProtocol, choose_protocol
 from hmrkit.evaluation.results import Results, open_results
 from hmrkit.evaluation.score_files import read_record, write_scores
 from hmrkit.evaluation.scoring import check_bodies, score
 from hmrkit.evaluation.subsets import limited
+from hmrkit.files import atomic_path
 from hmrkit.models import Models
 from hmrkit.options import Options
 from hmrkit.pipeline import STAGES, Progress, load_models, stages_of
-from hmrkit.protocols import EvalProtocol, choose_protocol
-from hmrkit.take import atomic_path, code_version
+from hmrkit.take import code_version
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from hmrkit.datasets import EvalSequence
 from hmrkit.evaluation.scoring import Scores
-from hmrkit.take import atomic_path
+from hmrkit.files import atomic_path
 
 
 def write_scores(

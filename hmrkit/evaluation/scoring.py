@@ -18,7 +18,7 @@ from hmrkit.evaluation.bodies import Bodies
 from hmrkit.evaluation.motion import motion_values
 from hmrkit.evaluation.poses import Case, Poses, column_of, pose
 from hmrkit.evaluation.predicting import Prediction
-from hmrkit.protocols import EvalProtocol
+from hmrkit.evaluation.protocols import EvalProtocol
 
 
 @dataclass(frozen=True)

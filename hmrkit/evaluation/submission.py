@@ -16,7 +16,7 @@ import numpy as np
 from hmrkit.errors import UsageError
 from hmrkit.evaluation.runner import Evaluation
 from hmrkit.evaluation.score_files import read_scores
-from hmrkit.take import atomic_path
+from hmrkit.files import atomic_path
 
 log = logging.getLogger(__name__)
 

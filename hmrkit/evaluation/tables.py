@@ -12,7 +12,7 @@ import numpy as np
 from hmrkit.evaluation.report import Figure, Report
 from hmrkit.evaluation.reported import Reported
 from hmrkit.evaluation.runner import MANIFEST
-from hmrkit.take import atomic_path
+from hmrkit.files import atomic_path
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -17,10 +17,10 @@ from hmrkit.evaluation.runner import Evaluation
 from hmrkit.evaluation.score_files import read_scores
 from hmrkit.evaluation.subsets import limited
 from hmrkit.evaluation.tables import HEADINGS
+from hmrkit.files import atomic_path
 from hmrkit.models import Models
 from hmrkit.rendering.shading import draw_meshes, shade, vertex_normals
 from hmrkit.rendering.sheet import BACKGROUND, TEXT
-from hmrkit.take import atomic_path
 
 TILE = 320
 APART = 10  # frames of one person between two tiles: neighbours fail alike

@@ -2,7 +2,7 @@
 
 How to add one: write a module with a class as in the Protocol `Exporter` below, and add its line to `EXPORTERS`. The
 scene is already on its clock, in its space, axes and unit: flip nothing, but say in the file which they are. Ask for
-exact vertices in `Character.stretches`, never for more at once; write every file through `hmrkit.take.atomic_path`.
+exact vertices in `Character.stretches`, never for more at once; write every file through `hmrkit.files.atomic_path`.
 """
 
 from __future__ import annotations
@@ -129,11 +129,6 @@ def load_exporter(name: str) -> Exporter:
     check_formats([name])
     spec = EXPORTERS[name]
     return getattr(spec.load_module(), spec.class_name)()
-
-
-def person_name(track_id: int) -> str:
-    """How every exporter names a person's files: ``person_01``."""
-    return f"person_{track_id:02d}"
 
 
 def describe_axes(scene: Scene) -> str:

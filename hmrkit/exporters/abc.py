@@ -17,8 +17,8 @@ import numpy as np
 
 from hmrkit import __version__
 from hmrkit.exporters.ogawa import Node, OgawaFile, Property, Sampling
+from hmrkit.files import atomic_path
 from hmrkit.scene import Character, ExportOptions, Scene, SceneCamera
-from hmrkit.take import atomic_path
 
 _MESH = "schema=AbcGeom_PolyMesh_v1;schemaBaseType=AbcGeom_GeomBase_v1"
 _CAMERA = "schema=AbcGeom_Camera_v1"

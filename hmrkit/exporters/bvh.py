@@ -19,8 +19,8 @@ import numpy as np
 
 from hmrkit import __version__
 from hmrkit.exporters.curves import euler_deg, upright_order
+from hmrkit.files import atomic_path
 from hmrkit.scene import Character, ExportOptions, Scene
-from hmrkit.take import atomic_path
 
 _CHANNELS = "CHANNELS 3 Zrotation Yrotation Xrotation"
 

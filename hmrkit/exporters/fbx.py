@@ -32,8 +32,8 @@ from hmrkit.exporters.fbx_binary import (
     write_fbx,
 )
 from hmrkit.exporters.fbx_character import Animation, add_character, add_model, vector_row
+from hmrkit.files import atomic_path
 from hmrkit.scene import ExportOptions, Scene, SceneCamera
-from hmrkit.take import atomic_path
 
 _MM_PER_INCH = 25.4
 _CUSTOM_RATE = 14

@@ -24,8 +24,8 @@ from hmrkit import __version__
 from hmrkit.exporters.character_arrays import mesh_normals, quaternions_xyzw, strongest_joints, visibility_keys
 from hmrkit.exporters.correctives import corrective_shapes, in_unit_range
 from hmrkit.exporters.curves import keys_to_keep
+from hmrkit.files import atomic_path
 from hmrkit.scene import Character, ExportOptions, Scene, SceneCamera
-from hmrkit.take import atomic_path
 
 _log = logging.getLogger(__name__)
 _COMPONENT = {"float32": 5126, "uint32": 5125, "uint16": 5123, "uint8": 5121}

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from hmrkit.exporters import describe_axes
+from hmrkit.files import atomic_path
 from hmrkit.scene import Character, ExportOptions, Scene
-from hmrkit.take import atomic_path
 
 
 class CsvExporter:

@@ -19,8 +19,8 @@ import trimesh.exchange.off
 import trimesh.exchange.stl
 
 from hmrkit.exporters import describe_axes
+from hmrkit.files import atomic_path
 from hmrkit.scene import Character, ExportOptions, Scene
-from hmrkit.take import atomic_path
 
 _UNITS_3MF = {"m": "meter", "cm": "centimeter"}
 _TYPES_3MF = (

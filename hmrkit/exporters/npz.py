@@ -35,9 +35,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from hmrkit.files import atomic_path
 from hmrkit.geometry import matrix_to_axis_angle
 from hmrkit.scene import Character, ExportOptions, Scene
-from hmrkit.take import atomic_path
 from hmrkit.types import BodyParams
 
 COORDINATE_FRAME = "camera: x right, y down, z forward (OpenCV), metres"

@@ -14,8 +14,8 @@ import numpy as np
 
 from hmrkit.errors import UsageError
 from hmrkit.exporters.npz import axis_angle_poses
+from hmrkit.files import atomic_path
 from hmrkit.scene import ExportOptions, Scene
-from hmrkit.take import atomic_path
 
 
 class SmplExporter:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from hmrkit.files import atomic_path
 from hmrkit.scene import ExportOptions, Scene
-from hmrkit.take import atomic_path
 
 
 class TrcExporter:

@@ -17,8 +17,8 @@ import numpy as np
 from pxr import Gf, Sdf, Usd, UsdGeom, UsdShade, UsdSkel, Vt
 
 from hmrkit.exporters.character_arrays import mesh_normals, quaternions_xyzw, strongest_joints, visibility_keys
+from hmrkit.files import atomic_path
 from hmrkit.scene import Character, Scene, SceneCamera, safe_name
-from hmrkit.take import atomic_path
 
 _SAVE_EVERY = 256  # frames of exact vertices that are held before they are written: some 20 MB
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hmrkit.blazepose_net import CROP_SIZE
+from hmrkit.blazepose.network import CROP_SIZE
 from hmrkit.camera import assume_camera, crop_cameras
 from hmrkit.crops import crop_batch, image_from_crop
 from hmrkit.device import inference

@@ -1,9 +1,8 @@
 """What BlazePose and the integral head on its maps say of crops: landmarks in the crop, and in metres.
 
-3D is mostly the integral head's (`hmrkit.body_points`), trained on rendered people whose joints are known to the
-millimetre, BlazePose on bodies that were fitted to photographs. In the image BlazePose, which has seen real people, is
-left alone.
-"""
+3D is mostly the integral head's (`hmrkit.blazepose.integral_head`), trained on rendered people whose joints are known
+to the millimetre, BlazePose on bodies that were fitted to photographs. In the image BlazePose, which has seen real
+people, is left alone."""
 
 from __future__ import annotations
 
@@ -12,9 +11,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from hmrkit.blazepose_net import CROP_SIZE, WEIGHTS, BlazePoseOutput, flipped_back, load_network, without_side_bias
-from hmrkit.body_points import WEIGHTS as POINTS_WEIGHTS
-from hmrkit.body_points import load_body_points
+from hmrkit.blazepose.integral_head import WEIGHTS as POINTS_WEIGHTS
+from hmrkit.blazepose.integral_head import load_body_points
+from hmrkit.blazepose.network import CROP_SIZE, WEIGHTS, BlazePoseOutput, flipped_back, load_network, without_side_bias
 from hmrkit.skeletons import BLAZEPOSE_33, BLAZEPOSE_FACE
 from hmrkit.weights import verify
 

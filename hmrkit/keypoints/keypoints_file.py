@@ -21,10 +21,10 @@ import numpy as np
 import torch
 
 from hmrkit.errors import InputError
+from hmrkit.files import sha256_of
 from hmrkit.keypoints.matching import box_of_points, match_people
 from hmrkit.skeletons import COCO_17
 from hmrkit.types import Camera
-from hmrkit.weights import sha256_of
 
 if TYPE_CHECKING:
     from hmrkit.keypoints import People

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from hmrkit.errors import UsageError, WeightsError
+from hmrkit.files import sha256_of
 from hmrkit.keypoints.matching import match_people
 from hmrkit.skeletons import COCO_17
 from hmrkit.types import Camera
-from hmrkit.weights import sha256_of
 
 if TYPE_CHECKING:
     from hmrkit.keypoints import People

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from hmrkit.camera import assume_camera
 from hmrkit.device import inference
 from hmrkit.errors import WeightsError
+from hmrkit.files import sha256_of
 from hmrkit.lifters.inputs import check_keypoints
 from hmrkit.lifters.rays import NETWORK_FPS, encode
 from hmrkit.skeletons import COCO_17, H36M_17, Skeleton
-from hmrkit.weights import find_weights, load_into, load_state, read_metadata, sha256_of
+from hmrkit.weights import find_weights, load_into, load_state, read_metadata
 
 # The confidence that the network reads for every detected joint. Detectors' own are not comparable, and a detector that
 # is unsure of a hidden joint still places it well: BlazePose's own made errors on rendered clips 10 % larger.

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from hmrkit.device import inference
 from hmrkit.errors import WeightsError
+from hmrkit.files import sha256_of
 from hmrkit.lifters.inputs import check_keypoints
 from hmrkit.skeletons import COCO_17, H36M_17, Skeleton
-from hmrkit.weights import load_into, sha256_of
+from hmrkit.weights import load_into
 
 
 class PublishedNet(nn.Module):

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from hmrkit.body import Body
+from hmrkit.body.posing import body_meshes
 from hmrkit.camera import project
-from hmrkit.refit import body_meshes
 from hmrkit.skeletons import SMPL_24, get_skeleton
 from hmrkit.types import BodyParams, Camera, Keypoints, MeshTrack, Track
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from hmrkit.errors import InputError
-from hmrkit.take import atomic_path
+from hmrkit.files import atomic_path
 
 BACKGROUND, TEXT = (24, 25, 28), (235, 235, 235)
 

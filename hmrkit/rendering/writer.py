@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from hmrkit.errors import InputError, UsageError
-from hmrkit.take import atomic_path
+from hmrkit.files import atomic_path
 
 log = logging.getLogger(__name__)
 # Fast: a sequence for compositing is read more often than kept.

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from hmrkit.trackers.linking import box_iou
+from hmrkit.crops import box_iou
 from hmrkit.types import Detections
 
 # A person who is lost for longer is begun anew and joined, or not, by `hmrkit.trackers.linking`, which sees both ends.

@@ -18,6 +18,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.signal import savgol_filter
 
+from hmrkit.crops import box_iou, paired_iou
 from hmrkit.trackers import DroppedTrack, TrackingResult
 from hmrkit.types import Detections, Track
 
@@ -43,20 +44,6 @@ COLOUR_SIGMA = 0.2
 COLOUR_WORST = 2.5  # a turn or a shadow changes colours entirely: more deviations than this are no stronger evidence
 COLOUR_OTHER = 0.6  # Hellinger distance of other clothes ...
 CHANGE_S = 0.5  # ... where there was time for somebody else to come
-
-
-def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union (A,B) of boxes (A,4) and (B,4)."""
-    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.prod(np.clip(high - low, 0, None), -1)
-    area_a, area_b = np.prod(a[:, 2:] - a[:, :2], -1), np.prod(b[:, 2:] - b[:, :2], -1)
-    return shared / np.maximum(area_a[:, None] + area_b[None] - shared, 1e-9)
-
-
-def paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union (N,) of boxes (N,4), row by row."""
-    shared = np.prod(np.clip(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0, None), -1)
-    return shared / np.maximum(np.prod(a[:, 2:] - a[:, :2], -1) + np.prod(b[:, 2:] - b[:, :2], -1) - shared, 1e-9)
 
 
 class _Clip:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hmrkit.trackers.linking import box_iou
+from hmrkit.crops import box_iou
 from hmrkit.types import Detections
 
 

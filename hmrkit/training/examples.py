@@ -30,7 +30,7 @@ from hmrkit.geometry import mirrored_pose
 from hmrkit.regressors.crop_camera import CROP, crop_camera, project, to_crop_camera
 from hmrkit.regressors.frame import FrameRegressor
 from hmrkit.skeletons import SMPL_24
-from hmrkit.training.motion import Split
+from hmrkit.synthetic.mocap import Split
 from hmrkit.types import BodyParams
 from hmrkit.weights import save_state
 
@@ -178,7 +178,7 @@ def make_examples(
 
     Shard k is made from seed k, whoever makes it: several processes may each make every `parts`-th shard.
     `keep_pyramid` also keeps the backbone's map at stride 4, four times the size."""
-    from hmrkit.training.synthetic import SyntheticImages
+    from hmrkit.synthetic.images import SyntheticImages
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -204,7 +204,7 @@ def clip_examples(clips: Sequence[str | Path], regressor: FrameRegressor, device
     from hmrkit.models import Models
     from hmrkit.options import Options
     from hmrkit.pipeline import open_clip, run_stages
-    from hmrkit.regression import crop_pictures, crops_of
+    from hmrkit.regressors.stream import crop_pictures, crops_of
 
     found: list[dict[str, Tensor]] = []
     models = Models(Options(device=str(device)))

@@ -26,10 +26,10 @@ from hmrkit.lifters.ray_lifter import RayNetwork
 from hmrkit.lifters.rays import NETWORK_FPS, encode
 from hmrkit.members import choose
 from hmrkit.skeletons import COCO_17, H36M_17
+from hmrkit.synthetic.mocap import Motion, load_motion
 from hmrkit.training.lifter_samples import LifterSampler, SkinnedKeypoints, chain, random_people
 from hmrkit.training.lifter_views import CLEAN, Noise, observe
 from hmrkit.training.loop import LoopConfig, fit
-from hmrkit.training.motion import Motion, load_motion
 from hmrkit.weights import load_into, load_state, save_state
 
 log = logging.getLogger(__name__)

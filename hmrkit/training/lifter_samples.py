@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from hmrkit.skeletons import COCO_17, H36M_17, SMPL_24
+from hmrkit.synthetic.mocap import Motion, limb_blends
 from hmrkit.training.lifter_views import Noise, Samples, observe
-from hmrkit.training.motion import Motion, limb_blends
 from hmrkit.weights import find_weights
 
 # What the 17 output joints are on the body: means of its joints, or a point of its surface.

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from hmrkit.body.pose_prior import PosePrior, fit_mixture, group_vectors
 from hmrkit.geometry import matrix_to_axis_angle
-from hmrkit.pose_prior import PosePrior, fit_mixture, group_vectors
 from hmrkit.skeletons import SMPL_24
-from hmrkit.training.motion import Motion, load_motion
+from hmrkit.synthetic.mocap import Motion, load_motion
 from hmrkit.weights import save_state
 
 log = logging.getLogger(__name__)

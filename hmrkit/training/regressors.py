@@ -22,7 +22,7 @@ from hmrkit.errors import UsageError
 from hmrkit.regressors import BodyEstimate
 from hmrkit.regressors.files import write_regressor
 from hmrkit.regressors.frame import FrameRegressor
-from hmrkit.training.body_loss import LossWeights, body_loss, errors
+from hmrkit.synthetic.poses import PoseSampler
 from hmrkit.training.examples import (
     Examples,
     Truth,
@@ -33,10 +33,10 @@ from hmrkit.training.examples import (
     make_examples,
     moved,
 )
+from hmrkit.training.integral_head import points_of
+from hmrkit.training.keypoint_noise import NoisyLandmarks, true_points
 from hmrkit.training.loop import LoopConfig, fit
-from hmrkit.training.points import points_of
-from hmrkit.training.poses import PoseSampler
-from hmrkit.training.simulated import NoisyLandmarks, true_points
+from hmrkit.training.losses import LossWeights, body_loss, errors
 from hmrkit.weights import load_into, load_state
 
 # Images that no part is trained on: on new images the backbone errs as on them.
@@ -96,7 +96,7 @@ class ExampleSource:
             self.kept = load_examples(folder, data.images, backbone, data.keep_pyramid)
             self.learned = data.images - min(NOISE_POOL, data.images // 4)
         else:
-            from hmrkit.training.synthetic import SyntheticImages
+            from hmrkit.synthetic.images import SyntheticImages
 
             self.images = SyntheticImages("train", device=device)
 
@@ -220,7 +220,7 @@ def weights_of_step(losses: Losses, generator: torch.Generator) -> LossWeights:
 
 @torch.no_grad()
 def scores(model: Any, examples: Examples, body: Body) -> dict[str, float]:
-    """Errors on kept examples (`hmrkit.training.body_loss.errors`), a part of them at a time."""
+    """Errors on kept examples (`hmrkit.training.losses.errors`), a part of them at a time."""
     parts = []
     for start in range(0, len(examples), _AT_ONCE):
         observation = moved(examples[slice(start, start + _AT_ONCE)].observation, body.device)

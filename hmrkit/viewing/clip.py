@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from hmrkit.body.posing import posed_skeleton
 from hmrkit.calibration import bone_transforms
 from hmrkit.errors import InputError, UsageError
-from hmrkit.motion import make_clock, make_motion
 from hmrkit.rendering.shading import track_colour
+from hmrkit.scene.ground import IMAGE_UP, estimate_world, from_plane
+from hmrkit.scene.resampling import make_clock, make_motion
 from hmrkit.skeletons import SMPL_24, get_skeleton
 from hmrkit.types import Take, Track
-from hmrkit.world import IMAGE_UP, estimate_world, from_plane
 
 if TYPE_CHECKING:
     from hmrkit.body import Body
@@ -106,7 +107,7 @@ def _person(take: Take, track: Track, body: Body) -> Shown:
     i = track.track_id
     params, done, lifted = take.body[i], take.calibrated.get(i), take.lifted.get(i)
     with torch.inference_mode():
-        posed = body.joints_only(params.global_orient, params.body_pose, params.betas, params.transl_c)
+        posed = posed_skeleton(body, params)
         rest = body(betas=params.betas)
         goal = None
         good = np.isfinite(posed.joints.cpu().numpy()).all((1, 2))

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from hmrkit.files import atomic_path
 from hmrkit.geometry import matrix_to_quaternion
-from hmrkit.take import atomic_path
 from hmrkit.types import VideoInfo
 from hmrkit.viewing.clip import ViewClip
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from hmrkit.body.posing import body_meshes
 from hmrkit.errors import InputError, UsageError
 from hmrkit.geometry import matrix_to_quaternion
 from hmrkit.meshes import mesh_slice
-from hmrkit.refit import body_meshes
 from hmrkit.viewing.clip import Shown, ViewClip
 
 if TYPE_CHECKING:

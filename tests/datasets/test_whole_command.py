@@ -18,13 +18,13 @@ from made_datasets import (
 )
 from typer.testing import CliRunner
 
+from hmrkit.body.files import SMPL_KEYS, find_body, read_smpl_file
 from hmrkit.cli.app import app
 from hmrkit.datasets import DatasetOptions, load_dataset
 from hmrkit.errors import InputError
 from hmrkit.evaluation.bodies import H36M_ROWS
-from hmrkit.protocols import ALIASES, PROTOCOLS
+from hmrkit.evaluation.protocols import ALIASES, PROTOCOLS
 from hmrkit.skeletons import SMPL_24
-from hmrkit.smpl_files import SMPL_KEYS, find_body, read_smpl_file
 
 TURN = rotations([0.1, -0.2, 0.3]).astype(np.float32)
 

@@ -10,8 +10,8 @@ from hmrkit.body import load_body
 from hmrkit.datasets import BodyTruth, GroundTruth
 from hmrkit.evaluation.bodies import Bodies
 from hmrkit.evaluation.predicting import Prediction
+from hmrkit.evaluation.protocols import PROTOCOLS
 from hmrkit.evaluation.scoring import score
-from hmrkit.protocols import PROTOCOLS
 from hmrkit.skeletons import Skeleton
 
 H36M_TO_J14 = [6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10]

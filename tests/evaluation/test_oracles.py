@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from hmrkit.cli.app import app
 from hmrkit.datasets import DatasetOptions, load_dataset
-from hmrkit.protocols import PROTOCOLS
+from hmrkit.evaluation.protocols import PROTOCOLS
 
 FULL_MARKS = {"pck_percent": 100}
 MAKERS = {

@@ -8,8 +8,8 @@ import pytest
 from made_scene import made_scene
 
 from hmrkit.exporters.bvh import BvhExporter
-from hmrkit.retarget import retarget
 from hmrkit.scene import ExportOptions
+from hmrkit.scene.retarget import retarget
 
 
 def about(axis, angles):

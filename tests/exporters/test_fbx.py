@@ -16,8 +16,8 @@ from made_scene import made_scene
 
 from hmrkit.exporters.fbx import FbxExporter, document, time_mode
 from hmrkit.exporters.fbx_binary import Int64, record, write_fbx
-from hmrkit.retarget import retarget
 from hmrkit.scene import ExportOptions, blend_skin
+from hmrkit.scene.retarget import retarget
 
 needs_ufbx = pytest.mark.skipif(importlib.util.find_spec("ufbx") is None, reason="ufbx is not installed")
 

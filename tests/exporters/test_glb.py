@@ -10,8 +10,8 @@ import pytest
 from made_scene import made_scene
 
 from hmrkit.exporters.glb import GlbExporter
-from hmrkit.retarget import retarget
 from hmrkit.scene import ExportOptions
+from hmrkit.scene.retarget import retarget
 
 _TYPES = {5126: np.float32, 5125: np.uint32, 5123: np.uint16, 5121: np.uint8}
 _WIDTHS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4, "MAT4": 16}

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from made_scene import made_scene
 
-from hmrkit.retarget import retarget
 from hmrkit.scene import ExportOptions
+from hmrkit.scene.retarget import retarget
 
 pxr = pytest.importorskip("pxr", reason="usd-core is not installed")
 from pxr import Usd, UsdGeom, UsdSkel, Vt  # noqa: E402

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from hmrkit.body import load_body
+from hmrkit.body.landmarks import body_landmarks, world_from_local
 from hmrkit.errors import UsageError
 from hmrkit.keypoints import load_keypoints
 from hmrkit.keypoints.blazepose_reading import FACE, HIPS, BlazePoseReader, blend_world
-from hmrkit.landmarks import body_landmarks, world_from_local
 from hmrkit.skeletons import BLAZEPOSE_33
-from hmrkit.training.synthetic import SyntheticImages
+from hmrkit.synthetic.images import SyntheticImages
 
 
 def test_3d_lies_between_both_about_the_hips_and_faces_keep_their_shape() -> None:

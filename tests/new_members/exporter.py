@@ -1,6 +1,6 @@
 """An exporter that writes how many people there are."""
 
-from hmrkit.take import atomic_path
+from hmrkit.files import atomic_path
 
 
 class CountExporter:

@@ -15,17 +15,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from hmrkit.backbones import Features
+from hmrkit.blazepose.integral_head import BodyPoints
 from hmrkit.body import load_body
-from hmrkit.body_points import BodyPoints
 from hmrkit.conversion import convert
 from hmrkit.errors import UsageError, WeightsError
+from hmrkit.files import sha256_of
 from hmrkit.geometry import axis_angle_to_matrix, rotation_from_6d
 from hmrkit.regressors import BodyEstimate, load_regressor
 from hmrkit.regressors.frame import average_flipped
 from hmrkit.regressors.hmr import HmrNetwork, build, load, network_on
 from hmrkit.regressors.ief import IefHead
 from hmrkit.skeletons import SMPL_24
-from hmrkit.weights import load_state, save_state, sha256_of
+from hmrkit.weights import load_state, save_state
 
 SPIN = published_keys("spin_hmr")
 

@@ -12,16 +12,16 @@ from made_keypoints import waving
 from made_motion import EXCERPT, both_splits
 
 from hmrkit.body import load_body
+from hmrkit.body.landmarks import world_from_local
 from hmrkit.errors import InputError, UsageError
-from hmrkit.landmarks import world_from_local
 from hmrkit.lifters import LIFTERS, load_lifter
 from hmrkit.lifters.videopose3d import RayNet, RayNetSize
 from hmrkit.skeletons import COCO_17, H36M_17, SMPL_24
+from hmrkit.synthetic.mocap import load_motion
 from hmrkit.training import lifter as training
 from hmrkit.training.lifter_samples import LifterSampler, SkinnedKeypoints, chain
 from hmrkit.training.lifter_views import CLEAN
 from hmrkit.training.loop import LoopConfig, fit, schedule
-from hmrkit.training.motion import load_motion
 from hmrkit.training.recipes.videopose3d import PRESETS, VideoPose3DRecipe, train
 from hmrkit.weights import read_metadata
 

@@ -8,8 +8,8 @@ import pytest
 import trimesh
 from scipy.spatial.transform import Rotation
 
+from hmrkit.body.files import GENDERS, find_body, read_smpl_file
 from hmrkit.skeletons import SMPL_24
-from hmrkit.smpl_files import GENDERS, find_body, read_smpl_file
 from hmrkit.training.make_body.assembly import EXTRA_JOINTS, MODEL_ID, _principal_shapes
 from hmrkit.training.make_body.corrections import fit_pose_blend_shapes, rotation_centres
 from hmrkit.training.make_body.decimation import decimate

@@ -12,24 +12,24 @@ from typer.testing import CliRunner
 from hmrkit.backbones import Landmarks, load_backbone
 from hmrkit.backbones.embedded import FrozenMaps
 from hmrkit.body import load_body
+from hmrkit.body.landmarks import body_landmarks, world_from_local
 from hmrkit.cli.app import app
 from hmrkit.errors import InputError
-from hmrkit.landmarks import body_landmarks, world_from_local
 from hmrkit.regressors import BodyEstimate, load_regressor
 from hmrkit.regressors.crop_camera import crop_camera, project
 from hmrkit.regressors.hmr import HmrNetwork
+from hmrkit.synthetic.poses import PoseSampler
 from hmrkit.training import examples as kept
 from hmrkit.training import regressors
 from hmrkit.training.adversary import Adversary
-from hmrkit.training.body_loss import body_loss
 from hmrkit.training.examples import Examples, Truth, load_examples, make_examples
+from hmrkit.training.integral_head import train_points
+from hmrkit.training.keypoint_noise import true_points
 from hmrkit.training.loop import LoopConfig
-from hmrkit.training.loop_fit import LoopFit
-from hmrkit.training.points import train_points
-from hmrkit.training.poses import PoseSampler
+from hmrkit.training.losses import body_loss
 from hmrkit.training.recipes import hmr
 from hmrkit.training.regressors import ImageData
-from hmrkit.training.simulated import true_points
+from hmrkit.training.spin_fits import LoopFit
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ import torch
 from films import write_film
 from made_takes import make_take
 
+from hmrkit.body.posing import body_meshes
 from hmrkit.geometry import axis_angle_to_matrix, quaternion_to_matrix
 from hmrkit.meshes import mesh_slice
-from hmrkit.refit import body_meshes
 from hmrkit.types import LiftedPose
 from hmrkit.video import probe
 from hmrkit.viewing.clip import make_clip

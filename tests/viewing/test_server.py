@@ -8,9 +8,9 @@ import pytest
 from films import write_film
 from made_takes import make_take
 
+from hmrkit.body.posing import body_meshes
 from hmrkit.errors import UsageError
 from hmrkit.meshes import mesh_slice
-from hmrkit.refit import body_meshes
 from hmrkit.types import LiftedPose
 from hmrkit.viewing.clip import make_clip
 from hmrkit.viewing.server import LivePage, require_viser

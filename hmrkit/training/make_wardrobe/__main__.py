@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from hmrkit.body.files import find_body, read_smpl_file
 from hmrkit.errors import HmrkitError
-from hmrkit.smpl_files import find_body, read_smpl_file
 from hmrkit.training.make_wardrobe.atlas import corner_uv
 from hmrkit.training.make_wardrobe.garments import pack_garments
 from hmrkit.training.make_wardrobe.packing import pack_materials, pack_panoramas, pack_skins

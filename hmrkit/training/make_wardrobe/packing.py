@@ -1,4 +1,4 @@
-"""The assets as they ship: one ``.npz`` a kind, with names, so that `hmrkit.training.wardrobe` can hold some out."""
+"""The assets as they ship: one ``.npz`` a kind, with names, so that `hmrkit.synthetic.wardrobe` can hold some out."""
 
 from __future__ import annotations
 

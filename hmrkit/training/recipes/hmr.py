@@ -1,8 +1,8 @@
 """HMR's recipe on the embedded backbone, in two parts.
 
-First the integral head learns from synthetic images where the body's points lie (`hmrkit.training.points`). Then
+First the integral head learns from synthetic images where the body's points lie (`hmrkit.training.integral_head`). Then
 encoder and head learn bodies from what it predicts, for images and for synthetic landmarks
-(`hmrkit.training.simulated`)."""
+(`hmrkit.training.keypoint_noise`)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from torch import nn
 from hmrkit.body import Body, load_body
 from hmrkit.errors import UsageError
 from hmrkit.regressors.hmr import HmrNetwork, HmrRegressor, build
+from hmrkit.synthetic.poses import PoseSampler
 from hmrkit.training.adversary import Adversary
-from hmrkit.training.body_loss import errors
 from hmrkit.training.examples import SHARD, joined
+from hmrkit.training.integral_head import train_points
+from hmrkit.training.keypoint_noise import LandmarkNoise, NoisyLandmarks
 from hmrkit.training.loop import CHECKPOINT, LoopConfig
-from hmrkit.training.points import train_points
-from hmrkit.training.poses import PoseSampler
+from hmrkit.training.losses import errors
 from hmrkit.training.regressors import (
     Batch,
     ClipLoss,
@@ -37,7 +38,6 @@ from hmrkit.training.regressors import (
     preset_of,
     standardise,
 )
-from hmrkit.training.simulated import LandmarkNoise, NoisyLandmarks
 
 TAKES_CLIPS = False
 

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from hmrkit.backbones.embedded import EmbeddedBackbone, PointEstimates
 from hmrkit.body import Body
 from hmrkit.regressors.hmr import HmrRegressor
-from hmrkit.training.body_loss import body_loss
 from hmrkit.training.examples import Examples, chosen, clip_examples, moved
-from hmrkit.training.loop_fit import LoopFit
-from hmrkit.training.points import points_of
+from hmrkit.training.integral_head import points_of
+from hmrkit.training.losses import body_loss
 from hmrkit.training.recipes.hmr import PRESETS, recipe_of, train_hmr
 from hmrkit.training.regressors import regress_points
+from hmrkit.training.spin_fits import LoopFit
 
 __all__ = ["PRESETS", "TAKES_CLIPS", "train"]
 

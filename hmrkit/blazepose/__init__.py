@@ -1,0 +1,1 @@
+"""BlazePose-heavy as it was published, and the trained head on its maps."""

@@ -1,0 +1,167 @@
+"""Find, read, check and write body-model files of the SMPL family.
+
+What a file must hold to be a SMPL body is said here once; `hmrkit.body` computes with it. Pickles go through
+`hmrkit.body.pickles`, which runs nothing that a file names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hmrkit.body.pickles import plain, unpickle
+from hmrkit.errors import UsageError, WeightsError
+from hmrkit.files import atomic_path
+from hmrkit.skeletons import SMPL_24
+from hmrkit.weights import find_weights, verify
+
+GENDERS = ("neutral", "male", "female")
+NUM_BETAS = 10
+# What every reader of SMPL files asks for (Loper et al. 2015).
+SMPL_KEYS = ("v_template", "f", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table")
+
+
+def find_body(source: str | Path | None = None, gender: str = "neutral") -> Path:
+    """Path of the body file that `hmrkit.body.load_body` would read: the free body, a file, or the one in a folder.
+
+    Raises UsageError for an unknown gender, WeightsError where there is no such file or it is damaged.
+    """
+    if gender not in GENDERS:
+        raise UsageError(f"gender must be one of {', '.join(GENDERS)}, got {gender!r}")
+    if source is None:
+        name = f"body/hmrkit_body_{gender}.npz"
+        verify(name)
+        return find_weights(name)
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        return find_weights(source)
+    found = [path for path in sorted(folder.iterdir()) if path.suffix in (".pkl", ".npz")]
+    fitting = [path for path in found if gender_in_name(path) == gender]
+    if len(fitting) != 1:
+        names = ", ".join(path.name for path in fitting or found) or "none"
+        raise WeightsError(
+            f"{folder}: expected one .pkl or .npz with {gender!r} in its name, found {names}; name the file"
+        )
+    return fitting[0]
+
+
+def gender_in_name(path: Path) -> str | None:
+    """SMPL_NEUTRAL.pkl, basicModel_f_lbs_10_207_0_v1.0.0.pkl, ... -> gender, None where the name does not say."""
+    words = path.stem.lower().replace("-", "_").split("_")
+    letters = {"n": "neutral", "m": "male", "f": "female"}
+    for word in words:
+        if word in GENDERS or (word in letters and "basicmodel" in words):
+            return letters.get(word, word)
+    return None
+
+
+def read_smpl_file(path: str | Path) -> dict[str, Any]:
+    """Contents of a SMPL-family ``.pkl`` (any age) or ``.npz``: name -> array, text or number.
+
+    Sparse matrices come back dense, chumpy values as arrays. Nothing that the file names is executed.
+    Raises WeightsError where the file is absent, damaged, not a model, or asks for anything that no model needs.
+    """
+    path = Path(path)
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(
+            f"{path}: expected a body model (.pkl or .npz), got {error.strerror}; check --body"
+        ) from error
+    try:
+        loaded = _read_npz(raw) if zipfile.is_zipfile(io.BytesIO(raw)) else unpickle(io.BytesIO(raw))
+        if not isinstance(loaded, dict):
+            raise pickle.UnpicklingError(f"holds a {type(loaded).__name__}, not a dictionary of arrays")
+        return {(key.decode("latin1") if isinstance(key, bytes) else str(key)): plain(v) for key, v in loaded.items()}
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    except Exception as error:  # a damaged pickle can fail anywhere inside the unpickler, with any exception
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise WeightsError(f"{path}: expected a SMPL body model (.pkl or .npz), could not read it: {reason}") from error
+
+
+def check_smpl_model(model: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays that make a SMPL body, float64 where they are real, `shapedirs` cut to 10; WeightsError otherwise."""
+    arrays = check_shapes(model)
+    if (joints := arrays["kintree_table"].shape[-1]) != len(SMPL_24):
+        raise WeightsError(f"expected SMPL with 24 joints, found {joints}; give the SMPL file")
+    arrays["shapedirs"] = arrays["shapedirs"][..., :NUM_BETAS]
+    if arrays["kintree_table"][0, 1:].tolist() != list(SMPL_24.parents[1:]):
+        raise WeightsError(
+            "kintree_table: expected SMPL's tree of 24 joints, found another one; it is no SMPL body model"
+        )
+    real = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights")
+    return {key: array.astype(np.float64) if key in real else array for key, array in arrays.items()}
+
+
+def check_shapes(model: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays named by `SMPL_KEYS`, where they fit one another; WeightsError otherwise.
+
+    With V vertices, J joints: `v_template` (V,3), `f` (F,3), `shapedirs` (V,3,10 or more), `posedirs` (V,3,9 (J-1)),
+    `J_regressor` (J,V), `weights` (V,J), `kintree_table` (2,J).
+    """
+    missing = [key for key in SMPL_KEYS if key not in model]
+    if missing:
+        raise WeightsError(f"expected a SMPL body model, it lacks {', '.join(missing)}")
+    arrays = {key: np.asarray(model[key]) for key in SMPL_KEYS}
+    vertices, joints = arrays["v_template"].shape[0], arrays["kintree_table"].shape[-1]
+    wanted = {
+        "v_template": (vertices, 3), "f": (len(arrays["f"]), 3), "posedirs": (vertices, 3, 9 * (joints - 1)),
+        "J_regressor": (joints, vertices), "weights": (vertices, joints), "kintree_table": (2, joints),
+    }  # fmt: skip
+    for key, shape in wanted.items():
+        if arrays[key].shape != shape:
+            raise WeightsError(f"{key}: expected shape {shape}, found {arrays[key].shape}; it is no SMPL body model")
+    shapes = arrays["shapedirs"]
+    if shapes.ndim != 3 or shapes.shape[:2] != (vertices, 3) or shapes.shape[2] < NUM_BETAS:
+        raise WeightsError(f"shapedirs: expected shape ({vertices}, 3, 10 or more), found {shapes.shape}")
+    return arrays
+
+
+def content_id(arrays: dict[str, np.ndarray]) -> str:
+    """``smpl-`` and eight hex digits of the surface and shape space: the same for one model as .pkl and as .npz."""
+    digest = hashlib.sha256(arrays["f"].astype("<i4").tobytes())
+    for key in ("v_template", "shapedirs"):
+        digest.update(np.ascontiguousarray(arrays[key], "<f4").tobytes())
+    return f"smpl-{digest.hexdigest()[:8]}"
+
+
+def export_smpl_pickle(path: str | Path, gender: str = "neutral", source: str | Path | None = None) -> Path:
+    """Write the ``.pkl`` twin of a body model, which ``smplx.SMPL(model_path=...)`` and other SMPL tools read.
+
+    `source` is a body file, by default the free body of that gender. Arrays are plain NumPy, names are text; the
+    pickle needs nothing but NumPy to be opened. Returns the path written.
+    """
+    model = read_smpl_file(find_body(source, gender))
+    check_smpl_model(model)
+    # Text arrays as plain lists and strings: other tools expect bs_type == "lrotmin", not a NumPy value.
+    twin = {k: v.tolist() if isinstance(v, np.ndarray) and v.dtype.kind in "US" else v for k, v in model.items()}
+    path = Path(path)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(pickle.dumps(twin, protocol=2))
+    return path
+
+
+def _read_npz(raw: bytes) -> dict[str, Any]:
+    """Arrays of an ``.npz``; the few object entries of official SMPL-X files go through the restricted unpickler."""
+    arrays: dict[str, Any] = {}
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        for member in archive.namelist():
+            stream = io.BytesIO(archive.read(member))
+            version = np.lib.format.read_magic(stream)
+            read_header = (
+                np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            )
+            _, _, dtype = read_header(stream)
+            if not dtype.hasobject:
+                stream.seek(0)
+                arrays[member.removesuffix(".npy")] = np.lib.format.read_array(stream, allow_pickle=False)
+            else:
+                arrays[member.removesuffix(".npy")] = unpickle(stream)
+    return arrays

@@ -1,0 +1,55 @@
+"""A track's body parameters -> its joints and vertices: the one place that takes `BodyParams` apart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from hmrkit.body.model import Body, BodyOutput
+from hmrkit.errors import ModelMismatchError
+from hmrkit.types import BodyParams
+
+MOVING = ("global_orient", "body_pose", "transl_c")  # the parameters that have a row a frame
+
+Rows = slice | np.ndarray
+ALL = slice(None)
+
+
+def take_rows(params: BodyParams, rows: Rows) -> BodyParams:
+    """Some frames of body parameters."""
+    return replace(params, **{name: getattr(params, name)[rows] for name in MOVING})
+
+
+def check_model(params: BodyParams, body: Body) -> None:
+    """ModelMismatchError where the parameters were made for another body."""
+    if params.model != body.model_id:
+        raise ModelMismatchError(
+            f"expected parameters for body {body.model_id}, got them for {params.model}; use that body"
+        )
+
+
+def posed_mesh(body: Body, params: BodyParams, rows: Rows = ALL) -> BodyOutput:
+    """Vertices and joints of some `rows` of a track, in the camera frame, m. ModelMismatchError: see `check_model`."""
+    check_model(params, body)
+    orient, pose, transl = (getattr(params, name)[rows] for name in MOVING)
+    return body(orient, pose, params.betas, transl)
+
+
+def posed_skeleton(body: Body, params: BodyParams) -> BodyOutput:
+    """Joints and their rotations in the camera frame, m, without vertices."""
+    return body.joints_only(params.global_orient, params.body_pose, params.betas, params.transl_c)
+
+
+def body_meshes(body: Body, params: BodyParams, rows: Rows = ALL) -> tuple[np.ndarray, np.ndarray]:
+    """`posed_mesh` as arrays: vertices (t,V,3) and joints (t,24,3)."""
+    with torch.inference_mode():
+        mesh = posed_mesh(body, params, rows)
+    return mesh.vertices.cpu().numpy(), mesh.joints.cpu().numpy()
+
+
+def skeleton_joints(body: Body, params: BodyParams) -> np.ndarray:
+    """Joints (T,24,3) m of the posed skeleton in the camera frame."""
+    with torch.inference_mode():
+        return posed_skeleton(body, params).joints.cpu().numpy()

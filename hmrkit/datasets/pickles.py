@@ -1,0 +1,49 @@
+"""Read a dataset's pickles (3DPW, EMDB, UP-3D) as plain arrays, lists, dictionaries and text, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hmrkit.body.pickles import plain, unpickle
+from hmrkit.errors import InputError, WeightsError
+
+
+def read_pickle(path: str | Path) -> Any:
+    """What the pickle holds, Python 2's (latin1) or 3's: dict, list, tuple, str, bytes, numbers, None and ndarrays.
+
+    InputError where it is absent, cut off, or names any function or class but NumPy's arrays: nothing that a file names
+    is ever called.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as stream:
+            return _plain(unpickle(stream))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+    except WeightsError as error:
+        what = str(error).split(", which")[0]
+        raise InputError(f"{path}: {what}, which no dataset needs: refused; get the file from its makers") from None
+    except Exception as error:  # a damaged pickle can fail anywhere inside the unpickler, with any exception
+        raise InputError(
+            f"{path}: wanted a pickle of arrays, found something else or a cut-off file ({type(error).__name__}); "
+            "get the file from its makers"
+        ) from None
+
+
+def _plain(value: Any) -> Any:
+    """`value` with the records of foreign array classes (chumpy, scipy.sparse) worked out, at any depth."""
+    value = plain(value)
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_plain(item) for item in value)
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        flat = np.empty(value.size, object)
+        for k, item in enumerate(value.ravel()):  # one by one: NumPy would make one array of equal ones
+            flat[k] = _plain(item)
+        return flat.reshape(value.shape)
+    return value

@@ -1,0 +1,1 @@
+"""Mesh stream ``fit``: bodies from keypoints, and their refinement."""

@@ -1,0 +1,73 @@
+"""What a person or a script wants to know of a finished take, as plain JSON values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hmrkit.meshes import mesh_slice
+from hmrkit.models import Models
+from hmrkit.skeletons import get_skeleton
+from hmrkit.types import Take
+
+
+def report(take: Take) -> dict[str, Any]:
+    """What a person or a script wants to know of a take, as plain JSON values; nothing that went wrong is left out."""
+    video = take.video
+    empty = [
+        int(f) for f, d in zip(video.frame_indices, take.detections, strict=bool(take.detections)) if not len(d.scores)
+    ]
+    people = []
+    for person in take.tracks:
+        i, frames = person.track_id, person.frame_indices
+        entry: dict[str, Any] = {
+            "track_id": i,
+            "frames": len(frames),
+            "first_frame": int(frames[0]),
+            "last_frame": int(frames[-1]),
+            "interpolated_frames": int(person.interpolated.sum()),
+            "mesh": i in take.body,
+        }
+        if i in take.keypoints:
+            entry["keypoint_confidence"] = round(float(np.nanmean(take.keypoints[i].keypoints_2d[..., 2])), 3)
+        if i in take.calibrated:
+            entry["refit_residual_mm"] = round(float(np.mean(take.calibrated[i].refit_residual_mm)), 2)
+        people.append(entry)
+    return {
+        "video": video.path,
+        "width": video.width,
+        "height": video.height,
+        "fps": float(video.fps),
+        "frames": len(video.frame_indices),
+        "failed_frames": list(video.failed_frames),
+        "frames_without_people": empty,
+        "focal_px": float(take.camera.focal_px[0]),
+        "focal_source": take.camera.source,
+        "people": people,
+        "dropped_tracks": list(take.dropped_tracks),
+        "stages": list(take.provenance),
+    }
+
+
+def reprojection(take: Take, models: Models, frames: int = 64) -> dict[int, float]:
+    """Per track id: median distance of the final mesh's COCO keypoints from the 2D keypoints, over the box's height.
+
+    Of `frames` frames spread over each track. A body without a keypoint regressor is measured by its joints.
+    """
+    from hmrkit.camera import project
+    from hmrkit.metrics import reprojection_error
+    from hmrkit.rendering.heat import mesh_keypoints
+
+    errors = {}
+    for person in take.people_with_mesh():
+        points = take.keypoints[person.track_id]
+        rows = np.unique(np.linspace(0, len(person.frame_indices) - 1, frames).round().astype(int))
+        mesh = mesh_slice(take, person.track_id, rows, models)
+        names, places = mesh_keypoints(mesh.vertices_c, mesh.joints_c, models.body)
+        index = get_skeleton(points.skeleton).index
+        common = [k for k, name in enumerate(names) if name in index]
+        seen = points.keypoints_2d[rows][:, [index[names[k]] for k in common]]
+        heights = person.boxes_xyxy[rows, 3] - person.boxes_xyxy[rows, 1]
+        errors[person.track_id] = reprojection_error(project(take.camera, places[:, common]), seen, heights)
+    return errors

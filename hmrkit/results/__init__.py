@@ -1,0 +1,1 @@
+"""Bodies that were made before or elsewhere, as a mesh stream."""

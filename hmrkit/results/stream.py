@@ -1,0 +1,98 @@
+"""Mesh stream ``file``: bodies that a take has already, for the people that were tracked in this one.
+
+So meshes that were made once, or elsewhere, can be calibrated, smoothed and exported without being made again. A
+person is matched to the one in the file whose boxes overlap the track's most.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hmrkit.body import Body
+from hmrkit.crops import paired_iou
+from hmrkit.errors import InputError
+from hmrkit.files import sha256_of
+from hmrkit.smoothing import bridge_bodies
+from hmrkit.take import load_take
+from hmrkit.types import BodyParams, Take, Track
+
+if TYPE_CHECKING:
+    from hmrkit.models import Models
+
+log = logging.getLogger(__name__)
+
+MIN_OVERLAP = 0.3  # mean intersection over union of two tracks; below they are two people
+
+
+def load(name: str, models: Models) -> FileStream:
+    """See `hmrkit.mesh_streams`. InputError where the file is no take, or holds no bodies."""
+    return FileStream(name.partition(":")[2], models.body)
+
+
+class FileStream:
+    """See `hmrkit.mesh_streams.MeshStream`. The bodies are those of the take's mesh stream, before calibration."""
+
+    def __init__(self, path: str, body: Body) -> None:
+        self.path, self.body = path, body
+        self.source = load_take(path)
+        self.weights_sha256 = sha256_of(path)
+        if not self.source.body:
+            raise InputError(f"{path}: wanted a take with meshes, found none in it; run `hmrkit regress` on it first")
+
+    def __call__(
+        self, take: Take, tracks: Sequence[Track], progress: Callable[[int, int], None]
+    ) -> dict[int, BodyParams]:
+        """See `hmrkit.mesh_streams.MeshStream`. Frames that the file lacks get the pose between their neighbours."""
+        if take.video.sha256 != self.source.video.sha256:
+            log.warning("%s was made from another clip than %s", self.path, take.video.path)
+        found: dict[int, BodyParams] = {}
+        for track, person in self._matched(tracks):
+            params = self.source.body[person.track_id]
+            if params.model != self.body.model_id:
+                raise InputError(
+                    f"{self.path}: wanted bodies of {self.body.model_id}, found those of {params.model}; "
+                    "give the --body or --gender that it was made with"
+                )
+            times = take.video.seconds(track.frame_indices)
+            found[track.track_id] = _on_frames(params, person.frame_indices, track.frame_indices, times)
+        for track in tracks:
+            if track.track_id not in found:
+                log.warning("%s has nobody where track %d is; it gets no mesh", self.path, track.track_id)
+        progress(1, 1)
+        return found
+
+    def _matched(self, tracks: Sequence[Track]) -> list[tuple[Track, Track]]:
+        """Each of `tracks` that somebody in the file fits, with that person; nobody is given away twice."""
+        from scipy.optimize import linear_sum_assignment
+
+        people = self.source.people_with_mesh()
+        overlaps = np.array([[_overlap(track, person) for person in people] for track in tracks]).reshape(
+            len(tracks), len(people)
+        )
+        rows, columns = linear_sum_assignment(-overlaps)
+        return [(tracks[i], people[j]) for i, j in zip(rows, columns, strict=True) if overlaps[i, j] >= MIN_OVERLAP]
+
+
+def _overlap(a: Track, b: Track) -> float:
+    """Mean intersection over union of two tracks in the frames that both have; 0 where there are none."""
+    _, rows_a, rows_b = np.intersect1d(a.frame_indices, b.frame_indices, return_indices=True)
+    return float(paired_iou(a.boxes_xyxy[rows_a], b.boxes_xyxy[rows_b]).mean()) if len(rows_a) else 0.0
+
+
+def _on_frames(params: BodyParams, given: np.ndarray, wanted: np.ndarray, times: np.ndarray) -> BodyParams:
+    """Bodies of the frames `given` on the frames `wanted` (T,), at `times` (T,) s."""
+    _, into, rows = np.intersect1d(wanted, given, return_indices=True)
+    seen = np.zeros(len(wanted), bool)
+    seen[into] = True
+    rotations = np.zeros((len(wanted), 24, 3, 3), np.float32)
+    rotations[into] = np.concatenate([params.global_orient[:, None], params.body_pose], 1)[rows]
+    transl = np.zeros((len(wanted), 3), np.float32)
+    transl[into] = params.transl_c[rows]
+    if not seen.all():
+        rotations, transl = bridge_bodies(rotations, transl, seen, times)
+    rotations, transl = rotations.astype(np.float32), transl.astype(np.float32)
+    return BodyParams(rotations[:, 0], rotations[:, 1:], params.betas, transl, params.gender, params.model)

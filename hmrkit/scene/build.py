@@ -1,0 +1,266 @@
+"""From a take to a `Scene`: clock, gaps, cleaning, space, axes and units are settled here, once, for all formats."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from hmrkit import __version__
+from hmrkit.body.posing import body_meshes, skeleton_joints
+from hmrkit.calibration.track import calibrated_vertices
+from hmrkit.errors import UsageError
+from hmrkit.scene import (
+    METRES_PER_UNIT,
+    Z_UP_FROM_Y_UP,
+    Character,
+    ExportOptions,
+    Rows,
+    Scene,
+    SceneCamera,
+    person_name,
+    safe_name,
+)
+from hmrkit.scene.cleanup import clean, split_at_gaps
+from hmrkit.scene.ground import World, estimate_world
+from hmrkit.scene.resampling import Clock, Motion, make_clock, make_motion
+from hmrkit.scene.retarget import SKELETON_NAMES, retarget
+from hmrkit.types import Take
+
+if TYPE_CHECKING:
+    from hmrkit.models import Models
+
+log = logging.getLogger(__name__)
+GL_FROM_CV = np.diag([1.0, -1.0, -1.0])  # y down, z forward -> y up, z towards the viewer
+
+
+def build_scene(take: Take, models: Models, options: ExportOptions | None = None) -> Scene:
+    """The people of a take with a mesh as the options want them. Vertices are only computed when asked for.
+
+    UsageError where the options name people that are not there or contradict one another.
+    """
+    options = options or ExportOptions()
+    check_options(options)
+    if options.fps is not None and not isinstance(options.fps, Fraction):
+        options = replace(options, fps=parse_rate(str(options.fps)))  # from Python, 24 and 23.976 will do
+    clock = make_clock(take, options.fps, options.first_frame)
+    motions = _people(take, clock, models, options)
+    if options.gaps == "split":
+        motions = [part for motion in motions for part in split_at_gaps(motion)]
+    elif options.gaps == "interpolate":
+        motions = [replace(motion, visible=np.ones(len(motion), bool)) for motion in motions]
+    world, cleaned = None, {}
+    if options.space == "world" or options.lock_feet:
+        world = estimate_world(motions, models.body, clock.fps, options.ground, options.camera_pose)
+    if options.smooth or options.lock_feet or options.fingers == "rest":
+        up = None if world is None else world.up_c
+        ground = world if options.space == "world" else None
+        motions, cleaned = clean(motions, models.body, clock.fps, options, up, ground)
+    placed = world if options.space == "world" else None
+    matrix = scene_from_camera(options, placed)
+    characters = tuple(_character(take, motion, clock, models, matrix, options) for motion in motions)
+    if options.skeleton != "smpl":
+        characters = tuple(retarget(character, options.skeleton) for character in characters)
+    metadata = _metadata(take, options, clock, placed, cleaned)
+    return Scene(
+        name=safe_name(Path(take.video.path).stem), characters=characters, camera=_camera(take, matrix, options),
+        fps=clock.fps, first_frame=options.first_frame, timecode=read_timecode(take.video.path), up=options.up,
+        unit=options.unit, space=options.space, metadata=metadata, take=take, scene_from_camera_cv=matrix,
+    )  # fmt: skip
+
+
+def check_options(options: ExportOptions) -> None:
+    """UsageError for words and numbers that make no sense, before any work is done."""
+    choices = {"up": ("y", "z"), "unit": ("m", "cm"), "space": ("camera", "world"), "fingers": ("keep", "rest")}
+    choices |= {"gaps": ("hide", "interpolate", "split"), "skeleton": SKELETON_NAMES}
+    for name, words in choices.items():
+        if getattr(options, name) not in words:
+            flag = "units" if name == "unit" else name
+            raise UsageError(f"--{flag} must be one of {', '.join(words)}, got {getattr(options, name)!r}")
+    if options.fps is not None and options.fps <= 0:
+        raise UsageError(f"--fps must be above 0, got {float(options.fps):g}")
+    if not (options.scale > 0 and options.film_width_mm > 0):
+        raise UsageError("--scale and --film-back must be above 0")
+    if not options.smooth >= 0:
+        raise UsageError(f"--smooth must be 0 (none) or more, got {options.smooth:g}")
+    if options.keyframe_reduce is not None and not options.keyframe_reduce >= 0:
+        raise UsageError(f"--keyframe-reduce must be 0 or more, got {options.keyframe_reduce:g}")
+    if options.space == "camera" and (options.ground or options.camera_pose):
+        raise UsageError("--ground and --camera-pose place people in the world; add --space world")
+    if options.ground and options.camera_pose:
+        raise UsageError("give --ground or --camera-pose, not both")
+
+
+def parse_rate(text: str | None) -> Fraction | None:
+    """``24``, ``30000/1001``; ``23.976``, ``29.97`` and ``59.94`` are NTSC's exact rates. UsageError else."""
+    if text is None:
+        return None
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"--fps wants a rate such as 24, 23.976 or 30000/1001, got {text!r}") from None
+    ntsc = Fraction(round(rate * 1001 / 1000) * 1000, 1001)
+    return ntsc if rate.denominator != 1 and abs(rate - ntsc) < Fraction(1, 100) else rate
+
+
+def parse_numbers(text: str | None, flag: str) -> tuple[float, ...] | None:
+    """Numbers with commas or blanks between them, or a text file of such. UsageError where they are none."""
+    if text is None:
+        return None
+    try:
+        if re.search("[a-df-zA-DF-Z]", text):
+            text = Path(text).read_text()
+        return tuple(float(word) for word in re.split(r"[,\s]+", text.strip()))
+    except (OSError, ValueError):
+        raise UsageError(
+            f"{flag} wants numbers with commas between them, or a text file of them, got {text!r}"
+        ) from None
+
+
+def parse_people(text: str) -> tuple[int, ...] | None:
+    """``all`` or ``1,3`` -> track ids. UsageError else."""
+    if text == "all":
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() for part in parts):
+        raise UsageError(f"--people wants all or numbers of people such as 1,3, got {text!r}")
+    return tuple(int(part) for part in parts)
+
+
+def scene_from_camera(options: ExportOptions, world: World | None) -> np.ndarray:
+    """(3,4): camera frame (OpenCV axes, metres) -> the scene's axes and unit."""
+    upright = np.concatenate([GL_FROM_CV, np.zeros((3, 1))], 1) if world is None else world.world_from_camera[:3]
+    turned = Z_UP_FROM_Y_UP @ upright if options.up == "z" else upright
+    return turned * units_per_metre(options)
+
+
+def units_per_metre(options: ExportOptions) -> float:
+    """Length of a metre in the scene's unit, with the user's scale."""
+    return options.scale / METRES_PER_UNIT[options.unit]
+
+
+def _people(take: Take, clock: Clock, models: Models, options: ExportOptions) -> list[Motion]:
+    there = {track.track_id: track for track in take.people_with_mesh()}
+    missing = [i for i in options.people or () if i not in there]
+    if missing:
+        raise UsageError(f"no person {missing[0]} with a mesh; the take has {', '.join(map(str, there)) or 'none'}")
+    motions = []
+    for i in there:
+        if options.people is None or i in options.people:
+            motion = make_motion(take, i, clock, models.body, person_name(i))
+            if motion is None:
+                log.warning("%s: person %d has no frame with a mesh", take.video.path, i)
+            else:
+                motions.append(motion)
+    return motions
+
+
+def _character(
+    take: Take, motion: Motion, clock: Clock, models: Models, matrix: np.ndarray, options: ExportOptions
+) -> Character:
+    body, size = models.body, units_per_metre(options)
+    turn, shift = matrix[:, :3] / size, matrix[:, 3]
+    rest_turn = Z_UP_FROM_Y_UP if options.up == "z" else np.eye(3)
+    with torch.inference_mode():
+        rest = body(betas=motion.base.betas)
+    cleaned = motion.cleaned
+    local = np.concatenate([cleaned.global_orient[:, None], cleaned.body_pose], 1).astype(np.float64)
+    weights = (local[:, 1:] - np.eye(3)).reshape(len(local), -1).astype(np.float32)
+    local[:, 0] = turn @ local[:, 0] @ rest_turn.T
+    local[:, 1:] = rest_turn @ local[:, 1:] @ rest_turn.T
+    joints_c, skeleton_c = motion.joints_c, skeleton_joints(body, cleaned)
+    if cleaned is not motion.params:
+        joints_c = joints_c + skeleton_c - skeleton_joints(body, motion.params)
+    rest_joints = rest.joints[0].cpu().numpy()
+
+    def pose_shapes() -> tuple[np.ndarray, np.ndarray]:
+        shapes = body.pose_shapes().cpu().numpy() @ (size * rest_turn.T)
+        return shapes.astype(np.float32), weights
+
+    track, rows = take.track(motion.track_id), motion.rows
+    return Character(
+        name=motion.name,
+        track_id=motion.track_id,
+        frames=motion.frames,
+        visible=motion.visible,
+        joint_names=body.joint_names,
+        parents=body.parents,
+        rest_joints=(rest_joints @ (size * rest_turn.T)).astype(np.float32),
+        rest_vertices=(rest.vertices[0].cpu().numpy() @ (size * rest_turn.T)).astype(np.float32),
+        faces=np.asarray(body.faces),
+        skin_weights=body.weights.cpu().numpy().astype(np.float32),
+        local_rotations=local.astype(np.float32),
+        root_positions=(skeleton_c[:, 0] @ (size * turn.T) + shift).astype(np.float32),
+        joints=(joints_c @ (size * turn.T) + shift).astype(np.float32),
+        exact_vertices=partial(_exact_vertices, motion, models, matrix),
+        pose_shapes=pose_shapes,
+        params_c=cleaned,
+        source_rows=rows,
+        source_frames=np.interp(rows, np.arange(len(track.frame_indices)), track.frame_indices),
+        source_times=np.interp(rows, np.arange(len(track.frame_indices)), clock.times(track.frame_indices)),
+        calibrated=motion.calibrated,
+        rest_pelvis_m=rest_joints[0].astype(np.float64),
+    )
+
+
+def _exact_vertices(motion: Motion, models: Models, matrix: np.ndarray, rows: Rows) -> np.ndarray:
+    """Final vertices (n,V,3) in the scene. Cleaning moves them by what it moves the skeleton's own mesh."""
+    if motion.calibrated:
+        vertices = calibrated_vertices(models.body, motion.base, motion.joints_c, models.calibration, rows)
+    else:
+        vertices = body_meshes(models.body, motion.params, rows)[0]
+    if motion.cleaned is not motion.params:
+        before, after = (body_meshes(models.body, params, rows)[0] for params in (motion.params, motion.cleaned))
+        vertices = vertices + (after - before)
+    return vertices @ matrix[:, :3].T.astype(np.float32) + matrix[:, 3].astype(np.float32)
+
+
+def _camera(take: Take, matrix: np.ndarray, options: ExportOptions) -> SceneCamera:
+    placed = np.eye(4)
+    placed[:3, :3] = matrix[:, :3] / units_per_metre(options) @ GL_FROM_CV
+    placed[:3, 3] = matrix[:, 3]
+    camera = take.camera
+    return SceneCamera(placed, camera.focal_px, camera.center_px, camera.width, camera.height, options.film_width_mm)
+
+
+def _metadata(
+    take: Take, options: ExportOptions, clock: Clock, world: World | None, cleaned: dict[str, Any]
+) -> dict[str, Any]:
+    chosen = {key: value for key, value in vars(options).items() if value is not None}
+    chosen = {key: str(value) if isinstance(value, Fraction) else value for key, value in chosen.items()}
+    facts: dict[str, Any] = {
+        "generator": f"hmrkit {__version__}",
+        "source": Path(take.video.path).name,
+        "source_sha256": take.video.sha256,
+        "fps": str(clock.fps),
+        "resampled": clock.resampled,
+        "camera_source": take.camera.source,
+        "options": chosen,
+        "cleaning": cleaned,
+        "stages": {name: record.get("options", {}) for name, record in take.provenance.items() if name != "files"},
+    }
+    facts |= {} if world is None else {"world": world.as_json()}
+    return json.loads(json.dumps(facts, sort_keys=True))  # one order, whichever way the take came
+
+
+def read_timecode(path: str) -> str | None:
+    """SMPTE timecode of the clip's first frame, where its container has one and the file is still there."""
+    if not Path(path).is_file():
+        return None
+    import av
+    from av.error import FFmpegError
+
+    try:
+        with av.open(path) as container:
+            tags = [container.metadata, *(stream.metadata for stream in container.streams)]
+    except (FFmpegError, OSError):
+        return None
+    return next((tag["timecode"] for tag in tags if "timecode" in tag), None)

@@ -1,0 +1,181 @@
+"""Ground and gravity for a camera that stands still: one world, y up, in which everybody stands at y = 0.
+
+The ground is a plane through the soles of feet that stand. How well they show its tilt hangs on how far apart people
+step; what they leave open is taken from the people themselves, who on the whole stand upright. Both are weighed in one
+least-squares problem. Nothing here notices that a camera moves: then give its pose, or stay in camera space.
+
+The world's origin is on the ground beneath the camera; -z is where the camera looks, x its right.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hmrkit.errors import InputError, UsageError
+from hmrkit.scene.foot_contact import body_up, sole_points, standing, stretches
+from hmrkit.scene.resampling import Motion
+
+if TYPE_CHECKING:
+    from hmrkit.body import Body
+
+log = logging.getLogger(__name__)
+UPRIGHT_SIGMA = np.tan(np.radians(6.0))  # how far the middle of people's lean may be from gravity
+STEP_SIGMA_M = 0.05  # how well a standing foot's place is known
+DOUBTFUL_M = 0.1
+LEVEL_WIDTH_M, LEVEL_SHARE = 0.15, 0.2
+IMAGE_UP = np.array([0.0, -1.0, 0.0])
+
+
+@dataclass(frozen=True)
+class World:
+    """`world_from_camera` (4,4): rigid, metres, OpenCV camera axes to y up. `up_c` (3,): against gravity, camera frame.
+
+    `source`: estimated, ground (given) or camera pose (given). `stands` that the estimate is made of, and
+    `residual_m`, the middle distance of their soles from the ground.
+    """
+
+    world_from_camera: np.ndarray
+    up_c: np.ndarray
+    source: str
+    stands: int = 0
+    residual_m: float = float("nan")
+
+    def height(self, points_c: np.ndarray) -> np.ndarray:
+        """Height (...) m above the ground of points (...,3) m in the camera frame."""
+        return points_c @ self.world_from_camera[1, :3] + self.world_from_camera[1, 3]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for a file's metadata."""
+        facts = {"source": self.source, "world_from_camera": self.world_from_camera.round(9).tolist()}
+        if self.source == "estimated":
+            facts |= {"stands": self.stands, "residual_m": round(self.residual_m, 4) if self.stands else None}
+        return facts
+
+
+def estimate_world(
+    motions: Sequence[Motion],
+    body: Body,
+    fps: Fraction | float,
+    ground: Sequence[float] | None = None,
+    camera_pose: Sequence[float] | None = None,
+) -> World:
+    """The world of these people, found from them or given.
+
+    `ground`: a point and the normal, six numbers in the camera frame, metres; `camera_pose`: world from camera, 12 or
+    16 numbers row by row (OpenCV camera axes, y-up world, metres). InputError where there is nobody to find it from.
+    """
+    if camera_pose is not None:
+        matrix = given_pose(camera_pose)
+        return World(matrix, matrix[1, :3].copy(), "camera pose")
+    if ground is not None:
+        if len(ground) != 6 or not np.linalg.norm(ground[3:]) > 0:
+            raise UsageError(f"--ground wants six numbers, a point and a normal, got {len(ground)}")
+        normal = np.asarray(ground[3:], float) / np.linalg.norm(ground[3:])
+        normal = normal if normal @ IMAGE_UP >= 0 else -normal
+        return World(from_plane(normal, float(normal @ np.asarray(ground[:3], float))), normal, "ground")
+    if not motions:
+        return World(from_plane(IMAGE_UP, 0.0), IMAGE_UP, "estimated")
+    prior = lean(motions, body)
+    points, weights = [], []
+    for motion in motions:
+        soles = sole_points(body, motion.params)
+        stands = standing(soles, float(fps), prior) & motion.visible[:, None]
+        for foot in range(2):
+            for begin, end in stretches(stands[:, foot]):
+                # One stand is one measurement, however long it lasts. The lower of heel and ball touches.
+                both = soles[begin:end, foot]
+                lower = both[np.arange(end - begin), (both @ prior).argmin(1)]
+                points.append(np.median(lower, 0))
+                weights.append(1.0)
+    if not points:  # nobody stands still: the lowest that feet ever are, under the people's own lean
+        soles = np.concatenate([sole_points(body, motion.params).reshape(-1, 3) for motion in motions])
+        if not np.isfinite(soles).all():
+            raise InputError("no ground can be found from these people; give --ground or --camera-pose")
+        return World(from_plane(prior, float(np.percentile(soles @ prior, 5))), prior, "estimated")
+    normal, offset, residual = fit_ground(np.array(points), np.array(weights), prior)
+    if residual > DOUBTFUL_M:
+        log.warning(
+            "feet stand %.2f m off one plane on the median: does the camera move? (--camera-pose, or --space camera)",
+            residual,
+        )
+    return World(from_plane(normal, offset), normal, "estimated", len(points), residual)
+
+
+def lean(motions: Sequence[Motion], body: Body) -> np.ndarray:
+    """Direction (3,) against gravity that the people's bodies show: the median of ankles to neck of those who stand."""
+    directions = np.concatenate([body_up(body, motion.params)[motion.visible] for motion in motions])
+    reach = np.linalg.norm(directions, axis=1)
+    tall = directions[reach > 0.9]
+    if not len(tall):
+        return IMAGE_UP
+    up = np.median(tall / reach[reach > 0.9, None], 0)
+    return up / np.linalg.norm(up) if np.linalg.norm(up) > 0.5 else IMAGE_UP
+
+
+def fit_ground(points: np.ndarray, weights: np.ndarray, prior: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Plane ``normal @ p = offset`` through points (N,3) m, drawn towards the normal `prior` (3,).
+
+    Least squares in the tilt and the offset, reweighted so that points far off (a foot on a stair, a wrong depth) lose
+    their say (Geman and McClure 1987), less and less far as the fit settles. It starts at the lowest height at which a
+    fair share of the points lies: people stand on walls and boxes, but not below the ground. Returns normal (3,),
+    offset m and the median distance of the points that count, m.
+    """
+    first = np.cross(prior, [0.0, 0.0, 1.0] if abs(prior[2]) < 0.9 else [1.0, 0.0, 0.0])
+    first /= np.linalg.norm(first)
+    second = np.cross(prior, first)
+    middle = np.median(points, 0)
+    local = points - middle
+    rows = np.stack([local @ first, local @ second, -np.ones(len(local))], 1) / STEP_SIGMA_M
+    wanted = -(local @ prior) / STEP_SIGMA_M
+    pull = np.diag([UPRIGHT_SIGMA**-2, UPRIGHT_SIGMA**-2, 1e-6])
+    trust = weights
+    solution = np.zeros(3)
+    solution[2] = _lowest_level(local @ prior, weights)
+    for reach in (*np.geomspace(8, 3, 8), *[3] * 12):  # in standard deviations
+        miss = rows @ solution - wanted
+        trust = weights / (1 + (miss / reach) ** 2) ** 2
+        solution = np.linalg.solve(rows.T @ (rows * trust[:, None]) + pull, rows.T @ (trust * wanted))
+    normal = prior + solution[0] * first + solution[1] * second
+    size = np.linalg.norm(normal)
+    normal, offset = normal / size, (solution[2] + (prior + solution[0] * first + solution[1] * second) @ middle) / size
+    near = trust > weights / 4
+    residual = np.median(np.abs(points[near] @ normal - offset)) if near.any() else np.nan
+    return normal, float(offset), float(residual)
+
+
+def _lowest_level(heights: np.ndarray, weights: np.ndarray) -> float:
+    """The lowest height about which `LEVEL_SHARE` of all weight lies, m."""
+    near = (np.abs(heights[:, None] - heights) < LEVEL_WIDTH_M) * weights
+    supported = near.sum(1) >= LEVEL_SHARE * weights.sum()
+    level = heights[supported].min() if supported.any() else np.median(heights)
+    return float(np.median(heights[np.abs(heights - level) < 2 * LEVEL_WIDTH_M]))
+
+
+def from_plane(up_c: np.ndarray, offset: float) -> np.ndarray:
+    """world_from_camera (4,4) for the ground ``up_c @ p = offset`` in the camera frame."""
+    forward = np.array([0.0, 0.0, 1.0]) if abs(up_c[2]) < 0.999 else -np.sign(up_c[2]) * IMAGE_UP
+    back = -(forward - (forward @ up_c) * up_c)
+    back /= np.linalg.norm(back)
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.stack([np.cross(up_c, back), up_c, back])
+    matrix[:3, 3] = -matrix[:3, :3] @ (offset * up_c)
+    return matrix
+
+
+def given_pose(numbers: Sequence[float]) -> np.ndarray:
+    """(4,4) from 12 or 16 numbers row by row; UsageError unless it is a rigid motion."""
+    values = np.asarray(numbers, float)
+    if values.size not in (12, 16):
+        raise UsageError(f"--camera-pose wants 12 or 16 numbers (world from camera, row by row), got {values.size}")
+    matrix = np.eye(4)
+    matrix[:3] = values.reshape(-1, 4)[:3]
+    turn = matrix[:3, :3]
+    if not np.allclose(turn @ turn.T, np.eye(3), atol=1e-3) or np.linalg.det(turn) < 0:
+        raise UsageError("--camera-pose must be a rotation and a translation (no scale, no mirror), row by row")
+    return matrix

@@ -1,0 +1,170 @@
+"""One person's motion on a scene's clock: resampled, gaps bridged, still in the camera frame, metres, OpenCV axes.
+
+A take's track has a row for each frame in which the person was followed; a scene wants consecutive frames at the rate
+of the shot. Between rows rotations go by slerp, places linearly, and what calibration adds to the skeleton linearly.
+A frame that falls onto a row gets exactly that row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from hmrkit.geometry import axis_angle_to_matrix, matrix_to_axis_angle
+from hmrkit.types import BodyParams, Take, VideoInfo
+
+if TYPE_CHECKING:
+    from hmrkit.body import Body
+from hmrkit.body.posing import MOVING, skeleton_joints, take_rows
+
+_ON_A_ROW = 1e-3  # rows nearer than this to a whole one are that row
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Frame numbers of a scene: frame `n` shows the clip at ``(n - first_frame) / fps`` seconds.
+
+    Without resampling, every chosen frame of the clip has a number of its own, whatever its time.
+    """
+
+    video: VideoInfo
+    fps: Fraction
+    first_frame: int
+    resampled: bool
+
+    @property
+    def step(self) -> int:
+        """Source frames from one chosen frame to the next."""
+        return source_step(self.video)
+
+    def times(self, frame_indices: np.ndarray) -> np.ndarray:
+        """Seconds since the clip's frame 0 of source frames (T,); by the rate for frames that were not chosen."""
+        video = self.video
+        chosen, by_rate = video.frame_indices, frame_indices / float(video.fps)
+        row = np.minimum(np.searchsorted(chosen, frame_indices), len(chosen) - 1)
+        start = float(video.frame_times[0]) - int(chosen[0]) / float(video.fps)
+        return np.where(chosen[row] == frame_indices, video.frame_times[row] - start, by_rate)
+
+    def place(self, frame_indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A track's source frames (R,) -> scene frames (T,), the row each one shows (T,) float, and seen (T,) bool.
+
+        Not seen are frames inside a gap of the track.
+        """
+        count = len(frame_indices)
+        if self.resampled:
+            rows_at = self.times(frame_indices) * float(self.fps)
+            first, last = int(np.ceil(rows_at[0] - _ON_A_ROW)), int(np.floor(rows_at[-1] + _ON_A_ROW))
+            first = min(first, last) if count > 1 else round(rows_at[0])
+            numbers = np.arange(first, max(last, first) + 1)
+        else:
+            rows_at = frame_indices // self.step
+            numbers = np.arange(rows_at[0], rows_at[-1] + 1)
+        rows = np.interp(numbers, rows_at, np.arange(count))
+        whole = np.abs(rows - rows.round()) < _ON_A_ROW
+        rows = np.where(whole, rows.round(), rows)
+        low = np.floor(rows).astype(int)
+        gap = frame_indices[np.minimum(low + 1, count - 1)] - frame_indices[low] > self.step
+        return numbers + self.first_frame, rows, whole | ~gap
+
+
+def source_step(video: VideoInfo) -> int:
+    """Source frames from one chosen frame to the next (``--every``)."""
+    return max(int(np.diff(video.frame_indices[:2]).sum()), 1)
+
+
+def make_clock(take: Take, fps: Fraction | None, first_frame: int) -> Clock:
+    """The clip's own clock (thinned out as the clip was), or one of another rate `fps`, which resamples."""
+    own = take.video.fps / source_step(take.video)
+    return Clock(take.video, fps or own, first_frame, fps is not None and fps != own)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """A person on the scene's clock.
+
+    `frames` (T,) scene numbers, `rows` (T,) float rows of the track, `visible` (T,) bool. `params`: the skeleton's
+    motion (of a calibrated person: refitted to the calibrated mesh). `base`: the parameters that the mesh is made of
+    before calibration; `joints_c` (T,24,3) m: the final joints. `cleaned` is `params` after cleaning, or the same.
+    """
+
+    track_id: int
+    frames: np.ndarray
+    rows: np.ndarray
+    visible: np.ndarray
+    base: BodyParams
+    params: BodyParams
+    joints_c: np.ndarray
+    cleaned: BodyParams
+    calibrated: bool
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def part(self, rows: slice) -> Motion:
+        """Some consecutive frames of it."""
+        arrays = {key: getattr(self, key)[rows] for key in ("frames", "rows", "visible", "joints_c")}
+        moved = {key: take_rows(getattr(self, key), rows) for key in ("base", "params", "cleaned")}
+        return replace(self, **arrays, **moved)
+
+
+def make_motion(take: Take, track_id: int, clock: Clock, body: Body, name: str) -> Motion | None:
+    """A track of the take on the scene's clock. Rows whose parameters are NaN count as a gap; None if all are."""
+    base, calibrated = take.body[track_id], take.calibrated.get(track_id)
+    params = base if calibrated is None else calibrated.params
+    good = [np.isfinite(getattr(p, key).reshape(len(p.transl_c), -1)).all(1) for p in (base, params) for key in MOVING]
+    kept = np.flatnonzero(np.all(good, axis=0))
+    if not len(kept):
+        return None
+    frames, rows, visible = clock.place(take.track(track_id).frame_indices[kept])
+    base, params = take_rows(base, kept), take_rows(params, kept)
+    at_rows, posed = sample_params(params, rows), skeleton_joints(body, params)
+    # The skeleton turns between two rows; what calibration adds to its joints is small and changes linearly.
+    final = posed if calibrated is None else calibrated.joints_c[kept]
+    joints = skeleton_joints(body, at_rows) + sample(final - posed, rows)
+    on_row = rows == np.floor(rows)
+    joints[on_row] = final[rows[on_row].astype(int)]
+    track_rows = np.interp(rows, np.arange(len(kept)), kept)
+    return Motion(
+        track_id, frames, track_rows, visible, sample_params(base, rows), at_rows, joints.astype(np.float32), at_rows,
+        calibrated is not None, name,
+    )  # fmt: skip
+
+
+def sample(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """`values` (R,...) at fractional rows (T,), linearly; a whole row comes back as it is."""
+    low, high, share = _between(rows, len(values))
+    share = share.reshape(-1, *[1] * (values.ndim - 1)).astype(values.dtype)
+    return np.where(share == 0, values[low], (1 - share) * values[low] + share * values[high])
+
+
+def sample_rotations(rotations: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Rotation matrices (R,...,3,3) at fractional rows (T,), by slerp; a whole row comes back as it is."""
+    low, high, share = _between(rows, len(rotations))
+    out = rotations[low].copy()
+    moving = np.flatnonzero(share > 0)
+    if len(moving):
+        start, end = (torch.from_numpy(rotations[i[moving]]).double() for i in (low, high))
+        part = torch.from_numpy(share[moving]).reshape(-1, *[1] * (rotations.ndim - 2))
+        turned = start @ axis_angle_to_matrix(part * matrix_to_axis_angle(start.mT @ end))
+        out[moving] = turned.numpy().astype(rotations.dtype)
+    return out
+
+
+def sample_params(params: BodyParams, rows: np.ndarray) -> BodyParams:
+    """Body parameters at fractional rows (T,)."""
+    return replace(
+        params,
+        global_orient=sample_rotations(params.global_orient, rows),
+        body_pose=sample_rotations(params.body_pose, rows),
+        transl_c=sample(params.transl_c, rows),
+    )
+
+
+def _between(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    low = np.floor(rows).astype(int).clip(0, count - 1)
+    return low, np.minimum(low + 1, count - 1), rows - low

@@ -1,0 +1,1 @@
+"""Synthetic images of people with the truth about them."""

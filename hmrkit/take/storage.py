@@ -1,0 +1,232 @@
+"""A take on disk: one ``.npz`` that plain NumPy reads, with a JSON manifest inside and no pickles.
+
+Layout, version 1. The entry ``manifest`` is a 0-d unicode array holding JSON::
+
+    {"format": "hmrkit-take", "version": 1, "video": {...}, "camera": {...},
+     "tracks": [ids], "dropped_tracks": [...], "keypoints": {id: {"skeleton"}},
+     "body": {id: {"gender", "model"}}, "lifted": {id: {"skeleton"}}, "calibrated": {id: {"gender", "model"}},
+     "provenance": {stage: record}}
+
+Arrays beside it (shapes and units as in `hmrkit.types`; ``{id}`` is the track id)::
+
+    video/frame_indices  video/frame_times  camera/focal_px  camera/center_px  faces
+    detections/counts (frames,)  detections/boxes_xyxy (sum,4)  detections/scores (sum,)  detections/appearance (sum,D)
+    track/{id}/frame_indices  boxes_xyxy  scores  interpolated
+    keypoints/{id}/keypoints_2d  joints_3d
+    body/{id}/global_orient  body_pose  betas  transl_c
+    lifted/{id}/joints_c
+    calibrated/{id}/joints_c  refit_residual_mm  global_orient  body_pose  betas  transl_c
+
+Equal takes give equal bytes: nothing in the file depends on when or where it was written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import sys
+import zipfile
+from dataclasses import replace
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from hmrkit.errors import InputError
+from hmrkit.files import atomic_path
+from hmrkit.types import BodyParams, Calibration, Camera, Detections, Keypoints, LiftedPose, Take, Track, VideoInfo
+
+FORMAT, VERSION = "hmrkit-take", 1
+_BODY_ARRAYS = ("global_orient", "body_pose", "betas", "transl_c")
+_TRACK_ARRAYS = ("frame_indices", "boxes_xyxy", "scores", "interpolated")
+
+
+# ------------------------------------------------------------------------------------------------ save and load
+
+
+def save_take(take: Take, target: str | Path | BinaryIO) -> None:
+    """Write a take to a path (atomically: a temporary name beside it, then renamed) or to an open binary file."""
+    arrays = _to_arrays(take)
+    if not isinstance(target, (str, Path)):
+        buffer = io.BytesIO()  # zip needs to seek; a pipe cannot
+        np.savez_compressed(buffer, **arrays)
+        target.write(buffer.getvalue())
+        target.flush()
+        return
+    with atomic_path(target) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def load_take(source: str | Path | BinaryIO) -> Take:
+    """Read a take from a path or an open binary file. InputError says what the file is if it is not a take."""
+    name = str(source) if isinstance(source, (str, Path)) else "standard input"
+    try:
+        data = source if isinstance(source, (str, Path)) else io.BytesIO(source.read())
+        with np.load(data, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        manifest = json.loads(str(arrays["manifest"]))
+        if manifest.get("format") != FORMAT:
+            raise KeyError("format")
+    except FileNotFoundError:
+        raise InputError(f"{name}: no such take; make one with `hmrkit detect VIDEO -o {name}`") from None
+    except OSError as error:
+        raise InputError(f"{name}: wanted a take, cannot read it ({error.strerror or error})") from None
+    except (ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile):
+        raise InputError(
+            f"{name}: wanted a take (.npz made by hmrkit), found something else or a cut-off file"
+        ) from None
+    if manifest["version"] != VERSION:
+        raise InputError(
+            f"{name}: take of version {manifest['version']}, this hmrkit reads version {VERSION}; make it anew"
+        )
+    return _from_arrays(arrays, manifest)
+
+
+def _to_arrays(take: Take) -> dict[str, Any]:
+    video, camera = take.video, take.camera
+    arrays: dict[str, Any] = {
+        "video/frame_indices": video.frame_indices,
+        "video/frame_times": video.frame_times,
+        "camera/focal_px": camera.focal_px,
+        "camera/center_px": camera.center_px,
+    }
+    if take.faces is not None:
+        arrays["faces"] = take.faces
+    if take.detections:
+        arrays["detections/counts"] = np.array([len(d.scores) for d in take.detections], np.int32)
+        arrays["detections/boxes_xyxy"] = np.concatenate([d.boxes_xyxy for d in take.detections])
+        arrays["detections/scores"] = np.concatenate([d.scores for d in take.detections])
+        appearance = [d.appearance for d in take.detections if d.appearance is not None]
+        if len(appearance) == len(take.detections):
+            arrays["detections/appearance"] = np.concatenate(appearance)
+    for track in take.tracks:
+        arrays |= {f"track/{track.track_id}/{name}": getattr(track, name) for name in _TRACK_ARRAYS}
+    for i, points in take.keypoints.items():
+        arrays[f"keypoints/{i}/keypoints_2d"] = points.keypoints_2d
+        if points.joints_3d is not None:
+            arrays[f"keypoints/{i}/joints_3d"] = points.joints_3d
+    for i, params in take.body.items():
+        arrays |= {f"body/{i}/{name}": getattr(params, name) for name in _BODY_ARRAYS}
+    for i, lifted in take.lifted.items():
+        arrays[f"lifted/{i}/joints_c"] = lifted.joints_c
+    for i, item in take.calibrated.items():
+        arrays[f"calibrated/{i}/joints_c"] = item.joints_c
+        arrays[f"calibrated/{i}/refit_residual_mm"] = item.refit_residual_mm
+        arrays |= {f"calibrated/{i}/{name}": getattr(item.params, name) for name in _BODY_ARRAYS}
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "video": {
+            "path": video.path,
+            "sha256": video.sha256,
+            "width": video.width,
+            "height": video.height,
+            "fps": str(video.fps),
+            "frame_count": video.frame_count,
+            "rotation_deg": video.rotation_deg,
+            "failed_frames": list(video.failed_frames),
+        },
+        "camera": {"width": camera.width, "height": camera.height, "source": camera.source},
+        "tracks": [track.track_id for track in take.tracks],
+        "dropped_tracks": list(take.dropped_tracks),
+        "keypoints": {str(i): {"skeleton": k.skeleton} for i, k in take.keypoints.items()},
+        "body": {str(i): {"gender": b.gender, "model": b.model} for i, b in take.body.items()},
+        "lifted": {str(i): {"skeleton": p.skeleton} for i, p in take.lifted.items()},
+        "calibrated": {
+            str(i): {"gender": c.params.gender, "model": c.params.model} for i, c in take.calibrated.items()
+        },
+        "provenance": take.provenance,
+    }
+    return {"manifest": np.array(json.dumps(manifest, sort_keys=True)), **arrays}
+
+
+def free_body_id(topology_id: str, gender: str) -> str:
+    """The id of a free body: its vertices' order with its version, and its sex (``hmrkit-body-0-female``)."""
+    return f"{topology_id}-{gender}"
+
+
+def _from_arrays(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Take:
+    def body(prefix: str, meta: dict[str, str]) -> BodyParams:
+        orient, pose, betas, transl = (arrays[f"{prefix}/{name}"] for name in _BODY_ARRAYS)
+        model = meta["model"]
+        if model == "hmrkit-body-0":  # takes made before ids named the sex
+            model = free_body_id(model, meta["gender"])
+        return BodyParams(orient, pose, betas, transl, meta["gender"], model)
+
+    meta = manifest["video"] | {"fps": Fraction(manifest["video"]["fps"])}
+    meta["failed_frames"] = tuple(meta["failed_frames"])
+    video = VideoInfo(frame_indices=arrays["video/frame_indices"], frame_times=arrays["video/frame_times"], **meta)
+    camera = Camera(arrays["camera/focal_px"], arrays["camera/center_px"], **manifest["camera"])
+    detections: tuple[Detections, ...] = ()
+    if "detections/counts" in arrays:
+        cuts = np.cumsum(arrays["detections/counts"])[:-1]
+        columns = [np.split(arrays[f"detections/{name}"], cuts) for name in ("boxes_xyxy", "scores")]
+        if "detections/appearance" in arrays:
+            columns.append(np.split(arrays["detections/appearance"], cuts))
+        detections = tuple(Detections(*row) for row in zip(*columns, strict=True))
+    return Take(
+        video=video,
+        camera=camera,
+        detections=detections,
+        tracks=tuple(Track(i, *(arrays[f"track/{i}/{n}"] for n in _TRACK_ARRAYS)) for i in manifest["tracks"]),
+        dropped_tracks=tuple(manifest["dropped_tracks"]),
+        keypoints={
+            int(i): Keypoints(
+                arrays[f"keypoints/{i}/keypoints_2d"], arrays.get(f"keypoints/{i}/joints_3d"), m["skeleton"]
+            )
+            for i, m in manifest["keypoints"].items()
+        },
+        body={int(i): body(f"body/{i}", m) for i, m in manifest["body"].items()},
+        lifted={
+            int(i): LiftedPose(arrays[f"lifted/{i}/joints_c"], m["skeleton"]) for i, m in manifest["lifted"].items()
+        },
+        calibrated={
+            int(i): Calibration(
+                arrays[f"calibrated/{i}/joints_c"],
+                body(f"calibrated/{i}", m),
+                arrays[f"calibrated/{i}/refit_residual_mm"],
+            )
+            for i, m in manifest["calibrated"].items()
+        },
+        faces=arrays.get("faces"),
+        provenance=manifest["provenance"],
+    )
+
+
+def open_take(source: str) -> Take:
+    """`load_take`, where ``-`` means standard input."""
+    return load_take(sys.stdin.buffer) if source == "-" else load_take(source)
+
+
+# --------------------------------------------------------------------------------------------------- provenance
+
+
+@lru_cache(maxsize=1)
+def code_version() -> str:
+    """sha256 (16 digits) over this package's sources: a stage made by other code is made again."""
+    root = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def provenance_record(
+    options: dict[str, Any], weights: dict[str, str], previous: dict[str, Any] | str
+) -> dict[str, Any]:
+    """What decides a stage's result: its options, its weights' hashes, the record it builds on, and the code."""
+    chained = previous if isinstance(previous, str) else _digest(previous)
+    return {"options": options, "weights": weights, "input": chained, "code": code_version()}
+
+
+def _digest(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def with_stage(take: Take, stage: str, record: dict[str, Any], **parts: Any) -> Take:
+    """The take with `parts` filled in and `record` as that stage's provenance."""
+    return replace(take, provenance=take.provenance | {stage: record}, **parts)

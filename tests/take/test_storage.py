@@ -1,0 +1,131 @@
+import io
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from hmrkit.camera import assume_camera
+from hmrkit.errors import InputError
+from hmrkit.files import atomic_path
+from hmrkit.take import load_take, provenance_record, save_take
+from hmrkit.types import BodyParams, Calibration, Detections, Keypoints, LiftedPose, Take, Track, VideoInfo
+
+
+@pytest.fixture
+def take():
+    rng = np.random.default_rng(0)
+
+    def f32(*shape):
+        return rng.normal(size=shape).astype(np.float32)
+
+    video = VideoInfo(
+        "a.mp4", "ab" * 32, 640, 480, Fraction(30000, 1001), 9, np.arange(2, 7), np.arange(5) / 29.97, 90, (3,)
+    )
+    params = BodyParams(f32(3, 3, 3), f32(3, 23, 3, 3), f32(10), f32(3, 3), "neutral", "some-body")
+    return Take(
+        video=video,
+        camera=assume_camera(640, 480),
+        detections=tuple(Detections(f32(n, 4), f32(n), f32(n, 6)) for n in (2, 0, 1, 1, 0)),
+        tracks=(Track(4, np.array([2, 4, 5]), f32(3, 4), f32(3), np.array([False, True, False])),),
+        dropped_tracks=({"track_id": 9, "reason": "short"},),
+        keypoints={4: Keypoints(f32(3, 17, 3), None, "coco-17")},
+        body={4: params},
+        lifted={4: LiftedPose(f32(3, 17, 3), "h36m-17")},
+        calibrated={4: Calibration(f32(3, 24, 3), params, f32(3))},
+        faces=np.array([[0, 1, 2]], np.int32),
+        provenance={"detect": {"options": {"every": 1}}},
+    )
+
+
+def assert_equal(a, b):
+    if isinstance(a, np.ndarray):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+    elif hasattr(a, "__dataclass_fields__"):
+        for name in a.__dataclass_fields__:
+            assert_equal(getattr(a, name), getattr(b, name))
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_equal(a[key], b[key])
+    elif isinstance(a, tuple):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            assert_equal(x, y)
+    else:
+        assert a == b
+
+
+def test_round_trip_through_file_and_pipe(take, tmp_path):
+    save_take(take, tmp_path / "t.npz")
+    assert_equal(take, load_take(tmp_path / "t.npz"))
+    pipe = io.BytesIO()
+    save_take(take, pipe)
+    assert pipe.getvalue() == (tmp_path / "t.npz").read_bytes(), "equal takes must give equal bytes"
+    pipe.seek(0)
+    assert_equal(take, load_take(pipe))
+
+
+def test_empty_take_round_trip(take, tmp_path):
+    empty = Take(take.video, take.camera)
+    save_take(empty, tmp_path / "t.npz")
+    assert_equal(empty, load_take(tmp_path / "t.npz"))
+
+
+def test_readable_with_plain_numpy(take, tmp_path):
+    save_take(take, tmp_path / "t.npz")
+    with np.load(tmp_path / "t.npz", allow_pickle=False) as archive:
+        assert archive["track/4/boxes_xyxy"].shape == (3, 4)
+        assert "hmrkit-take" in str(archive["manifest"])
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04broken"])
+def test_what_is_not_a_take_is_said_in_one_line(content, tmp_path):
+    path = tmp_path / "x.npz"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as error:
+        load_take(path)
+    assert "\n" not in str(error.value)
+
+
+def test_truncated_missing_and_foreign_files(take, tmp_path):
+    save_take(take, tmp_path / "t.npz")
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "t.npz").read_bytes()[:-200])
+    np.savez(tmp_path / "foreign.npz", a=np.zeros(3))
+    for name in ("cut.npz", "foreign.npz", "missing.npz"):
+        with pytest.raises(InputError, match=name):
+            load_take(tmp_path / name)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
+    target = tmp_path / "f.txt"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_unwritable_target_is_an_input_error(take, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write"):
+        save_take(take, tmp_path / "file" / "t.npz")
+
+
+def test_provenance_chains_options_weights_and_inputs():
+    base = provenance_record({"a": 1}, {"net": "x"}, "video")
+    assert base == provenance_record({"a": 1}, {"net": "x"}, "video")
+    for other in (({"a": 2}, {"net": "x"}, "video"), ({"a": 1}, {"net": "y"}, "video"), ({"a": 1}, {"net": "x"}, "v2")):
+        changed = provenance_record(*other)
+        assert changed != base
+        assert provenance_record({}, {}, changed) != provenance_record({}, {}, base)
+
+
+def test_shapes_are_checked_on_load(take, tmp_path):
+    broken = replace(take.keypoints[4])
+    object.__setattr__(broken, "keypoints_2d", np.zeros((3, 17), np.float32))
+    save_take(replace(take, keypoints={4: broken}), tmp_path / "t.npz")
+    with pytest.raises((InputError, ValueError)):
+        load_take(tmp_path / "t.npz")
