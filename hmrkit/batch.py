@@ -1,4 +1,4 @@
-"""Many clips through the chain: one bad clip stops nothing, nothing is done twice, all that went wrong is said.
+"""Many clips through the chain: one bad clip stops nothing, nothing is done twice, all that went wrong is reported.
 
 `run_batch` checks every input and the output folder before any model is loaded, then takes the clips one by one,
 saving the take after every stage. A process that is killed goes on from there when it is called again.
@@ -61,7 +61,7 @@ class ClipResult:
 
 
 def clip_folders(sources: Sequence[str], out: Path) -> list[Path]:
-    """One folder a clip, named after it; clips of the same name are told apart by the folders they lie in."""
+    """One folder a clip, named after it; clips of the same name are kept apart by the folders they lie in."""
     paths = [Path(s).resolve() for s in sources]
     stems = [p.name if p.is_dir() else p.stem for p in paths]
     folders = []
@@ -109,7 +109,7 @@ def run_batch(
     progress: Callable[[str], Progress],
     done: Callable[[ClipResult], None],
 ) -> list[ClipResult]:
-    """Run each planned clip; `progress(source)` gives the clip's progress callback, `done` is told of each result."""
+    """Run each planned clip; `progress(source)` gives the clip's progress callback, `done` gets each result."""
     planned = list(planned)
     models = Models(options)
     if any(take is not None for _, take in planned):

@@ -54,7 +54,7 @@ def camera_from_ray(camera: Camera, pixels: np.ndarray) -> np.ndarray:
     """Rotations (...,3,3) from a virtual camera that looks along each pixel's ray to the real camera's axes.
 
     A network that sees a crop has no way to know where in the image it was cut: its 3D is in the axes of a camera
-    turned to face the crop. This is the smallest rotation that undoes the turn.
+    rotated to face the crop. This is the smallest rotation that undoes that.
     """
     ray = pixel_rays(camera, pixels).astype(np.float64)
     x, y, z = np.moveaxis(ray / np.linalg.norm(ray, axis=-1, keepdims=True), -1, 0)
@@ -66,7 +66,7 @@ def camera_from_ray(camera: Camera, pixels: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class CropCameras:
-    """Virtual cameras that see N regions of an image as pictures of their own, principal point in the middle.
+    """Virtual cameras that see N regions of an image as images of their own, principal point in the middle.
 
     `camera_from_crop` (N,3,3) turns their axes into the full camera's, both stand in the same place; `focal_px` (N,)
     in crop pixels; `image_from_crop` (N,3,3) is the homography from crop pixels (x, y, 1) to image pixels times z.
@@ -78,7 +78,7 @@ class CropCameras:
 
 
 def crop_cameras(camera: Camera, region: Region, out: int) -> CropCameras:
-    """The cameras that look along the middles of `region` (N), rolled with it, with pictures of side `out` px.
+    """The cameras that look along the middles of `region` (N), rolled with it, with images of side `out` px.
 
     Two pinhole cameras in one place see the same rays, so with ``R = camera_from_ray(middle) @ roll(angle)`` no
     point's projection is lost between them: ``image_from_crop = K R K_crop^-1``, exactly, however far off the axis.
@@ -90,14 +90,14 @@ def crop_cameras(camera: Camera, region: Region, out: int) -> CropCameras:
     ray = pixel_rays(camera, region.center).astype(np.float64)
     cosine, sine, zero = np.cos(region.angle), np.sin(region.angle), np.zeros(np.shape(region.angle))
     roll = np.stack([cosine, -sine, zero, sine, cosine, zero, zero, zero, zero + 1], -1).reshape(*zero.shape, 3, 3)
-    turn = camera_from_ray(camera, region.center).astype(np.float64) @ roll
+    rotation = camera_from_ray(camera, region.center).astype(np.float64) @ roll
     full_focal = np.sqrt(np.prod(camera.focal_px.astype(np.float64)))
     focal = full_focal * np.linalg.norm(ray, axis=-1) * out / region.size
     intrinsics = np.diag([*camera.focal_px.astype(np.float64), 1.0])
     intrinsics[:2, 2] = camera.center_px
     half = zero + out / 2
     ray_from_crop = np.stack([1 / focal, zero, -half / focal, zero, 1 / focal, -half / focal, zero, zero, zero + 1], -1)
-    return CropCameras(turn, focal, intrinsics @ turn @ ray_from_crop.reshape(*zero.shape, 3, 3))
+    return CropCameras(rotation, focal, intrinsics @ rotation @ ray_from_crop.reshape(*zero.shape, 3, 3))
 
 
 def solve_translation(

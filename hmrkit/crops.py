@@ -54,9 +54,9 @@ def crop_affine(region: Region, out: int = 256) -> np.ndarray:
     """Matrices (...,2,3) that take crop pixels (x, y, 1) to image pixels."""
     scale, half = region.size / out, out / 2
     cosine, sine = scale * np.cos(region.angle), scale * np.sin(region.angle)
-    turn = np.stack([np.stack([cosine, -sine], -1), np.stack([sine, cosine], -1)], -2)
-    shift = region.center - turn @ np.array([half, half])
-    return np.concatenate([turn, shift[..., None]], -1)
+    rotation = np.stack([np.stack([cosine, -sine], -1), np.stack([sine, cosine], -1)], -2)
+    shift = region.center - rotation @ np.array([half, half])
+    return np.concatenate([rotation, shift[..., None]], -1)
 
 
 def image_from_crop(points: np.ndarray, region: Region, out: int = 256) -> np.ndarray:
@@ -91,7 +91,7 @@ def crop_batch(
     middles = torch.arange(out, dtype=torch.float32, device=frames.device) + 0.5
     across, down = middles[None, :], middles[:, None]
     crops = torch.empty(len(maps), 3, out, out, dtype=torch.float32, device=frames.device)
-    # A loop, because each crop needs only its own patch of a frame, and patches differ in size: turning whole frames
+    # A loop, because each crop needs only its own patch of a frame, and patches differ in size: rotating whole frames
     # into floats would cost more than the networks that read the crops.
     for n, (frame, to_image, size) in enumerate(zip(frame_of_crop, maps, region.size, strict=True)):
         block = 2 ** max(0, int(np.floor(np.log2(max(size / out, 1e-6)) + 0.25)))
@@ -137,8 +137,8 @@ def person_region(points: np.ndarray) -> Region:
     """The square about a person that upright regressors are trained on, from `REGION_POINTS` (...,13,2) px.
 
     Centred at the middle of the hips, 2.5 times the radius of the circle about the body (MediaPipe's way; head, hands
-    and feet reach 15 % farther than these points), turned so that the person stands upright in it. A trunk seen nearly
-    end-on has no direction: the turn fades out below 0.3 radii.
+    and feet reach 15 % farther than these points), rotated so that the person stands upright in it. A trunk seen nearly
+    end-on has no direction: the rotation fades out below 0.3 radii.
     """
     points = np.asarray(points, np.float64)
     hips, shoulders = points[..., 7:9, :].mean(-2), points[..., 1:3, :].mean(-2)

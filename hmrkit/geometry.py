@@ -90,21 +90,21 @@ def rotation_to_6d(matrices: Tensor, layout: Layout6D) -> Tensor:
 
 
 def rotation_between(source: Tensor, target: Tensor) -> Tensor:
-    """Shortest rotation (...,3,3) that turns direction `source` (...,3) onto `target`; lengths do not matter.
+    """Shortest rotation (...,3,3) that rotates direction `source` (...,3) onto `target`; lengths do not matter.
 
     PC-HMR's equations 6 and 7 written without arccos or a division by the cross product's length, so parallel
-    directions give exactly the identity. Opposite directions turn half round about an axis normal to both.
+    directions give exactly the identity. Opposite directions rotate half round about an axis normal to both.
     """
     a, b = normalize(source, dim=-1), normalize(target, dim=-1)
     cosine = (a * b).sum(-1)[..., None, None]
     k = skew(torch.linalg.cross(a, b))
     eye = torch.eye(3, dtype=a.dtype, device=a.device)
     general = eye + k + k @ k / (1 + cosine).clamp_min(1e-6)
-    # Half turn: 2 n n^T - 1 about the normal nearest to the coordinate axis that `a` is least aligned with.
+    # Half rotation: 2 n n^T - 1 about the normal nearest to the coordinate axis that `a` is least aligned with.
     helper = eye[a.abs().argmin(-1)]
     n = normalize(helper - (helper * a).sum(-1, keepdim=True) * a, dim=-1)
-    half_turn = 2 * n[..., :, None] * n[..., None, :] - eye
-    return torch.where(cosine < -1 + 1e-5, half_turn, general)
+    half_rotation = 2 * n[..., :, None] * n[..., None, :] - eye
+    return torch.where(cosine < -1 + 1e-5, half_rotation, general)
 
 
 def orthonormal_frame(first: Tensor, second: Tensor) -> Tensor:

@@ -83,7 +83,7 @@ def render_take(
             OverlayWriter(path, take.camera, take.faces, _rate(take), options, models.device, up, parts)
         )
         sheet = stack.enter_context(ContactSheet(sheet_path, frames=total)) if sheet_path else None
-        for indices, frames in _pictures(take, models.options.batch_size, options.needs_footage):
+        for indices, frames in _images(take, models.options.batch_size, options.needs_footage):
             people: list[list[Figure]] = [[] for _ in indices]
             for i, row in rows.items():
                 here = [k for k, f in enumerate(indices) if f in row]
@@ -99,8 +99,8 @@ def render_take(
     return [path] + ([sheet_path] if sheet_path else [])
 
 
-def _pictures(take: Take, batch_size: int, footage: bool) -> Iterator[tuple[list[int], np.ndarray | None]]:
-    """The take's frames in batches, with their pictures if those are wanted: else the clip need not even be there."""
+def _images(take: Take, batch_size: int, footage: bool) -> Iterator[tuple[list[int], np.ndarray | None]]:
+    """The take's frames in batches, with their images if those are wanted: else the clip need not even be there."""
     from hmrkit.video import read_frames
 
     if not footage:
@@ -132,7 +132,7 @@ def _figures(take: Take, track_id: int, rows: np.ndarray, models: Models, style:
 def _with_gaps(
     frame_indices: np.ndarray, frames: np.ndarray, failed: Sequence[int], take: Take
 ) -> tuple[list[int], np.ndarray]:
-    """A batch with black pictures where frames could not be decoded, so that the overlay keeps the clip's time."""
+    """A batch with black images where frames could not be decoded, so that the overlay keeps the clip's time."""
     if not failed:
         return [int(f) for f in frame_indices], frames
     indices = sorted([*map(int, frame_indices), *failed])
@@ -144,7 +144,7 @@ def _with_gaps(
 def upright(take: Take, models: Models) -> np.ndarray:
     """Direction (3,) against gravity in the camera frame, guessed from the people: the median of ankles to neck.
 
-    Good enough to level a picture. The image's own up where the guess is more than 50 degrees from it, or nobody is
+    Good enough to level a image. The image's own up where the guess is more than 50 degrees from it, or nobody is
     seen standing: then people lie or the camera does.
     """
     image_up = np.array([0.0, -1.0, 0.0])

@@ -149,7 +149,7 @@ def lift(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     """3D pose of every track from its 2D keypoints through time."""
     lifted: dict[int, LiftedPose] = {}
     for done, (i, points) in enumerate(take.keypoints.items(), 1):
-        lifted[i] = LiftedPose(_lifted_joints(points, take, models), models.lifter.output_skeleton.name)
+        lifted[i] = LiftedPose(_lift_track(points, take, models), models.lifter.output_skeleton.name)
         progress("lift", done, len(take.keypoints))
     return {"lifted": lifted}
 
@@ -176,7 +176,7 @@ def calibrate(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     return {"calibrated": calibrated}
 
 
-def _lifted_joints(points: Keypoints, take: Take, models: Models) -> np.ndarray:
+def _lift_track(points: Keypoints, take: Take, models: Models) -> np.ndarray:
     """(T,J,3) m, root-relative, camera axes: the lifter's answer to a track's keypoints, matched by name."""
     from hmrkit.skeletons import get_skeleton
 

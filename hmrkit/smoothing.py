@@ -2,7 +2,7 @@
 
 Everything works on a time base in seconds, so 5 and 30 frames per second behave alike, and on all series of a track
 at once. The smoother is Whittaker's (1923): the curve that trades the distance to the samples against its own second
-derivative, solved exactly, hence without lag. Two robust turns make it fit people: a spike loses its weight, and where
+derivative, solved exactly, hence without lag. Two robust rounds make it fit people: a spike loses its weight, and where
 the motion really is fast the curve is allowed to bend (Student-t weights on the acceleration).
 """
 
@@ -21,7 +21,7 @@ WINDOW, MARGIN = 48, 12  # frames solved at once, and how far neighbouring windo
 BRIDGE_WEIGHT = 1e-3  # weight of a filled-in sample against a confident one
 # Of bodies, at strength 1: jitter and ordinary acceleration of a rotation (radians), of the root across the view and in
 # depth (m); the weight of frames in which they are not seen.
-TURN_NOISE, TURN_ACCELERATION = 0.04, 12.0
+ROTATION_NOISE, ROTATION_ACCELERATION = 0.04, 12.0
 ROOT_NOISE, DEPTH_NOISE, ROOT_ACCELERATION = 0.01, 0.025, 8.0
 UNSEEN_WEIGHT = 0.02
 
@@ -48,9 +48,9 @@ def smooth_series(
         w = np.maximum(np.where(seen, weights, 0.0), BRIDGE_WEIGHT) / noise**2
         curve = _second_derivative(times)
         bend = np.full((len(values) - 2, values.shape[1]), acceleration**-2.0)
-        for turn in range(rounds):
+        for done in range(1, rounds + 1):
             smooth = _solve_windows(filled, w, curve, bend)
-            if turn + 1 < rounds:
+            if done < rounds:
                 energy = (_bending(smooth, curve) ** 2).sum(-1)
                 # The neighbourhood's acceleration decides: one quiet frame inside a fast swing is not flattened.
                 edge = np.pad(energy, ((1, 1), (0, 0)), mode="edge")
@@ -68,16 +68,16 @@ def smooth_body(params: BodyParams, seen: np.ndarray, times: np.ndarray, strengt
     if not strength:
         return params
     weights = np.where(seen, 1.0, UNSEEN_WEIGHT)[:, None]
-    turns = np.concatenate([params.global_orient[:, None], params.body_pose], 1).astype(np.float64)
-    flat = turns.reshape(*turns.shape[:2], 9)
-    trust = np.where(drop_spikes(flat, TURN_NOISE * strength), UNSEEN_WEIGHT, weights)
-    flat = smooth_series(flat, trust, times, TURN_NOISE * strength, TURN_ACCELERATION)
-    turns = project_to_rotation(torch.from_numpy(flat.reshape(turns.shape))).numpy().astype(np.float32)
+    rotations = np.concatenate([params.global_orient[:, None], params.body_pose], 1).astype(np.float64)
+    flat = rotations.reshape(*rotations.shape[:2], 9)
+    trust = np.where(drop_spikes(flat, ROTATION_NOISE * strength), UNSEEN_WEIGHT, weights)
+    flat = smooth_series(flat, trust, times, ROTATION_NOISE * strength, ROTATION_ACCELERATION)
+    rotations = project_to_rotation(torch.from_numpy(flat.reshape(rotations.shape))).numpy().astype(np.float32)
     place = params.transl_c.astype(np.float64)
     across = smooth_series(place[:, None, :2], weights, times, ROOT_NOISE * strength, ROOT_ACCELERATION)[:, 0]
     depth = smooth_series(place[:, None, 2:], weights, times, DEPTH_NOISE * strength, ROOT_ACCELERATION)[:, 0]
     transl = np.concatenate([across, depth], 1).astype(np.float32)
-    return replace(params, global_orient=turns[:, 0], body_pose=turns[:, 1:], transl_c=transl)
+    return replace(params, global_orient=rotations[:, 0], body_pose=rotations[:, 1:], transl_c=transl)
 
 
 def bridge(values: np.ndarray, seen: np.ndarray, times: np.ndarray) -> np.ndarray:

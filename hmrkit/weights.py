@@ -47,7 +47,7 @@ def weight_folders() -> list[Path]:
 def find_weights(name: str | Path) -> Path:
     """Path of a weights file: `name` itself where that is a file, else the first folder's that has it.
 
-    Raises WeightsError that names every place looked in.
+    Raises WeightsError that names every place searched.
     """
     found = find_parts(name)
     if len(found) > 1:
@@ -68,8 +68,8 @@ def find_parts(name: str | Path) -> list[Path]:
             found = [path for path in _shard_paths(place, count) if path.is_file()]
             if len(found) == count:
                 return found
-    looked = ", ".join(str(place) for place in dict.fromkeys(places))
-    raise WeightsError(f"weights {name} not found; looked for {looked}; put the file there or set $HMRKIT_WEIGHTS")
+    searched = ", ".join(str(place) for place in dict.fromkeys(places))
+    raise WeightsError(f"weights {name} not found; searched {searched}; put the file there or set $HMRKIT_WEIGHTS")
 
 
 def _shard_paths(path: Path, count: int) -> list[Path]:

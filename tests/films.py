@@ -7,17 +7,17 @@ import numpy as np
 
 
 def write_film(path, frames=12, size=(96, 128), rate=Fraction(10), empty=False):
-    """An H.264 film of `frames` pictures (H, W) with one moving figure, or with nobody."""
+    """An H.264 film of `frames` images (H, W) with one moving figure, or with nobody."""
     height, width = size
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=rate)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for t in range(frames):
-            picture = np.full((height, width, 3), 20, np.uint8)
+            image = np.full((height, width, 3), 20, np.uint8)
             if not empty:
                 left = 20 + 3 * t
-                picture[15:85, left : left + 26] = 220
-            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+                image[15:85, left : left + 26] = 220
+            for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)

@@ -44,7 +44,7 @@ def dump_python2(value, path):
     Path(path).write_bytes(stream.getvalue().replace(b"numpy._core", b"numpy.core"))
 
 
-def write_pictures(folder, count, size, first=0, name="image_{:05d}.jpg"):
+def write_images(folder, count, size, first=0, name="image_{:05d}.jpg"):
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         Image.new("RGB", size, (40, 60, 80)).save(folder / name.format(first + index))
@@ -75,7 +75,7 @@ def posed(pose, transl, betas):
 
 
 def moving_camera(joints_w, seed, distance=4.0):
-    """Camera-from-world (T,4,4) of a camera that turns as it likes while the pelvis stays in front of it."""
+    """Camera-from-world (T,4,4) of a camera that rotates as it likes while the pelvis stays in front of it."""
     frames = len(joints_w)
     rng = np.random.default_rng(seed)
     extrinsics = np.tile(np.eye(4), (frames, 1, 1))
@@ -92,7 +92,7 @@ def see(extrinsics, joints_w, intrinsics):
     return pixels[..., :2] / pixels[..., 2:], joints_c
 
 
-def make_3dpw(root, sequences, pictures=True, first_picture=0, python2=True):
+def make_3dpw(root, sequences, images=True, first_image=0, python2=True):
     """`sequences`: (split, name, frames, people). The camera is lost in frame 1, the people not detected in frame 2."""
     width, height = 108, 192
     intrinsics = np.array([[196.0, 0, width / 2], [0, 196.0, height / 2], [0, 0, 1]])
@@ -130,12 +130,12 @@ def make_3dpw(root, sequences, pictures=True, first_picture=0, python2=True):
             dump_python2(record, path)
         else:
             path.write_bytes(pickle.dumps(record))
-        if pictures:
-            write_pictures(root / "imageFiles" / name, frames, (width, height), first_picture)
+        if images:
+            write_images(root / "imageFiles" / name, frames, (width, height), first_image)
     return root
 
 
-def make_emdb(root, sequences, pictures=True):
+def make_emdb(root, sequences, images=True):
     """`sequences`: (person, name, frames, emdb1, emdb2). Frame 1 is not good, the box of frame 2 is not valid."""
     width, height = 144, 192
     intrinsics = np.array([[150.0, 0, 72], [0, 150.0, 96], [0, 0, 1]])
@@ -157,22 +157,22 @@ def make_emdb(root, sequences, pictures=True):
         folder = root / person / name
         folder.mkdir(parents=True)
         (folder / f"{person}_{name}_data.pkl").write_bytes(pickle.dumps(record))
-        if pictures:
-            write_pictures(folder / "images", frames, (width, height), name="{:05d}.jpg")
+        if images:
+            write_images(folder / "images", frames, (width, height), name="{:05d}.jpg")
     return root
 
 
 def make_up_3d(root, count, split="test", rows=3):
-    """Neutral bodies in pictures whose camera turns (`rt`) and stands somewhere (`t`); every second has a render."""
+    """Neutral bodies in images whose camera rotates (`rt`) and stands somewhere (`t`); every second has a render."""
     size = np.array([60, 90])
     root.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         pose, transl, betas = motion(1, index)
-        turn = np.random.default_rng(index).normal(0, 0.2, 3)
+        rotation = np.random.default_rng(index).normal(0, 0.2, 3)
         joints_w = posed(pose, transl, betas)
-        move = np.array([0, 0, 150.0]) - rotations(turn) @ joints_w[0, 0]
+        move = np.array([0, 0, 150.0]) - rotations(rotation) @ joints_w[0, 0]
         extrinsics = np.eye(4)[None]
-        extrinsics[0, :3, :3], extrinsics[0, :3, 3] = rotations(turn), move
+        extrinsics[0, :3, :3], extrinsics[0, :3, 3] = rotations(rotation), move
         intrinsics = np.array([[5000.0, 0, size[0] / 2], [0, 5000.0, size[1] / 2], [0, 0, 1]])
         pixels = see(extrinsics, joints_w, intrinsics)[0][0, SMPL_24.indices(*LSP_FROM_SMPL)]
         seen = np.ones((14, 1))
@@ -181,7 +181,7 @@ def make_up_3d(root, count, split="test", rows=3):
         stem = f"{index:05d}"
         np.save(root / f"{stem}_joints.npy", joints)
         fit = {
-            "j2d": pixels, "t": move, "rt": turn, "f": 5000.0, "pose": pose[0], "betas": betas, "trans": transl[0],
+            "j2d": pixels, "t": move, "rt": rotation, "f": 5000.0, "pose": pose[0], "betas": betas, "trans": transl[0],
         }  # fmt: skip
         dump_python2(fit, root / f"{stem}_body.pkl")
         Image.new("RGB", tuple(size), (9, 9, 9)).save(root / f"{stem}_image.png")
@@ -231,8 +231,8 @@ def make_surreal(root, clips, video=False):
     return root
 
 
-def make_mpi_inf_3dhp(root, frames=4, hdf5=True, pictures=True):
-    """TS1 to TS6; frame 1 is not valid, in frame 2 a wrist is out of the picture, univ_annot3 is smaller by a tenth."""
+def make_mpi_inf_3dhp(root, frames=4, hdf5=True, images=True):
+    """TS1 to TS6; frame 1 is not valid, in frame 2 a wrist is out of the image, univ_annot3 is smaller by a tenth."""
     from hmrkit.datasets.mpi_inf_3dhp import MPI_INF_3DHP_17, RECORDINGS
 
     renamed = {"head_top": "head", "jaw": "head", "spine": "spine2"}
@@ -265,8 +265,8 @@ def make_mpi_inf_3dhp(root, frames=4, hdf5=True, pictures=True):
                 file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM")
         else:
             savemat(folder / "annot_data.mat", {key: value.T for key, value in record.items()})
-        if pictures:
-            write_pictures(folder / "imageSequence", frames, (32, 32), first=1, name="img_{:06d}.jpg")
+        if images:
+            write_images(folder / "imageSequence", frames, (32, 32), first=1, name="img_{:06d}.jpg")
     return root
 
 

@@ -17,7 +17,7 @@ Z_UP_FROM_Y_UP = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float32)
 
 
 def made_scene(frames: int = 40, up: str = "y", unit: str = "m", first_frame: int = 1001, exact: bool = True) -> Scene:
-    """Two people in a world with the ground at 0; the camera at 1.5 m, 4 m in front of them, turned a little."""
+    """Two people in a world with the ground at 0; the camera at 1.5 m, 4 m in front of them, rotated a little."""
     people = (
         _person("person_01", 1, first_frame + np.arange(frames), up, unit, exact, seed=0),
         _person("person_07", 7, first_frame + np.arange(5, max(frames - 4, 6)), up, unit, exact, seed=1),
@@ -25,10 +25,10 @@ def made_scene(frames: int = 40, up: str = "y", unit: str = "m", first_frame: in
     seen = people[0].visible.copy()
     seen[frames // 3 : frames // 3 + 4] = False
     people = (replace(people[0], visible=seen), people[1])
-    turn = axis_angle_to_matrix(torch.tensor([-0.1, 0.2, 0.0], dtype=torch.float64)).numpy()
+    rotation = axis_angle_to_matrix(torch.tensor([-0.1, 0.2, 0.0], dtype=torch.float64)).numpy()
     axes = np.asarray(Z_UP_FROM_Y_UP if up == "z" else np.eye(3), np.float64)
     scene_from_camera = np.eye(4)
-    scene_from_camera[:3, :3] = axes @ turn
+    scene_from_camera[:3, :3] = axes @ rotation
     scene_from_camera[:3, 3] = axes @ [0.3, 1.5, 4.0] * (100 if unit == "cm" else 1)
     camera = SceneCamera(
         scene_from_camera=scene_from_camera,
@@ -64,7 +64,7 @@ def _person(name: str, track_id: int, frames: np.ndarray, up: str, unit: str, ex
     time = torch.linspace(0, 6, len(frames))[:, None, None]
     phase, speed = (torch.randn(24, 3, generator=generator) for _ in range(2))
     local = axis_angle_to_matrix(0.35 * torch.sin(speed * time + phase)).numpy()
-    # The root turns around more than once: quaternions must not jump when they change sides.
+    # The root rotates around more than once: quaternions must not jump when they change sides.
     local[:, 0] = axis_angle_to_matrix(1.3 * time[:, 0] * torch.tensor([0.05, 1.0, 0.1])).numpy()
     local = (axes @ local @ axes.T).astype(np.float32)
     path = torch.cat([0.2 * time[:, 0], 0.95 + 0.05 * torch.sin(3 * time[:, 0]), -0.3 * time[:, 0] + seed], 1)

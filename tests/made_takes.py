@@ -27,10 +27,10 @@ def make_params(body, seed, frames):
     generator = torch.Generator().manual_seed(seed)
     start, speed = (torch.randn(1, 24, 3, generator=generator) for _ in range(2))
     time = torch.linspace(0, 0.4, frames)[:, None, None]
-    turns = axis_angle_to_matrix(0.4 * start + 0.6 * speed * time).numpy()
+    rotations = axis_angle_to_matrix(0.4 * start + 0.6 * speed * time).numpy()
     betas = torch.randn(10, generator=generator).numpy()
     transl = np.array([0.2 * seed, 0.3, 3.0], np.float32) + 0.5 * time[:, 0].numpy()
-    return BodyParams(turns[:, 0], turns[:, 1:], betas, transl.astype(np.float32), "neutral", body.model_id)
+    return BodyParams(rotations[:, 0], rotations[:, 1:], betas, transl.astype(np.float32), "neutral", body.model_id)
 
 
 def make_take(models):

@@ -44,14 +44,14 @@ class Person:
 
 
 def make_person(clip=0, frames=slice(0, 60), betas=None, yaw=0.3, pitch=0.15, distance=4.0) -> Person:
-    """One clip of the motion excerpt, seen from `distance` m by a camera turned about the person by `yaw`."""
+    """One clip of the motion excerpt, seen from `distance` m by a camera rotated about the person by `yaw`."""
     motion = load_motion(DATA / "motion_excerpt.npz", "all")
     chosen = np.arange(len(motion))[motion.clip(clip)][frames]
     local = torch.from_numpy(motion.local_rotations[chosen]).float()
     root = torch.from_numpy(motion.root_pos_m[chosen]).float()
     upright = torch.diag(torch.tensor([1.0, -1, -1]))
-    tilt, turn = (axis_angle_to_matrix(torch.tensor(v)) for v in ([pitch, 0.0, 0.0], [0.0, yaw, 0.0]))
-    camera_from_world = tilt @ upright @ turn
+    tilt, rotation = (axis_angle_to_matrix(torch.tensor(v)) for v in ([pitch, 0.0, 0.0], [0.0, yaw, 0.0]))
+    camera_from_world = tilt @ upright @ rotation
     local[:, 0] = camera_from_world @ local[:, 0]
     root = (root - root.mean(0)) @ camera_from_world.T + torch.tensor([0, 0, distance])
     shape = torch.zeros(10) if betas is None else torch.as_tensor(betas, dtype=torch.float32)

@@ -36,7 +36,7 @@ def test_impossible_cameras_are_refused(bad):
         assume_camera(100, 100, **bad)
 
 
-def test_camera_from_ray_turns_the_axis_onto_the_ray_by_the_least_angle():
+def test_camera_from_ray_rotates_the_axis_onto_the_ray_by_the_least_angle():
     camera = assume_camera(1920, 1080, fov_deg=80)
     pixels = np.random.default_rng(1).uniform(0, 1000, (50, 2)).astype(np.float32)
     rotation = camera_from_ray(camera, pixels)
@@ -68,7 +68,7 @@ def through(homographies, pixels):
 @pytest.mark.parametrize("fov", [30, 55, 110])
 @pytest.mark.parametrize("out", [224, 256])
 def test_a_crops_own_camera_loses_nothing(fov, out):
-    """What it projects lands, by the homography, on the full camera's pixels: wherever the crop, however turned."""
+    """What it projects lands, by the homography, on the full camera's pixels: wherever the crop, however rotated."""
     rng = np.random.default_rng(fov)
     plain = assume_camera(1920, 1080, fov_deg=fov)
     camera = Camera(plain.focal_px * np.float32([1, 1.03]), plain.center_px + np.float32([70, -40]), 1920, 1080)

@@ -21,14 +21,14 @@ def test_crop_pixels_go_to_the_image_and_back_exactly() -> None:
     np.testing.assert_allclose(image_from_crop(np.full((20, 1, 2), 128.0), region)[:, 0], region.center, atol=1e-9)
 
 
-def test_affine_is_a_similarity_that_turns_by_the_angle() -> None:
+def test_affine_is_a_similarity_that_rotates_by_the_angle() -> None:
     region = Region(np.array([100.0, 80.0]), np.array(512.0), np.array(np.pi / 2))
-    # The crop's upward direction points to the image's right when the person leans to the right by a quarter turn.
+    # The crop's upward direction points to the image's right when the person leans to the right by a quarter rotation.
     up_in_image = crop_affine(region)[:, :2] @ np.array([0.0, -1.0])
     np.testing.assert_allclose(up_in_image, [2, 0], atol=1e-12)
 
 
-def test_an_unturned_crop_at_scale_one_is_a_slice_and_outside_is_black() -> None:
+def test_an_unrotated_crop_at_scale_one_is_a_slice_and_outside_is_black() -> None:
     frames = torch.randint(0, 256, (3, 90, 120, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     region = Region(np.array([[60.0, 40.0], [0.0, 0.0]]), np.array([64.0, 64.0]), np.zeros(2))
     crops = crop_batch(frames, [2, 1], region, out=64)
@@ -70,7 +70,7 @@ def test_a_blob_is_found_where_a_homography_says():
     mass = crops.sum((1, 2))
     found = np.stack([(crops * u).sum((1, 2)) / mass, (crops * v).sum((1, 2)) / mass, np.ones(6)], -1)
     back = (maps @ found[..., None])[..., 0]
-    # A blob's middle is not exactly the middle of its picture in perspective: half a pixel of some 2 px a crop pixel.
+    # A blob's middle is not exactly the middle of its image in perspective: half a pixel of some 2 px a crop pixel.
     np.testing.assert_allclose(back[:, :2] / back[:, 2:], targets, atol=0.5)
 
 

@@ -9,7 +9,7 @@ def random_axis_angle(n, rng):
     return axis * torch.rand(n, 1, generator=rng, dtype=torch.float64) * torch.pi
 
 
-def test_axis_angle_round_trip_including_tiny_and_half_turns(rng):
+def test_axis_angle_round_trip_including_tiny_and_half_rotations(rng):
     vectors = random_axis_angle(500, rng)
     special = torch.tensor([[0, 0, 0], [1e-9, 0, 0], [0, 3.14159, 0], [0, 0, 3.1415]], dtype=torch.float64)
     vectors = torch.cat([vectors, special])
@@ -30,7 +30,7 @@ def test_axis_angle_has_a_gradient_at_zero():
     assert torch.allclose(vectors.grad[:, 0], torch.ones(2, dtype=torch.float64))
 
 
-def test_quaternion_round_trip_at_half_turns(rng):
+def test_quaternion_round_trip_at_half_rotations(rng):
     half = g.axis_angle_to_matrix(torch.eye(3, dtype=torch.float64) * torch.pi)
     matrices = torch.cat([g.axis_angle_to_matrix(random_axis_angle(200, rng)), half])
     assert torch.allclose(g.quaternion_to_matrix(g.matrix_to_quaternion(matrices)), matrices, atol=1e-9)
@@ -55,8 +55,8 @@ def test_rotation_between_general_parallel_and_opposite(rng):
     for target in (b, a * 2, -a, -a + 1e-9 * b, a + 1e-9 * b):
         rotation = g.rotation_between(a, target)
         assert torch.allclose(torch.linalg.det(rotation), torch.ones(300, dtype=torch.float64), atol=1e-6)
-        turned = (rotation @ torch.nn.functional.normalize(a, dim=-1)[..., None])[..., 0]
-        assert torch.allclose(turned, torch.nn.functional.normalize(target, dim=-1), atol=1e-4)
+        rotated = (rotation @ torch.nn.functional.normalize(a, dim=-1)[..., None])[..., 0]
+        assert torch.allclose(rotated, torch.nn.functional.normalize(target, dim=-1), atol=1e-4)
     assert torch.allclose(g.rotation_between(a, 3 * a), torch.eye(3, dtype=torch.float64).expand(300, 3, 3), atol=1e-12)
 
 

@@ -61,7 +61,7 @@ def test_meshes_come_the_same_whole_or_in_stretches(take, models):
     assert np.allclose(np.concatenate([p.vertices_c for p in parts]), whole.vertices_c, atol=1e-5)
 
 
-def test_meshes_stand_in_front_of_the_camera_inside_the_picture(take, models):
+def test_meshes_stand_in_front_of_the_camera_inside_the_image(take, models):
     from hmrkit.camera import project
 
     mesh = mesh_slice(take, 1, slice(None), models)

@@ -1,6 +1,6 @@
 """Find, read, check and write body-model files of the SMPL family.
 
-What a file must hold to be a SMPL body is said here once; `hmrkit.body` computes with it. Pickles go through
+What a file must hold to be a SMPL body is stated here once; `hmrkit.body` computes with it. Pickles go through
 `hmrkit.body.pickles`, which runs nothing that a file names.
 """
 

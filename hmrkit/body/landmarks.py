@@ -92,19 +92,19 @@ class BodyLandmarks:
         bones = world[:, above] @ (rest[..., 1:, :] - rest[..., above, :])[..., None]
         joints = rest[..., :1, :] + self._chain @ bones[..., 0]
         moments = _shaped(self._moments, betas)
-        turned = torch.einsum("tjab,tljb->tla" if betas.ndim > 1 else "tjab,ljb->tla", world, moments)
-        return turned + torch.einsum("lj,tjk->tlk", self._share, joints), joints
+        rotated = torch.einsum("tjab,tljb->tla" if betas.ndim > 1 else "tjab,ljb->tla", world, moments)
+        return rotated + torch.einsum("lj,tjk->tlk", self._share, joints), joints
 
 
 def world_from_local(local: Tensor, parents: tuple[int, ...] = SMPL_24.parents) -> Tensor:
     """Rotations (T,24,3,3) relative to the parent -> relative to the world; joints of one depth at a time."""
-    level, turned = [parents.index(-1)], local[:, [parents.index(-1)]]
-    order, found = list(level), [turned]
+    level, rotated = [parents.index(-1)], local[:, [parents.index(-1)]]
+    order, found = list(level), [rotated]
     while below := [joint for joint, parent in enumerate(parents) if parent in level]:
-        turned = turned[:, [level.index(parents[joint]) for joint in below]] @ local[:, below]
+        rotated = rotated[:, [level.index(parents[joint]) for joint in below]] @ local[:, below]
         level = below
         order += below
-        found.append(turned)
+        found.append(rotated)
     return torch.cat(found, 1)[:, [order.index(joint) for joint in range(len(parents))]]
 
 

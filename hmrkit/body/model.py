@@ -230,12 +230,12 @@ class Body:
     def _chain(self, rotations: Tensor, shape: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Forward kinematics -> world rotations (24,3,3,B), joints (24,3,B), rest joints (24,3, B or 1)."""
         rest = self._joint_template[..., None] + self._joint_shapedirs @ shape
-        turns, places = [rotations[:1]], [rest[:1].expand(1, 3, rotations.shape[-1])]
+        world, places = [rotations[:1]], [rest[:1].expand(1, 3, rotations.shape[-1])]
         for joints, parents, parent_slots in self._levels:
-            parent_turn, bone = turns[-1][parent_slots], rest[joints] - rest[parents]
-            turns.append((parent_turn[:, :, :, None] * rotations[joints][:, None]).sum(2))
-            places.append(places[-1][parent_slots] + (parent_turn * bone[:, None]).sum(2))
-        return torch.cat(turns)[self._joint_of_slot], torch.cat(places)[self._joint_of_slot], rest
+            parent_rotation, bone = world[-1][parent_slots], rest[joints] - rest[parents]
+            world.append((parent_rotation[:, :, :, None] * rotations[joints][:, None]).sum(2))
+            places.append(places[-1][parent_slots] + (parent_rotation * bone[:, None]).sum(2))
+        return torch.cat(world)[self._joint_of_slot], torch.cat(places)[self._joint_of_slot], rest
 
     def _skinned(
         self, rotations: Tensor, transforms: Tensor, shaped: Tensor, offset: Tensor, pose_blend: bool

@@ -64,11 +64,11 @@ def bone_transforms(
     target's child. `parents` (J): -1 for the root, which comes first; a parent comes before its children.
 
     `rotations` says which of the many rotations between two directions Psi is. ``paper``: the shortest (equation 6),
-    bone by bone. It leaves the self-rotation of each bone alone even where the whole person turned, so a mesh that has
-    to turn would be wrung at every joint. ``chain``: the bone first turns with the bone above it and then takes the
-    shortest way; joints with several children (pelvis, chest) turn as one rigid piece, and bones between two such
-    pieces share the turn from one to the other. A target that is turned as a whole then turns the mesh as a whole.
-    """
+    bone by bone. It leaves the self-rotation of each bone alone even where the whole person rotated, so a mesh that has
+    to rotate would be wrung at every joint. ``chain``: the bone first rotates with the bone above it and then takes the
+    shortest way; joints with several children (pelvis, chest) rotate as one rigid piece, and bones between two such
+    pieces share the rotation from one to the other. A target that is rotated as a whole then rotates the mesh as a
+    whole."""
     if isinstance(joints_from, np.ndarray):
         joints_from = torch.from_numpy(joints_from)
     joints_to = torch.as_tensor(joints_to, dtype=joints_from.dtype, device=joints_from.device)
@@ -97,17 +97,17 @@ def _chain_rotations(bones_from: Tensor, bones_to: Tensor, parents: Sequence[int
         if len(children[j]) > 1 or j == 0:
             bones = [c - 1 for c in children[j]]
             rigid[j] = project_to_rotation(bones_to[:, bones].mT @ bones_from[:, bones])
-    turns: list[Tensor] = []
+    rotations: list[Tensor] = []
     for child in range(1, joints):
         parent = parents[child]
         if parent in rigid:
-            turns.append(rigid[parent])
+            rotations.append(rigid[parent])
             continue
         start, end, share = _between_rigid(parent, parents, children, rigid)
-        base = _between(rigid[start], rigid[end], share) if end is not None else turns[parent - 1]
+        base = _between(rigid[start], rigid[end], share) if end is not None else rotations[parent - 1]
         swing = rotation_between((base @ bones_from[:, child - 1, :, None]).squeeze(-1), bones_to[:, child - 1])
-        turns.append(swing @ base)
-    return torch.stack(turns, 1)
+        rotations.append(swing @ base)
+    return torch.stack(rotations, 1)
 
 
 def _between_rigid(
@@ -148,7 +148,7 @@ def calibrate(vertices, joints_from, joints_to, weights, parents=SMPL_24.parents
     """Move meshes `vertices` (T,V,3) m of pose `joints_from` (T,24,3) m onto pose `joints_to` (T,24,3) m.
 
     Tensors in, tensor out, on the vertices' device, differentiable in all of them and in A and W; NumPy in, NumPy out.
-    The bones turn along the chain (`bone_transforms`). A mesh calibrated to its own pose comes back unchanged.
+    The bones rotate along the chain (`bone_transforms`). A mesh calibrated to its own pose comes back unchanged.
     ValueError where shapes do not fit the weights.
     """
     if isinstance(vertices, np.ndarray):
@@ -167,8 +167,8 @@ def calibrate(vertices, joints_from, joints_to, weights, parents=SMPL_24.parents
     root_from, root_to = joints_from[:, :1], joints_to[:, :1]
     psi, translation, delta = bone_transforms(joints_from - root_from, joints_to - root_to, parents, "chain")
     # What is blended is how far the bones move a vertex, not where to, so that no movement is exactly none.
-    turn = psi - torch.eye(3, dtype=psi.dtype, device=psi.device)
-    moves = torch.cat([turn.movedim(1, -1).flatten(1, 2), translation.mT], 1)  # (T, 9 + 3, Bn)
+    rotation = psi - torch.eye(3, dtype=psi.dtype, device=psi.device)
+    moves = torch.cat([rotation.movedim(1, -1).flatten(1, 2), translation.mT], 1)  # (T, 9 + 3, Bn)
     attachment = weights.attachment.to(vertices)
     stretch = attachment * weights.place.to(vertices)
     local = (vertices - root_from).mT
@@ -176,7 +176,9 @@ def calibrate(vertices, joints_from, joints_to, weights, parents=SMPL_24.parents
     for m, d, v in zip(*(x.split(_FRAMES_AT_ONCE) for x in (moves, delta, local)), strict=True):
         blended = (m.reshape(-1, bones) @ attachment.T).view(len(m), 12, -1)
         shift = blended[:, 9:] + (d.mT.reshape(-1, bones) @ stretch.T).view(len(d), 3, -1)
-        for axis in range(3):  # column by column of the blended turn, so that no (T,3,3,V) product is made beside it
+        for axis in range(
+            3
+        ):  # column by column of the blended rotation, so that no (T,3,3,V) product is made beside it
             shift = shift + blended[:, axis:9:3] * v[:, axis : axis + 1]
         shifts.append(shift)
     return vertices + (root_to - root_from) + torch.cat(shifts).mT

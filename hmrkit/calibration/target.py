@@ -1,11 +1,10 @@
 """The pose that a mesh is calibrated to: the mesh stream's joints, corrected by a lifted pose and by 2D keypoints.
 
 PC-HMR (Luan et al. 2021) takes the lifter's pose as it is. On footage neither source is right alone, and a lifter's
-skeleton is not the body's, so here the target keeps the mesh stream's skeleton and root, and every bone is *turned*
-part of the way to where the lifter and the keypoints see it. All steps work on one value, the turns (T,23,3,3): how far
-each bone (named by its child joint, as in `hmrkit.calibration`) is turned from the mesh stream's in camera axes.
-Turns are small and smooth where the streams agree, so smoothing them over time never blurs the motion itself.
-"""
+skeleton is not the body's, so here the target keeps the mesh stream's skeleton and root, and every bone is *rotated*
+part of the way to where the lifter and the keypoints see it. All steps work on one value, the rotations (T,23,3,3): how
+far each bone (named by its child joint, as in `hmrkit.calibration`) is rotated from the mesh stream's in camera axes.
+Rotations are small and smooth where the streams agree, so smoothing them over time never blurs the motion itself."""
 
 from __future__ import annotations
 
@@ -53,8 +52,8 @@ class TargetOptions:
 
     `lift_weight` in [0, 1]: share of the lifted direction in a bone's, where it is trusted fully. On four views of a
     real man a half was too much for mesh streams that have seen the image. `ray_weight` in [0, 1]: how far joints are
-    moved towards the rays of their keypoints. `align` in [0, 1]: a lifted pose that is turned against the mesh by the
-    same rotation in the whole track is first turned back by this share of it (1 trusts the mesh's orientation alone, 0
+    moved towards the rays of their keypoints. `align` in [0, 1]: a lifted pose that is rotated against the mesh by the
+    same rotation in the whole track is first rotated back by this share of it (1 trusts the mesh's orientation alone, 0
     both alike). `keep_lengths`: bones keep the mesh's lengths; else they take the lifted pose's proportions.
     `smooth_s`: standard deviation of the smoothing of corrections, seconds.
     """
@@ -89,27 +88,27 @@ def build_target(
         raise ValueError(f"expected mesh, lifted pose and keypoints of the same frames, got {sorted(counts)} frames")
     pixels, confidence = _seen_keypoints(keypoints, len(mesh))
     sigma = options.smooth_s * fps
-    turns = torch.eye(3, dtype=mesh.dtype).expand(len(mesh), 23, 3, 3).contiguous()
+    rotations = torch.eye(3, dtype=mesh.dtype).expand(len(mesh), 23, 3, 3).contiguous()
     lengths = torch.ones(23, dtype=mesh.dtype)
     if lifted is not None and options.lift_weight > 0:
-        pose, known = _lifted_joints(lifted, mesh, options.align)
-        turns = _turns_to_lifted(mesh, pose, known, confidence, options.lift_weight, sigma)
+        pose, known = _lifted_on_body(lifted, mesh, options.align)
+        rotations = _rotations_to_lifted(mesh, pose, known, confidence, options.lift_weight, sigma)
         if not options.keep_lengths:
             lengths = _length_ratios(mesh, pose, known)
     root = mesh[:, 0]
     if keypoints is not None and options.ray_weight > 0:
         offsets = np.zeros((len(mesh), len(SEEN_JOINTS), 3)) if keypoint_offsets_c is None else keypoint_offsets_c
         rays = _Rays(camera, pixels, confidence, torch.from_numpy(np.asarray(offsets, np.float64)))
-        root = rays.depth_of_root(_assemble(mesh, turns, lengths, root), 5 * sigma)
+        root = rays.depth_of_root(_assemble(mesh, rotations, lengths, root), 5 * sigma)
         for _ in range(_SNAPS):
-            root = root + rays.shift(_assemble(mesh, turns, lengths, root), sigma)
-            turns = _turns_to_rays(mesh, turns, lengths, root, rays, options.ray_weight)
-        turns = _smooth_turns(turns, sigma)
-        root = root + rays.shift(_assemble(mesh, turns, lengths, root), sigma)
-    return _assemble(mesh, turns, lengths, root).numpy().astype(np.float32)
+            root = root + rays.shift(_assemble(mesh, rotations, lengths, root), sigma)
+            rotations = _rotations_to_rays(mesh, rotations, lengths, root, rays, options.ray_weight)
+        rotations = _smooth_rotations(rotations, sigma)
+        root = root + rays.shift(_assemble(mesh, rotations, lengths, root), sigma)
+    return _assemble(mesh, rotations, lengths, root).numpy().astype(np.float32)
 
 
-# ------------------------------------------------------------------------------------------------- bones and turns
+# ------------------------------------------------------------------------------------------------- bones and rotations
 
 
 def _bone(name: str) -> int:
@@ -121,39 +120,39 @@ def _bones_of(joints: Tensor) -> Tensor:
     return joints[:, 1:] - joints[:, list(SMPL_24.parents[1:])]
 
 
-def _turned(rotation: Tensor, vector: Tensor) -> Tensor:
+def _rotated(rotation: Tensor, vector: Tensor) -> Tensor:
     return (rotation @ vector[..., None]).squeeze(-1)
 
 
-def _assemble(mesh: Tensor, turns: Tensor, lengths: Tensor, root: Tensor) -> Tensor:
-    """Joints (T,24,3) of the mesh's bones, turned and scaled, hung on `root` (T,3)."""
-    bones = _turned(turns, _bones_of(mesh)) * lengths[:, None]
+def _assemble(mesh: Tensor, rotations: Tensor, lengths: Tensor, root: Tensor) -> Tensor:
+    """Joints (T,24,3) of the mesh's bones, rotated and scaled, hung on `root` (T,3)."""
+    bones = _rotated(rotations, _bones_of(mesh)) * lengths[:, None]
     joints = [root]
     for child in range(1, 24):
         joints.append(joints[SMPL_24.parents[child]] + bones[:, child - 1])
     return torch.stack(joints, 1)
 
 
-def _with_trunk(turns: Tensor, pelvis: Tensor, chest: Tensor) -> Tensor:
-    """`turns` (T,23,3,3) with pelvis and chest turned further (T,3,3) and the spine bent from one to the other."""
-    turns = turns.clone()
+def _with_trunk(rotations: Tensor, pelvis: Tensor, chest: Tensor) -> Tensor:
+    """`rotations` (T,23,3,3) with pelvis and chest rotated further (T,3,3) and the spine bent from one to the other."""
+    rotations = rotations.clone()
     between = matrix_to_axis_angle(pelvis.mT @ chest)
     parts = [(name, pelvis) for name in _PELVIS_BONES] + [(name, chest) for name in _CHEST_BONES]
     parts += [(name, pelvis @ axis_angle_to_matrix(share * between)) for name, share in _SPINE_BONES]
-    for name, turn in parts:
-        turns[:, _bone(name)] = turn @ turns[:, _bone(name)]
-    return turns
+    for name, rotation in parts:
+        rotations[:, _bone(name)] = rotation @ rotations[:, _bone(name)]
+    return rotations
 
 
-def _with_hands(turns: Tensor) -> Tensor:
-    """Hands turn with their forearms. Head and feet keep the direction in which the mesh stream saw them."""
+def _with_hands(rotations: Tensor) -> Tensor:
+    """Hands rotate with their forearms. Head and feet keep the direction in which the mesh stream saw them."""
     for side in ("left", "right"):
-        turns[:, _bone(f"{side}_hand")] = turns[:, _bone(f"{side}_wrist")]
-    return turns
+        rotations[:, _bone(f"{side}_hand")] = rotations[:, _bone(f"{side}_wrist")]
+    return rotations
 
 
-def _smooth_turns(turns: Tensor, sigma: float) -> Tensor:
-    return axis_angle_to_matrix(_gaussian(matrix_to_axis_angle(turns), sigma))
+def _smooth_rotations(rotations: Tensor, sigma: float) -> Tensor:
+    return axis_angle_to_matrix(_gaussian(matrix_to_axis_angle(rotations), sigma))
 
 
 def _gaussian(values: Tensor, sigma: float) -> Tensor:
@@ -186,7 +185,7 @@ def _seen_keypoints(keypoints: Keypoints | None, count: int) -> tuple[np.ndarray
     return pixels, torch.from_numpy(confidence)
 
 
-def _lifted_joints(lifted: LiftedPose, mesh: Tensor, align: float) -> tuple[Tensor, Tensor]:
+def _lifted_on_body(lifted: LiftedPose, mesh: Tensor, align: float) -> tuple[Tensor, Tensor]:
     """The lifted pose in the body's order (T,24,3) m about its pelvis, and which joints it has (T,24)."""
     index = get_skeleton(lifted.skeleton).index
     names = [_BODY_NAMES.get(name, name) for name in SMPL_24.joints]
@@ -214,17 +213,18 @@ def _trust(angle: Tensor) -> Tensor:
     return ((_DISAGREE - angle) / (_DISAGREE - _AGREE)).clamp(0, 1)
 
 
-def _part_way(turn: Tensor, weight: Tensor, sigma: float) -> Tensor:
-    """`weight` (T,) of the rotation `turn` (T,3,3), less where it is large, smoothed over time."""
-    vector = matrix_to_axis_angle(turn)
+def _part_way(rotation: Tensor, weight: Tensor, sigma: float) -> Tensor:
+    """`weight` (T,) of `rotation` (T,3,3), less where it is large, smoothed over time."""
+    vector = matrix_to_axis_angle(rotation)
     share = weight * _trust(vector.norm(dim=-1))
     return axis_angle_to_matrix(_gaussian(share[:, None] * vector, sigma))
 
 
-def _turns_to_lifted(
+def _rotations_to_lifted(
     mesh: Tensor, pose: Tensor, known: Tensor, confidence: Tensor, lift_weight: float, sigma: float
 ) -> Tensor:
-    """Turns (T,23,3,3) from the mesh part of the way to the lifted pose: trunk as two rigid pieces, limbs by bones."""
+    """Rotations (T,23,3,3) from the mesh part of the way to the lifted pose: trunk as two rigid pieces, limbs by
+    bones."""
     joint = SMPL_24.index
     sure = (2 * confidence).clamp(max=1)  # half confidence is a keypoint in sight
     certain = dict(zip(SEEN_JOINTS, sure.unbind(1), strict=True))
@@ -236,19 +236,19 @@ def _turns_to_lifted(
         for joints in (pose, mesh):
             up = joints[:, joint["neck"]] - joints[:, joint["pelvis"]]
             vectors.append(torch.stack([_unit(joints[:, pair[0]] - joints[:, pair[1]]), _unit(up)], -1))
-        turn = project_to_rotation(vectors[0] @ vectors[1].mT)
+        rotation = project_to_rotation(vectors[0] @ vectors[1].mT)
         there = known[:, [*pair, joint["neck"]]].all(-1)
         weight = lift_weight * there * torch.minimum(certain[f"left_{side}"], certain[f"right_{side}"])
-        return _part_way(turn, weight, sigma)
+        return _part_way(rotation, weight, sigma)
 
     identity = torch.eye(3, dtype=mesh.dtype).expand(len(mesh), 23, 3, 3)
-    turns = _with_trunk(identity, trunk("hip"), trunk("shoulder"))
+    rotations = _with_trunk(identity, trunk("hip"), trunk("shoulder"))
     for start, end in LIMBS:
         a, b = joint[start], joint[end]
-        turn = rotation_between(mesh[:, b] - mesh[:, a], pose[:, b] - pose[:, a])
+        rotation = rotation_between(mesh[:, b] - mesh[:, a], pose[:, b] - pose[:, a])
         weight = lift_weight * (known[:, a] & known[:, b]) * torch.minimum(certain[start], certain[end])
-        turns[:, b - 1] = _part_way(torch.where(weight[:, None, None] > 0, turn, identity[:, 0]), weight, sigma)
-    return _with_hands(turns)
+        rotations[:, b - 1] = _part_way(torch.where(weight[:, None, None] > 0, rotation, identity[:, 0]), weight, sigma)
+    return _with_hands(rotations)
 
 
 def _unit(vectors: Tensor) -> Tensor:
@@ -311,16 +311,16 @@ class _Rays:
         return _gaussian((weight[..., None] * moves).sum(1) / (total + 0.1), sigma)
 
 
-def _turns_to_rays(
-    mesh: Tensor, turns: Tensor, lengths: Tensor, root: Tensor, rays: _Rays, ray_weight: float
+def _rotations_to_rays(
+    mesh: Tensor, rotations: Tensor, lengths: Tensor, root: Tensor, rays: _Rays, ray_weight: float
 ) -> Tensor:
-    """Turns after one pass down the body that points every bone at its end's ray, at its present depth.
+    """Rotations after one pass down the body that points every bone at its end's ray, at its present depth.
 
-    Lengths stay, so a bone that looks too short is turned further out of the picture; passes converge on the ray.
+    Lengths stay, so a bone that looks too short is rotated further out of the image; passes converge on the ray.
     """
     joint = SMPL_24.index
     slot = {name: i for i, name in enumerate(SEEN_JOINTS)}
-    joints = _assemble(mesh, turns, lengths, root)
+    joints = _assemble(mesh, rotations, lengths, root)
     moves, weight = rays.aims(joints)
     aim = joints[:, SMPL_24.indices(*SEEN_JOINTS)] + ray_weight * weight[..., None] * moves
 
@@ -333,11 +333,11 @@ def _turns_to_rays(
     pelvis = rotation_between(hips_now, hips_aim)
     girdle_now, girdle_aim, top_now, top_aim = across("shoulder")
     bend = rotation_between(top_now - middle_now, top_aim - middle_aim)
-    chest = rotation_between(_turned(bend, girdle_now), girdle_aim) @ bend
-    turns = _with_trunk(turns, pelvis, chest)
+    chest = rotation_between(_rotated(bend, girdle_now), girdle_aim) @ bend
+    rotations = _with_trunk(rotations, pelvis, chest)
     for start, end in LIMBS:
-        joints = _assemble(mesh, turns, lengths, root)
+        joints = _assemble(mesh, rotations, lengths, root)
         now = joints[:, joint[end]] - joints[:, joint[start]]
         swing = rotation_between(now, aim[:, slot[end]] - joints[:, joint[start]])
-        turns[:, _bone(end)] = swing @ turns[:, _bone(end)]
-    return _with_hands(turns)
+        rotations[:, _bone(end)] = swing @ rotations[:, _bone(end)]
+    return _with_hands(rotations)

@@ -65,7 +65,7 @@ def refit(
 ) -> tuple[BodyParams, np.ndarray]:
     """Body parameters of the meshes `params` calibrated to `joints_c` (T,24,3) m, and what they miss (T,) mm.
 
-    Analytic: every joint's rotation is turned as the bone that starts there was (Psi), shape stays, the root goes to
+    Analytic: every joint's rotation is rotated as the bone that starts there was (Psi), shape stays, the root goes to
     its target. The residual is the mean distance between calibrated and refitted vertices.
     """
     _check_models(body, params, weights)
@@ -73,7 +73,7 @@ def refit(
     posed = posed_skeleton(body, params)
     psi, _, _ = bone_transforms(posed.joints, target, SMPL_24.parents, "chain")
     parents = list(SMPL_24.parents)
-    # A joint's own bone is the first that starts there (all of them turn alike), else the one that ends there.
+    # A joint's own bone is the first that starts there (all of them rotate alike), else the one that ends there.
     own = [parents.index(joint) - 1 if joint in parents else joint - 1 for joint in range(24)]
     world = psi[:, own] @ posed.joint_rotations
     local = world[:, parents[1:]].mT @ world[:, 1:]
@@ -113,7 +113,7 @@ def _mesh_joints(body: Body, params: BodyParams) -> tuple[np.ndarray, np.ndarray
     rest = body(betas=params.betas)
     marks = body.keypoints(rest.vertices)[0, [body.keypoint_names.index(name) for name in SEEN_JOINTS]]
     at = SMPL_24.indices(*SEEN_JOINTS)
-    # Hips are marked on the pelvis and shoulders on the girdle: they stay where they are when the limb turns.
+    # Hips are marked on the pelvis and shoulders on the girdle: they stay where they are when the limb rotates.
     carriers = [SMPL_24.parents[j] if "hip" in SMPL_24.joints[j] or "shoulder" in SMPL_24.joints[j] else j for j in at]
     offsets = posed.joint_rotations[:, carriers] @ (marks - rest.joints[0, at])[..., None]
     return posed.joints.cpu().numpy(), offsets.squeeze(-1).cpu().numpy()

@@ -1,6 +1,6 @@
 """The command line: one thin module a subcommand. Nothing heavy is imported until a command runs.
 
-Paths and JSON go to standard output, everything said to a person to standard error. Exit codes: `hmrkit.errors`.
+Paths and JSON go to standard output, messages to standard error. Exit codes: `hmrkit.errors`.
 """
 
 from __future__ import annotations

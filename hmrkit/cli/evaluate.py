@@ -38,9 +38,9 @@ def evaluate(
         list[str] | None, typer.Option(help="KEY=VALUE, for what only one dataset has (count=64).")
     ] = None,
     detect: Annotated[
-        bool, typer.Option("--detect/--ground-truth-boxes", help="Find people, or be told where they are.")
+        bool, typer.Option("--detect/--ground-truth-boxes", help="Find people, or take the true boxes.")
     ] = False,
-    limit: Annotated[int | None, typer.Option(help="Stop after so many pictures.", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="Stop after so many images.", min=1)] = None,
     occlude: Annotated[
         str | None, typer.Option(help="HKMR's test: cover one joint after another with a bar, circle or rectangle.")
     ] = None,

@@ -1,4 +1,4 @@
-"""`hmrkit export` and `hmrkit render`: files and pictures from a take."""
+"""`hmrkit export` and `hmrkit render`: files and images from a take."""
 
 from __future__ import annotations
 

@@ -44,8 +44,8 @@ def run(
     chosen = Options(**options)
     outputs = Outputs(out, check_formats(formats), render, overwrite)
     planned = plan([*(inputs or []), *_listed(input_list)], chosen, outputs)
-    told = {result.error for result, _ in planned if result.error}
-    for line in sorted(told):
+    reported = {result.error for result, _ in planned if result.error}
+    for line in sorted(reported):
         sys.stderr.write(f"hmrkit: {line}\n")
     if dry_run:
         load_models(Models(chosen), stages_of(chosen))
@@ -65,7 +65,7 @@ def run(
 
         def done(result: ClipResult) -> None:
             stack.close()
-            if result.error and result.error not in told:
+            if result.error and result.error not in reported:
                 sys.stderr.write(f"hmrkit: {result.error}\n")
             if not as_json:
                 _tell(result, as_json)

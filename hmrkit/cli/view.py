@@ -45,7 +45,7 @@ def view(
     if html is None:
         require_viser()
     if pictures < 0 or (pictures and html is None):
-        raise UsageError("--pictures is the width of the footage in the file that --html writes; give both")
+        raise UsageError("--images is the width of the footage in the file that --html writes; give both")
     opened = open_take(take)
     models = Models(adopted(Options(**options), opened, ()))
     clip = make_clip(opened, models, chosen, space)

@@ -1,11 +1,11 @@
-"""Datasets: pictures of people with what is known of them, read from the files that their makers hand out.
+"""Datasets: images of people with what is known of them, read from the files that their makers hand out.
 
 How to add one: write a module with a function ``load(name, root, options)`` that returns a `Dataset` (it must be quick:
 no files are opened before `check`), and add its line to `DATASETS`. Raise `missing_files` where something is not there.
 Read pickles with `hmrkit.datasets.pickles.read_pickle` only. Never change what the annotation says (no smoothing, no
 filling in); a frame that a protocol leaves out stays in, with ``valid`` False.
 
-A sequence is one stretch of pictures by ONE camera: a clip (neighbours in time) or independent stills. A recording with
+A sequence is one stretch of images by ONE camera: a clip (neighbours in time) or independent stills. A recording with
 four cameras is four sequences. People are named alike in all cameras.
 """
 
@@ -177,7 +177,7 @@ class GroundTruth:
     - `keypoints_2d` (T,K,3): x, y px and flag in the order of `keypoint_skeleton`; flag 0 not annotated (x, y NaN),
       1 annotated but hidden, 2 visible. A detector's confidence in [0, 1] (3DPW's poses2d) becomes 2 above 0.
     - `body`, in the world frame if `camera_from_world` (T,4,4) is given, else in the camera frame.
-    - `silhouettes`, `parts`: T paths of label images of the picture's size, None where there is none.
+    - `silhouettes`, `parts`: T paths of label images of the image's size, None where there is none.
     - `facts`: arrays (T,...) that single metrics need: ``image_id``, ``annotation_id``, ``area_px2``, ``is_crowd``,
       ``head_size_px``, ``crowd_index``.
     """
@@ -222,12 +222,12 @@ class GroundTruth:
 
 @dataclass(frozen=True)
 class EvalSequence:
-    """One stretch of pictures by one camera with the people in it.
+    """One stretch of images by one camera with the people in it.
 
     `frames`: a video or a folder of images (frame k is the k-th of its sorted files), or a tuple of image paths (frame
-    k is ``frames[k]``), or None where the pictures are not there and only ``--predictions`` can be scored. `stills`:
+    k is ``frames[k]``), or None where the images are not there and only ``--predictions`` can be scored. `stills`:
     the frames have nothing to do with one another (sizes may differ, nothing is tracked or smoothed through them).
-    `camera` None: not known, assumed from the picture's size; stills may have one each (a tuple). `fps` of a clip.
+    `camera` None: not known, assumed from the image's size; stills may have one each (a tuple). `fps` of a clip.
     `group` is what results are also listed by (action, subset, difficulty), "" for none. `frame_count` is the number
     of frames, people in them or not. `name` is unique in the dataset and fit to be a file name (letters, digits,
     ``_ - .``). `cropped`: stills that are one person's crop each, as a regressor takes them (`synthetic`).

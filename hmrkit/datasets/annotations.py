@@ -1,4 +1,4 @@
-"""What the readers of several datasets need: SMPL parameters, boxes about keypoints, numbered pictures."""
+"""What the readers of several datasets need: SMPL parameters, boxes about keypoints, numbered images."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def smpl_truth(pose: np.ndarray, betas: np.ndarray, transl: np.ndarray, gender: 
 def flagged(xy: np.ndarray, seen: np.ndarray, width: float = np.inf, height: float = np.inf) -> np.ndarray:
     """Points (T,K,2) px and whether they are annotated (T,K) -> (T,K,3) with the contract's flags.
 
-    2 where the point lies in the picture, 1 (hidden) where outside of it, 0 and NaN where it is not annotated.
+    2 where the point lies in the image, 1 (hidden) where outside of it, 0 and NaN where it is not annotated.
     """
     inside = (xy >= 0).all(-1) & (xy[..., 0] < width) & (xy[..., 1] < height)
     flags = np.where(seen, np.where(inside, 2, 1), 0)
@@ -78,11 +78,11 @@ def refuse_spin_style(name: str, root: Path, pattern: str, lacks: str) -> None:
         )
 
 
-def numbered_pictures(folder: Path, count: int) -> Path | None:
-    """`folder` if its sorted pictures are the `count` frames that the annotation numbers; None where there are none.
+def numbered_images(folder: Path, count: int) -> Path | None:
+    """`folder` if its sorted images are the `count` frames that the annotation numbers; None where there are none.
 
-    Copies of a dataset number from 0 or from 1, which the order does not mind. InputError where a picture is missing
-    in between or at the end, for then the k-th picture would not be frame k.
+    Copies of a dataset number from 0 or from 1, which the order does not mind. InputError where a image is missing
+    in between or at the end, for then the k-th image would not be frame k.
     """
     if not folder.is_dir():
         return None
@@ -94,20 +94,20 @@ def numbered_pictures(folder: Path, count: int) -> Path | None:
     if not whole or len(numbers) < count:
         found = f"{numbers[0]} to {numbers[-1]}" if numbers else f"names like {names[0]}"
         raise InputError(
-            f"{folder}: wanted {count} pictures numbered without a gap from 0 or 1, found {len(names)} ({found}); "
-            "unpack the dataset's pictures again"
+            f"{folder}: wanted {count} images numbered without a gap from 0 or 1, found {len(names)} ({found}); "
+            "unpack the dataset's images again"
         )
     return folder
 
 
-def picture_size(path: Path) -> tuple[int, int]:
-    """Width and height of a picture, from its header alone."""
-    with Image.open(path) as picture:
-        return picture.size
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of a image, from its header alone."""
+    with Image.open(path) as image:
+        return image.size
 
 
-def first_picture(folder: Path) -> Path:
-    """The picture of a folder whose name sorts first."""
+def first_image(folder: Path) -> Path:
+    """The image of a folder whose name sorts first."""
     return min(path for path in folder.iterdir() if path.suffix.lower() in _PICTURES and path.name[0] != ".")
 
 

@@ -191,7 +191,7 @@ def _qualisys_camera(element: xml.Element) -> dict[str, Any]:
         raise ValueError(f"camera {name} lacks transform, intrinsic or fov_video (Theia's own files are not read)")
     if element.get("viewrotation", "0") != "0":
         log.warning(
-            "camera %s is mounted turned by %s degrees; the video must not be", name, element.get("viewrotation")
+            "camera %s is mounted rotated by %s degrees; the video must not be", name, element.get("viewrotation")
         )
     value = {part: {k: float(v) for k, v in e.attrib.items() if _is_number(v)} for part, e in
              (("place", place), ("lens", lens), ("window", window))}  # fmt: skip

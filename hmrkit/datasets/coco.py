@@ -1,4 +1,4 @@
-"""COCO keypoints (Lin et al. 2014): people with boxes and 17 keypoints in pictures of everyday scenes.
+"""COCO keypoints (Lin et al. 2014): people with boxes and 17 keypoints in images of everyday scenes.
 
 Layout as downloaded: ``annotations/person_keypoints_<split>.json`` and ``<split>/*.jpg`` (or ``images/<split>/``), with
 split val2017 (default), train2017, val2014 or train2014. Fields: images ``id file_name width height``; annotations
@@ -7,7 +7,7 @@ split val2017 (default), train2017, val2014 or train2014. Fields: images ``id fi
 Pixels are passed on as the file has them, so that AP is that of pycocotools. Crowds and people without a keypoint are
 kept, with ``valid`` False: AP needs them to ignore what is found there.
 
-A sequence is 500 pictures; its n-th person is the n-th of every picture, and they have nothing to do with one another.
+A sequence is 500 images; its n-th person is the n-th of every image, and they have nothing to do with one another.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Coco:
         self.split = pick(name, "split", options.split, _SPLITS)
 
     def check(self) -> None:
-        """The annotation file must be there; pictures may be absent where predictions are scored."""
+        """The annotation file must be there; images may be absent where predictions are scored."""
         if not self._annotation_file().is_file():
             raise missing_files(
                 self.name,
@@ -63,19 +63,19 @@ class Coco:
                 f"annotations/person_keypoints_{self.split}.json and {self.split}/*.jpg",
                 [self._annotation_file()],
             )
-        folder = self._pictures()
+        folder = self._images()
         if folder is not None and not any(folder.iterdir()):
             raise InputError(f"dataset {self.name}: {folder} is empty; unpack {self.split}.zip there")
 
     def sequences(self) -> Iterator[EvalSequence]:
-        """The pictures in the file's order, 500 at a time."""
+        """The images in the file's order, 500 at a time."""
         images, people = read_people(self._annotation_file(), self.skeleton)
-        yield from still_sequences(self.split, images, people, self._pictures(), self.skeleton)
+        yield from still_sequences(self.split, images, people, self._images(), self.skeleton)
 
     def _annotation_file(self) -> Path:
         return self.root / "annotations" / f"person_keypoints_{self.split}.json"
 
-    def _pictures(self) -> Path | None:
+    def _images(self) -> Path | None:
         places = (self.root / self.split, self.root / "images" / self.split)
         return next((place for place in places if place.is_dir()), None)
 
@@ -145,13 +145,13 @@ def still_sequences(
     skeleton: Skeleton,
     group: str = "",
 ) -> Iterator[EvalSequence]:
-    """Pictures with their people as sequences of stills; `folder` None where the pictures are not there."""
+    """Images with their people as sequences of stills; `folder` None where the images are not there."""
     for start in range(0, len(images), PICTURES_A_SEQUENCE):
         some = images[start : start + PICTURES_A_SEQUENCE]
         paths = None if folder is None else tuple(folder / str(image["file_name"]) for image in some)
         absent = [path for path in paths or () if not path.is_file()]
         if absent:
-            raise InputError(f"{folder} lacks {len(absent)} pictures ({absent[0].name} ...); unpack all of them there")
+            raise InputError(f"{folder} lacks {len(absent)} images ({absent[0].name} ...); unpack all of them there")
         yield EvalSequence(
             name=f"{name}-{start // PICTURES_A_SEQUENCE:03d}",
             frames=paths,
@@ -163,7 +163,7 @@ def still_sequences(
 
 
 def people_by_rank(people: Sequence[Sequence[Person]], skeleton: Skeleton) -> tuple[GroundTruth, ...]:
-    """Each picture's people -> the first of every picture, the second of every picture that has two, and so on."""
+    """Each image's people -> the first of every image, the second of every image that has two, and so on."""
     truths = []
     for rank in range(max((len(here) for here in people), default=0)):
         frames = [frame for frame, here in enumerate(people) if len(here) > rank]

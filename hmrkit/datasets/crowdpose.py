@@ -1,4 +1,4 @@
-"""CrowdPose (Li et al. 2019): crowded scenes, 14 keypoints, and how crowded each picture is.
+"""CrowdPose (Li et al. 2019): crowded scenes, 14 keypoints, and how crowded each image is.
 
 Layout: ``json/crowdpose_<split>.json`` (or ``annotations/``, or beside ``images/``) and ``images/*.jpg``; splits test
 (default), val, train, trainval. COCO's fields, without area and with ``crowdIndex`` in [0, 1] for each image.
@@ -27,7 +27,7 @@ CROWDPOSE_14 = Skeleton(
         "head_top", "neck",
     ),
 )  # fmt: skip
-# Crowd index below which a picture is easy, and below which it is of medium difficulty.
+# Crowd index below which a image is easy, and below which it is of medium difficulty.
 EASY_BELOW, MEDIUM_BELOW = 0.2, 0.8
 _SPLITS = {split: split for split in ("test", "val", "train", "trainval")}
 
@@ -43,7 +43,7 @@ class CrowdPose:
         self.split = pick(name, "split", options.split, _SPLITS)
 
     def check(self) -> None:
-        """The annotation file must be there; pictures may be absent where predictions are scored."""
+        """The annotation file must be there; images may be absent where predictions are scored."""
         if self._annotation_file() is None:
             raise missing_files(
                 self.name,
@@ -54,7 +54,7 @@ class CrowdPose:
             )
 
     def sequences(self) -> Iterator[EvalSequence]:
-        """Easy, then medium, then hard pictures, each in the file's order."""
+        """Easy, then medium, then hard images, each in the file's order."""
         path = self._annotation_file()
         if path is None:
             return self.check()

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from hmrkit.datasets import DatasetOptions, EvalSequence, GroundTruth, missing_files
-from hmrkit.datasets.annotations import flagged, frames_of, numbered_pictures, pick, refuse, require, smpl_truth
+from hmrkit.datasets.annotations import flagged, frames_of, numbered_images, pick, refuse, require, smpl_truth
 from hmrkit.datasets.pickles import read_pickle
 from hmrkit.errors import InputError
 from hmrkit.skeletons import SMPL_24
@@ -102,5 +102,5 @@ def _sequence(path: Path, record: dict) -> EvalSequence:
     center = intrinsics[:2, 2].astype(np.float32)
     pinhole = Camera(np.diag(intrinsics)[:2].astype(np.float32), center, width, height, "given")
     name = path.name.removesuffix("_data.pkl")
-    frames = numbered_pictures(path.parent / "images", count)
+    frames = numbered_images(path.parent / "images", count)
     return EvalSequence(name, frames, count, (person,), pinhole, fps=30.0, group=name.split("_")[0])

@@ -6,12 +6,12 @@ Joints come from one of
 - ``S9/MyPoseFeatures/D3_Positions/*.cdf.mat``, the release's poses after VideoPose3D's ``convert_cdf_to_mat.m`` (CDF
   itself is not read here);
 
-the calibration from `hmrkit.datasets.h36m_cameras`, the pictures from ``S9/Videos/Directions 1.54138969.mp4`` or from
+the calibration from `hmrkit.datasets.h36m_cameras`, the images from ``S9/Videos/Directions 1.54138969.mp4`` or from
 ``images/S9_Directions_1.54138969_000001.jpg`` (SPIN's extraction: every fifth frame, numbered from 1).
 
 The protocol chooses what counts: HMR's P1 every fifth frame of all cameras, its P2 every fifth of camera 60457274,
 VideoPose3D's #1 and #2 everything but the recording of subject 11 whose video is damaged. Boxes are those of the
-projected joints; papers that crop the pictures take them from the release's masks, which are a little wider.
+projected joints; papers that crop the images take them from the release's masks, which are a little wider.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def load(name: str, root: Path, options: DatasetOptions) -> Human36M:
 
 
 class Human36M:
-    """See the module. Sequences are named as SPIN names its pictures; groups are the 15 actions."""
+    """See the module. Sequences are named as SPIN names its images; groups are the 15 actions."""
 
     def __init__(self, name: str, root: Path, options: DatasetOptions) -> None:
         refuse(name, options, "subset", "frame_list")
@@ -125,10 +125,10 @@ class Human36M:
         frames: Path | tuple[Path, ...] | None = self._video(subject, action, camera_id)
         chosen, step = np.arange(len(joints_w)), 1
         if frames is None and self.every > 1:
-            # SPIN's pictures are the frames that count and no others: the sequence consists of them alone.
-            pictures = tuple(self.root / "images" / f"{name}_{k + 1:06d}.jpg" for k in chosen[:: self.every])
-            if all(picture.is_file() for picture in pictures):
-                frames, step = pictures, self.every
+            # SPIN's images are the frames that count and no others: the sequence consists of them alone.
+            images = tuple(self.root / "images" / f"{name}_{k + 1:06d}.jpg" for k in chosen[:: self.every])
+            if all(image.is_file() for image in images):
+                frames, step = images, self.every
         joints_c = camera.to_camera(joints_w[::step])
         pixels = camera.project(joints_c)
         keypoints = flagged(

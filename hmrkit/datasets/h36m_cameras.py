@@ -19,7 +19,7 @@ from hmrkit.errors import InputError
 from hmrkit.geometry import quaternion_to_matrix
 from hmrkit.types import Camera
 
-# Order of the cameras in both files, and the size of each one's pictures.
+# Order of the cameras in both files, and the size of each one's images.
 CAMERAS = {
     "54138969": (1000, 1002),
     "55011271": (1000, 1000),
@@ -46,7 +46,7 @@ class StudioCamera:
         return ((points_w - self.position) @ self.rotation.T).astype(np.float32)
 
     def project(self, points_c: np.ndarray) -> np.ndarray:
-        """Camera frame (...,3) m -> pixels (...,2) of the real, distorted pictures (VideoPose3D's ground truth 2D)."""
+        """Camera frame (...,3) m -> pixels (...,2) of the real, distorted images (VideoPose3D's ground truth 2D)."""
         xy = points_c[..., :2] / points_c[..., 2:]
         r2 = (xy * xy).sum(-1, keepdims=True)
         scale = 1 + (r2 ** np.arange(1, 4) * self.radial).sum(-1, keepdims=True)

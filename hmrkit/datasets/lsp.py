@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from hmrkit.datasets import DatasetOptions, EvalSequence, GroundTruth, missing_files
-from hmrkit.datasets.annotations import boxes_about, pick, picture_size, refuse
+from hmrkit.datasets.annotations import boxes_about, image_size, pick, refuse
 from hmrkit.errors import InputError, UsageError
 from hmrkit.skeletons import LSP_14
 
@@ -40,7 +40,7 @@ class Lsp:
         self.split = options.split or "test"
 
     def check(self) -> None:
-        """joints.mat and the labels of the first image must be there, and fit its picture."""
+        """joints.mat and the labels of the first image must be there, and fit its image."""
         lsp, labels = self._lsp(), self._labels()
         first = f"im{self.numbers[0] + 1:04d}"
         absent = [self.root / "joints.mat"] * (lsp is None)
@@ -54,10 +54,10 @@ class Lsp:
                 "joints.mat and images/ of lsp_dataset.zip, and data/lsp/ of UPi-S1h",
                 absent,
             )
-        picture, label = lsp / "images" / f"{first}.jpg", labels / f"{first}_segmentation.png"
-        if picture.is_file() and picture_size(picture) != picture_size(label):
+        image, label = lsp / "images" / f"{first}.jpg", labels / f"{first}_segmentation.png"
+        if image.is_file() and image_size(image) != image_size(label):
             raise InputError(
-                f"{picture} is {picture_size(picture)}, its silhouette {picture_size(label)}; "
+                f"{image} is {image_size(image)}, its silhouette {image_size(label)}; "
                 "use lsp_dataset.zip, not lsp_dataset_original.zip"
             )
         _read_joints(lsp / "joints.mat")
@@ -71,7 +71,7 @@ class Lsp:
         for start in range(0, len(self.numbers), _IMAGES_A_SEQUENCE):
             numbers = self.numbers[start : start + _IMAGES_A_SEQUENCE]
             names = [f"im{number + 1:04d}" for number in numbers]
-            pictures = tuple(lsp / "images" / f"{name}.jpg" for name in names)
+            images = tuple(lsp / "images" / f"{name}.jpg" for name in names)
             silhouettes = tuple(_there(labels / f"{name}_segmentation.png") for name in names)
             parts = tuple(_there(labels / f"{name}_part_segmentation.png") for name in names)
             keypoints = joints[list(numbers)]
@@ -89,7 +89,7 @@ class Lsp:
             )
             yield EvalSequence(
                 name=f"{self.split}-{names[0]}",
-                frames=pictures if all(path.is_file() for path in pictures) else None,
+                frames=images if all(path.is_file() for path in images) else None,
                 frame_count=len(names),
                 people=(person,),
                 stills=True,

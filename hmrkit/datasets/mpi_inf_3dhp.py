@@ -4,7 +4,7 @@ Six recordings with markerless 3D joints (Mehta et al. 2017). ``annot_data.mat``
 reading it needs h5py (``pip install h5py``), or MATLAB's older format (``save -v7``). Of its two sets of 3D joints the
 benchmark scores ``univ_annot3``, scaled to the height of one skeleton for all people; ``--dataset-option
 joints=annot3`` gives the metric ones. Frames count where ``valid_frame`` says so; SPIN and its followers leave out
-those with a joint outside of the picture, too, which the protocol of the same name follows.
+those with a joint outside of the image, too, which the protocol of the same name follows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hmrkit.datasets.annotations import (
     boxes_about,
     flagged,
     frames_of,
-    numbered_pictures,
+    numbered_images,
     pick,
     refuse,
     refuse_spin_style,
@@ -38,7 +38,7 @@ MPI_INF_3DHP_17 = Skeleton(
         *("left_hip", "left_knee", "left_ankle", "pelvis", "spine", "jaw"),
     ),
 )
-# Scene and picture size; the benchmark's table lists results by scene.
+# Scene and image size; the benchmark's table lists results by scene.
 RECORDINGS = {
     "TS1": ("green-screen", 2048, 2048),
     "TS2": ("green-screen", 2048, 2048),
@@ -111,7 +111,7 @@ def _sequence(path: Path, joints: str, whole_only: bool) -> EvalSequence:
         keypoint_skeleton=MPI_INF_3DHP_17,
         facts={"activity": record["activity_annotation"].reshape(count)},
     )
-    frames = numbered_pictures(path.parent / "imageSequence", count)
+    frames = numbered_images(path.parent / "imageSequence", count)
     camera = camera_of(measured, points, width, height)
     # The test set does not say its rate; 25 is the training set's.
     return EvalSequence(name, frames, count, (person,), camera, fps=25.0, group=scene)

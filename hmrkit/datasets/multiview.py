@@ -7,19 +7,19 @@ A project of Pose2Sim is read as it stands; any other needs the same three thing
             pose-3d/      one .trc a person: ..._P1_....trc, ..._P2_....trc (hmrkit.datasets.trc)
 
 Several trials lie in folders of their own below <data> (the folder that holds ``pose-3d/`` and ``videos/``, or TRC and
-videos side by side); calibration is looked for in the trial, then upwards. Of several TRC files of one person a
+videos side by side); calibration is searched for in the trial, then upwards. Of several TRC files of one person a
 filtered one counts before a raw one, and one from Pose2Sim's marker augmentation (LSTM) last.
 
 World axes are the calibration's. TRC files have their own: Pose2Sim writes (y, z, x) of its z-up world, so that y is
-up (axes ``pose2sim``); capture systems write their world as it is (``same``) or turned about x (``opensim``). ``auto``
-takes ``pose2sim`` or ``same``, whichever puts the joints into the pictures, and upright; the log says which.
+up (axes ``pose2sim``); capture systems write their world as it is (``same``) or rotated about x (``opensim``). ``auto``
+takes ``pose2sim`` or ``same``, whichever puts the joints into the images, and upright; the log says which.
 
 Time: a TRC rate within 1 % of the video's counts as the video's own (60 for 59.94), so time * rate is a frame number
 from 0. Else seconds count from the first frame, and joints are interpolated between the two rows about a frame. A
 frame between the rows of a slower TRC has no truth.
 
-Ground truth: `joints_c` in each camera's frame; `keypoints_2d` where those joints are in the picture AS FILMED, with
-the lens's distortion (flag 2 inside the picture, 1 outside); boxes about them, 12 cm of flesh around each joint.
+Ground truth: `joints_c` in each camera's frame; `keypoints_2d` where those joints are in the image AS FILMED, with
+the lens's distortion (flag 2 inside the image, 1 outside); boxes about them, 12 cm of flesh around each joint.
 
 Settings (``--dataset-option key=value``): ``time_offset`` seconds by which the video shows a TRC time later
 (``0.12`` or ``cam01=0.12,cam02=-0.04``), ``axes``, ``trc`` (a pattern for file names), ``calibration`` (a file),
@@ -91,7 +91,7 @@ class MultiView:
         self.fps = _number("fps", self.settings["fps"]) if "fps" in self.settings else None
 
     def check(self) -> None:
-        """Every trial's files are there and fit together; pictures are not opened yet."""
+        """Every trial's files are there and fit together; images are not opened yet."""
         trials = [self._read(folder, files) for folder, files in self._trials().items()]
         for trial in trials:
             self._world_from_trc(trial)
@@ -105,10 +105,10 @@ class MultiView:
         """One a camera and trial, in the order of the folders and of the calibration file."""
         for folder, files in self._trials().items():
             trial = self._read(folder, files)
-            turn = self._world_from_trc(trial)
+            rotation = self._world_from_trc(trial)
             for camera, video in trial.views:
                 if not self.cameras or camera.name in self.cameras or video.stem in self.cameras:
-                    yield self._sequence(trial, camera, video, turn)
+                    yield self._sequence(trial, camera, video, rotation)
 
     def _trials(self) -> dict[Path, list[Path]]:
         pattern = self.settings.get("trc", "*.trc")
@@ -149,19 +149,19 @@ class MultiView:
         best = max(scores, key=lambda name: (round(inside[name] / 0.1), scores[name][1]))
         if not inside[best] > 0.25:
             raise InputError(
-                f"{trial.name}: only {100 * inside[best]:.0f} % of the joints fall into the pictures with either axes; "
+                f"{trial.name}: only {100 * inside[best]:.0f} % of the joints fall into the images with either axes; "
                 "check that calibration and TRC belong together, or say axes= and calibration_unit="
             )
-        log.info("%s: axes %s put %.0f %% of the joints into the pictures", trial.name, best, 100 * inside[best])
+        log.info("%s: axes %s put %.0f %% of the joints into the images", trial.name, best, 100 * inside[best])
         return AXES[best]
 
-    def _fit_of(self, trial: Trial, turn: np.ndarray) -> tuple[float, float]:
-        """(share of joints inside the pictures, cosine between the people's and the cameras' upright)."""
+    def _fit_of(self, trial: Trial, rotation: np.ndarray) -> tuple[float, float]:
+        """(share of joints inside the images, cosine between the people's and the cameras' upright)."""
         up = -np.mean([camera.camera_from_world[1, :3] for camera, _ in trial.views], 0)
         inside, upright = [], []
         for tracks in trial.people.values():
             names, joints = self._joints(tracks)
-            joints_w = joints @ turn.T
+            joints_w = joints @ rotation.T
             seen = np.isfinite(joints_w[..., 0])
             for camera, _ in trial.views if seen.any() else ():
                 inside.append(_inside(camera, camera.project(camera.to_camera(joints_w)))[seen].mean())
@@ -181,7 +181,7 @@ class MultiView:
             )
         return names, joints
 
-    def _sequence(self, trial: Trial, camera: ViewCamera, video: Path, turn: np.ndarray) -> EvalSequence:
+    def _sequence(self, trial: Trial, camera: ViewCamera, video: Path, rotation: np.ndarray) -> EvalSequence:
         rates = [tracks.rate for tracks in trial.people.values()]
         info = probe(video, fps=(self.fps or rates[0]) if video.is_dir() else None)
         camera = _fitted(camera, info.width, info.height, video)
@@ -191,7 +191,7 @@ class MultiView:
             names, joints = self._joints(tracks)
             frames, joints = at_frames(tracks, joints, info.frame_times, float(info.fps), offset)
             if len(frames):
-                people.append(_truth(person, names, info.frame_indices[frames], joints @ turn.T, camera))
+                people.append(_truth(person, names, info.frame_indices[frames], joints @ rotation.T, camera))
         if not people:
             raise InputError(f"{video}: no TRC row falls into its {info.frame_times[-1]:.2f} s; check time_offset=")
         return EvalSequence(
@@ -244,7 +244,7 @@ def _truth(
 
 
 def _boxes(camera: ViewCamera, joints_c: np.ndarray) -> np.ndarray:
-    """Boxes (T,4) px about spheres of flesh around the joints, cut off at the picture; NaN where nobody is in it."""
+    """Boxes (T,4) px about spheres of flesh around the joints, cut off at the image; NaN where nobody is in it."""
     around = _FLESH_M * np.array([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]])
     pixels = camera.project((joints_c[:, :, None] + around).reshape(len(joints_c), -1, 3))
     seen = np.isfinite(pixels)
@@ -272,7 +272,7 @@ def _fitted(camera: ViewCamera, width: int, height: int, video: Path) -> ViewCam
     if abs(sx - sy) > 0.005 * sx:
         raise InputError(
             f"{video}: is {width}x{height}, but its camera {camera.name} was calibrated at "
-            f"{camera.width}x{camera.height}; give the video as filmed (not turned, not cropped)"
+            f"{camera.width}x{camera.height}; give the video as filmed (not rotated, not cropped)"
         )
     log.info("%s is %dx%d, its calibration scaled by %.4g", video, width, height, sx)
     return camera.resized(width, height)

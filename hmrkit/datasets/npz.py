@@ -1,10 +1,10 @@
-"""SPIN-style ``.npz`` of any dataset, as SPIN, DaNet, PyMAF and PARE hand them out: a row a person and picture.
+"""SPIN-style ``.npz`` of any dataset, as SPIN, DaNet, PyMAF and PARE hand them out: a row a person and image.
 
 ``imgname`` (N,), ``center`` (N,2) and ``scale`` (N,) (side of the crop over 200 px); where known ``part`` (N,24,3) 2D
 and ``S`` (N,24,4) m 3D joints with confidence, ``pose`` (N,72) axis-angle in the camera frame, ``shape`` (N,10),
 ``has_smpl`` (N,), ``gender`` (N,).
 
-``--data`` is the file; pictures are looked for below its folder or below ``--dataset-option images=FOLDER``. Files of
+``--data`` is the file; images are searched for below its folder or below ``--dataset-option images=FOLDER``. Files of
 3DPW, Human3.6M and MPI-INF-3DHP hold clips: rows of one clip and person follow one another. All others hold stills;
 ``--dataset-option clips=yes`` or ``no`` decides where the file's name does not.
 """
@@ -98,10 +98,10 @@ class SpinNpz:
         group: str,
         stills: bool,
     ) -> EvalSequence:
-        pictures = sorted({names[r] for person in people for r in person}, key=_natural)
-        place = {name: k for k, name in enumerate(pictures)}
-        paths = tuple(self.images / name for name in pictures)
-        numbers = [int(m[1]) for name in pictures if (m := re.search(r"(\d+)\.\w+$", name))]
+        images = sorted({names[r] for person in people for r in person}, key=_natural)
+        place = {name: k for k, name in enumerate(images)}
+        paths = tuple(self.images / name for name in images)
+        numbers = [int(m[1]) for name in images if (m := re.search(r"(\d+)\.\w+$", name))]
         step = float(np.median(np.diff(numbers))) if len(numbers) > 1 and not stills else 1.0
         truths = tuple(
             _truth(str(k), rows, person, np.array([place[names[r]] for r in person]), self.root)
@@ -124,7 +124,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _group(clip: str) -> str:
-    """The action of Human3.6M's pictures (``S9_Walking_1.60457274``), nothing for others."""
+    """The action of Human3.6M's images (``S9_Walking_1.60457274``), nothing for others."""
     match = re.search(r"S\d+_([A-Za-z]+)", clip)
     return match[1] if match else ""
 
@@ -136,7 +136,7 @@ def _body_of(rows: dict[str, np.ndarray], row: int) -> tuple[str, bytes]:
 
 
 def _runs(rows: dict[str, np.ndarray], names: list[str], chosen: np.ndarray) -> list[np.ndarray]:
-    """A clip's rows by person: a new one where the pictures start again, or gender or shape change."""
+    """A clip's rows by person: a new one where the images start again, or gender or shape change."""
     people: list[list[int]] = []
     for row in chosen:
         last = people[-1][-1] if people else None
@@ -149,7 +149,7 @@ def _runs(rows: dict[str, np.ndarray], names: list[str], chosen: np.ndarray) -> 
 
 
 def _stills(rows: dict[str, np.ndarray], names: list[str], chosen: np.ndarray) -> list[np.ndarray]:
-    """Rows of stills by gender and by their number within a picture: nobody is twice in one picture."""
+    """Rows of stills by gender and by their number within a image: nobody is twice in one image."""
     people: dict[tuple[int, str], list[int]] = {}
     seen: dict[str, int] = {}
     for row in chosen:

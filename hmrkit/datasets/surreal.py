@@ -2,10 +2,10 @@
 
 Rendered people in clips of 100 frames at most, 320 x 240. Two facts of the files that a reader has to know:
 
-- The Blender camera that made the pictures mirrors: its extrinsic matrix has determinant -1, so the person in the
-  picture is the mirror image of the body in the file. Here joints and pose change sides on the way into the camera
+- The Blender camera that made the images mirrors: its extrinsic matrix has determinant -1, so the person in the
+  image is the mirror image of the body in the file. Here joints and pose change sides on the way into the camera
   frame (``left_knee`` is what looks like a left knee), after which all is a proper rotation.
-- The pose's root rotation lacks two turns: about the vertical by ``zrot``, then 90 degrees about x.
+- The pose's root rotation lacks two rotations: about the vertical by ``zrot``, then 90 degrees about x.
 
 The body's translation is not in the files (the pelvis is, as a joint): `BodyTruth.transl` is NaN.
 """
@@ -29,7 +29,7 @@ SUBSETS = {"": ("run*", False), **{f"run{k}": (f"run{k}", False) for k in range(
 WIDTH, HEIGHT, FOCAL_PX = 320, 240, 600.0
 # Blender's camera in its world, then OpenCV's axes: the product that the authors print; determinant -1.
 CAMERA_FROM_WORLD = np.array([[0.0, 0.0, -1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
-_QUARTER_TURN_X = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+_QUARTER_ROTATION_X = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
 _MIRROR = np.diag([-1.0, 1.0, 1.0])
 _KEYS = ("camLoc", "gender", "joints2D", "joints3D", "pose", "shape", "zrot")
 
@@ -38,7 +38,7 @@ def load(name: str, root: Path, options: DatasetOptions) -> Surreal:
     """SURREAL at `root` (``SURREAL/``, its ``data/`` or ``data/cmu/``).
 
     ``split`` test (default), val or train; ``subset`` run0, run1 or run2 of the split, or ``middle``: of every clip
-    the frame in its middle, the 12,528 pictures that BodyNet and its followers report on.
+    the frame in its middle, the 12,528 images that BodyNet and its followers report on.
     """
     return Surreal(name, root, options)
 
@@ -88,7 +88,7 @@ def _sequence(path: Path, middle_only: bool) -> EvalSequence:
     person = GroundTruth(
         person="0",
         frame_indices=np.arange(count),
-        # A person who has walked out of the picture cannot be scored.
+        # A person who has walked out of the image cannot be scored.
         valid=valid & (keypoints[..., 2] > 1).any(1),
         boxes_xyxy=boxes_about(keypoints),
         joints_c=joints_c[:, mirror].astype(np.float32),
@@ -108,13 +108,13 @@ def _body(record: dict, count: int, path: Path) -> BodyTruth:
     """The mirrored body in the camera frame: with S the mirror x -> -x, a limb's rotation R becomes S R S, other side.
 
     A joint of the file lies at ``C (G l) + c`` with C the mirroring camera, G the root's rotation and l the joint in
-    the body; S l is that joint of the mirrored body, so its root turns by ``C G S``, a proper rotation.
+    the body; S l is that joint of the mirrored body, so its root rotates by ``C G S``, a proper rotation.
     """
     rotations = rotation_matrices(record["pose"].reshape(24, 3, count).transpose(2, 0, 1)).astype(np.float64)
     # zrot is one angle a frame; the authors use the first for the clip, and it does not change within one.
     cos, sin = np.cos(record["zrot"].ravel()[0]), np.sin(record["zrot"].ravel()[0])
     about_z = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
-    root = CAMERA_FROM_WORLD @ _QUARTER_TURN_X @ about_z @ rotations[:, 0] @ _MIRROR
+    root = CAMERA_FROM_WORLD @ _QUARTER_ROTATION_X @ about_z @ rotations[:, 0] @ _MIRROR
     limbs = (_MIRROR @ rotations @ _MIRROR)[:, list(SMPL_24.mirror)][:, 1:]
     genders = set(record["gender"].ravel().tolist())
     if len(genders) != 1 or not genders <= {0, 1}:

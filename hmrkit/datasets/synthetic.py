@@ -1,6 +1,6 @@
 """Rendered people that everybody can make again from what ships: the test split of `hmrkit.synthetic.images`.
 
-Pictures are rendered into ``--data`` (by default into the results' folder) when they are first needed, in batches of
+Images are rendered into ``--data`` (by default into the results' folder) when they are first needed, in batches of
 16, each with a seed of its own: batch k is the same whatever is rendered before it. Poses, clothes and panoramas of the
 test split are not used in training.
 """
@@ -52,9 +52,9 @@ class Synthetic:
         self.name, self.root = name, root
 
     def check(self) -> None:
-        """Nothing has to be there; InputError where pictures cannot be written."""
+        """Nothing has to be there; InputError where images cannot be written."""
         if self.root is None:
-            raise InputError("dataset synthetic: say with --data where its pictures go")
+            raise InputError("dataset synthetic: say with --data where its images go")
 
     def sequences(self) -> Iterator[EvalSequence]:
         """Sequences of 16 stills, each the crop of one person."""
@@ -87,8 +87,8 @@ class Synthetic:
                 facts["global_orient"], facts["body_pose"], facts["betas"], facts["transl_c"], "neutral", "hmrkit"
             ),
         )
-        pictures = tuple(folder / f"{i:02d}.png" for i in range(count))
-        return EvalSequence(name, pictures, count, (truth,), cameras, stills=True, cropped=True)
+        images = tuple(folder / f"{i:02d}.png" for i in range(count))
+        return EvalSequence(name, images, count, (truth,), cameras, stills=True, cropped=True)
 
     def _facts(self, folder: Path, seed: int) -> dict[str, np.ndarray] | None:
         """What is known of a batch that was rendered before by this very code; None: it has to be rendered."""
@@ -101,7 +101,7 @@ class Synthetic:
 
 
 def render_batch(folder: Path, seed: int) -> dict[str, np.ndarray]:
-    """Render the 16 pictures of a seed into `folder` and return what is known of them, arrays of 16."""
+    """Render the 16 images of a seed into `folder` and return what is known of them, arrays of 16."""
     import torch
     from PIL import Image
 
@@ -113,12 +113,12 @@ def render_batch(folder: Path, seed: int) -> dict[str, np.ndarray]:
     facts = {key: v if v.dtype == bool else v.astype(np.float32) for key, v in facts.items()}
     facts["boxes_xyxy"] = _boxes(samples.mask.cpu().numpy(), facts["keypoints_2d"])
     facts["keypoint_names"] = np.tile(np.array(load_body().keypoint_names), (BATCH, 1))
-    pictures = (samples.images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    images = (samples.images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
     folder.mkdir(parents=True, exist_ok=True)
-    for i, picture in enumerate(pictures):
+    for i, image in enumerate(images):
         with atomic_path(folder / f"{i:02d}.png") as temporary:
-            Image.fromarray(picture).save(temporary, format="PNG", compress_level=1)
-    log.debug("seed %d: pictures' sha256 %s", seed, hashlib.sha256(pictures.tobytes()).hexdigest()[:16])
+            Image.fromarray(image).save(temporary, format="PNG", compress_level=1)
+    log.debug("seed %d: images' sha256 %s", seed, hashlib.sha256(images.tobytes()).hexdigest()[:16])
     with atomic_path(folder / "truth.npz") as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, code=np.array(code_version()), **facts)
     return facts
@@ -135,5 +135,5 @@ def _boxes(masks: np.ndarray, keypoints_2d: np.ndarray) -> np.ndarray:
 
 
 def load(name: str, root: Path | None, options: DatasetOptions) -> Synthetic:
-    """`root`: where pictures are rendered to."""
+    """`root`: where images are rendered to."""
     return Synthetic(name, root, options)

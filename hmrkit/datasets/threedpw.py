@@ -6,7 +6,7 @@ and at least one keypoint was detected: what SPIN, the 2020 challenge and their 
 
 Subsets: `PERSON_OCCLUDED` and `OBJECT_OCCLUDED` are the lists of ROMP's authors (Sun et al. 2021); there is no
 published list of 3DPW-OCC, so that one is a file of the user's: a line each ``SEQUENCE``, ``SEQUENCE FRAME``,
-``SEQUENCE FIRST END`` (END not included) or a picture's path.
+``SEQUENCE FIRST END`` (END not included) or a image's path.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import numpy as np
 from hmrkit.datasets import DatasetOptions, EvalSequence, GroundTruth, missing_files
 from hmrkit.datasets.annotations import (
     boxes_about,
-    first_picture,
+    first_image,
     flagged,
     frames_of,
-    numbered_pictures,
+    image_size,
+    numbered_images,
     pick,
-    picture_size,
     refuse,
     refuse_spin_style,
     require,
@@ -127,10 +127,10 @@ class ThreeDPW:
     def _sequence(self, path: Path, split: str, chosen: list[tuple[int, int]]) -> EvalSequence:
         record = require(read_pickle(path), path, "a sequence file of 3DPW", _KEYS)
         count = len(record["poses"][0])
-        frames = numbered_pictures(self.root / "imageFiles" / path.stem, count)
+        frames = numbered_images(self.root / "imageFiles" / path.stem, count)
         focal, center = np.diag(record["cam_intrinsics"])[:2], np.asarray(record["cam_intrinsics"])[:2, 2]
-        # The principal point is the picture's middle in this dataset.
-        width, height = picture_size(first_picture(frames)) if frames else (round(2 * c) for c in center.tolist())
+        # The principal point is the image's middle in this dataset.
+        width, height = image_size(first_image(frames)) if frames else (round(2 * c) for c in center.tolist())
         camera = Camera(focal.astype(np.float32), center.astype(np.float32), width, height, "given")
         indices = np.arange(count)
         counted = np.any([(indices >= first) & (indices < end) for first, end in chosen], axis=0)
@@ -150,7 +150,7 @@ def _person(record: dict, index: int, counted: np.ndarray, path: Path) -> Ground
     gender = gender.decode() if isinstance(gender, bytes) else str(gender)
     seen = detected[..., 2] > 0
     keypoints = flagged(detected[..., :2], seen)
-    keypoints[..., 2] = np.where(seen, 2, 0)  # a detector sees them, even a little outside of the picture
+    keypoints[..., 2] = np.where(seen, 2, 0)  # a detector sees them, even a little outside of the image
     joints_c = joints_w @ extrinsics[:, :3, :3].transpose(0, 2, 1) + extrinsics[:, None, :3, 3]
     return GroundTruth(
         person=str(index),
@@ -192,8 +192,8 @@ def read_frame_list(path: Path) -> dict[str, list[tuple[int, int]]]:
         words = line.split("#")[0].split()
         if not words:
             continue
-        if picture := re.search(r"([^/\\]+)[/\\]image_(\d+)\.\w+$", words[0]):
-            name, first = picture[1], int(picture[2])
+        if image := re.search(r"([^/\\]+)[/\\]image_(\d+)\.\w+$", words[0]):
+            name, first = image[1], int(image[2])
             end = first + 1
         elif len(words) <= 3 and all(word.isdigit() for word in words[1:]):
             name = words[0].removesuffix(".pkl")
@@ -201,7 +201,7 @@ def read_frame_list(path: Path) -> dict[str, list[tuple[int, int]]]:
             end = int(words[2]) if len(words) > 2 else (first + 1 if len(words) > 1 else 1 << 30)
         else:
             raise InputError(
-                f"{path}, line {number}: wanted SEQUENCE [FRAME | FIRST END] or a picture's path, found {line!r}"
+                f"{path}, line {number}: wanted SEQUENCE [FRAME | FIRST END] or a image's path, found {line!r}"
             )
         ranges.setdefault(name, []).append((first, end))
     if not ranges:

@@ -108,7 +108,7 @@ def read_trc(path: Path) -> MarkerTracks:
 def joints_from_markers(
     tracks: MarkerTracks, extra: Mapping[str, str] | None = None
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """Joint names (J) and positions (T,J,3) of the markers that stand for joints; of the others nothing is said.
+    """Joint names (J) and positions (T,J,3) of the markers that stand for joints; the others are left out.
 
     Known are ``LKnee``, ``left_knee``, ``knee_l``, ``Subject:LKnee`` and the like for shoulder, elbow, wrist, hip,
     knee, ankle, eye, ear, heel, big and small toe; ``LHJC`` ... joint centres; pairs of outer and inner markers

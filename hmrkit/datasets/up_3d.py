@@ -1,6 +1,6 @@
-"""Unite the People 3D: ``up-3d/test.txt`` and for each picture ``00000_image.png``, ``_joints.npy``, ``_body.pkl``.
+"""Unite the People 3D: ``up-3d/test.txt`` and for each image ``00000_image.png``, ``_joints.npy``, ``_body.pkl``.
 
-SMPL fitted to single photographs and accepted by people who looked at the fits (Lassner et al. 2017); the neutral body,
+SMPL fitted to single photographs and accepted by annotators (Lassner et al. 2017); the neutral body,
 seen by a camera of 5000 px whose place is part of the fit (``rt``, ``t``). The field reports the vertex error against
 that fit. ``--frame-list`` takes a list of one's own, for example SPIN's ``namesUPlsp.txt`` (the LSP part of the test).
 """
@@ -33,7 +33,7 @@ _STILLS_A_SEQUENCE = 64  # read and held at once
 
 
 def load(name: str, root: Path, options: DatasetOptions) -> Up3d:
-    """UP-3D at `root`, the pictures' folder or the one above; ``split`` test (default), val, train or trainval."""
+    """UP-3D at `root`, the images' folder or the one above; ``split`` test (default), val, train or trainval."""
     return Up3d(name, root, options)
 
 
@@ -48,7 +48,7 @@ class Up3d:
         self.list = options.frame_list or self.root / f"{self.split}.txt"
 
     def check(self) -> None:
-        """See `Dataset`: the list is there, and every picture on it with its joints and body."""
+        """See `Dataset`: the list is there, and every image on it with its joints and body."""
         looked_for = [self.list]
         if self.list.is_file():
             kinds = ("image.png", "joints.npy", "body.pkl")
@@ -61,7 +61,7 @@ class Up3d:
             )  # fmt: skip
 
     def sequences(self) -> Iterator[EvalSequence]:
-        """The pictures of the list in its order, as stills, 64 a sequence, one person each."""
+        """The images of the list in its order, as stills, 64 a sequence, one person each."""
         stems = self._stems()
         for start in range(0, len(stems), _STILLS_A_SEQUENCE):
             batch = stems[start : start + _STILLS_A_SEQUENCE]
@@ -74,7 +74,7 @@ class Up3d:
         words = [line.split()[0] for line in self.list.read_text().splitlines() if line.strip()]
         stems = [Path(word).name.removesuffix("_image.png") for word in words]
         if not stems:
-            raise InputError(f"{self.list}: wanted a list of pictures like /00004_image.png, found none")
+            raise InputError(f"{self.list}: wanted a list of images like /00004_image.png, found none")
         return stems
 
 
@@ -82,14 +82,14 @@ def _people(root: Path, stems: list[str]) -> GroundTruth:
     """The person of each still, as if they were one."""
     paths = [root / f"{stem}_body.pkl" for stem in stems]
     fits = [require(read_pickle(path), path, "a fit of UP-3D", ("pose", "betas", "trans", "rt", "t")) for path in paths]
-    pose, betas, transl, turn, move = (
+    pose, betas, transl, rotation, move = (
         np.stack(
             [frames_of(np.ravel(fit[key])[:size], (size,), path, key) for fit, path in zip(fits, paths, strict=True)]
         )
         for key, size in (("pose", 72), ("betas", 10), ("trans", 3), ("rt", 3), ("t", 3))
     )
     camera_from_world = np.tile(np.eye(4, dtype=np.float32), (len(stems), 1, 1))
-    camera_from_world[:, :3, :3] = rotation_matrices(turn)
+    camera_from_world[:, :3, :3] = rotation_matrices(rotation)
     camera_from_world[:, :3, 3] = move
     keypoints = np.concatenate([_keypoints(root / f"{stem}_joints.npy") for stem in stems])
     boxes = boxes_about(keypoints)

@@ -64,10 +64,10 @@ class ViewCamera:
         return Camera(focal, center, self.width, self.height, "given")
 
     def project(self, points_c: np.ndarray) -> np.ndarray:
-        """Points (...,3) m in the camera frame -> pixels (...,2) of the picture as filmed.
+        """Points (...,3) m in the camera frame -> pixels (...,2) of the image as filmed.
 
         NaN behind the camera, and beyond the angle up to which the lens polynomial was fitted (past its turning point
-        it would fold what is far outside back into the picture).
+        it would fold what is far outside back into the image).
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             xy = points_c[..., :2] / np.where(points_c[..., 2:] > 0, points_c[..., 2:], np.nan)
@@ -75,7 +75,7 @@ class ViewCamera:
         return self._to_pixels(self.distort(xy))
 
     def undistort(self, pixels: np.ndarray) -> np.ndarray:
-        """Pixels (...,2) of the picture as filmed -> pixels of the camera without its distortion (`pinhole`).
+        """Pixels (...,2) of the image as filmed -> pixels of the camera without its distortion (`pinhole`).
 
         Newton's method on `distort`; NaN where it does not come back to the pixel within 1e-6 px.
         """
@@ -116,10 +116,10 @@ class ViewCamera:
         return np.stack([bent_x, bent_y], -1)
 
     def resized(self, width: int, height: int) -> ViewCamera:
-        """The same camera with its picture scaled to this size."""
+        """The same camera with its image scaled to this size."""
         sx, sy = width / self.width, height / self.height
         matrix = np.diag([sx, sy, 1.0]) @ self.matrix
-        # The corner of the picture stays, not the middle of its first pixel.
+        # The corner of the image stays, not the middle of its first pixel.
         matrix[:2, 2] += HALF_PIXEL * (np.array([sx, sy]) - 1)
         return replace(self, width=width, height=height, matrix=matrix)
 

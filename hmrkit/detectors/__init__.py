@@ -47,7 +47,7 @@ DETECTORS: dict[str, Member] = {
     ),
     "toy": Member(
         module="hmrkit.detectors.toy",
-        summary="one box about what differs from the picture's border; for tests",
+        summary="one box about what differs from the image's border; for tests",
         for_tests=True,
     ),
 }

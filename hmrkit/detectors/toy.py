@@ -1,4 +1,4 @@
-"""A detector without weights: one person where the picture differs from its border. For tests of the whole chain."""
+"""A detector without weights: one person where the image differs from its border. For tests of the whole chain."""
 
 from __future__ import annotations
 

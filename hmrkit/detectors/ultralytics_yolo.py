@@ -49,8 +49,8 @@ class UltralyticsDetector:
         }
 
     def __call__(self, frames: torch.Tensor, frame_indices: Sequence[int]) -> list[Detections]:
-        pictures = [np.ascontiguousarray(frame[..., ::-1]) for frame in frames.cpu().numpy()]  # it takes BGR
-        results = [result.boxes for result in self.model.predict(pictures, **self.options)]
+        images = [np.ascontiguousarray(frame[..., ::-1]) for frame in frames.cpu().numpy()]  # it takes BGR
+        results = [result.boxes for result in self.model.predict(images, **self.options)]
         return [
             Detections(boxes.xyxy.float().cpu().numpy().reshape(-1, 4), boxes.conf.float().cpu().numpy().reshape(-1))
             for boxes in results

@@ -19,12 +19,12 @@ from hmrkit.types import Detections
 from hmrkit.weights import find_weights, load_into, load_state
 
 PERSON = 0  # of COCO's 80 classes
-PADDING = 114  # the grey that YOLOX was trained to see outside the picture
+PADDING = 114  # the grey that YOLOX was trained to see outside the image
 # Boxes that overlap more (IoU) are one person. YOLOX tests with 0.65; there a person with raised arms can keep two
 # boxes, one without the arms, and become two tracks.
 OVERLAP = 0.55
 # Longer side of what the network sees, px: half of the frame's within these bounds, never more than the frame's. The
-# nano was trained at 416, but there it loses people of a fifth of the picture's height that it finds at 640 and 832.
+# nano was trained at 416, but there it loses people of a fifth of the image's height that it finds at 640 and 832.
 SMALLEST_SIZE, LARGEST_SIZE = 640, 832
 
 

@@ -38,7 +38,7 @@ SMPL_FEET = (3216, 3387, 6617, 6787)
 
 
 def smpl_folders(given: Path | None) -> list[Path]:
-    """Where the user's SMPL files are looked for: `given` alone, else ``smpl`` in each weights folder, then these."""
+    """Where the user's SMPL files are searched for: `given` alone, else ``smpl`` in each weights folder, then these."""
     if given is not None:
         return [given if given.is_dir() else given.parent]
     folders = weight_folders()
@@ -48,7 +48,7 @@ def smpl_folders(given: Path | None) -> list[Path]:
 class Bodies:
     """The predicted body, the true ones, and the points that are read off them. `notes` says what is not as published.
 
-    `smpl` is a folder with the official SMPL files, `regressor` the path of J_regressor_h36m.npy; both are looked for
+    `smpl` is a folder with the official SMPL files, `regressor` the path of J_regressor_h36m.npy; both are searched for
     where they are not given.
     """
 
@@ -107,11 +107,11 @@ class Bodies:
             raise self._missing(missing)
 
     def _missing(self, files: Sequence[str]) -> WeightsError:
-        looked = smpl_folders(self._smpl)
+        searched = smpl_folders(self._smpl)
         return WeightsError(
             "the protocol compares SMPL bodies, whose files may not be shipped: register at https://smpl.is.tue.mpg.de "
             f"(the regressor: SPIN's fetch_data.sh); not found: {', '.join(files)}; put them into one of "
-            f"{', '.join(str(f) for f in looked[:3])}, or name the folder with --smpl"
+            f"{', '.join(str(f) for f in searched[:3])}, or name the folder with --smpl"
         )
 
     @cached_property

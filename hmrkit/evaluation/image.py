@@ -1,4 +1,4 @@
-"""Meshes against what is annotated in the picture: 2D keypoints of hidden and visible joints, silhouettes and parts."""
+"""Meshes against what is annotated in the image: 2D keypoints of hidden and visible joints, silhouettes and parts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def image_scores(
     bodies: Bodies,
     models: Models,
 ) -> Scores:
-    """The protocol's metrics in the picture of one person. InputError where the truth lacks what it needs."""
+    """The protocol's metrics in the image of one person. InputError where the truth lacks what it needs."""
     counted = counted_frames(truth, protocol, bodies)
     frames = len(counted)
     joints_c = np.full((frames, 24, 3), np.nan, np.float32)
@@ -65,7 +65,7 @@ def _camera(sequence: EvalSequence, frame: int, models: Models) -> Camera:
             raise InputError(f"{sequence.frames[frame]}: cannot be read ({error.strerror or error})") from error
     if isinstance(sequence.camera, Camera):
         return sequence.camera
-    raise InputError(f"{sequence.name}: its camera is not known and there are no single pictures to assume it from")
+    raise InputError(f"{sequence.name}: its camera is not known and there are no single images to assume it from")
 
 
 def _stretches(prediction: Prediction, counted: np.ndarray) -> list[np.ndarray]:
@@ -135,7 +135,7 @@ def _labels(scores: Scores, prediction: Prediction, truth: GroundTruth, bodies: 
             true = true[..., 0] if true.ndim == 3 else true
             made = np.zeros(true.shape, np.int64) if drawn is None else drawn
             if made.shape != true.shape:
-                raise InputError(f"{path}: labels of {true.shape[::-1]}, but its picture is {made.shape[::-1]}")
+                raise InputError(f"{path}: labels of {true.shape[::-1]}, but its image is {made.shape[::-1]}")
             if kind == "silhouette":
                 counts = metrics.silhouette_counts(made, true)
                 silhouettes[row] = counts.confusion
@@ -166,7 +166,7 @@ _ON_PART = (
 def part_numbers(truth: GroundTruth, bodies: Bodies, images: int = 100) -> np.ndarray:
     """(7,): the label that each of `LSP_PARTS` has in the dataset's files, 0 for the background.
 
-    By vote: the label that most pictures have halfway along the forearm, the shin and so on. The order of `LSP_PARTS`
+    By vote: the label that most images have halfway along the forearm, the shin and so on. The order of `LSP_PARTS`
     where that does not give six different numbers.
     """
     votes = np.zeros((7, 7), np.int64)
@@ -201,6 +201,6 @@ def draw_labels(vertices_c: np.ndarray, faces: np.ndarray, labels: np.ndarray, c
         (camera.height, camera.width),
         cull_back=True,
     )
-    picture = np.zeros(camera.height * camera.width, np.int64)
-    picture[found.pixel.numpy()] = labels[found.face.numpy()]
-    return picture.reshape(camera.height, camera.width)
+    image = np.zeros(camera.height * camera.width, np.int64)
+    image[found.pixel.numpy()] = labels[found.face.numpy()]
+    return image.reshape(camera.height, camera.width)

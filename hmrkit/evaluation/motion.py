@@ -80,8 +80,8 @@ def _world_values(
     bodies.note("predictions are carried into the world by the camera's true motion: no method here estimates it")
     assert truth.camera_from_world is not None
     world_from_camera = np.linalg.inv(truth.camera_from_world.astype(np.float64))
-    turn, shift = np.swapaxes(world_from_camera[:, :3, :3], 1, 2), world_from_camera[:, None, :3, 3]
-    joints, feet = joints_c @ turn + shift, feet_c @ turn + shift
+    rotation, shift = np.swapaxes(world_from_camera[:, :3, :3], 1, 2), world_from_camera[:, None, :3, 3]
+    joints, feet = joints_c @ rotation + shift, feet_c @ rotation + shift
     body = bodies.true(body_truth.model, body_truth.gender)
     true_joints, true_feet = np.full_like(joints, np.nan), np.full_like(feet, np.nan)
     rows = np.nonzero(counted)[0]

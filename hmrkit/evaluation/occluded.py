@@ -1,6 +1,6 @@
 """HKMR's test of robustness (``--occlude``): one joint of everybody is covered, and the whole evaluation is run again.
 
-For every joint and degree the pictures are written with the cover on them and go through the very same chain. The
+For every joint and degree the images are written with the cover on them and go through the very same chain. The
 results are files like any others, below ``occlusion_KIND``, so that an interrupted test goes on where it stopped.
 """
 
@@ -22,8 +22,8 @@ from hmrkit import metrics
 from hmrkit.camera import project
 from hmrkit.datasets import EvalSequence, GroundTruth
 from hmrkit.errors import HmrkitError, UsageError
+from hmrkit.evaluation.images import images_of
 from hmrkit.evaluation.occlusion import DEGREES, KINDS, Kind, OcclusionCurve, bar_angle, occlude, save_curves_png
-from hmrkit.evaluation.pictures import pictures_of
 from hmrkit.evaluation.predicting import true_box
 from hmrkit.evaluation.protocols import EvalProtocol
 from hmrkit.evaluation.runner import (
@@ -54,7 +54,7 @@ def evaluate_occluded(
     """Run the test; returns the files written (the curves as PNG and JSON) and the JSON's content.
 
     `degrees` are numbers 1 to 5 with commas. UsageError for other kinds and degrees, for a protocol without MPJPE, and
-    for results made elsewhere, which have not seen the covered pictures.
+    for results made elsewhere, which have not seen the covered images.
     """
     chosen_kind = cast(Kind, kind)
     if kind not in KINDS:
@@ -66,7 +66,7 @@ def evaluate_occluded(
             f"--occlude measures MPJPE, which protocol {protocol.name} does not; choose another --protocol"
         )
     if options.predictions:
-        raise UsageError("--occlude runs methods on covered pictures; --predictions cannot be tested so")
+        raise UsageError("--occlude runs methods on covered images; --predictions cannot be tested so")
     entries = load_entries(options)
     claim(options, protocol)
     base = options.out / f"occlusion_{kind}"
@@ -89,8 +89,8 @@ def evaluate_occluded(
                         if _done(entry, changed, protocol, options, path, record, progress):
                             files.setdefault((entry.label, degree, joint), []).append(path)
     curves = {entry.label: _curve(entry.label, files, chosen_kind, chosen, names) for entry in entries}
-    picture = options.out / f"occlusion_{kind}.png"
-    save_curves_png(curves, picture)
+    image = options.out / f"occlusion_{kind}.png"
+    save_curves_png(curves, image)
     summary = {
         "dataset": options.dataset,
         "protocol": protocol.name,
@@ -106,14 +106,14 @@ def evaluate_occluded(
             for label, curve in curves.items()
         },
     }
-    data = picture.with_suffix(".json")
+    data = image.with_suffix(".json")
     with atomic_path(data) as temporary:
         temporary.write_text(json.dumps(summary, indent=1) + "\n")
-    return [picture, data], summary
+    return [image, data], summary
 
 
 def joint_pixels(truth: GroundTruth, sequence: EvalSequence) -> dict[str, np.ndarray]:
-    """Where a person's joints are in the pictures: name -> (T,2) px, annotated ones first, else projected."""
+    """Where a person's joints are in the images: name -> (T,2) px, annotated ones first, else projected."""
     found: dict[str, np.ndarray] = {}
     if truth.joints_c is not None and truth.skeleton is not None and sequence.camera is not None:
         cameras = sequence.camera
@@ -132,23 +132,23 @@ def joint_pixels(truth: GroundTruth, sequence: EvalSequence) -> dict[str, np.nda
 def _covered(
     sequence: EvalSequence, points: list[dict[str, np.ndarray]], joint: str, kind: Kind, degree: int
 ) -> Iterator[EvalSequence]:
-    """The sequence with the joint covered in all its pictures, which are gone afterwards; degree 0: as it is."""
+    """The sequence with the joint covered in all its images, which are gone afterwards; degree 0: as it is."""
     if degree == 0:
         yield sequence
         return
     with tempfile.TemporaryDirectory(prefix="hmrkit-covered-") as name:
         paths = []
-        for frame, picture in pictures_of(sequence):
+        for frame, image in images_of(sequence):
             for truth, of in zip(sequence.people, points, strict=True):
                 rows = np.nonzero(truth.frame_indices == frame)[0]
                 if len(rows) and joint in of:
-                    height, width = picture.shape[:2]
+                    height, width = image.shape[:2]
                     box = np.array([0, 0, width, height]) if sequence.cropped else true_box(truth, int(rows[0]))
                     expand = 1.0 if sequence.cropped else BOX_EXPAND
                     angle = bar_angle(LSP_14.index[joint])
-                    picture = occlude(picture, of[joint][rows[0]], box, kind, degree, angle, expand)
+                    image = occlude(image, of[joint][rows[0]], box, kind, degree, angle, expand)
             paths.append(Path(name) / f"{frame:06d}.png")
-            Image.fromarray(picture).save(paths[-1], compress_level=1)
+            Image.fromarray(image).save(paths[-1], compress_level=1)
         yield replace(sequence, frames=tuple(paths))
 
 
@@ -164,8 +164,8 @@ def _done(
     if not options.overwrite and read_record(path) == record:
         return True
     try:
-        with progress(f"{entry.label} {path.stem}") as told:
-            run_sequence(entry, sequence, protocol, options, path, record, 0, told)
+        with progress(f"{entry.label} {path.stem}") as report:
+            run_sequence(entry, sequence, protocol, options, path, record, 0, report)
     except HmrkitError as error:
         log.warning("%s: %s: %s", entry.label, path.stem, error)
         return False

@@ -27,7 +27,8 @@ INPUT_PX = 224
 
 
 def bar_angle(joint: int) -> float:
-    """Angle in rad between the x axis and the bar over joint number `joint`: steps by the golden ratio of half a turn.
+    """Angle in rad between the x axis and the bar over joint number `joint`: steps by the golden ratio of half a
+    rotation.
 
     So that all directions occur, none depends on chance, and adding a joint moves no other's bar.
     """

@@ -1,4 +1,4 @@
-"""Single pictures of a sequence, whatever it is stored as."""
+"""Single images of a sequence, whatever it is stored as."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from hmrkit.video import probe, read_frames
 from hmrkit.video.index import list_images, read_image
 
 
-def picture_of(sequence: EvalSequence, frame: int) -> np.ndarray:
-    """A picture (H,W,3) uint8 RGB of a sequence; InputError where it cannot be read."""
+def image_of(sequence: EvalSequence, frame: int) -> np.ndarray:
+    """A image (H,W,3) uint8 RGB of a sequence; InputError where it cannot be read."""
     frames = sequence.frames
     if frames is None:
-        raise InputError(f"{sequence.name}: its pictures are not there")
+        raise InputError(f"{sequence.name}: its images are not there")
     if isinstance(frames, tuple):
         return read_image(frames[frame])
     if frames.is_dir():
@@ -27,11 +27,11 @@ def picture_of(sequence: EvalSequence, frame: int) -> np.ndarray:
     raise InputError(f"{frames}: frame {frame} cannot be read")
 
 
-def pictures_of(sequence: EvalSequence) -> Iterator[tuple[int, np.ndarray]]:
-    """Every picture with its number, one at a time; a video's frames that cannot be decoded are left out."""
+def images_of(sequence: EvalSequence) -> Iterator[tuple[int, np.ndarray]]:
+    """Every image with its number, one at a time; a video's frames that cannot be decoded are left out."""
     frames = sequence.frames
     if frames is None:
-        raise InputError(f"{sequence.name}: its pictures are not there")
+        raise InputError(f"{sequence.name}: its images are not there")
     if isinstance(frames, tuple) or frames.is_dir():
         paths = frames if isinstance(frames, tuple) else list_images(frames)
         for k, path in enumerate(paths[: sequence.frame_count]):

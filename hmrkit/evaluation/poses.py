@@ -122,8 +122,8 @@ def predicted_meshes(
     with torch.inference_mode():
         if prediction.meshes is not None:
             vertices, joints = prediction.meshes(rows)
-            turned = bodies.predicted.joints_only(rotations[:, 0], rotations[:, 1:], betas, moved).joint_rotations
-            return vertices, joints, turned.cpu().numpy()
+            rotated = bodies.predicted.joints_only(rotations[:, 0], rotations[:, 1:], betas, moved).joint_rotations
+            return vertices, joints, rotated.cpu().numpy()
         mesh = bodies.predicted(rotations[:, 0], rotations[:, 1:], betas, moved)
     return mesh.vertices.cpu().numpy(), mesh.joints.cpu().numpy(), mesh.joint_rotations.cpu().numpy()
 
@@ -170,8 +170,8 @@ def _predicted(poses: Poses, case: Case, rows: np.ndarray) -> tuple[np.ndarray, 
     prediction, bodies, protocol = case.prediction, case.bodies, case.protocol
     if prediction.rotations is None or prediction.joints_c is not None:
         return None
-    vertices, joints, turned = predicted_meshes(prediction, bodies, rows)
-    poses.joints_c[rows], poses.parts[rows] = joints, turned[:, PARTS]
+    vertices, joints, rotated = predicted_meshes(prediction, bodies, rows)
+    poses.joints_c[rows], poses.parts[rows] = joints, rotated[:, PARTS]
     if bodies.predicted.is_smpl:
         poses.feet[rows] = vertices[:, SMPL_FEET]
     transl = None if prediction.transl_c is None else prediction.transl_c[rows]

@@ -1,8 +1,8 @@
-"""What a method says of the people of a sequence: by the same stages that `hmrkit run` goes through, or by a file.
+"""What a method estimates of the people of a sequence: by the same stages that `hmrkit run` goes through, or by a file.
 
 With true boxes each person's track is given and the chain runs from the keypoints on; with detection it runs whole and
 its tracks are matched to the people frame by frame. Stills become clips in which nobody appears twice, so that nothing
-is carried from one picture into the next.
+is carried from one image into the next.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ STILLS_AT_ONCE = 128
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is said of one person; T rows as in its `GroundTruth`, NaN where `found` (T,) is False.
+    """What is estimated of one person; T rows as in its `GroundTruth`, NaN where `found` (T,) is False.
 
     `rotations` (T,24,3,3) relative to the parent joint, root first in the camera frame; `betas` (T,10); `transl_c`
     (T,3) m. `meshes` gives vertices (n,V,3) and joints (n,24,3) in the camera frame of some rows; None: pose the body
@@ -71,7 +71,7 @@ def predict(
 ) -> list[Prediction]:
     """The chain's meshes of every person of a sequence, by the true boxes or by its own detections.
 
-    InputError where the pictures are not there.
+    InputError where the images are not there.
     """
     stages = [s for s in stages_of(models.options) if detect or s not in ("detect", "track")]
     pieces: list[list[_Piece]] = [[] for _ in sequence.people]
@@ -90,32 +90,32 @@ def predict(
 
 
 def predict_crops(sequence: EvalSequence, regressor: Regressor, models: Models, batch: int = 16) -> list[Prediction]:
-    """A regressor's bodies for pictures that are crops already (`EvalSequence.cropped`), each person's own picture."""
+    """A regressor's bodies for images that are crops already (`EvalSequence.cropped`), each person's own image."""
     import torch
 
     from hmrkit.crops import Region, crop_batch
     from hmrkit.regressors.crop_camera import translation
 
     if not isinstance(sequence.frames, tuple):
-        raise InputError(f"{sequence.name}: crops are wanted as single pictures")
+        raise InputError(f"{sequence.name}: crops are wanted as single images")
     made: list[Prediction] = []
     for truth in sequence.people:
         parts: list[list[np.ndarray]] = [[], [], []]
         for start in range(0, len(truth.valid), batch):
             frames = truth.frame_indices[start : start + batch]
-            pictures = np.stack([read_image(sequence.frames[f]) for f in frames])
-            cameras = [camera_of(sequence, int(f), pictures.shape[2], pictures.shape[1], models) for f in frames]
+            stack = np.stack([read_image(sequence.frames[f]) for f in frames])
+            cameras = [camera_of(sequence, int(f), stack.shape[2], stack.shape[1], models) for f in frames]
             side = regressor.input_size[0]
-            half = np.array([pictures.shape[2] / 2, pictures.shape[1] / 2])
+            half = np.array([stack.shape[2] / 2, stack.shape[1] / 2])
             count = len(frames)
-            whole = Region(np.tile(half, (count, 1)), np.full(count, float(pictures.shape[2])), np.zeros(count))
-            images = torch.from_numpy(pictures).to(models.device)
+            whole = Region(np.tile(half, (count, 1)), np.full(count, float(stack.shape[2])), np.zeros(count))
+            images = torch.from_numpy(stack).to(models.device)
             with torch.inference_mode():
                 estimate = regressor(crop_batch(images, list(range(count)), whole, side))
             focal = torch.tensor([float(c.focal_px[0]) for c in cameras], dtype=torch.float64)
-            placed = translation(estimate.crop_camera.double().cpu(), focal, pictures.shape[2])
-            turned = torch.cat([estimate.global_orient[:, None], estimate.body_pose], 1)
-            for part, values in zip(parts, (turned.cpu(), estimate.betas.cpu(), placed), strict=True):
+            placed = translation(estimate.crop_camera.double().cpu(), focal, stack.shape[2])
+            rotated = torch.cat([estimate.global_orient[:, None], estimate.body_pose], 1)
+            for part, values in zip(parts, (rotated.cpu(), estimate.betas.cpu(), placed), strict=True):
                 part.append(np.asarray(values, np.float32))
         rotations, betas, transl = (np.concatenate(part) for part in parts)
         made.append(Prediction(np.asarray(np.isfinite(transl).all(-1)), rotations, betas, transl))
@@ -126,13 +126,13 @@ def predict_crops(sequence: EvalSequence, regressor: Regressor, models: Models, 
 
 
 def _open(sequence: EvalSequence, models: Models, alone: bool) -> Iterator[tuple[Take, np.ndarray]]:
-    """Empty takes of a sequence's pictures and, for each of their frames, its number in the sequence.
+    """Empty takes of a sequence's images and, for each of their frames, its number in the sequence.
 
-    `alone`: stills are a take each, so that a tracker cannot join people of different pictures.
+    `alone`: stills are a take each, so that a tracker cannot join people of different images.
     """
     if sequence.frames is None:
         raise InputError(
-            f"{sequence.name}: its pictures are not there, only results made elsewhere can be scored; "
+            f"{sequence.name}: its images are not there, only results made elsewhere can be scored; "
             "put the images in their place or give --predictions FILE"
         )
     options = replace(models.options, fps=None if _is_file(sequence.frames) else sequence.fps)
@@ -220,7 +220,7 @@ def linked(paths: Sequence[Path]) -> Iterator[Path]:
 def _with_true_boxes(
     take: Take, frames: np.ndarray, sequence: EvalSequence
 ) -> tuple[Take, dict[int, tuple[int, np.ndarray]]]:
-    """The take with a track for each person (for each picture of a person in stills), and whose rows these are."""
+    """The take with a track for each person (for each image of a person in stills), and whose rows these are."""
     place = {int(f): k for k, f in enumerate(frames)}
     indices = take.video.frame_indices
     tracks: list[Track] = []

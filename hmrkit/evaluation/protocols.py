@@ -32,7 +32,7 @@ CHALLENGE_PCK = tuple(f"{side}_{part}" for part in ("hip", "knee", "ankle", "sho
 # Points that can be found on any body and that any capture system gives; no two skeletons agree on more.
 LANDMARKS = tuple(f"{side}_{part}" for part in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
                   for side in ("left", "right"))  # fmt: skip
-# Names for one place in different skeletons: a joint that is not found is looked for under these, in this order.
+# Names for one place in different skeletons: a joint that is not found is searched for under these, in this order.
 ALIASES = {"neck": ("thorax",), "thorax": ("neck",), "jaw": ("nose",), "nose": ("jaw",), "spine": ("spine2",)}
 
 _POSE_METRICS = ("mpjpe_mm", "pa_mpjpe_mm")
@@ -69,7 +69,7 @@ class EvalProtocol:
 
     @property
     def on_images(self) -> bool:
-        """Whether the mesh is compared in the picture (keypoints, silhouettes) and not in space."""
+        """Whether the mesh is compared in the image (keypoints, silhouettes) and not in space."""
         return any(name in _ON_IMAGES for name in self.metrics)
 
     @property
@@ -301,7 +301,7 @@ _ALL = (
         joint_source="named",
         truth="measured",
         metrics=("silhouette", "parts"),
-        frames="all test pictures with labels",
+        frames="all test images with labels",
         datasets=("lsp",),
     ),
 )  # fmt: skip

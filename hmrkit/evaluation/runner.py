@@ -43,7 +43,7 @@ _IRRELEVANT = ("device", "batch_size", "start", "end", "every", "fps")
 class EvalOptions:
     """What to evaluate. `methods` are the runs' options, `predictions` files of results made elsewhere.
 
-    `protocol` "" is the dataset's own; `limit` stops after so many pictures; `smpl` and `regressor` name the user's
+    `protocol` "" is the dataset's own; `limit` stops after so many images; `smpl` and `regressor` name the user's
     SMPL folder and J_regressor_h36m.npy. `defaults` has body and camera for results made elsewhere.
     """
 
@@ -120,7 +120,7 @@ def silent(title: str) -> AbstractContextManager[Progress]:
 def evaluate(options: EvalOptions, progress: ProgressBar = silent) -> Evaluation:
     """Run every method on every sequence and write the result files; `hmrkit.evaluation.report` reads them.
 
-    All that can be missing (dataset, weights, bodies) is said before the first sequence. A sequence that fails is
+    All that can be missing (dataset, weights, bodies) is reported before the first sequence. A sequence that fails is
     named in `failed` and does not stop the others.
     """
     protocol, dataset = prepare(options)
@@ -140,8 +140,8 @@ def evaluate(options: EvalOptions, progress: ProgressBar = silent) -> Evaluation
             record = {**records[entry.label], "frames": sequence.frame_count}
             if options.overwrite or read_record(path) != record:
                 try:
-                    with progress(f"{entry.label} {sequence.name}") as told:
-                        run_sequence(entry, sequence, protocol, options, path, record, rows, told)
+                    with progress(f"{entry.label} {sequence.name}") as report:
+                        run_sequence(entry, sequence, protocol, options, path, record, rows, report)
                 except WeightsError:  # it would be missing for all others, too
                     raise
                 except HmrkitError as error:

@@ -47,7 +47,7 @@ def score(prediction: Prediction, truth: GroundTruth, protocol: EvalProtocol, bo
     poses = pose(case)
     found = np.isfinite(poses.predicted).any((1, 2)) & prediction.found
     p, t = poses.predicted - poses.predicted_pelvis[:, None], poses.true - poses.true_pelvis[:, None]
-    if protocol.name == "3dpw-official":  # the challenge scores people who were not found as a point, turned nowhere
+    if protocol.name == "3dpw-official":  # the challenge scores people who were not found as a point, rotated nowhere
         p[~found] = 0
         poses.parts[~found] = np.eye(3)
     p[~counted] = np.nan

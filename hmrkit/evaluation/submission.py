@@ -1,7 +1,7 @@
 """Files of the 3DPW challenge: ``SPLIT/SEQUENCE.pkl`` with jointPositions (P,N,24,3) m and orientations (P,N,9,3,3).
 
 Global rotations are those of nine parts, in the camera's axes, like the positions. The challenge evaluates every frame
-of every person, so people who were not found are filled in as it asks: all joints in the origin, turned nowhere; our
+of every person, so people who were not found are filled in as it asks: all joints in the origin, rotated nowhere; our
 own figures under ``3dpw-official`` count them in the same way.
 """
 

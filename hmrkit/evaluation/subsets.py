@@ -11,7 +11,7 @@ from hmrkit.datasets import EvalSequence, GroundTruth
 
 
 def limited(sequences: Iterator[EvalSequence], limit: int | None) -> Iterator[EvalSequence]:
-    """Sequences until `limit` pictures were given; the last one is cut short."""
+    """Sequences until `limit` images were given; the last one is cut short."""
     left = limit
     for sequence in sequences:
         if left is None:

@@ -1,4 +1,4 @@
-"""A sheet of the frames in which a method is most wrong: the picture, cut about the person, with the mesh over it."""
+"""A sheet of the frames in which a method is most wrong: the image, cut about the person, with the mesh over it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from hmrkit.body import Body
 from hmrkit.datasets import EvalSequence
-from hmrkit.evaluation.pictures import picture_of
+from hmrkit.evaluation.images import image_of
 from hmrkit.evaluation.predicting import camera_of, true_box
 from hmrkit.evaluation.runner import Evaluation
 from hmrkit.evaluation.score_files import read_scores
@@ -61,7 +61,7 @@ def worst_frames(files: dict[str, Path], metric: str, count: int = 12) -> list[W
 
 
 def write_sheets(evaluation: Evaluation, out: Path, limit: int | None = None, count: int = 12) -> list[Path]:
-    """``worst_METHOD.png`` of every method in `out`; none where the pictures are not there."""
+    """``worst_METHOD.png`` of every method in `out`; none where the images are not there."""
     metric = evaluation.protocol.metrics[0]
     worst = {label: worst_frames(files, metric, count) for label, files in evaluation.files.items()}
     wanted = {w.sequence for rows in worst.values() for w in rows}
@@ -83,16 +83,16 @@ def _slug(label: str) -> str:
 def _tile(sequence: EvalSequence, worst: Worst, models: Models, heading: str) -> Image.Image:
     truth = sequence.people[worst.person]
     frame = int(truth.frame_indices[worst.row])
-    picture = picture_of(sequence, frame)
+    image = image_of(sequence, frame)
     box = true_box(truth, worst.row)
     if not np.isfinite(box).all():
-        box = np.array([0, 0, picture.shape[1], picture.shape[0]], np.float32)
+        box = np.array([0, 0, image.shape[1], image.shape[0]], np.float32)
     side = 1.4 * float(max(box[2] - box[0], box[3] - box[1]))
     corner = box.reshape(2, 2).mean(0) - side / 2
     scale = TILE / side
     (x0, y0), (x1, y1) = np.round(corner), np.round(corner + side)
-    tile = Image.fromarray(picture).crop((x0, y0, x1, y1)).resize((TILE, TILE), Image.Resampling.BILINEAR)
-    camera = camera_of(sequence, frame, picture.shape[1], picture.shape[0], models)
+    tile = Image.fromarray(image).crop((x0, y0, x1, y1)).resize((TILE, TILE), Image.Resampling.BILINEAR)
+    camera = camera_of(sequence, frame, image.shape[1], image.shape[0], models)
     drawn = _mesh(models.body, worst, camera.focal_px * scale, (camera.center_px - np.round(corner)) * scale)
     both = Image.new("RGB", (2 * TILE, TILE + 22), BACKGROUND)
     both.paste(tile, (0, 22))

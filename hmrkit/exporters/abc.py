@@ -1,7 +1,7 @@
 """Alembic point cache (``.abc``): every frame's final vertices, exact, as one animated mesh a person; the camera.
 
 Frame ``n`` stands at ``n / fps`` seconds, as Alembic's exporters and importers have it. Alembic knows no axes and no
-unit; programs read it as y up. The rate, unit and axes are told in the archive's metadata (``FramesPerTimeUnit``,
+unit; programs read it as y up. The rate, unit and axes are written in the archive's metadata (``FramesPerTimeUnit``,
 ``unit``, ``up_axis``). A person who is not seen has `visible` 0. Vertices are written as they are computed: memory does
 not depend on the length of the clip.
 

@@ -2,10 +2,10 @@
 
 BVH knows neither units, axes, frame numbers nor gaps, and its joints have no axes of their own: all are parallel to the
 scene's while the person stands in the rest pose. The root has a place and a rotation, every other joint a rotation,
-in degrees: Z Y X (``R = Rz Ry Rx``), the root's vertical axis first (``Ry Rz Rx`` with y up), so that people may turn.
-The rate is told as the time of a frame, with twelve digits. The first row is the person's first frame; in gaps the
-motion is bridged. What BVH cannot say stands in ``person_01.bvh.json``. With another skeleton than SMPL's, names and
-rest pose change, and axes stay parallel.
+in degrees: Z Y X (``R = Rz Ry Rx``), the root's vertical axis first (``Ry Rz Rx`` with y up), so that people may
+rotate. The rate is written as the time of a frame, with twelve digits. The first row is the person's first frame; in
+gaps the motion is bridged. What BVH cannot say stands in ``person_01.bvh.json``. With another skeleton than SMPL's,
+names and rest pose change, and axes stay parallel.
 
 Source: Meredith and Maddock 2001, "Motion Capture File Formats Explained", section 3.
 """
@@ -72,8 +72,8 @@ def _hierarchy(character: Character, root_order: str, order: list[int]) -> list[
     rest = character.rest_joints.astype(np.float64)
     tips = _tips(character)
     lines: list[str] = []
-    turns = " ".join(f"{axis.upper()}rotation" for axis in reversed(root_order))
-    root_channels = f"CHANNELS 6 Xposition Yposition Zposition {turns}"
+    rotations = " ".join(f"{axis.upper()}rotation" for axis in reversed(root_order))
+    root_channels = f"CHANNELS 6 Xposition Yposition Zposition {rotations}"
 
     def add(joint: int, depth: int) -> None:
         order.append(joint)

@@ -16,8 +16,8 @@ def quaternions_xyzw(rotations: np.ndarray) -> np.ndarray:
     """
     values = matrix_to_quaternion(torch.from_numpy(np.ascontiguousarray(rotations, np.float64))).numpy()
     values = values / np.linalg.norm(values, axis=-1, keepdims=True)
-    turned = np.sum(values[1:] * values[:-1], -1) < 0
-    sides = np.cumprod(np.where(turned, -1.0, 1.0), axis=0)
+    opposite = np.sum(values[1:] * values[:-1], -1) < 0
+    sides = np.cumprod(np.where(opposite, -1.0, 1.0), axis=0)
     values[1:] *= sides[..., None]
     return values[..., [1, 2, 3, 0]].astype(np.float32)
 

@@ -10,10 +10,9 @@ import numpy as np
 def euler_deg(rotations: np.ndarray, order: str = "xyz") -> np.ndarray:
     """Rotations (T,...,3,3) -> degrees (T,...,3) about x, y, z in these columns, continuous along T.
 
-    `order` names the axes as they are turned about, so "xyz" is ``R = Rz Ry Rx``: what FBX and Maya call it. The second
-    and third angle are measured after the first has been undone, so the three give back the rotation at and near
-    gimbal lock (the middle angle at 90 degrees) too.
-    """
+    `order` names the axes as they are rotated about, so "xyz" is ``R = Rz Ry Rx``: what FBX and Maya call it. The
+    second and third angle are measured after the first has been undone, so the three give back the rotation at and near
+    gimbal lock (the middle angle at 90 degrees) too."""
     axes = ["xyz".index(letter) for letter in order]
     # An odd order of axes is a mirrored frame, where every angle counts the other way.
     sign = 1.0 if order in ("xyz", "yzx", "zxy") else -1.0
@@ -30,7 +29,7 @@ def euler_deg(rotations: np.ndarray, order: str = "xyz") -> np.ndarray:
 def upright_order(frame: np.ndarray, up: str) -> str:
     """The order of axes for a root whose axes at rest are `frame` (3,3) in a scene with that axis up: "xyz" or "xzy".
 
-    People turn about the vertical by any angle, so it must not be the middle axis, which locks at 90 degrees. Other
+    People rotate about the vertical by any angle, so it must not be the middle axis, which locks at 90 degrees. Other
     orders would do as well, but programs disagree on what they mean for pre-rotations.
     """
     vertical = frame[1] if up == "y" else frame[2]  # in the root's own axes
@@ -44,14 +43,14 @@ def _continuous(angles: np.ndarray) -> np.ndarray:
     either. So a running sum decides, without going frame by frame.
     """
     other = np.stack([angles[..., 0] + np.pi, np.pi - angles[..., 1], angles[..., 2] + np.pi], -1)
-    stay, change = (_turn(side[1:] - angles[:-1]).sum(-1) for side in (angles, other))
+    stay, change = (_angle_size(side[1:] - angles[:-1]).sum(-1) for side in (angles, other))
     changed = np.cumsum(change < stay, axis=0) % 2 == 1
     changed = np.concatenate([np.zeros_like(changed[:1], shape=(1, *angles.shape[1:-1])), changed])
     return np.unwrap(np.where(changed[..., None], other, angles), axis=0)
 
 
-def _turn(difference: np.ndarray) -> np.ndarray:
-    """Size of an angle's difference when full turns do not count."""
+def _angle_size(difference: np.ndarray) -> np.ndarray:
+    """Size of an angle's difference when full rotations do not count."""
     return np.abs((difference + np.pi) % (2 * np.pi) - np.pi)
 
 

@@ -107,9 +107,9 @@ def _header(scene: Scene) -> Record:
     info.add("Version", 100)
     meta = info.add("MetaData")
     meta.add("Version", 100)
-    told = {"fps": str(scene.fps), "timecode": scene.timecode, "space": scene.space, **scene.metadata}
+    metadata = {"fps": str(scene.fps), "timecode": scene.timecode, "space": scene.space, **scene.metadata}
     texts = {"Title": scene.name, "Subject": "", "Author": "", "Keywords": "", "Revision": ""}
-    for key, text in (texts | {"Comment": json.dumps(told, default=str)}).items():
+    for key, text in (texts | {"Comment": json.dumps(metadata, default=str)}).items():
         meta.add(key, text)
     rows = []
     for stage in ("Original", "LastSaved"):
@@ -168,7 +168,7 @@ def _takes(scene: Scene, animation: Animation) -> Record:
 
 
 def _add_camera(graph: Graph, camera: SceneCamera, scene: Scene) -> None:
-    """The clip's camera: focal length in mm and film back in inches, as FBX has them; the picture's size as aspect."""
+    """The clip's camera: focal length in mm and film back in inches, as FBX has them; the image's size as aspect."""
     width, height = camera.film_width_mm / _MM_PER_INCH, camera.film_height_mm / _MM_PER_INCH
     right, above = (offset / _MM_PER_INCH for offset in camera.film_offset_mm)
     metre = 1 / scene.metres_per_unit
@@ -193,9 +193,9 @@ def _add_camera(graph: Graph, camera: SceneCamera, scene: Scene) -> None:
     }
     attribute = [(key, "Number", "", "A", float(value)) for key, value in numbers.items()]
     attribute += [(key, "double", "Number", "", float(value)) for key, value in more.items()]
-    # The focal length rules; the picture's size is that of the plate; the film gate fits the width.
+    # The focal length rules; the image's size is that of the plate; the film gate fits the width.
     attribute += [(key, "enum", "", "", v) for key, v in (("ApertureMode", 3), ("AspectRatioMode", 2), ("GateFit", 2))]
     place = camera.scene_from_camera
-    turn = euler_deg((place[:3, :3] @ _GL_FROM_FBX_CAMERA)[None])[0]
-    rows = [vector_row("Lcl Translation", place[:3, 3]), vector_row("Lcl Rotation", turn)]
+    rotation = euler_deg((place[:3, :3] @ _GL_FROM_FBX_CAMERA)[None])[0]
+    rows = [vector_row("Lcl Translation", place[:3, 3]), vector_row("Lcl Rotation", rotation)]
     add_model(graph, camera.name, "Camera", "Camera", 0, *rows, attribute=tuple(attribute))

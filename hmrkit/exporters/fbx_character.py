@@ -1,6 +1,6 @@
 """What one person is in an FBX file: a group, a skeleton of limb nodes, a skinned mesh, its bind pose, its curves.
 
-A node's place is ``T * PreRotation * R``: the rest pose's turn against the parent is the pre-rotation (Maya's joint
+A node's place is ``T * PreRotation * R``: the rest pose's rotation against the parent is the pre-rotation (Maya's joint
 orient), so that all rotation channels are 0 at rest, and the nodes stand in the rest pose where no take plays.
 """
 
@@ -108,24 +108,24 @@ def vector_row(name: str, values: np.ndarray, flags: str = "A") -> tuple:
 # ------------------------------------------------------------------------------------------------------- skeleton
 
 
-def _rest_turns(character: Character) -> np.ndarray:
+def _rest_rotations(character: Character) -> np.ndarray:
     """(J,3,3): each joint's rest rotation against its parent's."""
-    turns = character.rest_rotations.astype(np.float64)
-    local = turns.copy()
+    rotations = character.rest_rotations.astype(np.float64)
+    local = rotations.copy()
     for joint, parent in enumerate(character.parents):
         if parent >= 0:
-            local[joint] = turns[parent].T @ turns[joint]
+            local[joint] = rotations[parent].T @ rotations[joint]
     return local
 
 
 def _add_skeleton(graph: Graph, character: Character, group: int, root_order: str) -> list[Int64]:
-    rest, turns = character.rest_joints.astype(np.float64), character.rest_rotations.astype(np.float64)
-    orient = euler_deg(_rest_turns(character)[None])[0]
+    rest, rotations = character.rest_joints.astype(np.float64), character.rest_rotations.astype(np.float64)
+    orient = euler_deg(_rest_rotations(character)[None])[0]
     joints: list[Int64] = []
     for joint, (name, parent) in enumerate(zip(character.joint_names, character.parents, strict=True)):
-        place = rest[joint] if parent < 0 else turns[parent].T @ (rest[joint] - rest[parent])
+        place = rest[joint] if parent < 0 else rotations[parent].T @ (rest[joint] - rest[parent])
         rows = [vector_row("Lcl Translation", place), vector_row("Lcl Rotation", np.zeros(3))]
-        # Only where rotations are said to be active do pre-rotations and other orders than XYZ count.
+        # Only where rotations are declared active do pre-rotations and other orders than XYZ count.
         rows += [("RotationActive", "bool", "", "", 1), vector_row("PreRotation", orient[joint], "")]
         if parent < 0:
             rows.append(("RotationOrder", "enum", "", "", _ROTATION_ORDERS.index(root_order)))
@@ -138,7 +138,7 @@ def _add_skeleton(graph: Graph, character: Character, group: int, root_order: st
 def _animate_skeleton(
     animation: Animation, character: Character, joints: list[Int64], scene: Scene, options: ExportOptions
 ) -> None:
-    rotations = np.swapaxes(_rest_turns(character), -1, -2) @ character.local_rotations.astype(np.float64)
+    rotations = np.swapaxes(_rest_rotations(character), -1, -2) @ character.local_rotations.astype(np.float64)
     degrees = euler_deg(rotations)
     degrees[:, 0] = euler_deg(rotations[:, 0], upright_order(character.rest_rotations[0], scene.up))
     places = character.root_positions.astype(np.float64)
@@ -216,10 +216,10 @@ def _normals(character: Character) -> np.ndarray:
     return normals / np.linalg.norm(normals, axis=-1, keepdims=True).clip(1e-12)
 
 
-def _matrix(turn: np.ndarray, place: np.ndarray) -> np.ndarray:
+def _matrix(rotation: np.ndarray, place: np.ndarray) -> np.ndarray:
     """Sixteen numbers, column after column, so that the place comes last."""
     matrix = np.eye(4)
-    matrix[:3, :3], matrix[:3, 3] = turn, place
+    matrix[:3, :3], matrix[:3, 3] = rotation, place
     return matrix.T.astype("<f8").ravel()
 
 
@@ -229,16 +229,16 @@ def _add_skin(graph: Graph, character: Character, joints: list[Int64], mesh: int
         record("SkinningType", "Linear"), sub="Skin",
     )  # fmt: skip
     graph.connect(skin, geometry)
-    turns, places = character.rest_rotations.astype(np.float64), character.rest_joints.astype(np.float64)
+    rotations, places = character.rest_rotations.astype(np.float64), character.rest_joints.astype(np.float64)
     for joint, target in enumerate(joints):
         weights = character.skin_weights[:, joint].astype("<f8")
         rows = np.flatnonzero(weights).astype("<i4")
         influence = [record("Indexes", rows), record("Weights", weights[rows])] if len(rows) else []
-        turn, place = turns[joint], places[joint]
+        rotation, place = rotations[joint], places[joint]
         cluster = graph.add(
             "Deformer", character.joint_names[joint], "SubDeformer", record("Version", 100), *influence,
-            record("Transform", _matrix(turn.T, -turn.T @ place)),  # from the mesh to the joint
-            record("TransformLink", _matrix(turn, place)), sub="Cluster",
+            record("Transform", _matrix(rotation.T, -rotation.T @ place)),  # from the mesh to the joint
+            record("TransformLink", _matrix(rotation, place)), sub="Cluster",
         )  # fmt: skip
         graph.connect(cluster, skin)
         graph.connect(target, cluster)
@@ -247,8 +247,8 @@ def _add_skin(graph: Graph, character: Character, joints: list[Int64], mesh: int
 def _add_bind_pose(graph: Graph, character: Character, group: int, joints: list[Int64], mesh: int) -> None:
     still = _matrix(np.eye(3), np.zeros(3))
     nodes = [(group, still), (mesh, still)]
-    turns, places = character.rest_rotations, character.rest_joints
-    nodes += [(node, _matrix(turns[j], places[j])) for j, node in enumerate(joints)]
+    rotations, places = character.rest_rotations, character.rest_joints
+    nodes += [(node, _matrix(rotations[j], places[j])) for j, node in enumerate(joints)]
     rows = [record("PoseNode", children=[record("Node", Int64(n)), record("Matrix", m)]) for n, m in nodes]
     head = [record("Type", "BindPose"), record("Version", 100), record("NbPoseNodes", len(rows))]
     graph.add("Pose", character.name, "Pose", *head, *rows, sub="BindPose")

@@ -1,6 +1,6 @@
 """Binary glTF 2.0 (``.glb``): every person a skinned, animated mesh in their own shape; the camera that filmed them.
 
-glTF fixes its axes and its unit (y up, facing +z, metres), so a scene in other ones is turned here. It has no frame
+glTF fixes its axes and its unit (y up, facing +z, metres), so a scene in other ones is rotated here. It has no frame
 numbers: a key of frame ``n`` stands at ``n / fps`` seconds, where importers put it back on frame ``n`` if the program's
 rate is set to the file's, which `asset.extras` tells exactly. A person who is not seen has scale 0, which the
 specification (section 3.5, Nodes) names as the way to animate visibility.
@@ -53,7 +53,7 @@ class _Document:
 
     def __init__(self, scene: Scene, options: ExportOptions) -> None:
         self._scene, self._options = scene, options
-        self._turn = _Y_UP_FROM_Z_UP if scene.up == "z" else np.eye(3, dtype=np.float32)
+        self._rotation = _Y_UP_FROM_Z_UP if scene.up == "z" else np.eye(3, dtype=np.float32)
         self._buffer = bytearray()
         first, last = scene.frame_range
         facts = {"fps": str(scene.fps), "start_frame": first, "end_frame": last, "first_frame": scene.first_frame}
@@ -109,7 +109,7 @@ class _Document:
 
     def _points(self, points: np.ndarray) -> np.ndarray:
         """Points of the scene in metres and with y up."""
-        return (points @ self._turn.T * self._scene.metres_per_unit).astype(np.float32)
+        return (points @ self._rotation.T * self._scene.metres_per_unit).astype(np.float32)
 
     def _rotations(self, character: Character) -> tuple[np.ndarray, np.ndarray]:
         """Local rotations (T,J,3,3), and those of the rest pose (J,3,3), in glTF's axes.
@@ -117,13 +117,13 @@ class _Document:
         Joints whose axes are the scene's at rest have glTF's in the file; a skeleton with axes of its own keeps them.
         """
         at_rest = character.rest_rotations
-        axes = self._turn if np.allclose(at_rest, np.eye(3), atol=1e-6) else np.eye(3, dtype=np.float32)
+        axes = self._rotation if np.allclose(at_rest, np.eye(3), atol=1e-6) else np.eye(3, dtype=np.float32)
         local = axes @ character.local_rotations @ axes.T
-        local[:, 0] = self._turn @ character.local_rotations[:, 0] @ axes.T
-        turned = self._turn @ at_rest @ axes.T
+        local[:, 0] = self._rotation @ character.local_rotations[:, 0] @ axes.T
+        rotated = self._rotation @ at_rest @ axes.T
         parents = list(character.parents)
-        rest = np.swapaxes(turned[parents], -1, -2) @ turned
-        rest[0] = turned[0]
+        rest = np.swapaxes(rotated[parents], -1, -2) @ rotated
+        rest[0] = rotated[0]
         return local, rest
 
     def _add_character(self, character: Character) -> None:
@@ -131,12 +131,12 @@ class _Document:
         parents, count = character.parents, len(character.joint_names)
         local, rest_local = self._rotations(character)
         rest_joints = self._points(character.rest_joints)
-        turned = [rest_local[0]]
+        rotated = [rest_local[0]]
         for joint in range(1, count):
-            turned.append(turned[parents[joint]] @ rest_local[joint])
-        rest_turn = np.stack(turned)
+            rotated.append(rotated[parents[joint]] @ rest_local[joint])
+        rest_rotation = np.stack(rotated)
         bones = rest_joints - rest_joints[list(parents)]
-        bones = np.einsum("jba,jb->ja", rest_turn[list(parents)], bones)
+        bones = np.einsum("jba,jb->ja", rest_rotation[list(parents)], bones)
         bones[0] = rest_joints[0]
 
         holder = len(nodes)
@@ -151,8 +151,8 @@ class _Document:
             nodes.append(node | ({"children": children} if children else {}))
         # Skinned meshes stand at the root of the scene: their own place is ignored, which a parent would hide.
         inverse_bind = np.zeros((count, 4, 4), np.float32)
-        inverse_bind[:, :3, :3] = np.swapaxes(rest_turn, -1, -2)
-        inverse_bind[:, :3, 3] = -np.einsum("jba,jb->ja", rest_turn, rest_joints)
+        inverse_bind[:, :3, :3] = np.swapaxes(rest_rotation, -1, -2)
+        inverse_bind[:, :3, 3] = -np.einsum("jba,jb->ja", rest_rotation, rest_joints)
         inverse_bind[:, 3, 3] = 1
         self._json["skins"].append(
             {
@@ -237,11 +237,11 @@ class _Document:
     # ------------------------------------------------------------------------------------------- camera and numbers
 
     def _add_camera(self, camera: SceneCamera) -> None:
-        """The camera; glTF knows a field of view only, so the film back and the optical axis are told in extras."""
+        """The camera; glTF knows a field of view only, so the film back and the optical axis are written in extras."""
         moved = np.eye(4)
-        turn = self._turn.astype(np.float64)
-        moved[:3, :3] = turn @ camera.scene_from_camera[:3, :3]
-        moved[:3, 3] = turn @ camera.scene_from_camera[:3, 3] * self._scene.metres_per_unit
+        rotation = self._rotation.astype(np.float64)
+        moved[:3, :3] = rotation @ camera.scene_from_camera[:3, :3]
+        moved[:3, 3] = rotation @ camera.scene_from_camera[:3, 3] * self._scene.metres_per_unit
         aspect = camera.width / camera.height * float(camera.focal_px[1] / camera.focal_px[0])
         self._json["cameras"] = [
             {

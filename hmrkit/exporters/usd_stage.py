@@ -63,9 +63,9 @@ def add_rig(stage: Any, root: Any, scene: Scene, character: Character, material:
     animation = UsdSkel.Animation.Define(stage, path.AppendChild(f"{character.name}_motion"))
 
     joints = _joint_paths(character)
-    turn, place = character.rest_rotations.astype(np.float64), character.rest_joints.astype(np.float64)
+    rest, place = character.rest_rotations.astype(np.float64), character.rest_joints.astype(np.float64)
     bind = np.tile(np.eye(4), (len(joints), 1, 1))
-    bind[:, :3, :3], bind[:, :3, 3] = turn, place
+    bind[:, :3, :3], bind[:, :3, 3] = rest, place
     parents = list(character.parents)
     local = np.linalg.inv(bind[parents]) @ bind
     local[0] = bind[0]

@@ -1,6 +1,6 @@
 """Landmarks -> joint rotations in closed form, all frames at once.
 
-Each part of the body is turned by a frame made of two landmark directions: the first is met exactly (where the bone
+Each part of the body is rotated by a frame made of two landmark directions: the first is met exactly (where the bone
 points), the second shows the twist about it (HybrIK, Li et al. 2021, splits a rotation alike). The same two directions
 are taken from the body's own landmarks at rest, so a shoulder landmark that sits beside the shoulder joint does no
 harm. Twist that the landmarks do not show, because a limb is straight, is taken from neighbouring frames and else zero.
@@ -23,13 +23,13 @@ from hmrkit.smoothing import smooth_series
 TRUNK = BLAZEPOSE_33.indices("left_hip", "right_hip", "left_shoulder", "right_shoulder")
 FACE = [i for i, name in enumerate(BLAZEPOSE_33.joints[:BLAZEPOSE_FACE]) if "eye_" not in name]
 # Radians, and per radian that the thighs are raised: least squares over the training motion (14 degrees of error become
-# 9); the chest turns the other way by a part of it.
+# 9); the chest rotates the other way by a part of it.
 PELVIS_TIP, CHEST_COUNTER = (0.13, -0.45), 0.17
 BOW_LIMIT = math.radians(35)
 TWIST_NOISE, TWIST_ACCELERATION = 0.35, 30.0  # of a unit vector and its second derivative: smoothing of shown twist
 REST_TWIST_WEIGHT = 0.03  # pull towards no twist, against 1 for a limb bent at a right angle
-HEAD_LIMIT = math.radians(80)  # against the chest: further turns are errors of the face's landmarks
-NECK_LIMIT = math.radians(15)  # of its bending beyond its part of the head's turn
+HEAD_LIMIT = math.radians(80)  # against the chest: further rotations are errors of the face's landmarks
+NECK_LIMIT = math.radians(15)  # of its bending beyond its part of the head's rotation
 KNEE_LIMIT = math.radians(-3)  # least bending
 WRIST_LIMIT, ANKLE_LIMIT, FOREARM_TWIST_LIMIT = math.radians(70), math.radians(50), math.radians(100)
 # Elbows of the free body bend about an axis that leans out of the T-pose's vertical so far: the mean over the training
@@ -119,9 +119,9 @@ class _Solver:
         for _ in range(3):
             self._bend_spine(pelvis, chest, axis_angle_to_matrix(bow))
             points = self.body(self.world, self.betas)[0][:, TRUNK]
-            turn = rotation_between(points[:, 2:].mean(1) - points[:, :2].mean(1), up)
-            # The middle of the spine is half of the way from hips to shoulders: it must turn twice as far.
-            bow = _limit(bow + 2 * matrix_to_axis_angle(turn), BOW_LIMIT)
+            rotation = rotation_between(points[:, 2:].mean(1) - points[:, :2].mean(1), up)
+            # The middle of the spine is half of the way from hips to shoulders: it must rotate twice as far.
+            bow = _limit(bow + 2 * matrix_to_axis_angle(rotation), BOW_LIMIT)
         self._bend_spine(pelvis, chest, axis_angle_to_matrix(bow))
 
     def _pelvis_tip(self, pelvis: Tensor) -> Tensor:
@@ -130,12 +130,12 @@ class _Solver:
         Four landmarks cannot show how a trunk bends, but thighs do: who sits or squats rolls the pelvis back.
         """
         thighs = [normalize(self._vector(f"{s}_hip", f"{s}_knee")[0], dim=-1) for s in ("left", "right")]
-        local = torch.stack([_turn(pelvis.mT, thigh) for thigh in thighs])
+        local = torch.stack([_rotate(pelvis.mT, thigh) for thigh in thighs])
         rise = torch.atan2(local[..., 2], (-local[..., 1]).clamp_min(0.05)).mean(0)
         return (PELVIS_TIP[0] + PELVIS_TIP[1] * rise).clamp(-0.6, 0.3)
 
     def _bend_spine(self, pelvis: Tensor, chest: Tensor, bow: Tensor) -> None:
-        """Pelvis and chest given, the spine's joints between share the turn evenly and then turn by `bow`."""
+        """Pelvis and chest given, the spine's joints between share the rotation evenly and then rotate by `bow`."""
         third = axis_angle_to_matrix(matrix_to_axis_angle(pelvis.mT @ chest) / 3)
         self._set("pelvis", pelvis)
         self._set("spine1", bow @ pelvis @ third)
@@ -149,19 +149,19 @@ class _Solver:
 
     def _head(self) -> None:
         weights = self.weights[:, FACE].clamp_min(0.05)
-        turn, _, _ = rigid_align(self.rest[FACE].expand(len(self.seen), -1, 3), self.seen[:, FACE], weights)
+        rotation, _, _ = rigid_align(self.rest[FACE].expand(len(self.seen), -1, 3), self.seen[:, FACE], weights)
         chest = self._get("spine3")
-        turned = matrix_to_axis_angle(chest.mT @ turn)
+        rotated = matrix_to_axis_angle(chest.mT @ rotation)
         shown = (self.weights[:, FACE] > 0.02).sum(1, keepdim=True) >= 3  # else the head follows the chest
-        turned = _limit(turned, HEAD_LIMIT) * shown
-        neck, head = (chest @ axis_angle_to_matrix(turned * share) for share in (0.4, 1.0))
+        rotated = _limit(rotated, HEAD_LIMIT) * shown
+        neck, head = (chest @ axis_angle_to_matrix(rotated * share) for share in (0.4, 1.0))
         # The neck also bends to where the face stands.
         shares = (weights / weights.sum(1, keepdim=True))[..., None]
         face, rest_face = (shares * self.seen[:, FACE]).sum(1), (shares * self.rest[FACE]).sum(1)
         middle = rest_face - self._rest_joint("head")
-        bone = face - _turn(head, middle) - self._place("neck")
+        bone = face - _rotate(head, middle) - self._place("neck")
         rest_bone = self._rest_joint("head") - self._rest_joint("neck")
-        bend = matrix_to_axis_angle(rotation_between(_turn(neck, rest_bone), bone))
+        bend = matrix_to_axis_angle(rotation_between(_rotate(neck, rest_bone), bone))
         self._set("neck", axis_angle_to_matrix(_limit(bend * shown, NECK_LIMIT)) @ neck)
         self._set("head", head)
 
@@ -173,26 +173,26 @@ class _Solver:
         foot, rest_foot = self._vector(f"{side}_heel", f"{side}_foot_index")
         hinge_rest = self.rest.new_tensor([1.0, 0, 0])
         pelvis = self._get("pelvis")
-        untwisted = rotation_between(_turn(pelvis, rest_thigh), thigh) @ pelvis
+        untwisted = rotation_between(_rotate(pelvis, rest_thigh), thigh) @ pelvis
         # The plane in which the knee bends tells the thigh's twist; one that seems to bend forwards tells nothing. Feet
-        # tell no more of straight legs, either: ankles turn, too.
+        # tell no more of straight legs, either: ankles rotate, too.
         seen = torch.linalg.cross(normalize(thigh, dim=-1), normalize(shin, dim=-1))
-        backwards = (seen * _turn(untwisted, hinge_rest)).sum(-1) > 0
+        backwards = (seen * _rotate(untwisted, hinge_rest)).sum(-1) > 0
         knee = self._weight(f"{side}_hip", f"{side}_knee", f"{side}_ankle") * backwards
         witness = knee[:, None] * seen.norm(dim=-1, keepdim=True) * seen
         upper = self._twist(untwisted, thigh, rest_thigh, hinge_rest, witness, math.radians(60))
         self._set(f"{side}_hip", upper)
         shin, rest_shin = self._aim(f"{side}_knee", f"{side}_ankle")
         # The shin: onto its landmark, but never in front of the thigh's line.
-        local = normalize(_turn(upper.mT, shin), dim=-1)
+        local = normalize(_rotate(upper.mT, shin), dim=-1)
         straight = normalize(rest_shin, dim=-1)
-        least = _turn(axis_angle_to_matrix(hinge_rest * KNEE_LIMIT), straight)
+        least = _rotate(axis_angle_to_matrix(hinge_rest * KNEE_LIMIT), straight)
         ahead = local[:, 2] > least[2]
         local = torch.where(ahead[:, None], torch.cat([local[:, :2], least[2].expand(len(local), 1)], 1), local)
         lower = upper @ rotation_between(straight.expand_as(local), local)
         self._set(f"{side}_knee", lower)
         # The foot: its length by heel and toe; about that by the shin, whose side axis it shares.
-        side_axis = _turn(lower, hinge_rest)
+        side_axis = _rotate(lower, hinge_rest)
         solved = align(foot, side_axis, rest_foot, hinge_rest)
         confident = self._weight(f"{side}_heel", f"{side}_foot_index", f"{side}_ankle")[:, None].clamp(0, 1)
         bend = matrix_to_axis_angle(lower.mT @ solved) * smoothstep(confident, 0.05, 0.4)
@@ -204,13 +204,13 @@ class _Solver:
         arm, rest_arm = self._vector(f"{side}_shoulder", f"{side}_elbow")
         forearm, rest_forearm = self._vector(f"{side}_elbow", f"{side}_wrist")
         chest = self._get("spine3")
-        rise = torch.asin(normalize(_turn(chest.mT, arm), dim=-1)[:, 1].clamp(-1, 1)).clamp_min(0)
+        rise = torch.asin(normalize(_rotate(chest.mT, arm), dim=-1)[:, 1].clamp(-1, 1)).clamp_min(0)
         zero = torch.zeros_like(rise)
         collar = chest @ axis_angle_to_matrix(torch.stack([zero, zero, sign * COLLAR_SHARE * rise], -1))
         self._set(f"{side}_collar", collar)
         self._set(f"{side}_shoulder", collar)
         arm, rest_arm = self._aim(f"{side}_shoulder", f"{side}_elbow")
-        untwisted = rotation_between(_turn(chest, rest_arm), arm) @ chest
+        untwisted = rotation_between(_rotate(chest, rest_arm), arm) @ chest
         lean = ELBOW_LEAN if self.body.family == "hmrkit" else 0.0
         hinge_rest = self.rest.new_tensor([0.0, -sign * math.cos(lean), sign * math.sin(lean)])
         seen = torch.linalg.cross(normalize(arm, dim=-1), normalize(forearm, dim=-1))
@@ -218,8 +218,8 @@ class _Solver:
         upper = self._twist(untwisted, arm, rest_arm, hinge_rest, elbow[:, None] * seen, math.radians(120))
         self._set(f"{side}_shoulder", upper)
         forearm, rest_forearm = self._aim(f"{side}_elbow", f"{side}_wrist")
-        lower = rotation_between(_turn(upper, rest_forearm), forearm) @ upper
-        # The hand turns about the forearm's length; the elbow takes half of it, as radius and ulna do.
+        lower = rotation_between(_rotate(upper, rest_forearm), forearm) @ upper
+        # The hand rotates about the forearm's length; the elbow takes half of it, as radius and ulna do.
         hand, rest_hand = self._vector(f"{side}_wrist", f"{side}_index")
         pinky, rest_pinky = self._vector(f"{side}_wrist", f"{side}_pinky")
         across, rest_across = hand - pinky, rest_hand - rest_pinky
@@ -231,13 +231,13 @@ class _Solver:
         shown = self._weight(*names)[:, None] * shown / rest_across.norm()
         rest_length = normalize(rest_forearm, dim=-1)
         flat = rest_across - (rest_across * rest_length).sum() * rest_length
-        turned = self._twist(lower, forearm, rest_forearm, flat, shown, FOREARM_TWIST_LIMIT, pull=0.1)
-        twist = matrix_to_axis_angle(lower.mT @ turned)
+        rotated = self._twist(lower, forearm, rest_forearm, flat, shown, FOREARM_TWIST_LIMIT, pull=0.1)
+        twist = matrix_to_axis_angle(lower.mT @ rotated)
         self._set(f"{side}_elbow", lower @ axis_angle_to_matrix(twist / 2))
         palm, rest_palm = hand + pinky, rest_hand + rest_pinky
-        solved = rotation_between(_turn(turned, rest_palm), palm) @ turned
-        bend = matrix_to_axis_angle(turned.mT @ solved) * smoothstep(self._weight(*names)[:, None], 0.05, 0.5)
-        wrist = turned @ axis_angle_to_matrix(_limit(bend, WRIST_LIMIT))
+        solved = rotation_between(_rotate(rotated, rest_palm), palm) @ rotated
+        bend = matrix_to_axis_angle(rotated.mT @ solved) * smoothstep(self._weight(*names)[:, None], 0.05, 0.5)
+        wrist = rotated @ axis_angle_to_matrix(_limit(bend, WRIST_LIMIT))
         self._set(f"{side}_wrist", wrist)
         self._set(f"{side}_hand", wrist)
 
@@ -251,13 +251,13 @@ class _Solver:
         limit: float,
         pull: float = REST_TWIST_WEIGHT,
     ) -> Tensor:
-        """Turn `untwisted` (T,3,3) about `bone` (T,3) so that `rest_witness` (3,) comes to lie along `witness` (T,3).
+        """Rotate `untwisted` (T,3,3) about `bone` (T,3) so that `rest_witness` (3,) comes to lie along `witness` (T,3).
 
         The witness's length is its weight. Angles are averaged over neighbouring frames as unit vectors, so that a
         frame without a witness follows those that have one; `pull` draws towards no twist.
         """
         axis = normalize(bone, dim=-1)
-        zero = _turn(untwisted, rest_witness)
+        zero = _rotate(untwisted, rest_witness)
         zero = normalize(zero - (zero * axis).sum(-1, keepdim=True) * axis, dim=-1)
         quarter = torch.linalg.cross(axis, zero)
         circle = torch.stack([(witness * zero).sum(-1), (witness * quarter).sum(-1)], -1)
@@ -292,7 +292,7 @@ def smoothstep(value: Tensor, low: float, high: float) -> Tensor:
     return t * t * (3 - 2 * t)
 
 
-def _turn(rotation: Tensor, vector: Tensor) -> Tensor:
+def _rotate(rotation: Tensor, vector: Tensor) -> Tensor:
     return (rotation @ vector[..., None])[..., 0]
 
 

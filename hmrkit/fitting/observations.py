@@ -58,7 +58,7 @@ class CleanTrack:
         """(33,): landmarks that the track shows at least once; the others' places are zero and mean nothing."""
         return self.weights.max(0) > 0
 
-    def standing(self, landmarks: list[int]) -> np.ndarray:
+    def still_feet(self, landmarks: list[int]) -> np.ndarray:
         """How surely (T-1,S) these landmarks of the feet stand between two frames (`smoothing.standing_still`)."""
         return standing_still(self.pixels[:, landmarks], self.weights[:, landmarks], self.height, self.times)
 

@@ -81,12 +81,12 @@ def refine_track(
         piece = slice(low, stop)
         with one_thread():
             energy = _Energy(_cut(clean, piece), camera, points, prior, betas, device, options)
-            turned, shifted = energy.descend(torch.from_numpy(start[piece]), torch.from_numpy(params.transl_c[piece]))
+            rotated, shifted = energy.descend(torch.from_numpy(start[piece]), torch.from_numpy(params.transl_c[piece]))
         # Over the overlap the earlier chunk fades into the later one.
         fade = np.clip((np.arange(low, stop) - low + 1) / (done - low + 1), 0, 1).astype(np.float32)
         fade = np.ones_like(fade) if low == done else fade
-        blend = fade[:, None, None, None] * turned.numpy() + (1 - fade)[:, None, None, None] * rotations[piece]
-        rotations[piece] = project_to_rotation(torch.from_numpy(blend)).numpy() if low < done else turned.numpy()
+        blend = fade[:, None, None, None] * rotated.numpy() + (1 - fade)[:, None, None, None] * rotations[piece]
+        rotations[piece] = project_to_rotation(torch.from_numpy(blend)).numpy() if low < done else rotated.numpy()
         moved[piece] = fade[:, None] * shifted.numpy() + (1 - fade)[:, None] * moved[piece]
         done = stop
     return BodyParams(rotations[:, 0], rotations[:, 1:], params.betas, moved, params.gender, params.model)
@@ -118,7 +118,7 @@ class _Energy:
         self.landmarks = tensor(clean.landmarks)
         self.times = clean.times - clean.times[0]
         self.steps = tensor(np.diff(clean.times))
-        self.contact = tensor(clean.standing(_FEET))
+        self.contact = tensor(clean.still_feet(_FEET))
         self.held: Tensor | None = None
 
     def descend(self, rotations: Tensor, transl: Tensor) -> tuple[Tensor, Tensor]:

@@ -220,7 +220,7 @@ def onto_rays(
     if steady and len(depth) > 1:
         for side in ("left", "right"):
             foot = BLAZEPOSE_33.indices(f"{side}_ankle", f"{side}_heel", f"{side}_foot_index")
-            mean, contact = depth[:, foot].mean(1).double().cpu().numpy(), clean.standing(foot[1:]).max(1)
+            mean, contact = depth[:, foot].mean(1).double().cpu().numpy(), clean.still_feet(foot[1:]).max(1)
             change = torch.from_numpy(hold_still(mean, contact, clean.times) - mean).to(depth)
             depth[:, foot] += change[:, None]
     return rays * depth[..., None]

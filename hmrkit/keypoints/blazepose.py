@@ -1,7 +1,7 @@
 """BlazePose-heavy on tracks: crops that follow the person, landmarks in the image, 3D in the camera frame.
 
 The network expects its crop as MediaPipe makes it: centred at the middle of the hips, 1.25 times the diameter of the
-circle about the body, turned so that the person stands upright. Where to cut is only known once the network has looked
+circle about the body, rotated so that the person stands upright. Where to cut is only known once the network has run
 (auxiliary landmarks 33 and 34 are the circle's centre and its topmost point), or where a box shows all of somebody who
 stands. MediaPipe takes the answer of the frame before; here a chunk of frames and all their people go through the
 network together, each with a region guessed from its track's box and from how region and box lay to each other last
@@ -26,7 +26,7 @@ from hmrkit.device import inference
 from hmrkit.errors import UsageError
 from hmrkit.keypoints.blazepose_reading import BODY, HIPS, BlazePoseReader
 from hmrkit.keypoints.blazepose_regions import (
-    NEW_TURN_COST,
+    NEW_ROTATION_COST,
     TILT_COST,
     agree,
     as_region,
@@ -34,9 +34,9 @@ from hmrkit.keypoints.blazepose_regions import (
     overlap,
     place,
     relation,
+    rotated,
     smoothest_path,
-    standing,
-    turned,
+    standing_regions,
 )
 from hmrkit.skeletons import BLAZEPOSE_33
 from hmrkit.types import Camera
@@ -54,13 +54,13 @@ MAX_RERUNS = 2
 LOW_SCORE = 0.35  # the region has slipped off the person: start from the box again
 LOST_SCORE = 0.1  # nobody there: forget where they were
 SURE_SCORE = 0.55  # upright people have 0.55 to 0.85
-MUCH_WORSE = 0.25  # of score: a person who was made out badly is lost
+MUCH_WORSE = 0.25  # of score: a person who was detected badly is lost
 FIRST_PAUSE, LONGEST_PAUSE = 8, 64  # frames
 
 
 @dataclass
 class Answers:
-    """What the network said about N crops. Regions are rows of centre x, y, side in px and angle in rad."""
+    """The network's output for N crops. Regions are rows of centre x, y, side in px and angle in rad."""
 
     used: np.ndarray  # (N,4)
     asked: np.ndarray  # (N,4) the region that the network would have liked to see
@@ -74,7 +74,7 @@ class Answers:
             getattr(self, field.name)[rows[chosen]] = getattr(other, field.name)[chosen]
 
     def tilt(self) -> np.ndarray:
-        """How far (N,) the trunk is from standing upright in its crop, in quarter turns."""
+        """How far (N,) the trunk is from standing upright in its crop, in quarter rotations."""
         hips, shoulders = (self.points[:, rows, :2].mean(1) for rows in (HIPS, SHOULDERS))
         x, y = (shoulders - hips).T
         off = np.arctan2(x, -y) - self.used[:, 3]
@@ -86,8 +86,8 @@ class Answers:
 
 @dataclass
 class _Track:
-    """What is kept of a track between calls. `relation`: see `relation`; `rest`: frames until turns are tried again,
-    or until a score is clearly lower than `in_vain`, at which they did not help."""
+    """What is kept of a track between calls. `relation`: see `relation`; `rest`: frames until rotations are tried
+    again, or until a score is clearly lower than `in_vain`, at which they did not help."""
 
     relation: np.ndarray | None = None
     rest: int = 0
@@ -147,7 +147,7 @@ class BlazePoseEstimator:
     def _follow(self, frames: Tensor, rows: np.ndarray, ids: np.ndarray, box: np.ndarray) -> Answers:
         """Run every box once with its guessed region, then those again whose guess the network disagrees with."""
         tracks = [self._tracks.setdefault(int(i), _Track()) for i in ids]
-        upright = standing(box, frames.shape[1])
+        upright = standing_regions(box, frames.shape[1])
         guess = np.stack([place(t.relation, b, s) for t, b, s in zip(tracks, box, upright, strict=True)])
         answers = self._look(frames, rows, box, guess)
         self.person_frames += len(ids)
@@ -189,13 +189,12 @@ class BlazePoseEstimator:
         mine: np.ndarray,
         track: _Track,
     ) -> np.ndarray:
-        """Try other turns in those frames of one track (`mine`, in time order) where the person was not made out.
+        """Try other rotations in those frames of one track (`mine`, in time order) where the person was not detected.
 
-        The network hardly ever asks for a turn of more than ten degrees: upside down it sees nobody, or a person with
-        arms for legs. Returns those of `mine` that changed. Where nothing helps, as with people behind things, the
+        The network hardly ever asks for a rotation of more than ten degrees: upside down it sees nobody, or a person
+        with arms for legs. Returns those of `mine` that changed. Where nothing helps, as with people behind things, the
         track is left alone for a while, twice as long each time, so that they do not cost eight times as much; but not
-        while it gets worse: somebody who falls or somersaults has been made out badly before.
-        """
+        while it gets worse: somebody who falls or somersaults has been detected badly before."""
         low = mine[answers.score[mine] < SURE_SCORE]
         track.rest -= len(mine)
         if not len(low) or (track.rest > 0 and answers.score[low].min() > track.in_vain - MUCH_WORSE):
@@ -203,15 +202,15 @@ class BlazePoseEstimator:
         lowest = float(answers.score[low].min())
         # Two of the frames first; the others only if that shows somebody.
         pilots = low[np.unique([len(low) // 3, 2 * len(low) // 3])]
-        places, other = self._turns(frames, rows, box, upright, pilots)
-        if other.score.reshape(len(pilots), -1).max(1).max() - NEW_TURN_COST > answers.score[pilots].min():
-            places, other = self._turns(frames, rows, box, upright, low)
+        places, other = self._rotations(frames, rows, box, upright, pilots)
+        if other.score.reshape(len(pilots), -1).max(1).max() - NEW_ROTATION_COST > answers.score[pilots].min():
+            places, other = self._rotations(frames, rows, box, upright, low)
         tilts, other_tilts = answers.tilt(), other.tilt()
         scores, angles = [], []
         for n in mine:
             more = places.get(int(n), np.zeros(0, int))
             scores.append(
-                np.append(answers.score[n], other.score[more] - NEW_TURN_COST)
+                np.append(answers.score[n], other.score[more] - NEW_ROTATION_COST)
                 - TILT_COST * np.append(tilts[n], other_tilts[more])
             )
             angles.append(np.append(answers.used[n, 3], other.used[more, 3]))
@@ -226,11 +225,11 @@ class BlazePoseEstimator:
         track.in_vain = lowest
         return changed
 
-    def _turns(
+    def _rotations(
         self, frames: Tensor, rows: np.ndarray, box: np.ndarray, upright: np.ndarray, which: np.ndarray
     ) -> tuple[dict[int, np.ndarray], Answers]:
-        """Look at the boxes `which` at every turn; the answers, and for each box where its own are among them."""
-        regions = turned(upright[which])
+        """Look at the boxes `which` at every rotation; the answers, and for each box where its own are among them."""
+        regions = rotated(upright[which])
         each = regions.shape[1]
         other = self._look(frames, np.repeat(rows[which], each), np.repeat(box[which], each, 0), regions.reshape(-1, 4))
         return {int(n): np.arange(k * each, (k + 1) * each) for k, n in enumerate(which)}, other
@@ -268,6 +267,6 @@ def _to_camera(world: np.ndarray, region: np.ndarray, camera: Camera) -> np.ndar
 
     Root: the middle of the hips.
     """
-    turn = crop_cameras(camera, as_region(region), CROP_SIZE).camera_from_crop
-    joints = (world - world[:, HIPS].mean(1, keepdims=True)) @ np.swapaxes(turn, -1, -2)
+    rotation = crop_cameras(camera, as_region(region), CROP_SIZE).camera_from_crop
+    joints = (world - world[:, HIPS].mean(1, keepdims=True)) @ np.swapaxes(rotation, -1, -2)
     return joints.astype(np.float32)

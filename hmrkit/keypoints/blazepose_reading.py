@@ -1,4 +1,4 @@
-"""What BlazePose and the integral head on its maps say of crops: landmarks in the crop, and in metres.
+"""What BlazePose and the integral head on its maps estimate from crops: landmarks in the crop, and in metres.
 
 3D is mostly the integral head's (`hmrkit.blazepose.integral_head`), trained on rendered people whose joints are known
 to the millimetre, BlazePose on bodies that were fitted to photographs. In the image BlazePose, which has seen real
@@ -46,11 +46,13 @@ class BlazePoseReader:
     def _predict(self, crops: Tensor) -> BlazePoseOutput:
         """BlazePose's prediction, bias-corrected, with heatmaps; its 3D is blended from both networks."""
         lower = self.network.lower(crops)
-        said = without_side_bias(self.network.upper(lower, heatmaps=True))
+        output = without_side_bias(self.network.upper(lower, heatmaps=True))
         if self.points is None:
-            return said
+            return output
         points = self.points(lower.branch, lower.first32).world[:, -BODY:]
-        return replace(said, world=torch.cat([blend_world(said.world[:, :BODY], points), said.world[:, BODY:]], 1))
+        return replace(
+            output, world=torch.cat([blend_world(output.world[:, :BODY], points), output.world[:, BODY:]], 1)
+        )
 
 
 def blend_world(own: Tensor, points: Tensor) -> Tensor:

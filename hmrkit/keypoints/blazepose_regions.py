@@ -1,4 +1,4 @@
-"""Where to cut BlazePose's crops: from a track's box, from the frame before, by search over turns.
+"""Where to cut BlazePose's crops: from a track's box, from the frame before, by search over rotations.
 
 A region here is a row of centre x, y and side in px and angle in rad; many are (N,4).
 """
@@ -20,11 +20,11 @@ CENTER_TOLERANCE = 0.08  # of the crop's side
 SIZE_TOLERANCE = 1.15
 ANGLE_TOLERANCE = float(np.radians(12))
 
-# Turns tried when a person cannot be made out: somersaults, handstands, people who lie.
-TURNS = np.radians([0, 45, 90, 135, 180, 225, 270, 315])
-NEW_TURN_COST = 0.1  # of score, for leaving what was found without a search
+# Rotations tried when a person is not detected: somersaults, handstands, people who lie.
+ROTATIONS = np.radians([0, 45, 90, 135, 180, 225, 270, 315])
+NEW_ROTATION_COST = 0.1  # of score, for leaving what was found without a search
 TILT_COST = 0.2  # of score, for a trunk that lies in its crop: wrong by 45 degrees scores as well as right
-TURN_COST = 0.25  # of score, for a quarter turn from one frame to the next
+ROTATION_COST = 0.25  # of score, for a quarter rotation from one frame to the next
 
 _NOSE, _WRISTS = BLAZEPOSE_33.indices("nose"), BLAZEPOSE_33.indices("left_wrist", "right_wrist")
 
@@ -33,7 +33,7 @@ def as_region(rows: np.ndarray) -> Region:
     return Region(rows[:, :2], rows[:, 2], rows[:, 3])
 
 
-def standing(box: np.ndarray, image_height: float) -> np.ndarray:
+def standing_regions(box: np.ndarray, image_height: float) -> np.ndarray:
     """Regions (N,4) of people of whom only the box (N,4) is known: upright, hips in the box's middle.
 
     Of a box that ends at the image's lower edge the legs are taken to be hidden, and are given their room.
@@ -47,7 +47,7 @@ def standing(box: np.ndarray, image_height: float) -> np.ndarray:
 
 
 def held(asked: np.ndarray, box: np.ndarray, points: np.ndarray, image_height: float) -> np.ndarray:
-    """The regions (N,4) that the network asks for, but no larger than `standing` has them where a box (N,4) shows all
+    """The regions (N,4) that the network asks for, but no larger than `standing_regions` has them where a box (N,4) shows all
     of somebody who stands: by its shape and, by the landmarks `points` (N,33,2) px, from the head down.
 
     Of people seen from near by and above the network takes the hips to lie too low and asks for a larger crop about
@@ -56,7 +56,7 @@ def held(asked: np.ndarray, box: np.ndarray, points: np.ndarray, image_height: f
     nose, hips, wrists = (points[:, rows, 1] for rows in (_NOSE, HIPS, _WRISTS))
     stands = (nose < hips).all(1) & (nose < wrists).all(1) & ~_ends_below(box, image_height)
     stands &= box[:, 3] - box[:, 1] > STANDING_ASPECT * (box[:, 2] - box[:, 0])
-    upright = standing(box, image_height)
+    upright = standing_regions(box, image_height)
     too_large = asked[:, 2] / np.maximum(upright[:, 2], 1e-6) - 1
     share = np.where(stands, np.clip(too_large / SIZE_SLACK, 0, 1), 0.0)[:, None]
     center = asked[:, :2] + share * (upright[:, :2] - asked[:, :2])
@@ -74,10 +74,10 @@ def relation(region: np.ndarray, box: np.ndarray) -> np.ndarray:
     return np.array([*(region[:2] - (box[:2] + box[2:]) / 2) / side, region[2] / side, region[3]])
 
 
-def place(relation: np.ndarray | None, box: np.ndarray, standing: np.ndarray) -> np.ndarray:
-    """The inverse of `relation`; `standing` where there is none yet."""
+def place(relation: np.ndarray | None, box: np.ndarray, upright: np.ndarray) -> np.ndarray:
+    """The inverse of `relation`; `upright` where there is none yet."""
     if relation is None:
-        return standing
+        return upright
     side = (box[2:] - box[:2]).max()
     return np.array([*(box[:2] + box[2:]) / 2 + relation[:2] * side, relation[2] * side, relation[3]])
 
@@ -86,8 +86,8 @@ def agree(used: np.ndarray, asked: np.ndarray) -> np.ndarray:
     """(N,) whether regions (N,4) are close enough for the network not to mind."""
     off = np.linalg.norm(used[:, :2] - asked[:, :2], axis=-1) / used[:, 2]
     ratio = np.abs(np.log(np.maximum(asked[:, 2], 1e-3) / used[:, 2]))
-    turn = np.abs(_wrap(asked[:, 3] - used[:, 3]))
-    return (off < CENTER_TOLERANCE) & (ratio < np.log(SIZE_TOLERANCE)) & (turn < ANGLE_TOLERANCE)
+    rotation = np.abs(_wrap(asked[:, 3] - used[:, 3]))
+    return (off < CENTER_TOLERANCE) & (ratio < np.log(SIZE_TOLERANCE)) & (rotation < ANGLE_TOLERANCE)
 
 
 def overlap(xy: np.ndarray, box: np.ndarray, image_size: np.ndarray) -> np.ndarray:
@@ -98,10 +98,10 @@ def overlap(xy: np.ndarray, box: np.ndarray, image_size: np.ndarray) -> np.ndarr
     return common / np.maximum(union, 1e-6)
 
 
-def turned(upright: np.ndarray) -> np.ndarray:
-    """Regions (N,8,4): those given (N,4), turned to each of `TURNS`."""
-    regions = np.repeat(upright[:, None], len(TURNS), 1)
-    regions[..., 3] = TURNS
+def rotated(upright: np.ndarray) -> np.ndarray:
+    """Regions (N,8,4): those given (N,4), rotated to each of `ROTATIONS`."""
+    regions = np.repeat(upright[:, None], len(ROTATIONS), 1)
+    regions[..., 3] = ROTATIONS
     return regions
 
 
@@ -113,9 +113,9 @@ def smoothest_path(scores: list[np.ndarray], angles: list[np.ndarray], start: fl
     """
     total, back = scores[0].copy(), []
     if start is not None:
-        total -= TURN_COST * np.abs(_wrap(angles[0] - start)) / (np.pi / 2)
+        total -= ROTATION_COST * np.abs(_wrap(angles[0] - start)) / (np.pi / 2)
     for before, score, angle in zip(angles, scores[1:], angles[1:], strict=False):
-        paths = total[:, None] - TURN_COST * np.abs(_wrap(before[:, None] - angle[None])) / (np.pi / 2)
+        paths = total[:, None] - ROTATION_COST * np.abs(_wrap(before[:, None] - angle[None])) / (np.pi / 2)
         back.append(paths.argmax(0))
         total = paths.max(0) + score
     path = [int(total.argmax())]

@@ -60,9 +60,9 @@ class YoloPoseEstimator:
     def __call__(
         self, frames: torch.Tensor, frame_indices: Sequence[int], boxes: Sequence[Mapping[int, np.ndarray]]
     ) -> list[People]:
-        pictures = [np.ascontiguousarray(frame[..., ::-1]) for frame in frames.cpu().numpy()]  # it takes BGR
+        images = [np.ascontiguousarray(frame[..., ::-1]) for frame in frames.cpu().numpy()]  # it takes BGR
         people: list[People] = []
-        for result, here in zip(self.model.predict(pictures, **self.options), boxes, strict=True):
+        for result, here in zip(self.model.predict(images, **self.options), boxes, strict=True):
             found = result.boxes.xyxy.float().cpu().numpy().reshape(-1, 4)
             points = result.keypoints.data.float().cpu().numpy().reshape(len(found), -1, 3)
             if len(found) and points.shape[1] != len(COCO_17):

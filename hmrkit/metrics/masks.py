@@ -69,7 +69,7 @@ def surface_auc(distances_m: Array, limit_m: float = 0.10) -> float:
     """Area under the share of correct points over thresholds 0 ... `limit_m`, in [0, 1] (DensePose's AUC_10, AUC_30).
 
     ``1/a int_0^a share(d <= x) dx = mean(max(0, 1 - d / a))``, exactly. `distances_m` are distances on the body's
-    surface between where a pixel was said to lie and where it lies (geodesic in DensePose); give infinity where no
+    surface between where a pixel was predicted to lie and where it lies (geodesic in DensePose); give infinity where no
     body was predicted. NaN is left out.
     """
     distance = tensor(distances_m).cpu().numpy()

@@ -1,4 +1,4 @@
-"""What can be said of a triangle mesh: whether it is closed, its size and its volume (through trimesh)."""
+"""Facts about a triangle mesh: whether it is closed, its size and its volume (through trimesh)."""
 
 from __future__ import annotations
 

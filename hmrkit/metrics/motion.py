@@ -87,7 +87,7 @@ def w_mpjpe_mm_per_frame(predicted: Array, truth: Array, segment: int = 100) -> 
 def w_mpjpe_mm(predicted: Array, truth: Array, segment: int = 100) -> float:
     """MPJPE in mm of joints (T,J,3) in the world, each 100 frames aligned by their first two (SLAHMR, WHAM).
 
-    The alignment moves, turns and scales. The last segment may be short, as in WHAM. Frames that are not to be judged
+    The alignment moves, rotates and scales. The last segment may be short, as in WHAM. Frames that are not to be judged
     have to be left out before: segments are counted in the frames given.
     """
     return mean_known(w_mpjpe_mm_per_frame(predicted, truth, segment))

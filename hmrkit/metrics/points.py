@@ -37,7 +37,7 @@ def pa_mpjpe_mm_per_frame(predicted: Array, truth: Array) -> np.ndarray:
 
 
 def pa_mpjpe_mm(predicted: Array, truth: Array) -> float:
-    """MPJPE in mm after each pose (...,J,3) is moved, turned and scaled onto its truth in the least squares sense.
+    """MPJPE in mm after each pose (...,J,3) is moved, rotated and scaled onto its truth in the least squares sense.
 
     "Reconstruction error" (Umeyama 1991; no reflection): 0 for any two similar poses. NaN for poses with fewer than
     three known joints. A pose with all joints in one point, as the 3DPW challenge has for people who were not found,
@@ -67,7 +67,7 @@ def n_mpjpe_mm_per_frame(predicted: Array, truth: Array, root: Root = 0) -> np.n
 
 
 def n_mpjpe_mm(predicted: Array, truth: Array, root: Root = 0) -> float:
-    """MPJPE in mm after each root-relative pose (...,J,3) is scaled, not turned, onto its truth (least squares).
+    """MPJPE in mm after each root-relative pose (...,J,3) is scaled, not rotated, onto its truth (least squares).
 
     Rhodin et al. 2018; VideoPose3D's protocol 3.
     """
@@ -115,7 +115,7 @@ def pa_pve_mm_per_frame(predicted: Array, truth: Array, predicted_joints: Array,
 
 
 def pa_pve_mm(predicted: Array, truth: Array, predicted_joints: Array, truth_joints: Array) -> float:
-    """`pve_mm` after each mesh is moved, turned and scaled as Procrustes moves its joints (EMDB's MVE-PA)."""
+    """`pve_mm` after each mesh is moved, rotated and scaled as Procrustes moves its joints (EMDB's MVE-PA)."""
     return mean_known(pa_pve_mm_per_frame(predicted, truth, predicted_joints, truth_joints))
 
 

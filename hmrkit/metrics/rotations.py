@@ -37,7 +37,8 @@ def mpjae_pa_deg_per_frame(predicted: Array, truth: Array, predicted_joints: Arr
 
 
 def mpjae_pa_deg(predicted: Array, truth: Array, predicted_joints: Array, truth_joints: Array) -> float:
-    """`mpjae_deg` of global rotations (...,R,3,3) turned by the rotation that Procrustes finds for joints (...,J,3)."""
+    """`mpjae_deg` of global rotations (...,R,3,3) rotated by the rotation that Procrustes finds for joints
+    (...,J,3)."""
     return mean_known(mpjae_pa_deg_per_frame(predicted, truth, predicted_joints, truth_joints))
 
 

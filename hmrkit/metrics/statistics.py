@@ -29,7 +29,7 @@ def bootstrap_interval(
     their mean over all frames. For another figure give a `statistic` of a list of drawn sequences, whatever these are
     (``lambda counts: sum(counts[1:], counts[0]).f1``). To compare two methods give the differences of their per-frame
     values: they differ where the interval leaves out 0. The same seed gives the same interval. NaN, NaN for fewer than
-    two sequences with values: nothing can be said.
+    two sequences with values: there is no result.
     """
     edges = [50 * (1 - confidence), 50 * (1 + confidence)]
     random = np.random.default_rng(seed)

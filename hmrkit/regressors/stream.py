@@ -78,7 +78,7 @@ def regress_tracks(
     batch_size: int = 8,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> dict[int, BodyParams]:
-    """Body parameters by track id, one shape a track; `progress` is told frames done and in all.
+    """Body parameters by track id, one shape a track; `progress` gets frames done and in all.
 
     `take` has the clip, its camera and the keypoints that say where to look. Frames that cannot be decoded get the
     pose between their neighbours; a track of which none can is left out, with a warning. Networks run in float32:
@@ -124,7 +124,7 @@ def _encoded(
     """Codes (N,D) of all crops on the CPU, and which of them (N,) could be read."""
     context = crop_contexts(take, tracks, crops, regressor.input_size[0])
     codes, readable = torch.empty(0), np.zeros(len(crops.who), bool)
-    for rows, images in crop_pictures(take, crops, regressor.input_size[0], device, batch_size, progress):
+    for rows, images in crop_images(take, crops, regressor.input_size[0], device, batch_size, progress):
         with inference(device):
             found = regressor.encode(images, context.rows(torch.from_numpy(rows)).to(device)).cpu()
         if not len(codes):
@@ -197,7 +197,7 @@ def crops_of(take: Take, tracks: Sequence[Track], regressor: Regressor) -> Crops
     return Crops(who, frame, region, crop_cameras(take.camera, region, regressor.input_size[0]))
 
 
-def crop_pictures(
+def crop_images(
     take: Take,
     crops: Crops,
     out: int,
@@ -205,7 +205,7 @@ def crop_pictures(
     batch_size: int = 8,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """Go through the clip once: rows (n,) of `crops` and their pictures (n,3,out,out) in [0, 1], a few at a time."""
+    """Go through the clip once: rows (n,) of `crops` and their images (n,3,out,out) in [0, 1], a few at a time."""
     done, total, at_once = 0, len(take.video.frame_indices), max(batch_size, MAX_CROPS)
     for batch in read_frames(take.video, batch_size=batch_size):
         rows = np.flatnonzero(np.isin(crops.frame, batch.frame_indices))
@@ -215,8 +215,8 @@ def crop_pictures(
             places = np.searchsorted(batch.frame_indices, crops.frame[part])
             maps = crops.cameras.image_from_crop[part]
             assert frames is not None
-            pictures = crop_batch(frames, places, crops.region[part], out, maps)
-            yield part, pictures.contiguous(memory_format=torch.channels_last)
+            images = crop_batch(frames, places, crops.region[part], out, maps)
+            yield part, images.contiguous(memory_format=torch.channels_last)
         done += len(batch.frame_indices) + len(batch.failed)
         progress(done, total)
 

@@ -1,1 +1,1 @@
-"""Pictures of meshes without a display: rasteriser, shading, overlay video, contact sheet."""
+"""Images of meshes without a display: rasteriser, shading, overlay video, contact sheet."""

@@ -1,4 +1,4 @@
-"""What a user can choose about pictures."""
+"""What a user can choose about images."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hmrkit.errors import UsageError
 VIEWS = {
     "overlay": "over the footage, from its camera",
     "side": "from the right",
-    "top": "from above, the camera below the picture",
-    "turntable": "going around, a turn in eight seconds",
+    "top": "from above, the camera below the image",
+    "turntable": "going around, once in eight seconds",
 }
 STYLES = {
     "solid": "shaded, a colour a person",

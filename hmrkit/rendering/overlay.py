@@ -1,6 +1,6 @@
 """The final meshes over the footage, and from where no camera stood: how a person sees at once whether a take is good.
 
-A picture is made of panels: the first view fills the frame, the others stand beside it or lie in its corner. People
+A image is made of panels: the first view fills the frame, the others stand beside it or lie in its corner. People
 are drawn into each panel through that view's camera; all panels of a batch of frames are drawn together.
 """
 
@@ -31,7 +31,7 @@ INSET_SHARE, INSET_FRAME = 0.3, (16, 16, 18)
 
 @dataclass(frozen=True)
 class Panel:
-    """A view's place in the picture, in pixels; `following` is None for the overlay, which the clip's camera sees."""
+    """A view's place in the image, in pixels; `following` is None for the overlay, which the clip's camera sees."""
 
     name: str
     x: int
@@ -41,9 +41,9 @@ class Panel:
     is_inset: bool
     following: FollowingView | None
 
-    def of(self, pictures: np.ndarray) -> np.ndarray:
-        """This panel's part of pictures (B,H,W,C), or of one (H,W,C); a view, not a copy."""
-        return pictures[..., self.y : self.y + self.height, self.x : self.x + self.width, :]
+    def of(self, images: np.ndarray) -> np.ndarray:
+        """This panel's part of images (B,H,W,C), or of one (H,W,C); a view, not a copy."""
+        return images[..., self.y : self.y + self.height, self.x : self.x + self.width, :]
 
 
 class OverlayWriter:
@@ -79,13 +79,13 @@ class OverlayWriter:
         self._writer = open_writer(path, self._width, camera.height, fps, options.alpha, options.first_frame)
 
     def add(self, frame_rgb: np.ndarray | None, people: People, frame_index: int) -> np.ndarray:
-        """Draw and write one frame (H,W,3) uint8; returns the picture (H,W',3|4)."""
+        """Draw and write one frame (H,W,3) uint8; returns the image (H,W',3|4)."""
         return self.add_batch(None if frame_rgb is None else frame_rgb[None], [people], [frame_index])[0]
 
     def add_batch(
         self, frames: np.ndarray | Tensor | None, people: Sequence[People], frame_indices: Sequence[int]
     ) -> np.ndarray:
-        """Draw and write frames (B,H,W,3) uint8 RGB in order; returns the pictures (B,H,W',3) uint8, with alpha 4.
+        """Draw and write frames (B,H,W,3) uint8 RGB in order; returns the images (B,H,W',3) uint8, with alpha 4.
 
         `frames` are not wanted (None) where there is no overlay, or with alpha.
         """
@@ -94,7 +94,7 @@ class OverlayWriter:
         canvas = np.zeros((count, self._camera.height, self._width, 4 if options.alpha else 3), np.uint8)
         flat = [(b, figure) for b, here in enumerate(people) for figure in here]
         vertices = normals = colours = None
-        picture = torch.tensor([b for b, _ in flat], device=self._device)
+        frame_of = torch.tensor([b for b, _ in flat], device=self._device)
         if flat:
             vertices, colours = self._style.meshes([figure for _, figure in flat])
             normals = vertex_normals(vertices, self._style.faces)
@@ -102,9 +102,9 @@ class OverlayWriter:
             looks = self._backdrop(panel, canvas, pixels, people)
             labels: list[list[tuple[float, float, int]]] = [[] for _ in people]
             if vertices is not None and normals is not None and colours is not None:
-                seen, turned, focal, center = self._through(panel, looks, vertices, normals, picture)
-                tops = self._paint(panel.of(canvas), seen, turned, colours, focal, center, picture)
-                _note(labels, tops, [figure.track_id for _, figure in flat], picture)
+                seen, rotated, focal, center = self._through(panel, looks, vertices, normals, frame_of)
+                tops = self._paint(panel.of(canvas), seen, rotated, colours, focal, center, frame_of)
+                _note(labels, tops, [figure.track_id for _, figure in flat], frame_of)
             if not options.alpha:
                 for image, here, index, look in zip(panel.of(canvas), labels, frame_indices, looks, strict=True):
                     self._annotate(image, panel, here if options.labels else [], index, look)
@@ -139,7 +139,7 @@ class OverlayWriter:
         return list(looks)
 
     def _through(
-        self, panel: Panel, looks: list[Look | None], vertices: Tensor, normals: Tensor, picture: Tensor
+        self, panel: Panel, looks: list[Look | None], vertices: Tensor, normals: Tensor, frame_of: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Vertices and normals (M,V,3) in the frame of the panel's camera, its focal length and centre (M,2) px."""
 
@@ -151,11 +151,11 @@ class OverlayWriter:
             share = panel.width / self._camera.width
             focal, center = tensor(self._camera.focal_px * share), tensor(self._camera.center_px * share)
             return vertices, normals, focal.expand(len(vertices), 2), center.expand(len(vertices), 2)
-        turn = tensor([look.rotation @ self._level for look in known])[picture]
-        shift = tensor([[0, 0, look.distance] - look.rotation @ look.middle for look in known])[picture]
-        focal = tensor([[look.scale * look.distance] * 2 for look in known])[picture]
+        rotation = tensor([look.rotation @ self._level for look in known])[frame_of]
+        shift = tensor([[0, 0, look.distance] - look.rotation @ look.middle for look in known])[frame_of]
+        focal = tensor([[look.scale * look.distance] * 2 for look in known])[frame_of]
         center = tensor([panel.width / 2, panel.height / 2]).expand(len(vertices), 2)
-        return vertices @ turn.mT + shift[:, None], normals @ turn.mT, focal, center
+        return vertices @ rotation.mT + shift[:, None], normals @ rotation.mT, focal, center
 
     def _paint(
         self,
@@ -165,7 +165,7 @@ class OverlayWriter:
         colours: Tensor,
         focal: Tensor,
         center: Tensor,
-        picture: Tensor,
+        frame_of: Tensor,
     ) -> np.ndarray:
         """Blend the meshes into `images` (B,H,W,3|4); returns the pixel (M,2) of each one's highest vertex.
 
@@ -177,22 +177,22 @@ class OverlayWriter:
         highest = pixels[..., 1].nan_to_num(torch.inf).argmin(1)
         tops = pixels[torch.arange(len(pixels), device=pixels.device), highest]
 
-        # Only the region that people cover is drawn: per picture its corner, for all one common size.
+        # Only the region that people cover is drawn: per image its corner, for all one common size.
         limit = torch.tensor([width, height], device=pixels.device)
         low = torch.minimum(pixels.nan_to_num(torch.inf).amin(1).floor().clamp(min=0), limit)
         high = torch.maximum(torch.minimum(pixels.nan_to_num(-torch.inf).amax(1).ceil(), limit), low)
         tops = torch.where((low < high).all(1, keepdim=True), tops, torch.nan)
         corner = torch.full((count, 2), torch.inf, device=pixels.device)
-        corner.scatter_reduce_(0, picture[:, None].expand(-1, 2), low, "amin")
+        corner.scatter_reduce_(0, frame_of[:, None].expand(-1, 2), low, "amin")
         end = torch.zeros(count, 2, device=pixels.device)
-        end.scatter_reduce_(0, picture[:, None].expand(-1, 2), high, "amax")
+        end.scatter_reduce_(0, frame_of[:, None].expand(-1, 2), high, "amax")
         extent = (end - corner).clamp(min=0).amax(0).int().tolist()
         if min(extent) == 0:
             return tops.cpu().numpy()
         shaded = shade(vertices, normals, colours)
         size = (extent[1], extent[0])
         faces, wire = self._style.faces, self._style.wire
-        drawn = draw_meshes(vertices, shaded, faces, focal, center - corner[picture], size, picture, count, wire)
+        drawn = draw_meshes(vertices, shaded, faces, focal, center - corner[frame_of], size, frame_of, count, wire)
         for image, layer, start in zip(images, drawn.cpu().numpy(), corner.cpu().numpy(), strict=True):
             if np.isfinite(start).all():
                 x, y = start.astype(int)
@@ -223,10 +223,10 @@ class OverlayWriter:
         unit = int(self._font.size)  # type: ignore[union-attr]
         edge = {"stroke_width": max(1, unit // 9), "stroke_fill": (0, 0, 0)}
         first = panel is self._panels[0]
-        said = [f"frame {frame_index}"] if first else []
+        caption = [f"frame {frame_index}"] if first else []
         if panel.following is not None and look is not None:
-            said.append(panel.following.caption(look))
-        draw.text((unit * 0.6, unit * 0.5), ", ".join(said), (255, 255, 255), self._font, **edge)
+            caption.append(panel.following.caption(look))
+        draw.text((unit * 0.6, unit * 0.5), ", ".join(caption), (255, 255, 255), self._font, **edge)
         if first and self._options.style in HEAT_MAX:
             length, y = unit * 8, image.shape[0] - unit * 1.4
             ramp = (heat_colours(torch.linspace(0, 1, length))[None].expand(unit * 2 // 3, -1, -1) * 255).byte()
@@ -258,7 +258,7 @@ class OverlayWriter:
 
 
 def lay_out(options: RenderOptions, camera: Camera, fps: float) -> tuple[int, list[Panel]]:
-    """Width of the whole picture, as high as the clip's, and its panels; the first is as large as the clip."""
+    """Width of the whole image, as high as the clip's, and its panels; the first is as large as the clip."""
 
     def panel(name: str, x: int, y: int, width: int, height: int, is_inset: bool = False) -> Panel:
         following = None if name == "overlay" else FollowingView(name, width, height, fps)
@@ -284,8 +284,8 @@ def lay_out(options: RenderOptions, camera: Camera, fps: float) -> tuple[int, li
     return width, panels
 
 
-def _note(labels: list[list[tuple[float, float, int]]], tops: np.ndarray, ids: Sequence[int], picture: Tensor) -> None:
+def _note(labels: list[list[tuple[float, float, int]]], tops: np.ndarray, ids: Sequence[int], frame_of: Tensor) -> None:
     """Remember where each person's label goes."""
-    for (x, y), track_id, b in zip(tops.tolist(), ids, picture.tolist(), strict=True):
+    for (x, y), track_id, b in zip(tops.tolist(), ids, frame_of.tolist(), strict=True):
         if np.isfinite(x) and np.isfinite(y):
             labels[b].append((x, y, track_id))

@@ -93,8 +93,8 @@ def visible_fragments(
 
     `vertices_c` (M,V,3) m in the camera frame; `faces` (F,3); `focal_px` and `center_px` (2,) or (M,2). To render only
     a region of a larger image, subtract the region's corner from `center_px`. `image_index` (M,) says in which of
-    `images` pictures each mesh stands (several people in one picture hide one another); by default one each.
-    `cull_back` skips faces seen from behind: the same picture for a closed mesh with outward faces, in half the time.
+    `images` images each mesh stands (several people in one image hide one another); by default one each.
+    `cull_back` skips faces seen from behind: the same image for a closed mesh with outward faces, in half the time.
     Gradients flow to `barycentrics` and `depth`; what is visible is constant.
     """
     meshes, height, width = len(vertices_c), *size
@@ -146,7 +146,7 @@ def _draw(
     (x0, y0, z0), (x1, y1, z1), (x2, y2, z2) = (
         c.reshape(3, -1).index_select(1, chosen).to(torch.float64) for c in by_corner
     )
-    # Negative is facing the camera: x right and y down turn a counter-clockwise face clockwise.
+    # Negative is facing the camera: x right and y down make a counter-clockwise face clockwise.
     area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
     kept = ((area < 0) if cull_back else (area != 0)).nonzero().squeeze(1)
     chosen = chosen[kept]

@@ -1,4 +1,4 @@
-"""How a mesh looks: smooth normals, a soft light, one colour a person, antialiased pictures of several people."""
+"""How a mesh looks: smooth normals, a soft light, one colour a person, antialiased images of several people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from hmrkit.rendering.rasteriser import Fragments, interpolate_at, visible_fragments
 
-# Distinct also side by side on skin, grass and tarmac; chosen by eye. Later ids turn the hue by the golden ratio.
+# Distinct also side by side on skin, grass and tarmac; chosen by eye. Later ids move the hue by the golden ratio.
 PALETTE = (
     (104, 170, 236),
     (244, 160, 96),
@@ -23,7 +23,7 @@ PALETTE = (
 )
 # Directions towards the lights in the camera frame (y down, z forward): above left of the camera, and from the right.
 KEY_LIGHT, FILL_LIGHT = (-0.45, -0.7, -0.65), (0.8, 0.1, -0.35)
-# Samples along each side of a pixel, and how many samples the pictures of one pass may hold.
+# Samples along each side of a pixel, and how many samples the images of one pass may hold.
 SAMPLES, SAMPLES_PER_PASS = 2, 2**22
 # Of a wireframe's small triangle, the share of its inner radius that lines take; what is left covers so much.
 WIRE_SHARE, WIRE_FILL = 0.35, 0.12
@@ -76,9 +76,9 @@ def draw_meshes(
     images: int,
     wire: bool = False,
 ) -> Tensor:
-    """Antialiased pictures (B,H,W,4) of M meshes (M,V,3) with colours (M,V,3): RGB times coverage, then coverage.
+    """Antialiased images (B,H,W,4) of M meshes (M,V,3) with colours (M,V,3): RGB times coverage, then coverage.
 
-    `focal_px` and `center_px` (M,2) in pixels of `size` (H, W); `image_index` (M,) the picture of each mesh. With
+    `focal_px` and `center_px` (M,2) in pixels of `size` (H, W); `image_index` (M,) the image of each mesh. With
     `wire`, the visible faces' edges cover fully and what is between them only a little.
     """
     height, width = size

@@ -1,4 +1,4 @@
-"""A contact sheet: pictures spread evenly over the clip in one PNG."""
+"""A contact sheet: images spread evenly over the clip in one PNG."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BACKGROUND, TEXT = (24, 25, 28), (235, 235, 235)
 
 
 class ContactSheet:
-    """Keeps `tiles` of the `frames` pictures that will be added, evenly spaced, and writes them as one PNG on `close`.
+    """Keeps `tiles` of the `frames` images that will be added, evenly spaced, and writes them as one PNG on `close`.
 
     Tiles stand in rows of `columns`, each `tile_width` px wide or its own width if that is less, with its frame's
     number above it. Inside a ``with`` block an exception leaves no file.
@@ -29,15 +29,15 @@ class ContactSheet:
         self._seen = 0
         self._tiles: list[tuple[int, Image.Image]] = []
 
-    def add(self, picture: np.ndarray, frame_index: int) -> None:
-        """The next picture (H,W,3) uint8 RGB of the clip."""
-        self.add_batch(picture[None], [frame_index])
+    def add(self, image: np.ndarray, frame_index: int) -> None:
+        """The next image (H,W,3) uint8 RGB of the clip."""
+        self.add_batch(image[None], [frame_index])
 
-    def add_batch(self, pictures: np.ndarray, frame_indices: Sequence[int]) -> None:
-        """The next pictures (B,H,W,3) uint8 RGB of the clip, as `OverlayWriter.add_batch` returns them."""
-        for picture, index in zip(pictures, frame_indices, strict=True):
+    def add_batch(self, images: np.ndarray, frame_indices: Sequence[int]) -> None:
+        """The next images (B,H,W,3) uint8 RGB of the clip, as `OverlayWriter.add_batch` returns them."""
+        for image, index in zip(images, frame_indices, strict=True):
             if self._seen in self._wanted:
-                tile = Image.fromarray(picture)
+                tile = Image.fromarray(image)
                 if tile.width > self._tile_width:
                     size = (self._tile_width, round(tile.height * self._tile_width / tile.width))
                     tile = tile.resize(size, Image.Resampling.LANCZOS)
@@ -45,7 +45,7 @@ class ContactSheet:
             self._seen += 1
 
     def close(self) -> None:
-        """Write the sheet. InputError where the path cannot be written, or no picture was added."""
+        """Write the sheet. InputError where the path cannot be written, or no image was added."""
         if not self._tiles:
             raise InputError(f"{self.path}: not one frame for a contact sheet; is the clip readable?")
         gap, caption = 8, 26

@@ -1,6 +1,6 @@
 """Views from where no camera stood: from the side, from above, going around. They follow the people smoothly.
 
-All of them look at the level frame: the camera frame turned so that gravity points down the image (y down).
+All of them look at the level frame: the camera frame rotated so that gravity points down the image (y down).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FLOOR_CELLS = 6
 class Look:
     """A view's camera for one frame: a point p of the level frame is at ``rotation @ (p - middle) + (0, 0, distance)``.
 
-    `scale` is px / m at the middle, which is seen in the centre of the picture; the focal length is their product.
+    `scale` is px / m at the middle, which is seen in the centre of the image; the focal length is their product.
     """
 
     rotation: np.ndarray
@@ -52,8 +52,8 @@ class FollowingView:
         self._state: np.ndarray | None = None  # middle (3), log of the span, the floor's y
         self._frames = 0
 
-    def look(self, picture: np.ndarray, points: np.ndarray) -> Look:
-        """Paint one frame's backdrop into `picture` (H,W,3) uint8, and look at `points` (P,3) m of the level frame."""
+    def look(self, image: np.ndarray, points: np.ndarray) -> Look:
+        """Paint one frame's backdrop into `image` (H,W,3) uint8, and look at `points` (P,3) m of the level frame."""
         rotation = self._rotation()
         self._frames += 1
         points = points[np.isfinite(points).all(1)]
@@ -64,8 +64,8 @@ class FollowingView:
         span = float(np.exp(state[3]))
         distance = span * TURNTABLE_SPANS if self.name == "turntable" else FAR_M
         look = Look(rotation, state[:3], distance, self.height / span)
-        picture[:] = PANEL
-        (self._paint_floor if self.name == "turntable" else self._paint_grid)(picture, look, float(state[4]))
+        image[:] = PANEL
+        (self._paint_floor if self.name == "turntable" else self._paint_grid)(image, look, float(state[4]))
         return look
 
     def caption(self, look: Look) -> str:
@@ -76,9 +76,9 @@ class FollowingView:
         if self.name in AXES:
             return AXES[self.name]
         angle = 2 * np.pi * self._frames / (TURN_S * self._fps)
-        turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
+        rotation = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
         cos, sin = np.cos(TURNTABLE_TILT), np.sin(TURNTABLE_TILT)
-        return np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]]) @ turn
+        return np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]]) @ rotation
 
     def _wanted(self, points: np.ndarray, rotation: np.ndarray) -> np.ndarray:
         low, high = points.min(0), points.max(0)
@@ -90,28 +90,28 @@ class FollowingView:
         across = max(size[0] / self.width * self.height, size[1]) * room
         return np.array([*(low + high) / 2, np.log(max(across, MIN_SPAN_M)), high[1]])
 
-    def _paint_grid(self, picture: np.ndarray, look: Look, _floor: float) -> None:
+    def _paint_grid(self, image: np.ndarray, look: Look, _floor: float) -> None:
         grid = grid_step(look.scale, self.height)
         right, down, _ = look.rotation @ look.middle
         for middle, size, axis in ((right, self.width, 1), (down, self.height, 0)):
             first, last = np.ceil((middle - size / 2 / look.scale) / grid), (middle + size / 2 / look.scale) / grid
             lines = ((np.arange(first, last) * grid - middle) * look.scale + size / 2).astype(int)
             lines = lines[(lines >= 0) & (lines < size)]
-            picture[(slice(None), lines) if axis else lines] = GRID
+            image[(slice(None), lines) if axis else lines] = GRID
 
-    def _paint_floor(self, picture: np.ndarray, look: Look, floor: float) -> None:
+    def _paint_floor(self, image: np.ndarray, look: Look, floor: float) -> None:
         grid = grid_step(look.scale, self.height)
         reach = np.arange(-FLOOR_CELLS, FLOOR_CELLS + 1) * grid
         x, z = (np.round(look.middle[k] / grid) * grid + reach for k in (0, 2))
         ends = [[(a, floor, z[0]), (a, floor, z[-1])] for a in x] + [[(x[0], floor, b), (x[-1], floor, b)] for b in z]
-        turned = (np.array(ends) - look.middle) @ look.rotation.T + (0, 0, look.distance)
-        pixels = turned[..., :2] / turned[..., 2:].clip(0.1) * look.scale * look.distance
+        rotated = (np.array(ends) - look.middle) @ look.rotation.T + (0, 0, look.distance)
+        pixels = rotated[..., :2] / rotated[..., 2:].clip(0.1) * look.scale * look.distance
         pixels += np.array([self.width / 2, self.height / 2])
-        page = Image.fromarray(picture)
+        page = Image.fromarray(image)
         draw = ImageDraw.Draw(page)
         for line in pixels:
             draw.line([tuple(end) for end in line], GRID, max(1, self.height // 400))
-        picture[:] = np.asarray(page)
+        image[:] = np.asarray(page)
 
 
 def level_rotation(up_c: np.ndarray | None) -> np.ndarray:

@@ -59,11 +59,11 @@ class VideoWriter:
         height, width = self._size
         if height % 2 or width % 2:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-        picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
-        picture.pts, picture.time_base = self._frames, self._stream.codec_context.time_base
+        image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        image = image.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+        image.pts, image.time_base = self._frames, self._stream.codec_context.time_base
         self._frames += 1
-        self._container.mux(self._stream.encode(picture))
+        self._container.mux(self._stream.encode(image))
 
     def close(self) -> None:
         """Finish the file and give it its name. Closing again does nothing."""

@@ -138,8 +138,8 @@ def parse_people(text: str) -> tuple[int, ...] | None:
 def scene_from_camera(options: ExportOptions, world: World | None) -> np.ndarray:
     """(3,4): camera frame (OpenCV axes, metres) -> the scene's axes and unit."""
     upright = np.concatenate([GL_FROM_CV, np.zeros((3, 1))], 1) if world is None else world.world_from_camera[:3]
-    turned = Z_UP_FROM_Y_UP @ upright if options.up == "z" else upright
-    return turned * units_per_metre(options)
+    rotated = Z_UP_FROM_Y_UP @ upright if options.up == "z" else upright
+    return rotated * units_per_metre(options)
 
 
 def units_per_metre(options: ExportOptions) -> float:
@@ -167,22 +167,22 @@ def _character(
     take: Take, motion: Motion, clock: Clock, models: Models, matrix: np.ndarray, options: ExportOptions
 ) -> Character:
     body, size = models.body, units_per_metre(options)
-    turn, shift = matrix[:, :3] / size, matrix[:, 3]
-    rest_turn = Z_UP_FROM_Y_UP if options.up == "z" else np.eye(3)
+    rotation, shift = matrix[:, :3] / size, matrix[:, 3]
+    rest_rotation = Z_UP_FROM_Y_UP if options.up == "z" else np.eye(3)
     with torch.inference_mode():
         rest = body(betas=motion.base.betas)
     cleaned = motion.cleaned
     local = np.concatenate([cleaned.global_orient[:, None], cleaned.body_pose], 1).astype(np.float64)
     weights = (local[:, 1:] - np.eye(3)).reshape(len(local), -1).astype(np.float32)
-    local[:, 0] = turn @ local[:, 0] @ rest_turn.T
-    local[:, 1:] = rest_turn @ local[:, 1:] @ rest_turn.T
+    local[:, 0] = rotation @ local[:, 0] @ rest_rotation.T
+    local[:, 1:] = rest_rotation @ local[:, 1:] @ rest_rotation.T
     joints_c, skeleton_c = motion.joints_c, skeleton_joints(body, cleaned)
     if cleaned is not motion.params:
         joints_c = joints_c + skeleton_c - skeleton_joints(body, motion.params)
     rest_joints = rest.joints[0].cpu().numpy()
 
     def pose_shapes() -> tuple[np.ndarray, np.ndarray]:
-        shapes = body.pose_shapes().cpu().numpy() @ (size * rest_turn.T)
+        shapes = body.pose_shapes().cpu().numpy() @ (size * rest_rotation.T)
         return shapes.astype(np.float32), weights
 
     track, rows = take.track(motion.track_id), motion.rows
@@ -193,13 +193,13 @@ def _character(
         visible=motion.visible,
         joint_names=body.joint_names,
         parents=body.parents,
-        rest_joints=(rest_joints @ (size * rest_turn.T)).astype(np.float32),
-        rest_vertices=(rest.vertices[0].cpu().numpy() @ (size * rest_turn.T)).astype(np.float32),
+        rest_joints=(rest_joints @ (size * rest_rotation.T)).astype(np.float32),
+        rest_vertices=(rest.vertices[0].cpu().numpy() @ (size * rest_rotation.T)).astype(np.float32),
         faces=np.asarray(body.faces),
         skin_weights=body.weights.cpu().numpy().astype(np.float32),
         local_rotations=local.astype(np.float32),
-        root_positions=(skeleton_c[:, 0] @ (size * turn.T) + shift).astype(np.float32),
-        joints=(joints_c @ (size * turn.T) + shift).astype(np.float32),
+        root_positions=(skeleton_c[:, 0] @ (size * rotation.T) + shift).astype(np.float32),
+        joints=(joints_c @ (size * rotation.T) + shift).astype(np.float32),
         exact_vertices=partial(_exact_vertices, motion, models, matrix),
         pose_shapes=pose_shapes,
         params_c=cleaned,

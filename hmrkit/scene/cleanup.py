@@ -85,12 +85,11 @@ def feet_locked(
 
     A standing foot may roll from heel to ball; what the stiller of the two still moves is slip, and is taken out. What
     the standing feet have in common moves the root, slowly; the rest is taken up by hip and knee, and the foot keeps
-    its turn. A lock comes and goes within `EASE_S`. Stands that would have to be moved by more than `MOST_SLIP_M` are
-    left alone: there the foot slid, or the depth is wrong.
-    """
+    its rotation. A lock comes and goes within `EASE_S`. Stands that would have to be moved by more than `MOST_SLIP_M`
+    are left alone: there the foot slid, or the depth is wrong."""
     soles = sole_points(body, params)
     stands = standing(soles, fps, up_c) & visible[:, None]
-    turns, joints = _posed(body, params)
+    rotations, joints = _posed(body, params)
     wanted = np.zeros((len(visible), 2, 3))  # how far each ankle must move
     locked = np.zeros((len(visible), 2))
     left_alone = 0
@@ -122,13 +121,13 @@ def feet_locked(
     shift = _root_shift(wanted, stands, fps)
     for _ in range(ROOT_ROUNDS):  # nearer to feet that the legs would not reach
         beyond = [_beyond(joints, leg, goals[:, f] + (1 - hold[:, f]) * shift, shift) for f, leg in enumerate(LEGS)]
-        shift = shift + _gaussian(beyond[0] * hold[:, 0] + beyond[1] * hold[:, 1], ROOT_EASE_S * fps / 4)
+        shift = shift + _smoothed_path(beyond[0] * hold[:, 0] + beyond[1] * hold[:, 1], ROOT_EASE_S * fps / 4)
     joints = joints + shift[:, None]
     local = np.concatenate([params.global_orient[:, None], params.body_pose], 1).astype(np.float64)
     for foot, leg in enumerate(LEGS):
         moving = np.flatnonzero(locked[:, foot] > 0)
         goal = goals[moving, foot] + (1 - hold[moving, foot]) * shift[moving]
-        local[moving[:, None], leg] = reach(turns[moving], joints[moving], leg, goal)
+        local[moving[:, None], leg] = reach(rotations[moving], joints[moving], leg, goal)
     moved = params.transl_c + shift
     return replace(params, body_pose=local[:, 1:].astype(np.float32), transl_c=moved.astype(np.float32)), facts
 
@@ -169,10 +168,10 @@ def _root_shift(wanted: np.ndarray, stands: np.ndarray, fps: float) -> np.ndarra
     common = (wanted * weight[..., None]).sum(1) / np.maximum(weight.sum(1), 1)[:, None]
     times = np.arange(len(wanted)) / fps
     filled = bridge(common[:, None], (weight.sum(1) > 0)[:, None], times)[:, 0]
-    return _gaussian(filled, ROOT_EASE_S * fps)
+    return _smoothed_path(filled, ROOT_EASE_S * fps)
 
 
-def _gaussian(values: np.ndarray, sigma: float) -> np.ndarray:
+def _smoothed_path(values: np.ndarray, sigma: float) -> np.ndarray:
     """`values` (T,3) smoothed by a Gaussian of `sigma` frames; ends are held."""
     around = max(round(3 * sigma), 1)
     kernel = np.exp(-0.5 * (np.arange(-around, around + 1) / max(sigma, 1e-3)) ** 2)
@@ -180,15 +179,16 @@ def _gaussian(values: np.ndarray, sigma: float) -> np.ndarray:
     return np.stack([np.convolve(padded[:, axis], kernel / kernel.sum(), mode="valid") for axis in range(3)], 1)
 
 
-def reach(turns: np.ndarray, joints: np.ndarray, leg: Sequence[int], goal: np.ndarray) -> np.ndarray:
-    """Local rotations (n,3,3,3) of hip, knee and ankle that bring the ankle to `goal` (n,3) m; the foot keeps its turn.
+def reach(rotations: np.ndarray, joints: np.ndarray, leg: Sequence[int], goal: np.ndarray) -> np.ndarray:
+    """Local rotations (n,3,3,3) of hip, knee and ankle that bring the ankle to `goal` (n,3) m; the foot keeps its
+    rotation.
 
-    `turns` (n,24,3,3) and `joints` (n,24,3) are the posed skeleton. The knee bends in its own plane, then the leg
+    `rotations` (n,24,3,3) and `joints` (n,24,3) are the posed skeleton. The knee bends in its own plane, then the leg
     swings the shortest way; a goal out of reach leaves the leg straight towards it.
     """
     hip, knee, ankle = (torch.from_numpy(joints[:, j]).double() for j in leg)
-    turn = [torch.from_numpy(turns[:, j]).double() for j in leg]
-    above = torch.from_numpy(turns[:, SMPL_24.parents[leg[0]]]).double()
+    rotation = [torch.from_numpy(rotations[:, j]).double() for j in leg]
+    above = torch.from_numpy(rotations[:, SMPL_24.parents[leg[0]]]).double()
     goal_t = torch.from_numpy(goal).double()
     thigh, shin = knee - hip, ankle - knee
     upper, lower = thigh.norm(dim=-1), shin.norm(dim=-1)
@@ -197,15 +197,15 @@ def reach(turns: np.ndarray, joints: np.ndarray, leg: Sequence[int], goal: np.nd
     axis = torch.linalg.cross(thigh, shin)
     bend_now = torch.atan2(axis.norm(dim=-1), (thigh * shin).sum(-1))
     bend = torch.acos(((far**2 - upper**2 - lower**2) / (2 * upper * lower)).clamp(-1, 1))
-    own = turn[0][..., 0]  # a straight leg has no plane: SMPL's knees bend about x
+    own = rotation[0][..., 0]  # a straight leg has no plane: SMPL's knees bend about x
     own = own - (own * thigh).sum(-1, keepdim=True) / (upper**2)[:, None] * thigh
     axis = torch.where((bend_now > 0.02)[:, None], axis, own)
     axis = torch.nn.functional.normalize(axis, dim=-1)
     bending = axis_angle_to_matrix(axis * (bend - bend_now)[:, None])
     foot = hip + thigh + (bending @ shin[..., None])[..., 0]
     swing = rotation_between(foot - hip, goal_t - hip)
-    new_hip, new_knee = swing @ turn[0], swing @ bending @ turn[1]
-    local = torch.stack([above.mT @ new_hip, new_hip.mT @ new_knee, new_knee.mT @ turn[2]], 1)
+    new_hip, new_knee = swing @ rotation[0], swing @ bending @ rotation[1]
+    local = torch.stack([above.mT @ new_hip, new_hip.mT @ new_knee, new_knee.mT @ rotation[2]], 1)
     return local.numpy()
 
 

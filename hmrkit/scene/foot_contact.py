@@ -38,8 +38,8 @@ def sole_points(body: Body, params: BodyParams) -> np.ndarray:
         points += [(ankle, heel - joints[ankle]), (toe, ball - joints[toe])]
     carriers = [joint for joint, _ in points]
     offsets = np.stack([offset for _, offset in points])
-    turns, places = (x[:, carriers].cpu().numpy() for x in (posed.joint_rotations, posed.joints))
-    return (places + (turns @ offsets[..., None])[..., 0]).reshape(-1, 2, 2, 3)
+    rotations, places = (x[:, carriers].cpu().numpy() for x in (posed.joint_rotations, posed.joints))
+    return (places + (rotations @ offsets[..., None])[..., 0]).reshape(-1, 2, 2, 3)
 
 
 def standing(points: np.ndarray, fps: float, up: np.ndarray) -> np.ndarray:

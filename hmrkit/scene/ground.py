@@ -175,7 +175,7 @@ def given_pose(numbers: Sequence[float]) -> np.ndarray:
         raise UsageError(f"--camera-pose wants 12 or 16 numbers (world from camera, row by row), got {values.size}")
     matrix = np.eye(4)
     matrix[:3] = values.reshape(-1, 4)[:3]
-    turn = matrix[:3, :3]
-    if not np.allclose(turn @ turn.T, np.eye(3), atol=1e-3) or np.linalg.det(turn) < 0:
+    rotation = matrix[:3, :3]
+    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
         raise UsageError("--camera-pose must be a rotation and a translation (no scale, no mirror), row by row")
     return matrix

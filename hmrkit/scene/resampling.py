@@ -123,7 +123,7 @@ def make_motion(take: Take, track_id: int, clock: Clock, body: Body, name: str) 
     frames, rows, visible = clock.place(take.track(track_id).frame_indices[kept])
     base, params = take_rows(base, kept), take_rows(params, kept)
     at_rows, posed = sample_params(params, rows), skeleton_joints(body, params)
-    # The skeleton turns between two rows; what calibration adds to its joints is small and changes linearly.
+    # The skeleton rotates between two rows; what calibration adds to its joints is small and changes linearly.
     final = posed if calibrated is None else calibrated.joints_c[kept]
     joints = skeleton_joints(body, at_rows) + sample(final - posed, rows)
     on_row = rows == np.floor(rows)
@@ -150,8 +150,8 @@ def sample_rotations(rotations: np.ndarray, rows: np.ndarray) -> np.ndarray:
     if len(moving):
         start, end = (torch.from_numpy(rotations[i[moving]]).double() for i in (low, high))
         part = torch.from_numpy(share[moving]).reshape(-1, *[1] * (rotations.ndim - 2))
-        turned = start @ axis_angle_to_matrix(part * matrix_to_axis_angle(start.mT @ end))
-        out[moving] = turned.numpy().astype(rotations.dtype)
+        rotated = start @ axis_angle_to_matrix(part * matrix_to_axis_angle(start.mT @ end))
+        out[moving] = rotated.numpy().astype(rotations.dtype)
     return out
 
 

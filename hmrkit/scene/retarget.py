@@ -91,7 +91,7 @@ def retarget(character: Character, skeleton: str) -> Character:
     names = joint_names(skeleton)
     frames = _rest_frames(character, skeleton)
     pose = _rest_pose(character, skeleton)
-    turn, place = _posed(character, pose)
+    rotation, place = _posed(character, pose)
     # A joint's new frame is fixed to its bone: G'_j = (G_j O_j^T) F_j, with the old axes O and the new F at rest.
     to_new = np.swapaxes(character.rest_rotations.astype(np.float64), -1, -2) @ frames
     local = character.local_rotations.astype(np.float64) @ to_new
@@ -99,17 +99,17 @@ def retarget(character: Character, skeleton: str) -> Character:
         if parent >= 0:
             local[:, joint] = to_new[parent].T @ local[:, joint]
     changed = bool(np.any(pose != np.eye(3)))
-    shift = place - (turn @ character.rest_joints.astype(np.float64)[..., None])[..., 0]
-    transforms = np.concatenate([turn, shift[..., None]], -1)[None]
+    shift = place - (rotation @ character.rest_joints.astype(np.float64)[..., None])[..., 0]
+    transforms = np.concatenate([rotation, shift[..., None]], -1)[None]
     skin = character.skin_weights
     return replace(
         character,
         joint_names=names,
         rest_joints=place.astype(np.float32),
         rest_vertices=blend_skin(character.rest_vertices, skin, transforms)[0] if changed else character.rest_vertices,
-        rest_rotations=(turn @ frames).astype(np.float32),
+        rest_rotations=(rotation @ frames).astype(np.float32),
         local_rotations=local.astype(np.float32),
-        pose_shapes=_turned_shapes(character.pose_shapes, skin, turn) if changed else character.pose_shapes,
+        pose_shapes=_rotated_shapes(character.pose_shapes, skin, rotation) if changed else character.pose_shapes,
     )
 
 
@@ -171,39 +171,39 @@ def _scene_axes(character: Character) -> np.ndarray:
 
 
 def _rest_pose(character: Character, skeleton: str) -> np.ndarray:
-    """(J,3,3): how the T-pose is turned at each joint, in the scene's axes, to become the skeleton's rest pose."""
+    """(J,3,3): how the T-pose is rotated at each joint, in the scene's axes, to become the skeleton's rest pose."""
     pose = np.tile(np.eye(3), (len(SMPL_24), 1, 1))
     if skeleton != "unreal":
         return pose
     cosine, sine = np.cos(np.radians(A_POSE_DEG)), np.sin(np.radians(A_POSE_DEG))
     axes = _scene_axes(character)
     for joint, way in (("left_shoulder", -1), ("right_shoulder", 1)):
-        turn = np.array([[cosine, -way * sine, 0], [way * sine, cosine, 0], [0, 0, 1]])  # about forward
-        pose[SMPL_24.index[joint]] = axes @ turn @ axes.T
+        rotation = np.array([[cosine, -way * sine, 0], [way * sine, cosine, 0], [0, 0, 1]])  # about forward
+        pose[SMPL_24.index[joint]] = axes @ rotation @ axes.T
     return pose
 
 
 def _posed(character: Character, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Turns (J,3,3) and places (J,3) of the joints when the T-pose is turned by `pose`; the pelvis stays."""
+    """Rotations (J,3,3) and places (J,3) of the joints when the T-pose is rotated by `pose`; the pelvis stays."""
     rest = character.rest_joints.astype(np.float64)
-    turn, place = pose.copy(), rest.copy()
+    rotation, place = pose.copy(), rest.copy()
     for joint, parent in enumerate(character.parents):
         if parent >= 0:
-            turn[joint] = turn[parent] @ pose[joint]
-            place[joint] = place[parent] + turn[parent] @ (rest[joint] - rest[parent])
-    return turn, place
+            rotation[joint] = rotation[parent] @ pose[joint]
+            place[joint] = place[parent] + rotation[parent] @ (rest[joint] - rest[parent])
+    return rotation, place
 
 
-def _turned_shapes(
-    shapes: Callable[[], tuple[np.ndarray, np.ndarray]] | None, weights: np.ndarray, turn: np.ndarray
+def _rotated_shapes(
+    shapes: Callable[[], tuple[np.ndarray, np.ndarray]] | None, weights: np.ndarray, rotation: np.ndarray
 ) -> Callable[[], tuple[np.ndarray, np.ndarray]] | None:
-    """Blend shapes of the T-pose, turned with the skin into the new rest pose."""
+    """Blend shapes of the T-pose, rotated with the skin into the new rest pose."""
     if shapes is None:
         return None
-    blended = np.einsum("vj,jab->vab", weights, turn)
+    blended = np.einsum("vj,jab->vab", weights, rotation)
 
-    def turned() -> tuple[np.ndarray, np.ndarray]:
+    def rotated() -> tuple[np.ndarray, np.ndarray]:
         offsets, amounts = shapes()
         return np.einsum("vab,pvb->pva", blended, offsets).astype(np.float32), amounts
 
-    return turned
+    return rotated

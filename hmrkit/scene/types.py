@@ -75,7 +75,7 @@ class Character:
     rest_rotations_parent^T @ (rest_joints_j - rest_joints_parent)``; for the root ``G_0 = local_rotations_0``,
     ``p_0 = root_positions``. Skinning: ``v = sum_j w_j (G_j rest_rotations_j^T (rest_v - rest_joints_j) + p_j)``.
     SMPL's skeleton has `rest_rotations` = identity, in the axes of the scene: the person at rest stands upright in a
-    T-pose, facing +z (y up) or -y (z up), so no exporter needs to turn anything.
+    T-pose, facing +z (y up) or -y (z up), so no exporter needs to rotate anything.
 
     - `frames` (T,) int scene frame numbers, rising by 1; `visible` (T,) bool: False in gaps, where the motion is only
       bridged;
@@ -146,16 +146,16 @@ class Character:
     def posed(self, rows: Rows = slice(None)) -> tuple[np.ndarray, np.ndarray]:
         """The skeleton in the scene: rotations (n,J,3,3) and places (n,J,3) of the joints, float64."""
         local = self.local_rotations[rows].astype(np.float64)
-        turn, place = np.empty_like(local), np.empty((*local.shape[:2], 3))
-        rest, rest_turn = self.rest_joints.astype(np.float64), self.rest_rotations.astype(np.float64)
+        rotation, place = np.empty_like(local), np.empty((*local.shape[:2], 3))
+        rest, rest_rotation = self.rest_joints.astype(np.float64), self.rest_rotations.astype(np.float64)
         for joint, parent in enumerate(self.parents):  # over joints, each step over all frames
             if parent < 0:
-                turn[:, joint], place[:, joint] = local[:, joint], self.root_positions[rows]
+                rotation[:, joint], place[:, joint] = local[:, joint], self.root_positions[rows]
                 continue
-            bone = rest_turn[parent].T @ (rest[joint] - rest[parent])
-            turn[:, joint] = turn[:, parent] @ local[:, joint]
-            place[:, joint] = place[:, parent] + turn[:, parent] @ bone
-        return turn, place
+            bone = rest_rotation[parent].T @ (rest[joint] - rest[parent])
+            rotation[:, joint] = rotation[:, parent] @ local[:, joint]
+            place[:, joint] = place[:, parent] + rotation[:, parent] @ bone
+        return rotation, place
 
     def posed_joints(self, rows: Rows = slice(None)) -> np.ndarray:
         """Places (n,J,3) of the skeleton's joints: fixed bone lengths, what a skinned file shows."""
@@ -163,10 +163,10 @@ class Character:
 
     def skin_transforms(self, rows: Rows = slice(None)) -> np.ndarray:
         """(n,J,3,4) float64: takes a point of the rest pose to where each joint carries it."""
-        turn, place = self.posed(rows)
-        turn = turn @ np.swapaxes(self.rest_rotations, -1, -2)
-        shift = place - (turn @ self.rest_joints.astype(np.float64)[..., None])[..., 0]
-        return np.concatenate([turn, shift[..., None]], -1)
+        rotation, place = self.posed(rows)
+        rotation = rotation @ np.swapaxes(self.rest_rotations, -1, -2)
+        shift = place - (rotation @ self.rest_joints.astype(np.float64)[..., None])[..., 0]
+        return np.concatenate([rotation, shift[..., None]], -1)
 
     def skinned(self, rows: Rows = slice(None)) -> np.ndarray:
         """Vertices (n,V,3) float32 as linear blend skinning shows them: what FBX, glTF and USD skins give."""
@@ -196,7 +196,7 @@ class SceneCamera:
 
     `scene_from_camera` (4,4): rigid, from the camera's own axes as glTF, USD and Blender have them (x right, y up,
     looks along -z) to the scene; translation in the scene's unit. `focal_px`, `center_px` (2,), `width`, `height`: the
-    picture's. `film_width_mm`: the width of the film back that millimetres are told for.
+    image's. `film_width_mm`: the width of the film back that millimetres refer to.
     """
 
     scene_from_camera: np.ndarray
@@ -219,7 +219,7 @@ class SceneCamera:
 
     @property
     def film_offset_mm(self) -> tuple[float, float]:
-        """How far the picture's middle lies right of and above the optical axis on the film, mm (0, 0: centred)."""
+        """How far the image's middle lies right of and above the optical axis on the film, mm (0, 0: centred)."""
         right = (self.width / 2 - float(self.center_px[0])) * self.focal_mm / float(self.focal_px[0])
         above = (float(self.center_px[1]) - self.height / 2) * self.focal_mm / float(self.focal_px[1])
         return right, above
@@ -277,17 +277,17 @@ class Scene:
     def smpl_parameters(self, character: Character, up: Up | None = None) -> BodyParams:
         """A character's motion as SMPL parameters in this scene's space (`up`: its own axis), in metres.
 
-        SMPL has no place for a scale and turns about the pelvis, which its translation does not move.
+        SMPL has no place for a scale and rotates about the pelvis, which its translation does not move.
         """
         params, pelvis = character.params_c, character.rest_pelvis_m
         if params is None or pelvis is None:
             raise ValueError(f"{character.name} has no SMPL parameters")
         matrix = self.metric_from_camera(up)
-        turn, shift = matrix[:, :3], matrix[:, 3]
+        rotation, shift = matrix[:, :3], matrix[:, 3]
         return replace(
             params,
-            global_orient=(turn @ params.global_orient.astype(np.float64)).astype(np.float32),
-            transl_c=((params.transl_c + pelvis) @ turn.T + shift - pelvis).astype(np.float32),
+            global_orient=(rotation @ params.global_orient.astype(np.float64)).astype(np.float32),
+            transl_c=((params.transl_c + pelvis) @ rotation.T + shift - pelvis).astype(np.float32),
         )
 
     def parts(self, per_person: bool) -> list[Scene]:

@@ -17,9 +17,9 @@ from hmrkit.synthetic.lighting import (
     Light,
     irradiance,
     panorama_light,
+    rotate_about_up,
+    rotate_harmonics,
     sphere_shadows,
-    turn_about_up,
-    turn_harmonics,
 )
 
 # Shares of panorama, room and plain backgrounds.
@@ -30,7 +30,7 @@ _BLUR = 8
 
 @dataclass(frozen=True)
 class Occluders:
-    """Two shapes a picture, in crop pixels: `center`, `half` (B,2,2), `angle` (B,2), `round` (B,2) bool (an ellipse),
+    """Two shapes a image, in crop pixels: `center`, `half` (B,2,2), `angle` (B,2), `round` (B,2) bool (an ellipse),
     `there` (B,2) bool."""
 
     center: Tensor
@@ -40,7 +40,7 @@ class Occluders:
     there: Tensor
 
     def cover(self, rows: Tensor, k: int, x: Tensor, y: Tensor) -> Tensor:
-        """Which pixels (R,H,W) at x, y lie behind shape k of the pictures `rows` (R,)."""
+        """Which pixels (R,H,W) at x, y lie behind shape k of the images `rows` (R,)."""
         cx, cy, hx, hy, angle, disc = (
             v[rows, k].view(-1, 1, 1)
             for v in (
@@ -59,7 +59,7 @@ class Occluders:
 
 
 class Backdrops:
-    """Panoramas (N,H,W,3), linear RGB, on one device: they light the people and fill the pictures behind them."""
+    """Panoramas (N,H,W,3), linear RGB, on one device: they light the people and fill the images behind them."""
 
     def __init__(self, panoramas: Tensor, device: torch.device) -> None:
         panoramas = panoramas.to(device, torch.float32)
@@ -70,16 +70,16 @@ class Backdrops:
         planes = panoramas.clamp(max=30).permute(0, 3, 1, 2)
         small = functional.avg_pool2d(planes, _BLUR)
         blurred = functional.interpolate(small, size=planes.shape[2:], mode="bilinear", align_corners=False)
-        # One tall picture, because a lookup of its own for every sample would copy a whole panorama each.
+        # One tall image, because a lookup of its own for every sample would copy a whole panorama each.
         self._atlas = torch.cat([planes, blurred]).permute(1, 0, 2, 3).reshape(1, 3, -1, self.width).contiguous()
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Light]:
-        """Panorama (B,), its turn (B,) about up, and its light, with a lamp added to some scenes."""
+        """Panorama (B,), its rotation (B,) about up, and its light, with a lamp added to some scenes."""
         g, device = generator, self.sun.device
         which = torch.randint(self.count, (count,), generator=g).to(device)
         yaw = uniform(-math.pi, math.pi, (count,), g, device)
-        harmonics = turn_harmonics(self.harmonics[which], yaw)
-        sun, colour = turn_about_up(self.sun[which], yaw), self.sun_colour[which]
+        harmonics = rotate_harmonics(self.harmonics[which], yaw)
+        sun, colour = rotate_about_up(self.sun[which], yaw), self.sun_colour[which]
         # A lamp from anywhere above instead of the panorama's own sun: a third of the scenes.
         around, up = uniform(-math.pi, math.pi, (count,), g, device), uniform(0.1, 0.95, (count,), g, device)
         ring = (1 - up * up).sqrt()
@@ -117,7 +117,7 @@ class Backdrops:
         level = level.T[:, :, None, None]
         colours = self._colours(count, 4, g) * level[:, None]
         gradient = _gradient(count, size, g, device)
-        zoom, turn, away, blurred = (uniform(0, 1, (count,), g, device) for _ in range(4))
+        zoom, rotation, away, blurred = (uniform(0, 1, (count,), g, device) for _ in range(4))
         tinted = uniform(0, 1, (count, 1, 1), g, device)
 
         # Plain walls everywhere first; then each kind on its own rows only.
@@ -127,7 +127,7 @@ class Backdrops:
             out[:, rows] = self._place(views[rows], which[rows], yaw[rows], zoom[rows], blurred[rows], size)
         rows = (kind == 1).nonzero()[:, 0].to(device)
         if len(rows):
-            uv, on_floor = _room(views[rows], floor_y[rows], turn[rows], away[rows], patches, rows, size)
+            uv, on_floor = _room(views[rows], floor_y[rows], rotation[rows], away[rows], patches, rows, size)
             paper = self.lookup(uv[0], uv[1], which[rows])
             paper = paper / (paper + 0.6) * gradient[rows] * level[:, rows]
             paper = paper * torch.where(on_floor, 1.0, 0.6)
@@ -154,7 +154,7 @@ class Backdrops:
         tangent = size / 2 / views.focal_px
         wide = (0.2 + 0.7 * zoom).clamp_min(tangent) / tangent
         rays = pixel_rays(views.focal_px / wide, size, size)
-        x, y, z = turned(rays, turn_rows(views.rotation, yaw))
+        x, y, z = rotated(rays, rotate_rows(views.rotation, yaw))
         u = torch.atan2(x, z) / (2 * math.pi) + 0.5
         v = torch.atan2((x * x + z * z).sqrt_(), y) / math.pi
         return self.lookup(u, v, which + (blurred < 0.25).long() * self.count)
@@ -169,7 +169,7 @@ class Backdrops:
     def floor_shadow(self, views: Views, light: Light, floor_y: Tensor, spheres: Tensor, size: int) -> Tensor:
         """What is left of the light (B,S,S) on the floor about a body with `spheres` (B,S,4) in the world."""
         count, small = len(floor_y), FLOOR_PIXELS
-        rays = turned(pixel_rays(views.focal_px, size, small), views.rotation)
+        rays = rotated(pixel_rays(views.focal_px, size, small), views.rotation)
         eye = views.eye
         reach = (floor_y - eye[:, 1]).view(-1, 1, 1) / rays[1]
         seen = (reach > 0) & (rays[1] < -0.02)
@@ -204,17 +204,17 @@ class _Patches:
 
 
 def _room(
-    views: Views, floor_y: Tensor, turn: Tensor, away: Tensor, patches: _Patches, rows: Tensor, size: int
+    views: Views, floor_y: Tensor, rotation: Tensor, away: Tensor, patches: _Patches, rows: Tensor, size: int
 ) -> tuple[tuple[Tensor, Tensor], Tensor]:
     """A papered floor and wall behind the people: u and v (R,S,S), and which pixels are floor."""
-    x, y, z = turned(pixel_rays(views.focal_px, size, size), views.rotation)
+    x, y, z = rotated(pixel_rays(views.focal_px, size, size), views.rotation)
     eye_x, eye_y, eye_z = views.eye.T[..., None, None].unbind(0)
     drop = floor_y.view(-1, 1, 1) - eye_y
     to_floor = drop / y
     to_floor = torch.where((to_floor > 0) & (drop < 0), to_floor, 1e4)
-    # The wall's normal: level, about opposite to the view. `turn` and `away` (R,) in [0, 1].
+    # The wall's normal: level, about opposite to the view. `rotation` and `away` (R,) in [0, 1].
     look = views.rotation[:, 2]
-    angle = (torch.atan2(look[:, 0], look[:, 2]) + 1.4 * turn - 0.7).view(-1, 1, 1)
+    angle = (torch.atan2(look[:, 0], look[:, 2]) + 1.4 * rotation - 0.7).view(-1, 1, 1)
     sine, cosine = angle.sin(), angle.cos()
     depth = (-(eye_x * sine + eye_z * cosine) + 0.7 + 5 * away.view(-1, 1, 1) ** 2).clamp_min(1.0)
     to_wall = depth / (x * sine + z * cosine)
@@ -227,7 +227,7 @@ def _room(
 
 
 def _gradient(count: int, size: int, g: torch.Generator, device: torch.device) -> Tensor:
-    """Light that falls off across the pictures (B,S,S)."""
+    """Light that falls off across the images (B,S,S)."""
     slope = uniform(-0.35, 0.35, (2, count, 1, 1), g, device)
     x, y = _crop_grid(size, device)
     return 1 + slope[0] * (2 * x / size - 1) + slope[1] * (2 * y / size - 1)
@@ -246,7 +246,7 @@ def pixel_rays(focal_px: Tensor, size: int, samples: int) -> tuple[Tensor, Tenso
     return plane[:, None, :], plane[:, :, None]
 
 
-def turned(rays: tuple[Tensor, Tensor], rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def rotated(rays: tuple[Tensor, Tensor], rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Rays of `pixel_rays` by the transposed `rotation` (B,3,3): x, y and z (B,H,W)."""
     x, y = rays
     r = rotation[..., None, None]
@@ -255,15 +255,15 @@ def turned(rays: tuple[Tensor, Tensor], rotation: Tensor) -> tuple[Tensor, Tenso
     return a, b, c
 
 
-def turn_rows(rotation: Tensor, yaw: Tensor) -> Tensor:
-    """`rotation` (B,3,3) whose rows are turned by minus `yaw` (B,) about +y: from the world to the panorama's axes."""
-    return turn_about_up(rotation, -yaw)
+def rotate_rows(rotation: Tensor, yaw: Tensor) -> Tensor:
+    """`rotation` (B,3,3) whose rows are rotated by minus `yaw` (B,) about +y: from the world to the panorama's axes."""
+    return rotate_about_up(rotation, -yaw)
 
 
 def draw_occluders(
     count: int, difficulty: Difficulty, size: int, g: torch.Generator, device: torch.device
 ) -> Occluders:
-    """Bars, boxes and discs over a part of the pictures."""
+    """Bars, boxes and discs over a part of the images."""
     there = chance(difficulty.occluded, (count, 1), g, device) & torch.cat(
         [torch.ones(count, 1, dtype=torch.bool, device=device), chance(0.3, (count, 1), g, device)], 1
     )

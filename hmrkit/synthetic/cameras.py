@@ -1,7 +1,7 @@
 """Where a synthetic person is seen from: a camera in a world with y up, and the square that the chain would cut.
 
 Every number is drawn from the caller's CPU generator and moved to the device of the points, so a seed gives the same
-views wherever the pictures are rendered.
+views wherever the images are rendered.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PERSON_M = 1.7
 
 @dataclass(frozen=True)
 class Difficulty:
-    """How hard the pictures are; shares of the samples between 0 and 1, angles in degrees.
+    """How hard the images are; shares of the samples between 0 and 1, angles in degrees.
 
     `truncated`: cut by the image's border; `wrong_angle`: cropped at a wrong angle; `crowded`: with another body;
     `occluded`: with objects in front; `jitter`: scales all errors of the crop (0: the crop's rule exactly);
@@ -43,7 +43,7 @@ class Difficulty:
 
 
 # Left to chance, one camera in thirteen is nearer than 3 m. Seen from so near and from above, legs look much shorter
-# than the trunk, and what had learned from few such pictures took people who stand for people who crouch.
+# than the trunk, and what had learned from few such images took people who stand for people who crouch.
 TRAINING = Difficulty(near=0.3)
 
 
@@ -52,7 +52,7 @@ class Views:
     """One camera a sample: ``x_c = rotation @ x_w + transl`` for a world point, in the crop's own camera.
 
     `rotation` (B,3,3), `transl` (B,3) m, `focal_px` (B,) of the crop; `full_from_crop` (B,3,3) turns its rays into the
-    full image's camera, whose picture ends at `half_view` (B,2) (tangents); `resolution` (B,) source pixels along the
+    full image's camera, whose image ends at `half_view` (B,2) (tangents); `resolution` (B,) source pixels along the
     crop's side.
     """
 
@@ -82,8 +82,8 @@ class Views:
     def inside_image(self, size: int) -> Tensor:
         """Which pixels of the crops the full image shows (B,S,S) bool."""
         middles = (torch.arange(size, device=self.focal_px.device) + 0.5 - size / 2) / self.focal_px[:, None]
-        x, y, turn = middles[:, None, :], middles[:, :, None], self.full_from_crop[..., None, None]
-        full_x, full_y, full_z = ((turn[:, k, 0] * x + turn[:, k, 2]) + turn[:, k, 1] * y for k in range(3))
+        x, y, rotation = middles[:, None, :], middles[:, :, None], self.full_from_crop[..., None, None]
+        full_x, full_y, full_z = ((rotation[:, k, 0] * x + rotation[:, k, 2]) + rotation[:, k, 1] * y for k in range(3))
         half_x, half_y = self.half_view[..., None, None].unbind(1)
         return (full_z > 0) & (full_x.abs() < half_x * full_z) & (full_y.abs() < half_y * full_z)
 
@@ -109,7 +109,7 @@ def draw_views(
     """A camera and a crop for each person, given by points (B,13,3) (`REGION_POINTS`) and pelvis (B,3), m."""
     g, device, count = generator, points_w.device, len(points_w)
     near = torch.zeros(count, dtype=torch.bool, device=device)
-    if difficulty.near:  # Not drawn otherwise: the benchmark's pictures come from the same generator.
+    if difficulty.near:  # Not drawn otherwise: the benchmark's images come from the same generator.
         near = chance(difficulty.near, (count,), g, device)
     facing = _facing_rotation(near, g)
     share = uniform(0, 1, (count,), g, device)
@@ -133,7 +133,7 @@ def draw_views(
     extent = high - low
     low, high = low - 0.08 * extent, high + 0.08 * extent
 
-    # Then it turns away until the person stands somewhere in the picture, or the picture's border cuts the person.
+    # Then it rotates away until the person stands somewhere in the image, or the image's border cuts the person.
     where = uniform(0, 1, (2, count, 2), g, device).mean(0)
     first, last = high - half_view, low + half_view
     axis = torch.where(first < last, first + (last - first) * where, (first + last) / 2)
@@ -158,8 +158,8 @@ def draw_views(
     center, side_px, angle = _jittered(center, side_px, angle, difficulty, g)
     ray = torch.cat([center / focal[:, None], torch.ones_like(center[:, :1])], -1)
     cosine, sine, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    turn = torch.stack([cosine, sine, zero, -sine, cosine, zero, zero, zero, zero + 1], -1).view(-1, 3, 3)
-    crop_from_full = turn @ rotation_between(ray, forward)
+    roll = torch.stack([cosine, sine, zero, -sine, cosine, zero, zero, zero, zero + 1], -1).view(-1, 3, 3)
+    crop_from_full = roll @ rotation_between(ray, forward)
     rotation = crop_from_full @ full_from_facing @ facing
     place = (crop_from_full @ full_from_facing)[:, :, 2] * distance[:, None]
     transl = place - (rotation @ pelvis_w[..., None]).squeeze(-1)

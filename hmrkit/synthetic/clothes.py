@@ -311,10 +311,12 @@ def _wrinkles(m: Measures, n: Numbers, count: int, waves: int = 6) -> Tensor:
     """Smooth noise (B,V) within about -1 .. 1: waves of 6 to 25 cm in random directions."""
     columns = [torch.cat([n.uniform() for _ in range(waves)], 1) for _ in range(4)]  # (B,waves) each
     lift = 2 * columns[0] - 1
-    turn = 2 * math.pi * columns[1]
+    rotation = 2 * math.pi * columns[1]
     flat = (1 - lift**2).sqrt()
     length = 0.06 * (0.25 / 0.06) ** columns[2]
-    direction = torch.stack([flat * turn.cos(), lift, flat * turn.sin()], -1) * (2 * math.pi / length)[..., None]
+    direction = (
+        torch.stack([flat * rotation.cos(), lift, flat * rotation.sin()], -1) * (2 * math.pi / length)[..., None]
+    )
     phase = 2 * math.pi * columns[3]
     total = m.place.new_zeros(count, len(m.place))
     for wave in range(waves):

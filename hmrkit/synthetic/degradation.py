@@ -1,4 +1,4 @@
-"""What a camera, an encoder and the chain's crop do to a picture before a network sees it.
+"""What a camera, an encoder and the chain's crop do to a image before a network sees it.
 
 The order is that of the real ones: lens, sensor (at the resolution that the person had in the source), tone curve,
 JPEG, and then the crop that stretches the person to its own size.
@@ -33,7 +33,7 @@ SMALLEST = 48  # px: fewer source pixels along the crop are as good as none
 def photograph(
     radiance: Tensor, subject: Tensor, resolution: Tensor, difficulty: Difficulty, generator: torch.Generator
 ) -> Tensor:
-    """Linear pictures (B,3,S,S) -> sRGB in [0, 1].
+    """Linear images (B,3,S,S) -> sRGB in [0, 1].
 
     `subject` (B,) is the radiance that the camera exposes for, `resolution` (B,) source pixels along the crop's side.
     """
@@ -84,7 +84,7 @@ def _lens(image: Tensor, shrink: Tensor, bad: float, g: torch.Generator) -> Tens
 
 
 def _resample(image: Tensor, before: Tensor, after: Tensor) -> Tensor:
-    """The top-left `before` (B,) pixels square of each picture as its top-left `after` (B,) pixels square."""
+    """The top-left `before` (B,) pixels square of each image as its top-left `after` (B,) pixels square."""
     rows = (before != after).nonzero()[:, 0]
     if not len(rows):
         return image
@@ -119,7 +119,7 @@ def _tone(image: Tensor, bad: float, g: torch.Generator) -> Tensor:
 
 
 def _sharpened(image: Tensor, bad: float, g: torch.Generator) -> Tensor:
-    """Halos on a third of the pictures."""
+    """Halos on a third of the images."""
     chosen = torch.randperm(len(image), generator=g)[: round(0.35 * bad * len(image))].to(image.device)
     amount = uniform(0, 1.2, (len(chosen), 1, 1, 1), g, image.device)
     if not len(chosen):
@@ -144,7 +144,7 @@ def _jpeg_tables(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _compressed(image: Tensor, bad: float, g: torch.Generator) -> Tensor:
-    """JPEG of qualities 12 to 95 on a share of the pictures, chroma halved."""
+    """JPEG of qualities 12 to 95 on a share of the images, chroma halved."""
     count, size = len(image), image.shape[-1]
     chosen = torch.randperm(count, generator=g)[: round(0.7 * bad * count)]
     quality = 12 + 83 * torch.rand(len(chosen), generator=g).sqrt()

@@ -1,4 +1,4 @@
-"""Pictures of rendered people with the truth about them: what the regressors learn from.
+"""Images of rendered people with the truth about them: what the regressors learn from.
 
 A sample is what the chain would hand to a regressor: the crop about one person (`hmrkit.crops.person_region`, with
 errors) seen by the crop's own camera (`hmrkit.camera.crop_cameras`), in a place that also lights the person, behind
@@ -33,7 +33,7 @@ Poses = Callable[[int, torch.Generator], tuple[Tensor, Tensor, Tensor]]
 # A joint lies inside the body: its own surface may be so much nearer than it. Twice the way to the nearest skin at
 # rest, because joints do not lie in the middle of their limbs, and a bit for clothes.
 _SKIN_WAYS, _CLOTHES_M = 2.0, 0.03
-# Pictures rendered at once: on a CPU so many that their planes stay in the cache.
+# Images rendered at once: on a CPU so many that their planes stay in the cache.
 _AT_ONCE = {"cpu": 8, "cuda": 256}
 _LUMA = (0.2126, 0.7152, 0.0722)
 
@@ -47,7 +47,7 @@ class Samples:
     In the crop's own camera (x right, y down, z forward, axis through the crop's middle, `focal_px` (B,)):
     `joints_c` (B,24,3) and `keypoints_c` (B,23,3) m (`Body.keypoint_names`), their pixels `joints_2d` and
     `keypoints_2d`, the body's `global_orient` (B,3,3), `body_pose` (B,23,3,3), `betas` (B,10), `transl_c` (B,3) m.
-    `joints_visible` and `keypoints_visible`: in the picture and not behind an object or another person;
+    `joints_visible` and `keypoints_visible`: in the image and not behind an object or another person;
     `joints_self_hidden` and `keypoints_self_hidden`: behind the person's own body.
     """
 
@@ -232,7 +232,7 @@ class SyntheticImages:
         self, canvas: Tensor, inside: Tensor, shown: Fragments, colours: Tensor, image: Tensor, views: Views,
         g: torch.Generator,
     ) -> Tensor:  # fmt: skip
-        """Radiance (B,3,S,S) -> pictures, exposed for the person and the place, black where the full image ends."""
+        """Radiance (B,3,S,S) -> images, exposed for the person and the place, black where the full image ends."""
         luma = canvas.new_tensor(_LUMA)
         place = torch.einsum("c,bchw->bhw", luma, canvas).clamp(max=6).mean((1, 2))
         scene = image[shown.mesh]
@@ -243,8 +243,8 @@ class SyntheticImages:
         care = 0.3 + 0.7 * uniform(0, 1, (len(place),), g, self.device)
         subject = torch.lerp(place.clamp_min(1e-3).log(), person.clamp_min(1e-3).log(), care).exp()
         resolution = views.resolution
-        pictures = photograph(canvas, subject, resolution, self.difficulty, g)
-        return pictures * inside[:, None]
+        images = photograph(canvas, subject, resolution, self.difficulty, g)
+        return images * inside[:, None]
 
     def _visibility(
         self, points_c: Tensor, views: Views, found: Fragments, open_: Tensor, depth_inside: Tensor

@@ -96,19 +96,19 @@ def panorama_light(panoramas: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return harmonics, sun, excess.sum((1, 2)), mean
 
 
-def turn_about_up(directions: Tensor, yaw: Tensor) -> Tensor:
-    """Directions (B,...,3) turned by `yaw` (B,) about +y."""
+def rotate_about_up(directions: Tensor, yaw: Tensor) -> Tensor:
+    """Directions (B,...,3) rotated by `yaw` (B,) about +y."""
     shape = (-1,) + (1,) * (directions.ndim - 2)
     cosine, sine = yaw.cos().view(shape), yaw.sin().view(shape)
     x, y, z = directions.unbind(-1)
     return torch.stack([cosine * x + sine * z, y, cosine * z - sine * x], -1)
 
 
-def turn_harmonics(harmonics: Tensor, yaw: Tensor) -> Tensor:
-    """Harmonics (B,9,3) of light that was turned by `yaw` (B,) about +y."""
+def rotate_harmonics(harmonics: Tensor, yaw: Tensor) -> Tensor:
+    """Harmonics (B,9,3) of light that was rotated by `yaw` (B,) about +y."""
     # Fitted from nine directions that determine all nine functions: exact, and no tables of rotation coefficients.
     directions = normalize(_PROBES.to(harmonics), dim=-1)
-    back = turn_about_up(directions.expand(len(yaw), -1, 3), -yaw)
+    back = rotate_about_up(directions.expand(len(yaw), -1, 3), -yaw)
     values = harmonic_basis(back) @ harmonics
     return torch.linalg.pinv(harmonic_basis(directions)) @ values
 

@@ -35,7 +35,7 @@ Split = Literal["train", "test", "all"]
 # Whole clips that no training ever sees (parts of their names).
 HELD_OUT = ("cmu_daz_01-09/07/", "cmu_daz_01-09/09/", "cmu_daz_10-14/13/", "martial")
 
-# Body joint -> the file's joint that turns it. Joints that the file lacks follow their parent (feet, hands); the
+# Body joint -> the file's joint that rotates it. Joints that the file lacks follow their parent (feet, hands); the
 # file's chest bends where spine2 and spine3 do, half each.
 _SOURCE = {
     "pelvis": "hip",
@@ -201,12 +201,12 @@ def _retarget(data: dict[str, np.ndarray]) -> Motion:
         if joint not in _SOURCE:
             world.append(world[parent])
             continue
-        turned = source[:, names.index(_SOURCE[joint])]
+        rotated = source[:, names.index(_SOURCE[joint])]
         if joint in _BONES:
             child, file_child = _BONES[joint]
             bone = rest[joints[child]] - rest[SMPL_24.parents[joints[child]]]
-            turned = turned @ rotation_between(bone, offsets[names.index(file_child)])
-        world.append(turned)
+            rotated = rotated @ rotation_between(bone, offsets[names.index(file_child)])
+        world.append(rotated)
     lower, upper = world[joints["spine1"]], world[joints["spine3"]]
     world[joints["spine2"]] = _halfway(lower, upper)
     stacked = torch.stack(world, 1)

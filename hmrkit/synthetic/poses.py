@@ -45,8 +45,8 @@ _LEGS = ("left_hip", "right_hip", "left_knee", "right_knee")
 class PoseSampler:
     """Poses of one split. ``train`` varies them; ``test`` takes held-out frames as they are, mirrored or not.
 
-    `wobble` scales the perturbation, `tumble` is how often a training person is turned to any side (lying, falling,
-    upside down), `standing` the share that is drawn from the frames in which people stand upright on straight legs, a
+    `wobble` scales the perturbation, `tumble` is how often a training person is rotated to any side (lying, falling,
+    upside down), `upright_share` the share that is drawn from the frames in which people stand upright on straight legs, a
     fifth of them all: what was captured are sports and games. `source` is another motion file.
     """
 
@@ -55,13 +55,13 @@ class PoseSampler:
         split: Split = "train",
         wobble: float = 1.0,
         tumble: float = 0.03,
-        standing: float = 0.25,
+        upright_share: float = 0.25,
         source: str | Path | None = None,
     ) -> None:
         motion = load_motion(source or find_weights(POSES), split)
         self.rotations = torch.from_numpy(motion.local_rotations)
         self.varied = split != "test"
-        self.tumble, self.standing = tumble, standing
+        self.tumble, self.upright_share = tumble, upright_share
         self._upright = _upright_frames(self.rotations)
         self._blend_weights, self._blends = limb_blends()
         spread = [
@@ -72,7 +72,7 @@ class PoseSampler:
     def __call__(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """`global_orient` (B,3,3) in a world with y up, `body_pose` (B,23,3,3), `betas` (B,10)."""
         g = generator
-        stands = torch.rand(batch, generator=g) < self.standing if self.varied else None
+        stands = torch.rand(batch, generator=g) < self.upright_share if self.varied else None
         local = self._frames(batch, g, stands)
         betas = torch.randn(batch, 10, generator=g).clamp(-2.5, 2.5)
         if self.varied:
@@ -80,8 +80,8 @@ class PoseSampler:
             local = torch.where(chosen[..., None, None], self._frames(batch, g, stands), local)
             # How much differs from person to person, so that captured poses stay frequent.
             amount = torch.rand(batch, 1, 1, generator=g) ** 1.5 * 1.8
-            turn = torch.randn(batch, 24, 3, generator=g).clamp(-2, 2) * self._wobble * amount
-            local = local @ axis_angle_to_matrix(turn)
+            rotation = torch.randn(batch, 24, 3, generator=g).clamp(-2, 2) * self._wobble * amount
+            local = local @ axis_angle_to_matrix(rotation)
             betas = betas * torch.where(torch.rand(batch, 1, generator=g) < 0.2, 1.5, 1.0)
             local[:, 0] = self._tilts(batch, g) @ local[:, 0]
         mirrored = torch.rand(batch, 1, 1, 1, generator=g) < 0.5
@@ -99,9 +99,9 @@ class PoseSampler:
         """Rotations (B,3,3) of whole people: a lean of some degrees, now and then anything."""
         lean = torch.randn(batch, 3, generator=g) * torch.tensor([0.12, 0.0, 0.12])
         axis = torch.nn.functional.normalize(torch.randn(batch, 3, generator=g), dim=-1)
-        any_turn = axis * torch.rand(batch, 1, generator=g) * torch.pi
+        any_rotation = axis * torch.rand(batch, 1, generator=g) * torch.pi
         tumbling = torch.rand(batch, 1, generator=g) < self.tumble
-        return axis_angle_to_matrix(torch.where(tumbling, any_turn, lean))
+        return axis_angle_to_matrix(torch.where(tumbling, any_rotation, lean))
 
 
 def _upright_frames(local: Tensor) -> Tensor:

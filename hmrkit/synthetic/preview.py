@@ -1,4 +1,4 @@
-"""Synthetic samples as a person wants to see them: picture, joints, body parts, side by side on one sheet."""
+"""Synthetic samples as a person wants to see them: image, joints, body parts, side by side on one sheet."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def write_preview(path: str | Path, split: str = "train", seed: int = 0, count: 
 def sample_tile(samples: Samples, n: int) -> Image.Image:
     """Sample n three times: as it is; with its bones and joints (green visible, yellow behind the person's own body,
     red behind something else or outside); its visible parts by colour, striped along V and darker along U."""
-    picture = (samples.images[n].permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8)
-    drawn = Image.fromarray(picture)
+    image = (samples.images[n].permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8)
+    drawn = Image.fromarray(image)
     draw = ImageDraw.Draw(drawn)
     at = [(float(x), float(y)) for x, y in samples.joints_2d[n].cpu()]
     for parent, child in SMPL_24.bones:
@@ -51,8 +51,8 @@ def sample_tile(samples: Samples, n: int) -> Image.Image:
     part, u, v = samples.iuv[n].cpu().numpy()
     palette = np.array([(0, 0, 0)] + [colorsys.hsv_to_rgb(k * 0.618 % 1, 0.7, 1) for k in range(24)])
     parts = palette[part.astype(int)] * (0.45 + 0.55 * u * (0.75 + 0.25 * (v * 8 % 2 < 1)))[..., None]
-    parts = np.where(samples.mask[n].cpu().numpy()[..., None], 255 * parts, picture * 0.3).astype(np.uint8)
+    parts = np.where(samples.mask[n].cpu().numpy()[..., None], 255 * parts, image * 0.3).astype(np.uint8)
     tile = Image.new("RGB", (3 * PIECE, PIECE))
-    for k, piece in enumerate((Image.fromarray(picture), drawn, Image.fromarray(parts))):
+    for k, piece in enumerate((Image.fromarray(image), drawn, Image.fromarray(parts))):
         tile.paste(piece.resize((PIECE, PIECE), Image.Resampling.LANCZOS), (k * PIECE, 0))
     return tile

@@ -45,9 +45,9 @@ def straighten_legs(
         over = straight.cos() - wanted
         after = (straight.cos() - (over + (over.square() + 4 * _SOFT**2).sqrt()) / 2).acos().minimum(before)
         axis = normalize(torch.linalg.cross(world[:, i] @ thigh, world[:, j] @ shin), dim=-1)
-        turn = _lean(a, b, before) - _lean(a, b, after)
-        world[:, i] = axis_angle_to_matrix(axis * turn[:, None]) @ world[:, i]
-        world[:, j] = axis_angle_to_matrix(axis * (turn - before + after)[:, None]) @ world[:, j]
+        rotation = _lean(a, b, before) - _lean(a, b, after)
+        world[:, i] = axis_angle_to_matrix(axis * rotation[:, None]) @ world[:, i]
+        world[:, j] = axis_angle_to_matrix(axis * (rotation - before + after)[:, None]) @ world[:, j]
     return world, farther
 
 

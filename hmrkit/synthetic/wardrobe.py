@@ -52,8 +52,8 @@ class Outfit:
     _wardrobe: Wardrobe
     _fields: Tensor  # (B*V, layers)
     # From here on (B*S, ...): one row for bare skin and for each layer above it.
-    _texture: Tensor  # which picture in the body's atlas, -1: a pattern
-    _tint: Tensor  # (.,3) factors of that picture
+    _texture: Tensor  # which image in the body's atlas, -1: a pattern
+    _tint: Tensor  # (.,3) factors of that image
     _colours: Tensor  # (.,9): three colours
     _layout: Tensor  # (.,6): 2x2 from metres to tiles, then an offset
     _pattern: Tensor
@@ -101,7 +101,7 @@ class Wardrobe:
         self.num_vertices = body.num_vertices
         self.faces = torch.as_tensor(body.faces, dtype=torch.int64, device=self.device)
         uv = torch.as_tensor(atlas["uv"].astype(np.float32), device=self.device)
-        uv[..., 1] = 1 - uv[..., 1]  # rows of a picture run downwards
+        uv[..., 1] = 1 - uv[..., 1]  # rows of a image run downwards
         self.corners = torch.cat([uv, cloth_coordinates(body)], -1).view(-1, 4)  # (F*3,4): skin u, v, cloth u, v
         self.three = torch.arange(3, device=self.device)
         self.ranks = torch.arange(1, len(LAYERS) + 1, dtype=torch.uint8, device=self.device)
@@ -111,8 +111,8 @@ class Wardrobe:
         chosen, worn = _in_split(skins["names"], TEST_SKINS, split), _in_split(garments["names"], TEST_GARMENTS, split)
         self.skin_names = tuple(str(skins["names"][i]) for i in chosen)
         self.garment_names = tuple(str(garments["names"][i]) for i in worn)
-        pictures = [_picture(skins, i, TEXTURE_PX) for i in chosen] + [_picture(garments, i, TEXTURE_PX) for i in worn]
-        roots = np.stack([_linear_root(picture) for picture in pictures])
+        images = [_image(skins, i, TEXTURE_PX) for i in chosen] + [_image(garments, i, TEXTURE_PX) for i in worn]
+        roots = np.stack([_linear_root(image) for image in images])
         # Square roots of linear RGB, uint8; skins, then garments.
         self.textures = torch.as_tensor(roots.reshape(-1, 3), device=self.device)
         self._skin_light = self._tensor(np.square(roots[: len(chosen)] / 255.0).mean((1, 2, 3)))
@@ -121,7 +121,7 @@ class Wardrobe:
             self._tensor(garments["fields"][worn]), self._tensor(garments["offsets"][worn]), shoes
         )
         materials = _arrays("synthetic/materials.npz")
-        photographs = np.stack([_picture(materials, i).mean(-1) for i in range(len(materials["names"]))])
+        photographs = np.stack([_image(materials, i).mean(-1) for i in range(len(materials["names"]))])
         splits = ("train", "test") if split == "all" else (split,)
         banks = [pattern_bank(PATTERNS[s], SEEDS[s], photographs) for s in splits]
         order = np.argsort(np.concatenate([np.arange(len(b)) >= len(b) * PLAIN_SHARE for b in banks]), kind="stable")
@@ -142,7 +142,7 @@ class Wardrobe:
         )  # fmt: skip
 
     def _painted(self, clothes: Clothes, count: int, n: Numbers) -> tuple[Tensor, Tensor]:
-        """Which picture (B,S) each style shows, -1 for none, and factors (B,S,3) of its colours."""
+        """Which image (B,S) each style shows, -1 for none, and factors (B,S,3) of its colours."""
         skin = n.below(len(self.skin_names))
         # Melanin fills the gap between the light and the dark photographs, from both sides.
         melanin = torch.where(self._skin_light[skin] > 0.2, 0.9 * n.uniform() ** 2, n.uniform(-0.8, 0.2))
@@ -178,8 +178,8 @@ class Wardrobe:
                 colour = bright[..., None].expand_as(colour)
                 pattern = n.below(plain)[:, 0]
             per_metre = (1.6 - 1.4 * n.uniform()).exp()  # tiles of 20 to 80 cm
-            turn = torch.where(n.chance(0.15), n.uniform(0, 2 * math.pi), 0.0)
-            cosine, sine = turn.cos() * per_metre, turn.sin() * per_metre
+            rotation = torch.where(n.chance(0.15), n.uniform(0, 2 * math.pi), 0.0)
+            cosine, sine = rotation.cos() * per_metre, rotation.sin() * per_metre
             layouts.append(torch.cat([cosine, sine, -sine, cosine, n.uniform(), n.uniform()], 1))
             colours.append(colour)
             patterns.append(pattern)
@@ -222,8 +222,8 @@ def _arrays(name: str) -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def _picture(packed: dict[str, np.ndarray], index: int, size: int | None = None) -> np.ndarray:
-    """Picture (H,W,3) uint8 number `index` of a file made by `hmrkit.training.make_wardrobe.packing`."""
+def _image(packed: dict[str, np.ndarray], index: int, size: int | None = None) -> np.ndarray:
+    """Image (H,W,3) uint8 number `index` of a file made by `hmrkit.training.make_wardrobe.packing`."""
     start, end = packed["starts"][index : index + 2]
     image = Image.open(io.BytesIO(packed["jpeg"][start:end].tobytes())).convert("RGB")
     return np.asarray(image if size is None else image.resize((size, size), Image.Resampling.BOX))

@@ -66,7 +66,7 @@ class Tracker:
         self._detections: list[Detections] = []
 
     def update(self, frame_index: int, detections: Detections) -> None:
-        """Add a frame: its number in the source and its people (none is said by empty arrays, never by leaving out)."""
+        """Add a frame: its number in the source and its people (none is empty arrays, never by leaving out)."""
         if self._frame_indices and frame_index <= self._frame_indices[-1]:
             raise ValueError(f"frames must come in order, got {frame_index} after {self._frame_indices[-1]}")
         self._frame_indices.append(frame_index)

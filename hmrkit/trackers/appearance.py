@@ -6,7 +6,7 @@ import numpy as np
 
 HUES, GREYS = 8, 4
 SIZE = 2 * (HUES + GREYS)
-# Rows of the box that are looked at, upper then lower body; columns keep to the middle, away from the background.
+# Rows of the box that are described, upper then lower body; columns keep to the middle, away from the background.
 _ROWS = np.concatenate([np.linspace(0.08, 0.48, 12), np.linspace(0.52, 0.92, 12)])
 _COLUMNS = np.linspace(0.3, 0.7, 9)
 

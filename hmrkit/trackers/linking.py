@@ -23,7 +23,7 @@ from hmrkit.trackers import DroppedTrack, TrackingResult
 from hmrkit.types import Detections, Track
 
 # Seconds.
-CROSSING_S = 1.0  # longest time that two people may cover each other and be told apart by what was before and after
+CROSSING_S = 1.0  # longest time that two people may cover each other and be distinguished by what was before and after
 JOIN_S = 2.5  # longest gap that is joined
 FILL_S = 1.0  # longest gap that is filled; a longer one stays open
 SHORTEST_S = 0.5
@@ -41,7 +41,9 @@ JOIN_COST = 6.0
 STOPPED = 2.0  # deviation that it is for a person to have lost all speed unseen (two who cross must not swap by it)
 UNSEEN_PER_S = 0.8  # cost of a second out of sight: the longer, the likelier it is someone else
 COLOUR_SIGMA = 0.2
-COLOUR_WORST = 2.5  # a turn or a shadow changes colours entirely: more deviations than this are no stronger evidence
+COLOUR_WORST = (
+    2.5  # turning around or a shadow changes colours entirely: more deviations than this are no stronger evidence
+)
 COLOUR_OTHER = 0.6  # Hellinger distance of other clothes ...
 CHANGE_S = 0.5  # ... where there was time for somebody else to come
 
@@ -218,7 +220,7 @@ def _join_cost(clip: _Clip, a: np.ndarray, b: np.ndarray, colour_a: np.ndarray, 
     center_a, speed_a, length_a = _end_state(clip, a[::-1])
     center_b, speed_b, length_b = _end_state(clip, b)
     length = np.sqrt(length_a * length_b)
-    # A speed is believed for a while and then forgotten: people stop and turn.
+    # A speed is believed for a while and then forgotten: people stop and turn back.
     carried = VELOCITY_S * (1 - np.exp(-gap / VELOCITY_S))
     forward = np.linalg.norm(center_a + speed_a * carried - center_b)
     backward = np.linalg.norm(center_b + speed_b * carried - center_a)

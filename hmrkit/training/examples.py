@@ -204,7 +204,7 @@ def clip_examples(clips: Sequence[str | Path], regressor: FrameRegressor, device
     from hmrkit.models import Models
     from hmrkit.options import Options
     from hmrkit.pipeline import open_clip, run_stages
-    from hmrkit.regressors.stream import crop_pictures, crops_of
+    from hmrkit.regressors.stream import crop_images, crops_of
 
     found: list[dict[str, Tensor]] = []
     models = Models(Options(device=str(device)))
@@ -218,7 +218,7 @@ def clip_examples(clips: Sequence[str | Path], regressor: FrameRegressor, device
             continue
         crops = crops_of(take, people, regressor)
         fits = _in_crops([take.body[person.track_id] for person in people], crops.cameras, models.body)
-        for rows, images in crop_pictures(take, crops, regressor.input_size[0], device):
+        for rows, images in crop_images(take, crops, regressor.input_size[0], device):
             with inference(device):
                 observation = regressor.backbone.encode(images)
             tensors = _named_tensors(observation) | {f.name: getattr(fits, f.name)[rows] for f in fields(Truth)}

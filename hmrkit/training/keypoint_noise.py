@@ -37,7 +37,7 @@ SHORTEST_STEP, WHOLE_STEPS = 0.2, 0.5
 POINT_STEPS = (0.6, 1.4)
 # How far the body's points of a face are rotated about each axis (standard deviation, rad).
 FACE_ROTATION = 0.25
-# The nearest pose is looked for among so many people of the pool.
+# The nearest pose is searched for among so many people of the pool.
 CANDIDATES = 64
 JOINTS = len(SMPL_24)
 _HIPS = BLAZEPOSE_33.indices("left_hip", "right_hip")

@@ -86,7 +86,7 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """An image as RGB uint8 (H,W,3), turned as its EXIF orientation says. Raises OSError or ValueError."""
+    """An image as RGB uint8 (H,W,3), rotated as its EXIF orientation says. Raises OSError or ValueError."""
     with Image.open(path) as image:
         return np.array(ImageOps.exif_transpose(image).convert("RGB"))
 

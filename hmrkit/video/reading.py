@@ -2,7 +2,7 @@
 
 Inputs are video files and folders of images. decord decodes where it can, PyAV where decord is missing or fails (VP9,
 damaged files) or would hold too much; both number frames alike, by presentation order, and their pixels are the same.
-Frames come turned upright as the file's rotation metadata says.
+Frames come rotated upright as the file's rotation metadata says.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def probe(
     30); for a file it replaces the rate that the file states, and the times with it.
 
     `frame_times` are real presentation times in seconds since the file's first frame (variable rates too);
-    `rotation_deg` is the anticlockwise turn that the metadata asks for and that `read_frames` applies.
+    `rotation_deg` is the anticlockwise rotation that the metadata asks for and that `read_frames` applies.
 
     Raises InputError where the input is missing, empty, no video, or ends before `start`; UsageError for bad options.
     """

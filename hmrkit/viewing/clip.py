@@ -31,17 +31,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Posed:
-    """The mesh stream's skeleton, camera frame: `turns` (T,24,3,3) and `places` (T,24,3) m of the joints."""
+    """The mesh stream's skeleton, camera frame: `rotations` (T,24,3,3) and `places` (T,24,3) m of the joints."""
 
-    turns: np.ndarray
+    rotations: np.ndarray
     places: np.ndarray
 
 
 @dataclass(frozen=True)
 class Goal:
-    """Calibration: `turns` (T,23,3,3) of the bones (Psi of `bone_transforms`), `places` (T,24,3) m of the joints."""
+    """Calibration: `rotations` (T,23,3,3) of the bones (Psi of `bone_transforms`), `places` (T,24,3) m of the
+    joints."""
 
-    turns: np.ndarray
+    rotations: np.ndarray
     places: np.ndarray
 
 

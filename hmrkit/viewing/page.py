@@ -170,7 +170,7 @@ def _share(block: Block, values: torch.Tensor) -> dict[str, Any]:
 
 
 def _pictures(block: Block, video: VideoInfo, width: int, progress: Progress) -> dict[str, Any]:
-    """The footage as WebP pictures in a row; `ends` (N,) is where each of the timeline stops, empty where unread."""
+    """The footage as WebP images in a row; `ends` (N,) is where each of the timeline stops, empty where unread."""
     pieces, ends, total = {}, [], len(video.frame_indices)
     for index, picture in _encoded(video, width):
         pieces[index] = picture

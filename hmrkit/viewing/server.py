@@ -1,4 +1,4 @@
-"""A page served on this machine by viser: the exact meshes of each frame, computed when they are looked at.
+"""A page served on this machine by viser: the exact meshes of each frame, computed when they are shown.
 
 One loop reads the page's controls and draws what they say, so that there is no state but theirs and no thread of ours.
 """
@@ -122,7 +122,7 @@ class LivePage:
         self.goal = gui.add_checkbox("calibrated", has_goal, visible=has_goal)
         has_lifted = any(person.lifted is not None for person in clip.people)
         self.lifted = gui.add_checkbox("lifted pose", False, visible=has_lifted)
-        # Off at first: finding one picture in a film takes longer than all meshes of the frame.
+        # Off at first: finding one image in a film takes longer than all meshes of the frame.
         self.footage = gui.add_checkbox("footage", False, visible=Path(clip.take.video.path).exists())
         with gui.add_folder("people"):
             self.people = {p.track_id: gui.add_checkbox(f"person {p.track_id}", True) for p in clip.people}

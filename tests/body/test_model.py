@@ -78,14 +78,14 @@ def test_left_out_means_rest_pose(body):
     assert stature[1] - stature[0] == pytest.approx(0.078, abs=0.004)  # the model card's figure
 
 
-def test_turning_the_root_turns_the_whole_body_about_the_pelvis(body):
+def test_rotating_the_root_rotates_the_whole_body_about_the_pelvis(body):
     parameters = random_parameters(5)
-    turn = random_parameters(1, seed=9)["global_orient"][0]
-    turned = body(**{**parameters, "global_orient": turn @ parameters["global_orient"]})
+    rotation = random_parameters(1, seed=9)["global_orient"][0]
+    rotated = body(**{**parameters, "global_orient": rotation @ parameters["global_orient"]})
     plain = body(**parameters)
     pelvis = plain.joints[:, :1]
-    torch.testing.assert_close(turned.vertices, (plain.vertices - pelvis) @ turn.T + pelvis, rtol=0, atol=5e-6)
-    torch.testing.assert_close(turned.joints, (plain.joints - pelvis) @ turn.T + pelvis, rtol=0, atol=5e-6)
+    torch.testing.assert_close(rotated.vertices, (plain.vertices - pelvis) @ rotation.T + pelvis, rtol=0, atol=5e-6)
+    torch.testing.assert_close(rotated.joints, (plain.joints - pelvis) @ rotation.T + pelvis, rtol=0, atol=5e-6)
 
 
 def test_mirrored_pose_gives_the_mirrored_mesh(body):

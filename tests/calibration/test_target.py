@@ -31,9 +31,9 @@ class Scene:
     box_heights: np.ndarray
 
 
-def _wander(rng: np.random.Generator, shape: tuple[int, ...], frames_per_turn: float) -> np.ndarray:
+def _wander(rng: np.random.Generator, shape: tuple[int, ...], frames_per_rotation: float) -> np.ndarray:
     """Smooth noise (FRAMES, *shape) of unit variance plus a constant part of the same size."""
-    t = np.arange(FRAMES)[:, None] / frames_per_turn
+    t = np.arange(FRAMES)[:, None] / frames_per_rotation
     flat = int(np.prod(shape))
     waves = sum(np.sin(t * rng.uniform(0.5, 2, flat) + rng.uniform(0, 6.3, flat)) for _ in range(3)) / np.sqrt(1.5)
     return ((waves + rng.normal(size=flat)) / np.sqrt(2)).reshape(FRAMES, *shape)
@@ -60,8 +60,8 @@ def make_scene(
     mesh = joints(np.radians(mesh_deg) / np.sqrt(3) * _wander(rng, (24, 3), 6)) + 0.03 * _wander(rng, (1, 3), 10)
     pose_17 = truth[:, [SMPL_24.index[_SMPL_NAME.get(name, name)] for name in H36M_17.joints]]
     pose_17 = pose_17 - pose_17[:, :1] + lift_m / np.sqrt(3) * _wander(rng, (17, 3), 6)
-    turn = np.radians(lift_deg) * _wander(rng, (3,), 10) / np.sqrt(3)  # a lifter does not know the camera's tilt
-    pose_17 = pose_17 @ axis_angle_to_matrix(torch.tensor(turn)).mT.numpy()
+    rotation = np.radians(lift_deg) * _wander(rng, (3,), 10) / np.sqrt(3)  # a lifter does not know the camera's tilt
+    pose_17 = pose_17 @ axis_angle_to_matrix(torch.tensor(rotation)).mT.numpy()
     pixels = np.full((FRAMES, 17, 3), np.nan, np.float32)
     height = np.ptp(project(CAMERA, truth)[..., 1], axis=1)
     for name, column in zip(SEEN_JOINTS, SEEN, strict=True):
@@ -181,11 +181,11 @@ def test_a_still_person_gives_a_still_target_and_one_frame_works():
     np.testing.assert_allclose(one, still[:1], atol=1e-5)
 
 
-def test_a_constant_turn_of_the_lifted_pose_is_taken_out():
+def test_a_constant_rotation_of_the_lifted_pose_is_taken_out():
     scene = make_scene(7, mesh_deg=0, lift_m=0, lift_deg=0)
     scene.mesh = scene.truth
-    turn = axis_angle_to_matrix(torch.tensor([0.5, 0.0, 0.0])).numpy()
-    scene.lifted.joints_c[:] = scene.lifted.joints_c @ turn.T
+    rotation = axis_angle_to_matrix(torch.tensor([0.5, 0.0, 0.0])).numpy()
+    scene.lifted.joints_c[:] = scene.lifted.joints_c @ rotation.T
     aligned = target_of(scene, ray_weight=0.0, align=1.0)
     assert metrics.mpjpe_mm(seen(aligned), seen(scene.truth)) < 1
     assert metrics.mpjpe_mm(seen(target_of(scene, ray_weight=0.0, align=0.0)), seen(scene.truth)) > 50

@@ -24,17 +24,19 @@ T = 12
 
 
 def make_params(seed: int, degrees: float, base: BodyParams | None = None) -> BodyParams:
-    """Random pose in front of the camera, or `base` with every joint turned by up to `degrees`."""
+    """Random pose in front of the camera, or `base` with every joint rotated by up to `degrees`."""
     generator = torch.Generator().manual_seed(seed)
     vectors = torch.randn(T, 24, 3, generator=generator)
     vectors *= np.radians(degrees) * torch.rand(T, 24, 1, generator=generator) / vectors.norm(dim=-1, keepdim=True)
-    turns = axis_angle_to_matrix(vectors).numpy()
+    rotations = axis_angle_to_matrix(vectors).numpy()
     betas = np.linspace(-0.5, 0.5, 10, dtype=np.float32)
     if base is None:
         flip = np.diag([1.0, -1.0, -1.0]).astype(np.float32)
         place = np.tile(np.array([0.3, 0.1, 5.0], np.float32), (T, 1))
-        return BodyParams(flip @ turns[:, 0], turns[:, 1:], betas, place, "neutral", BODY.model_id)
-    return replace(base, global_orient=base.global_orient @ turns[:, 0], body_pose=base.body_pose @ turns[:, 1:])
+        return BodyParams(flip @ rotations[:, 0], rotations[:, 1:], betas, place, "neutral", BODY.model_id)
+    return replace(
+        base, global_orient=base.global_orient @ rotations[:, 0], body_pose=base.body_pose @ rotations[:, 1:]
+    )
 
 
 def vertices_and_joints(params: BodyParams) -> tuple[np.ndarray, np.ndarray]:

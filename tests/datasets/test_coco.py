@@ -1,4 +1,4 @@
-"""COCO's layout and fields, made here: people with and without keypoints, a crowd, an empty picture."""
+"""COCO's layout and fields, made here: people with and without keypoints, a crowd, an empty image."""
 
 import json
 
@@ -31,7 +31,7 @@ def annotation(number, image, box, points, crowd=0):
     }
 
 
-def write_coco(root, pictures=True, split="val2017"):
+def write_coco(root, with_images=True, split="val2017"):
     images = [{"license": 1, "file_name": f"{i:012d}.jpg", "height": 48, "width": 64, "id": i} for i in (139, 285, 632)]
     annotations = [
         annotation(1001, 285, (5.5, 6.25, 20, 30), {NOSE: (12, 8, 2), LEFT_HIP: (14, 20, 1)}),
@@ -43,7 +43,7 @@ def write_coco(root, pictures=True, split="val2017"):
     categories = [{"id": 1, "name": "person"}]
     content = {"info": {}, "licenses": [], "images": images, "annotations": annotations, "categories": categories}
     (root / "annotations" / f"person_keypoints_{split}.json").write_text(json.dumps(content))
-    if pictures:
+    if with_images:
         (root / split).mkdir()
         for image in images:
             Image.new("RGB", (64, 48)).save(root / split / image["file_name"])
@@ -87,14 +87,14 @@ def test_all_annotations_come_out_once_whatever_the_pieces(tmp_path, monkeypatch
     assert sorted(ids) == [1001, 1002, 1003, 900100000285]
 
 
-def test_pictures_may_be_elsewhere_or_absent(tmp_path):
+def test_images_may_be_elsewhere_or_absent(tmp_path):
     root = write_coco(tmp_path / "a")
     (root / "images").mkdir()
     (root / "val2017").rename(root / "images" / "val2017")
     assert read(root)[0].frames[0].is_file()
-    assert read(write_coco(tmp_path / "b", pictures=False))[0].frames is None
+    assert read(write_coco(tmp_path / "b", with_images=False))[0].frames is None
     (root / "images" / "val2017" / "000000000285.jpg").unlink()
-    with pytest.raises(InputError, match=r"lacks 1 pictures \(000000000285.jpg"):
+    with pytest.raises(InputError, match=r"lacks 1 images \(000000000285.jpg"):
         read(root)
 
 

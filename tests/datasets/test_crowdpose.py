@@ -75,10 +75,10 @@ def test_people(tmp_path):
     np.testing.assert_allclose(first.facts["area_px2"][0], 0.53 * 129.44 * 271.82, rtol=1e-6)
     assert first.valid.all()
     assert second.valid.tolist() == [False]
-    assert medium.frames is None, "no pictures: only predictions can be scored"
+    assert medium.frames is None, "no images: only predictions can be scored"
 
 
-def test_pictures(tmp_path):
+def test_images(tmp_path):
     root = write_crowdpose(tmp_path, folder="annotations")
     (root / "images").mkdir()
     for image in CROWDING:

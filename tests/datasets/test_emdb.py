@@ -54,7 +54,7 @@ def test_splits_go_by_the_flags_and_choose_the_protocol(tmp_path):
 def test_what_is_missing_or_another_version_is_said(tmp_path):
     with pytest.raises(InputError, match=r"emdb\.ait\.ethz\.ch"):
         read(tmp_path)
-    make_emdb(tmp_path, RECORDINGS[:1], pictures=False)
+    make_emdb(tmp_path, RECORDINGS[:1], images=False)
     assert read(tmp_path)[0].frames is None
     with pytest.raises(InputError, match="none of the 1 sequences"):
         read(tmp_path, split="2")

@@ -6,7 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from made_datasets import h36m_positions, make_h36m, write_pictures
+from made_datasets import h36m_positions, make_h36m, write_images
 
 from hmrkit.camera import project
 from hmrkit.datasets import DatasetOptions, load_dataset
@@ -71,13 +71,13 @@ def test_protocols_choose_cameras_frames_and_recordings(tmp_path):
     assert [s.name for s in read(tmp_path, "")] == [s.name for s in two]
 
 
-def test_videos_are_found_under_either_name_and_spins_pictures_are_the_frames_that_count(tmp_path):
+def test_videos_are_found_under_either_name_and_spins_images_are_the_frames_that_count(tmp_path):
     make_h36m(tmp_path)
     (tmp_path / "S9" / "Videos").mkdir(parents=True)
     (tmp_path / "S9" / "Videos" / "Directions 1.60457274.mp4").touch()
     (tmp_path / "S9" / "Videos" / "TakingPhoto 1.60457274.mp4").touch()
     for number in (1, 6, 11):
-        write_pictures(tmp_path / "images", 1, (8, 8), number, "S11_WalkDog.60457274_{:06d}.jpg")
+        write_images(tmp_path / "images", 1, (8, 8), number, "S11_WalkDog.60457274_{:06d}.jpg")
     found = {s.name.split(".")[0]: s for s in read(tmp_path, "hmr-p2")}
     assert found["S9_Directions_1"].frames.name == "Directions 1.60457274.mp4"
     assert found["S9_Photo_1"].frames.name == "TakingPhoto 1.60457274.mp4"

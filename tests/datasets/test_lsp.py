@@ -1,4 +1,4 @@
-"""LSP's joints.mat and pictures with the labels of UPi-S1h, made here."""
+"""LSP's joints.mat and images with the labels of UPi-S1h, made here."""
 
 import numpy as np
 import pytest
@@ -59,12 +59,12 @@ def test_test_images_with_labels(files):
     np.testing.assert_allclose((box[2:] + box[:2]) / 2, (low + high) / 2)
 
 
-def test_pictures_are_all_there_or_none(files):
+def test_images_are_all_there_or_none(files):
     root, _ = files
     assert all(sequence.frames is None for sequence in load_dataset("lsp", root).sequences())
 
 
-def test_high_resolution_pictures_do_not_fit_the_labels(tmp_path):
+def test_high_resolution_images_do_not_fit_the_labels(tmp_path):
     root, _ = write_lsp(tmp_path, size=(400, 600))
     with pytest.raises(InputError, match="not lsp_dataset_original"):
         load_dataset("lsp", root).check()

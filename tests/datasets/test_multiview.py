@@ -286,16 +286,16 @@ def test_lens_models_are_opencvs(distortion, fisheye):
     args = (points[:, None], np.zeros(3), np.zeros(3), camera.matrix, camera.distortion if distortion else np.zeros(4))
     theirs = lens.projectPoints(*args)[0].reshape(-1, 2)
     pixels = camera.project(points)
-    # OpenCV counts from the middle of the first pixel, hmrkit from the picture's corner.
+    # OpenCV counts from the middle of the first pixel, hmrkit from the image's corner.
     np.testing.assert_allclose(pixels, theirs + 0.5, atol=1e-9)
     straight = points[:, :2] / points[:, 2:] @ camera.matrix[:2, :2].T + camera.matrix[:2, 2] + 0.5
     np.testing.assert_allclose(camera.undistort(pixels), straight, atol=1e-6)
 
 
-def test_what_is_far_outside_is_not_folded_into_the_picture():
+def test_what_is_far_outside_is_not_folded_into_the_image():
     camera = looking_at("c", np.array([3.0, 0, 1]), (-0.28, 0.0, 0, 0, 0))
     bent = camera.distort(np.array([[1.8, 0.0]]))[0, 0]
-    assert 0 < bent < 0.5, "the polynomial does turn back"
+    assert 0 < bent < 0.5, "the polynomial does rotate back"
     assert np.isnan(camera.project(np.array([1.8, 0, 1.0]))).all()
     assert np.isnan(camera.project(np.array([0.1, 0, -1.0]))).all()
     assert np.isfinite(camera.project(np.array([0.9, 0, 1.0]))).all()
@@ -324,7 +324,7 @@ def test_contract_of_a_sequence(recording):
         np.testing.assert_allclose(back[:3], walk()[3, 0], atol=1e-5)
 
 
-def test_axes_are_found_by_what_the_pictures_show(tmp_path, recording):
+def test_axes_are_found_by_what_the_images_show(tmp_path, recording):
     expected = [s.people[0].joints_c for s in read(recording)]
     other = write_recording(tmp_path / "same", rig(), walk(), axes="same")
     for found, want in zip(read(other), expected, strict=True):
@@ -336,13 +336,13 @@ def test_axes_are_found_by_what_the_pictures_show(tmp_path, recording):
 
 def test_joints_that_no_camera_sees_are_refused(tmp_path):
     write_recording(tmp_path, rig(), walk() + np.array([40, 40, 0]))
-    with pytest.raises(InputError, match="% of the joints fall into the pictures"):
+    with pytest.raises(InputError, match="% of the joints fall into the images"):
         read(tmp_path)
 
 
 def test_nobody_was_seen(tmp_path):
     write_recording(tmp_path, rig(), walk() * np.nan)
-    with pytest.raises(InputError, match="only 0 % of the joints fall into the pictures"):
+    with pytest.raises(InputError, match="only 0 % of the joints fall into the images"):
         read(tmp_path)
 
 
@@ -364,7 +364,7 @@ def test_missing_is_nan_and_only_there(tmp_path):
 
 
 def test_a_rate_next_to_the_videos_is_the_videos():
-    """Pose2Sim writes 60 for 59.94: after 100 s the clocks are six frames apart, the pictures are not."""
+    """Pose2Sim writes 60 for 59.94: after 100 s the clocks are six frames apart, the images are not."""
     fps, frames = 60000 / 1001, np.arange(6000)
     joints = np.broadcast_to(frames[:, None, None], (6000, 1, 3)).astype(float)
     tracks = MarkerTracks(("Nose",), frames / 60, 60.0, joints)
@@ -519,7 +519,7 @@ def test_options_that_mean_nothing_are_refused(tmp_path, options):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda text: text.replace("rotation = ", "turned = "), "camera cam01 lacks a rotation"),
+        (lambda text: text.replace("rotation = ", "rotated = "), "camera cam01 lacks a rotation"),
         (lambda text: text.replace("size = ", "extent = "), "camera cam01 lacks a size"),
         (lambda text: text.replace("distortions = [", "distortions = [9.0, "), "distortion coefficients, got 6"),
         (lambda text: text.replace("[cam01]", "[cam01"), "no calibration that can be used"),

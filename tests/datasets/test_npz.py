@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from made_datasets import motion, write_pictures
+from made_datasets import motion, write_images
 from made_smpl import make_smpl
 from typer.testing import CliRunner
 
@@ -14,7 +14,7 @@ from hmrkit.errors import InputError
 from hmrkit.skeletons import LSP_14, SPIN_24
 
 
-def write_clips(root, pictures=True):
+def write_clips(root, images=True):
     """3dpw_test.npz: two people in one clip, one after the other, then another clip with gaps of two frames."""
     rows = {key: [] for key in ("imgname", "center", "scale", "pose", "shape", "gender")}
     people = [("downtown_bus_00", range(1, 6), "m"), ("downtown_bus_00", range(0, 4), "f"),
@@ -29,9 +29,9 @@ def write_clips(root, pictures=True):
             rows["shape"].append(betas)
             rows["gender"].append(gender)
     np.savez(root / "3dpw_test.npz", **{key: np.array(values) for key, values in rows.items()})
-    if pictures:
+    if images:
         for clip in ("downtown_bus_00", "flat_guitar_01"):
-            write_pictures(root / "imageFiles" / clip, 12, (100, 80))
+            write_images(root / "imageFiles" / clip, 12, (100, 80))
     return root / "3dpw_test.npz"
 
 
@@ -59,7 +59,7 @@ def test_rows_are_people_in_stills(tmp_path):
              S=places)  # fmt: skip
     (sequence,) = load_dataset("npz", tmp_path / "lsp_dataset_test.npz").sequences()
     assert sequence.stills
-    assert sequence.frames is None  # the pictures are not there
+    assert sequence.frames is None  # the images are not there
     first, second = sequence.people
     assert (first.frame_indices.tolist(), second.frame_indices.tolist()) == ([0, 1], [0])
     assert first.skeleton is SPIN_24
@@ -75,7 +75,7 @@ def test_spin_s_result_file_is_scored_row_by_row(tmp_path):
     from hmrkit.body import load_body
     from hmrkit.evaluation.bodies import Bodies, posed_truth
 
-    path, smpl = write_clips(tmp_path, pictures=False), make_smpl(tmp_path / "smpl")
+    path, smpl = write_clips(tmp_path, images=False), make_smpl(tmp_path / "smpl")
     bodies = Bodies(load_body(smpl / "SMPL_NEUTRAL.npz"), smpl)
     found = []
     for sequence in load_dataset("npz", path).sequences():

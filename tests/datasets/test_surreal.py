@@ -1,4 +1,4 @@
-"""SURREAL: the mirror in its camera is undone so that body, joints, keypoints and picture agree."""
+"""SURREAL: the mirror in its camera is undone so that body, joints, keypoints and image agree."""
 
 import numpy as np
 import pytest

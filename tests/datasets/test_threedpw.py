@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from made_datasets import dump_python2, free_body, make_3dpw, write_pictures
+from made_datasets import dump_python2, free_body, make_3dpw, write_images
 
 from hmrkit.camera import project
 from hmrkit.datasets import DatasetOptions, load_dataset
@@ -73,22 +73,22 @@ def test_shape_coefficients_beyond_ten_are_left_out(tmp_path):
 
 
 @pytest.mark.parametrize("first_picture", [0, 1])
-def test_copies_that_number_pictures_from_one_are_read_alike(tmp_path, first_picture):
-    bus, _ = read(make_3dpw(tmp_path, TEST, first_picture=first_picture))
+def test_copies_that_number_images_from_one_are_read_alike(tmp_path, first_image):
+    bus, _ = read(make_3dpw(tmp_path, TEST, first_image=first_image))
     assert bus.frames == tmp_path / "imageFiles" / "downtown_bus_00"
     assert bus.frame_count == 6
     assert (bus.camera.width, bus.camera.height) == (108, 192)
 
 
-def test_a_missing_picture_is_noticed(tmp_path):
+def test_a_missing_image_is_noticed(tmp_path):
     make_3dpw(tmp_path, TEST)
     (tmp_path / "imageFiles" / "downtown_bus_00" / "image_00003.jpg").unlink()
-    with pytest.raises(InputError, match=r"wanted 6 pictures numbered without a gap.*found 5"):
+    with pytest.raises(InputError, match=r"wanted 6 images numbered without a gap.*found 5"):
         read(tmp_path)
 
 
-def test_without_pictures_there_is_a_camera_but_no_frames(tmp_path):
-    bus, _ = read(make_3dpw(tmp_path, TEST, pictures=False))
+def test_without_images_there_is_a_camera_but_no_frames(tmp_path):
+    bus, _ = read(make_3dpw(tmp_path, TEST, images=False))
     assert bus.frames is None
     assert (bus.camera.width, bus.camera.height, bus.camera.focal_px[0]) == (108, 192, 196)
 
@@ -102,7 +102,7 @@ SPREAD = [
 
 
 def test_subsets_are_the_published_lists_of_all_splits(tmp_path):
-    make_3dpw(tmp_path, SPREAD, pictures=False)
+    make_3dpw(tmp_path, SPREAD, images=False)
     assert [s.name for s in read(tmp_path)] == ["courtyard_basketball_00", "downtown_walking_00"]
     assert [s.name for s in read(tmp_path, split="train")] == ["courtyard_backpack_00"]
     assert [s.name for s in read(tmp_path, "3dpw-oc")] == ["courtyard_backpack_00", "courtyard_basketball_00"]
@@ -116,7 +116,7 @@ def test_subsets_are_the_published_lists_of_all_splits(tmp_path):
 
 
 def test_a_users_list_of_frames(tmp_path):
-    make_3dpw(tmp_path, SPREAD, pictures=False)
+    make_3dpw(tmp_path, SPREAD, images=False)
     listed = tmp_path / "occ.txt"
     listed.write_text(
         "# mine\ncourtyard_basketball_00 10 13\ncourtyard_basketball_00 20\n"
@@ -159,8 +159,8 @@ def test_other_versions_and_hostile_files_are_recognised(tmp_path):
     make_3dpw(tmp_path, TEST[:1])
     path = tmp_path / "sequenceFiles" / "test" / "downtown_bus_00.pkl"
     record = pickle.loads(path.read_bytes(), encoding="latin1")
-    turned = {**record, "poses2d": [points.transpose(0, 2, 1) for points in record["poses2d"]]}
-    dump_python2(turned, path)
+    rotated = {**record, "poses2d": [points.transpose(0, 2, 1) for points in record["poses2d"]]}
+    dump_python2(rotated, path)
     with pytest.raises(InputError, match=re.escape("poses2d: wanted shape (6, 3, 18), found (6, 18, 3)")):
         read(tmp_path)
     dump_python2({key: value for key, value in record.items() if key != "cam_poses"}, path)
@@ -183,8 +183,8 @@ def test_other_versions_and_hostile_files_are_recognised(tmp_path):
     assert not (tmp_path / "made_by_a_pickle").exists()
 
 
-def test_strangers_among_the_pictures_do_not_shift_frames(tmp_path):
+def test_strangers_among_the_images_do_not_shift_frames(tmp_path):
     make_3dpw(tmp_path, TEST)
-    write_pictures(tmp_path / "imageFiles" / "downtown_bus_00", 1, (108, 192), name="cover.jpg")
+    write_images(tmp_path / "imageFiles" / "downtown_bus_00", 1, (108, 192), name="cover.jpg")
     with pytest.raises(InputError, match="without a gap"):
         read(tmp_path)

@@ -47,7 +47,7 @@ def test_joints_without_a_row_of_visibility_are_read_alike(tmp_path):
     np.testing.assert_array_equal(three.keypoints_2d, two.keypoints_2d)
 
 
-def test_lists_choose_the_pictures(tmp_path):
+def test_lists_choose_the_images(tmp_path):
     make_up_3d(tmp_path, 130)
     assert [s.frame_count for s in read(tmp_path)] == [64, 64, 2]
     mine = tmp_path / "namesUPlsp.txt"

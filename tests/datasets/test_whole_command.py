@@ -1,4 +1,4 @@
-"""Copies of the gated datasets through the whole of `hmrkit eval`: the truth scores zero, what is turned scores what
+"""Copies of the gated datasets through the whole of `hmrkit eval`: the truth scores zero, what is rotated scores what
 a few lines of NumPy make of it. SMPL's files are the free body's under their names."""
 
 import json
@@ -26,7 +26,7 @@ from hmrkit.evaluation.bodies import H36M_ROWS
 from hmrkit.evaluation.protocols import ALIASES, PROTOCOLS
 from hmrkit.skeletons import SMPL_24
 
-TURN = rotations([0.1, -0.2, 0.3]).astype(np.float32)
+ROTATION = rotations([0.1, -0.2, 0.3]).astype(np.float32)
 
 MAKERS = {
     "3dpw": lambda root: make_3dpw(root, [("test", "downtown_bus_00", 6, 2), ("test", "flat_guitar_01", 5, 1)]),
@@ -69,8 +69,8 @@ def smpl(tmp_path_factory):
     return folder
 
 
-def predictions(dataset, protocol, turn):
-    """What a perfect method would say of everybody, turned in the camera's axes about the pelvis by `turn`."""
+def predictions(dataset, protocol, rotation):
+    """What a perfect method would say of everybody, rotated in the camera's axes about the pelvis by `rotation`."""
     rest = free_body().joints_only
     said = {}
     for sequence in dataset.sequences():
@@ -82,12 +82,12 @@ def predictions(dataset, protocol, turn):
                     for name in protocol.joints
                 ]
                 pelvis = truth.joints_c[:, truth.skeleton.indices("pelvis")]
-                said[owner + "joints"] = (truth.joints_c - pelvis)[:, order] @ turn.T
+                said[owner + "joints"] = (truth.joints_c - pelvis)[:, order] @ rotation.T
                 continue
             matrix = np.tile(np.eye(4, dtype=np.float32), (len(truth.valid), 1, 1))
             matrix = matrix if truth.camera_from_world is None else truth.camera_from_world
             betas = np.broadcast_to(body.betas, (len(truth.valid), 10)).copy()
-            said[owner + "global_orient"] = turn @ matrix[:, :3, :3] @ body.global_orient
+            said[owner + "global_orient"] = rotation @ matrix[:, :3, :3] @ body.global_orient
             said[owner + "body_pose"] = body.body_pose
             said[owner + "betas"] = betas
             if np.isfinite(body.transl).all():
@@ -97,10 +97,10 @@ def predictions(dataset, protocol, turn):
     return said
 
 
-def figures(tmp_path, smpl, name, root, protocol, split, turn):
+def figures(tmp_path, smpl, name, root, protocol, split, rotation):
     """The figures that the command prints as JSON."""
     dataset = load_dataset(name, root, DatasetOptions(split=split, protocol=protocol))
-    np.savez(tmp_path / "said.npz", **predictions(dataset, PROTOCOLS[protocol], turn))
+    np.savez(tmp_path / "said.npz", **predictions(dataset, PROTOCOLS[protocol], rotation))
     result = CliRunner().invoke(
         app,
         [
@@ -137,19 +137,19 @@ def test_the_truth_scores_zero_in_every_metric(tmp_path, copies, smpl, name, pro
 
 
 @pytest.mark.parametrize(("name", "protocol"), [("3dpw", "3dpw-official"), ("surreal", "body"), ("h36m", "hmr-p2")])
-def test_a_turned_body_scores_what_numpy_makes_of_it(tmp_path, copies, smpl, name, protocol):
-    found, _ = figures(tmp_path, smpl, name, copies[name], protocol, "", TURN)
+def test_a_rotated_body_scores_what_numpy_makes_of_it(tmp_path, copies, smpl, name, protocol):
+    found, _ = figures(tmp_path, smpl, name, copies[name], protocol, "", ROTATION)
     errors = []
     for sequence in load_dataset(name, copies[name], DatasetOptions(protocol=protocol)).sequences():
         for truth in sequence.people:
             order = [truth.skeleton.index[ALIASES[n][0] if n == "neck" and n not in truth.skeleton.index else n]
                      for n in PROTOCOLS[protocol].joints]  # fmt: skip
             joints = truth.joints_c.astype(np.float64) - truth.joints_c[:, truth.skeleton.indices("pelvis")]
-            errors.append(np.linalg.norm((joints @ TURN.T - joints)[truth.valid][:, order], axis=-1).mean(1))
+            errors.append(np.linalg.norm((joints @ ROTATION.T - joints)[truth.valid][:, order], axis=-1).mean(1))
     assert found["mpjpe_mm"] == pytest.approx(1000 * np.concatenate(errors).mean(), abs=0.02)
     assert found["pa_mpjpe_mm"] == pytest.approx(0, abs=0.02)
     if "mpjae_deg" in found:
-        assert found["mpjae_deg"] == pytest.approx(np.degrees(np.arccos((np.trace(TURN) - 1) / 2)), abs=0.01)
+        assert found["mpjae_deg"] == pytest.approx(np.degrees(np.arccos((np.trace(ROTATION) - 1) / 2)), abs=0.01)
 
 
 def test_missing_files_stop_the_command_before_any_work(tmp_path, smpl):

@@ -23,7 +23,7 @@ SQUARE = 416  # px, what the original takes
 
 
 @pytest.fixture(scope="module")
-def picture() -> torch.Tensor:
+def image() -> torch.Tensor:
     """(416,288,3) uint8 RGB with one person in it."""
     with np.load(DATA / "yolox_oracle.npz") as file:
         return torch.from_numpy(np.array(Image.open(io.BytesIO(file["png"].tobytes()))))
@@ -43,9 +43,9 @@ def detector() -> YoloXDetector:
     return detector
 
 
-def on_grey(picture: torch.Tensor, height: int, width: int, y: int = 0, x: int = 0) -> torch.Tensor:
+def on_grey(image: torch.Tensor, height: int, width: int, y: int = 0, x: int = 0) -> torch.Tensor:
     canvas = torch.full((height, width, 3), PADDING, dtype=torch.uint8)
-    canvas[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
+    canvas[y : y + image.shape[0], x : x + image.shape[1]] = image
     return canvas
 
 
@@ -63,12 +63,12 @@ def published_box(cells: np.ndarray, outputs: np.ndarray) -> np.ndarray:
     return np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
 
 
-def test_equals_the_original_runtime(picture, oracle) -> None:
+def test_equals_the_original_runtime(image, oracle) -> None:
     cells, wanted = oracle
     state = load_state(WEIGHTS)
     network = module_for(state).eval()
     load_into(network, state, WEIGHTS)
-    images, scale = letterbox(on_grey(picture, SQUARE, SQUARE)[None], SQUARE)
+    images, scale = letterbox(on_grey(image, SQUARE, SQUARE)[None], SQUARE)
     assert scale == 1
     with torch.inference_mode():
         got = network(images)[0].numpy()
@@ -76,20 +76,20 @@ def test_equals_the_original_runtime(picture, oracle) -> None:
     assert np.abs(got[cells] - wanted).max() < 1e-3
 
 
-def test_finds_the_person_where_the_original_sees_them(detector, picture, oracle) -> None:
-    [people] = detector(on_grey(picture, SQUARE, SQUARE)[None], [0])
+def test_finds_the_person_where_the_original_sees_them(detector, image, oracle) -> None:
+    [people] = detector(on_grey(image, SQUARE, SQUARE)[None], [0])
     assert people.scores.shape == (1,)
     np.testing.assert_allclose(people.boxes_xyxy[0], published_box(*oracle), atol=0.01)
 
 
-def test_leaving_out_the_padding_changes_little(detector, picture) -> None:
-    [fitted], [square] = detector(picture[None], [0]), detector(on_grey(picture, SQUARE, SQUARE)[None], [0])
+def test_leaving_out_the_padding_changes_little(detector, image) -> None:
+    [fitted], [square] = detector(image[None], [0]), detector(on_grey(image, SQUARE, SQUARE)[None], [0])
     np.testing.assert_allclose(fitted.boxes_xyxy, square.boxes_xyxy, atol=2)
     np.testing.assert_allclose(fitted.scores, square.scores, atol=0.02)
 
 
-def test_a_batch_changes_nothing(detector, picture) -> None:
-    frames = torch.stack([picture, picture.flip(1), torch.full_like(picture, 90)])
+def test_a_batch_changes_nothing(detector, image) -> None:
+    frames = torch.stack([image, image.flip(1), torch.full_like(image, 90)])
     together = detector(frames, [4, 5, 6])
     alone = [detector(frame[None], [0])[0] for frame in frames]
     assert [len(people.scores) for people in together] == [1, 1, 0]
@@ -98,15 +98,15 @@ def test_a_batch_changes_nothing(detector, picture) -> None:
         np.testing.assert_allclose(a.scores, b.scores, atol=1e-4)
 
 
-def test_a_person_moved_in_the_picture_is_found_moved(detector, picture) -> None:
-    [here] = detector(on_grey(picture, 480, 640)[None], [0])
-    [there] = detector(on_grey(picture, 480, 640, y=32, x=256)[None], [0])
+def test_a_person_moved_in_the_image_is_found_moved(detector, image) -> None:
+    [here] = detector(on_grey(image, 480, 640)[None], [0])
+    [there] = detector(on_grey(image, 480, 640, y=32, x=256)[None], [0])
     np.testing.assert_allclose(there.boxes_xyxy, here.boxes_xyxy + np.array([256, 32, 256, 32]), atol=1)
 
 
-def test_boxes_are_in_px_of_the_frame_and_inside_it(detector, picture) -> None:
-    large = picture.repeat_interleave(3, 0).repeat_interleave(3, 1)  # 1248 x 864 px, shrunk to 640 x 443
-    [people], [small] = detector(large[None], [0]), detector(picture[None], [0])
+def test_boxes_are_in_px_of_the_frame_and_inside_it(detector, image) -> None:
+    large = image.repeat_interleave(3, 0).repeat_interleave(3, 1)  # 1248 x 864 px, shrunk to 640 x 443
+    [people], [small] = detector(large[None], [0]), detector(image[None], [0])
     np.testing.assert_allclose(people.boxes_xyxy[0] / 3, small.boxes_xyxy[0], atol=20)
     assert (people.boxes_xyxy >= 0).all()
     assert (people.boxes_xyxy <= [864, 1248, 864, 1248]).all()
@@ -163,7 +163,7 @@ def ones_and_zeros(like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.ones(1, len(like)), torch.zeros(1, len(like))
 
 
-def test_published_checkpoints_of_other_sizes_load(tmp_path: Path, picture) -> None:
+def test_published_checkpoints_of_other_sizes_load(tmp_path: Path, image) -> None:
     torch.manual_seed(0)
     network = YoloX(width=8, depth=2, depthwise=False).eval()
     path = tmp_path / "yolox_small.pth"
@@ -175,7 +175,7 @@ def test_published_checkpoints_of_other_sizes_load(tmp_path: Path, picture) -> N
     images = torch.rand(1, 3, 64, 96) * 255
     with torch.inference_mode():
         torch.testing.assert_close(detector.network(images), network(images)[..., :6], atol=1e-3, rtol=1e-3)
-    assert len(detector(picture[None], [0])) == 1
+    assert len(detector(image[None], [0])) == 1
 
 
 def test_a_checkpoint_of_something_else_is_refused_in_one_line(tmp_path: Path) -> None:

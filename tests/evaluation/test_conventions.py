@@ -132,8 +132,8 @@ def test_emdb_moves_vertices_as_procrustes_moves_the_joints(smpl, prediction, pe
         x, y = j_p[f] - j_p[f].mean(0), j_t[f] - j_t[f].mean(0)
         u, s, vt = np.linalg.svd(x.T @ y)
         flip = np.diag([1, 1, np.sign(np.linalg.det(u @ vt))])
-        turn, scale = vt.T @ flip @ u.T, np.trace(np.diag(s) @ flip) / (x**2).sum()
-        moved = scale * (p[f] - j_p[f].mean(0)) @ turn.T + j_t[f].mean(0)
+        rotation, scale = vt.T @ flip @ u.T, np.trace(np.diag(s) @ flip) / (x**2).sum()
+        moved = scale * (p[f] - j_p[f].mean(0)) @ rotation.T + j_t[f].mean(0)
         assert values["pve_pa_mm"][f] == pytest.approx(distance(moved, t[f]).mean(), abs=0.01)
 
 

@@ -22,7 +22,7 @@ SEQUENCES = [
 ]
 MISSED = ("downtown_bus_00", 1)  # the predictions have nobody there
 MAJOR = [1, 2, 4, 5, 7, 8, 16, 17, 18, 19, 20, 21]
-TURNED = [0, 1, 2, 4, 5, 16, 17, 18, 19]
+ROTATED = [0, 1, 2, 4, 5, 16, 17, 18, 19]
 GENDERS = {"m": "MALE", "f": "FEMALE"}
 
 
@@ -30,7 +30,7 @@ GENDERS = {"m": "MALE", "f": "FEMALE"}
 def place(tmp_path_factory):
     """A copy of 3DPW, SMPL's files, and predictions: the true poses, disturbed, in the camera."""
     root = tmp_path_factory.mktemp("official")
-    make_3dpw(root / "3dpw", SEQUENCES, pictures=False)
+    make_3dpw(root / "3dpw", SEQUENCES, images=False)
     make_smpl(root / "smpl")
     rng = np.random.default_rng(3)
     arrays = {}
@@ -71,9 +71,9 @@ def official_figures(place, submission):
             for f in np.nonzero(valid)[0]:
                 camera = truth["cam_poses"][f]
                 gt = 1000 * (posed.joints[f].double().numpy() @ camera[:3, :3].T + camera[:3, 3])
-                gt_turn = camera[:3, :3] @ posed.joint_rotations[f].double().numpy()[TURNED]
+                gt_orient = camera[:3, :3] @ posed.joint_rotations[f].double().numpy()[ROTATED]
                 pred = 1000 * np.array(result["jointPositions"][person][f], np.float64)
-                turn = np.array(result["orientations"][person][f], np.float64)
+                orient = np.array(result["orientations"][person][f], np.float64)
                 gt, pred = gt - gt[0], pred - pred[0]
                 errors.append(np.linalg.norm(gt - pred, axis=1).mean())
                 major.append(np.linalg.norm(gt - pred, axis=1)[MAJOR])
@@ -82,8 +82,8 @@ def official_figures(place, submission):
                 else:
                     moved, rotation = procrustes(pred, gt)
                 errors_pa.append(np.linalg.norm(gt - moved, axis=1).mean())
-                angles += [angle(a @ b.T) for a, b in zip(turn, gt_turn, strict=True)]
-                angles_pa += [angle(rotation @ a @ b.T) for a, b in zip(turn, gt_turn, strict=True)]
+                angles += [angle(a @ b.T) for a, b in zip(orient, gt_orient, strict=True)]
+                angles_pa += [angle(rotation @ a @ b.T) for a, b in zip(orient, gt_orient, strict=True)]
     curve = [np.mean(np.array(major) <= threshold) for threshold in range(200)]
     area = sum((a + b) / 2 for a, b in itertools.pairwise(curve)) / 199
     return {

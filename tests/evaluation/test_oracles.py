@@ -74,7 +74,7 @@ def oracle(sequences, protocol):
                 body, camera = truth.body, truth.camera_from_world
                 orient, transl = body.global_orient, body.transl
                 if camera is not None:
-                    # The body turns about its pelvis, which is not the origin: the move is what is left over.
+                    # The body rotates about its pelvis, which is not the origin: the move is what is left over.
                     from hmrkit.body import load_body
 
                     betas = body.betas if body.betas.ndim == 1 else body.betas[:1]
@@ -169,7 +169,7 @@ def test_without_smpl_the_dataset_s_own_joints_are_the_truth(files, tmp_path):
 
 
 @pytest.mark.parametrize("boxes", ["--ground-truth-boxes", "--detect"])
-def test_the_chain_is_run_from_the_pictures(files, tmp_path, boxes):
+def test_the_chain_is_run_from_the_images(files, tmp_path, boxes):
     """Two methods in one table, their sheet of worst frames, and the table's files."""
     arguments = [
         *("eval", "--dataset", "3dpw", "--data", str(files / "3dpw"), "--method", "fit,pc-hmr", "--no-refine", boxes),
@@ -195,7 +195,7 @@ def test_the_chain_is_run_from_the_pictures(files, tmp_path, boxes):
     assert archive["0/mpjpe_mm"].shape == (9,)
 
 
-def test_a_picture_with_a_code_bearing_pickle_is_refused(files, tmp_path):
+def test_a_image_with_a_code_bearing_pickle_is_refused(files, tmp_path):
     class Evil:
         def __reduce__(self):
             return (print, ("run",))
@@ -215,6 +215,6 @@ def test_a_picture_with_a_code_bearing_pickle_is_refused(files, tmp_path):
 def test_rotations_are_read_as_axis_angle_or_as_matrices(files):
     from hmrkit.evaluation.results import _matrices
 
-    turns = np.random.default_rng(0).normal(0, 1, (5, 24, 3))
-    np.testing.assert_allclose(_matrices(turns.reshape(5, 72), 24), rotations(turns), atol=1e-12)
-    np.testing.assert_array_equal(_matrices(rotations(turns), 24), rotations(turns))
+    vectors = np.random.default_rng(0).normal(0, 1, (5, 24, 3))
+    np.testing.assert_allclose(_matrices(vectors.reshape(5, 72), 24), rotations(vectors), atol=1e-12)
+    np.testing.assert_array_equal(_matrices(rotations(vectors), 24), rotations(vectors))

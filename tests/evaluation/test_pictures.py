@@ -1,4 +1,4 @@
-"""Meshes in the picture: bodies whose keypoints, silhouettes and parts ARE the annotation score full marks."""
+"""Meshes in the image: bodies whose keypoints, silhouettes and parts ARE the annotation score full marks."""
 
 import json
 
@@ -24,7 +24,7 @@ COUNT = 3
 
 @pytest.fixture(scope="module")
 def people():
-    """Three poses before the camera that is assumed of pictures of this size, and their meshes."""
+    """Three poses before the camera that is assumed of images of this size, and their meshes."""
     rng = np.random.default_rng(2)
     pose = rng.normal(0, 0.2, (COUNT, 24, 3))
     pose[:, 0] = [np.pi, 0, 0]
@@ -123,7 +123,7 @@ def test_crowdpose(tmp_path, people, camera):
             for t in s.people}  # fmt: skip
     exact, _ = run("crowdpose", tmp_path, predictions(tmp_path / "p.npz", people, rows), tmp_path / "a")
     assert [exact[f"AP_{level}"] for level in ("easy", "medium", "hard")] == pytest.approx([100] * 3)
-    # The person in the crowded picture alone is somewhere else.
+    # The person in the crowded image alone is somewhere else.
     arrays = dict(np.load(tmp_path / "p.npz"))
     for key in arrays:
         if key.endswith("transl"):
@@ -174,7 +174,7 @@ def test_silhouettes_and_parts(tmp_path, people, camera):
         labels.save(tmp_path / "data" / "lsp" / f"{name}_part_segmentation.png")
         mask = Image.fromarray(((np.array(labels) > 0) * 255).astype(np.uint8))
         mask.save(tmp_path / "data" / "lsp" / f"{name}_segmentation.png")
-    for number in range(1001, 1251):  # a sequence's pictures
+    for number in range(1001, 1251):  # a sequence's images
         Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "images" / f"im{number}.jpg")
     (first, *_) = sequence_names("lsp", tmp_path)
     arrays = dict(np.load(predictions(tmp_path / "p.npz", people, {(first.name, "0"): [0, 1, 2]})))

@@ -14,15 +14,15 @@ from hmrkit.video.index import read_image
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
+def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pictures")
     list(load_dataset("synthetic", folder, DatasetOptions(settings={"count": "4"})).sequences())
     return folder
 
 
-def run(pictures, out, *more):
+def run(images, out, *more):
     arguments = [
-        *("eval", "--dataset", "synthetic", "--data", str(pictures), "--dataset-option", "count=4", "--json"),
+        *("eval", "--dataset", "synthetic", "--data", str(images), "--dataset-option", "count=4", "--json"),
         *("--out", str(out), *more),
     ]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
@@ -30,24 +30,24 @@ def run(pictures, out, *more):
     return json.loads(result.stdout)
 
 
-def test_pictures_are_made_again_bit_for_bit(pictures, tmp_path):
+def test_images_are_made_again_bit_for_bit(images, tmp_path):
     again = render_batch(tmp_path, SEED)
-    first = pictures / f"seed_{SEED}"
+    first = images / f"seed_{SEED}"
     for name in ("00.png", "07.png", "15.png"):
         np.testing.assert_array_equal(read_image(first / name), read_image(tmp_path / name))
     with np.load(first / "truth.npz") as archive:
         for key, values in again.items():
             np.testing.assert_array_equal(archive[key], values)
-    picture = read_image(tmp_path / "00.png")
-    assert picture.shape == (256, 256, 3)
-    assert picture.std() > 5
+    image = read_image(tmp_path / "00.png")
+    assert image.shape == (256, 256, 3)
+    assert image.std() > 5
 
 
-def test_the_keypoints_read_are_where_the_body_read_is(pictures):
+def test_the_keypoints_read_are_where_the_body_read_is(images):
     from hmrkit.body import load_body
     from hmrkit.camera import project
 
-    (sequence,) = load_dataset("synthetic", pictures, DatasetOptions(settings={"count": "4"})).sequences()
+    (sequence,) = load_dataset("synthetic", images, DatasetOptions(settings={"count": "4"})).sequences()
     (truth,) = sequence.people
     assert sequence.frame_count == len(sequence.frames) == 4
     body = load_body()
@@ -64,8 +64,8 @@ def test_the_keypoints_read_are_where_the_body_read_is(pictures):
     assert (high - low > 4).all()
 
 
-def test_the_truth_has_no_error_and_a_regressor_is_scored_on_the_crops(pictures, tmp_path):
-    (sequence,) = load_dataset("synthetic", pictures, DatasetOptions(settings={"count": "4"})).sequences()
+def test_the_truth_has_no_error_and_a_regressor_is_scored_on_the_crops(images, tmp_path):
+    (sequence,) = load_dataset("synthetic", images, DatasetOptions(settings={"count": "4"})).sequences()
     body = sequence.people[0].body
     np.savez(
         tmp_path / "truth.npz",
@@ -74,7 +74,7 @@ def test_the_truth_has_no_error_and_a_regressor_is_scored_on_the_crops(pictures,
             for name in ("global_orient", "body_pose", "betas", "transl")
         },
     )
-    report = run(pictures, tmp_path / "out", "--method", "toy", "--predictions", str(tmp_path / "truth.npz"))
+    report = run(images, tmp_path / "out", "--method", "toy", "--predictions", str(tmp_path / "truth.npz"))
     toy, truth = report["methods"]
     assert toy["method"] == "toy"
     assert toy["missed"] == 0
@@ -83,13 +83,13 @@ def test_the_truth_has_no_error_and_a_regressor_is_scored_on_the_crops(pictures,
     for name, figure in truth["figures"].items():
         assert figure["mean"] == pytest.approx(0, abs=0.02), name
     assert (tmp_path / "out" / "worst_toy.png").is_file()
-    again = run(pictures, tmp_path / "out", "--method", "toy", "--predictions", str(tmp_path / "truth.npz"))
+    again = run(images, tmp_path / "out", "--method", "toy", "--predictions", str(tmp_path / "truth.npz"))
     assert again == report  # nothing was run again: even the seconds are the same
 
 
-def test_the_occlusion_test_covers_every_joint_at_every_degree(pictures, tmp_path):
+def test_the_occlusion_test_covers_every_joint_at_every_degree(images, tmp_path):
     """The toy regressor looks at brightness alone: the larger the cover, the further from what it said before."""
-    summary = run(pictures, tmp_path, "--method", "toy", "--occlude", "circle", "--degree", "1,5", "--limit", "2")
+    summary = run(images, tmp_path, "--method", "toy", "--occlude", "circle", "--degree", "1,5", "--limit", "2")
     assert summary["degrees"] == [1, 5]
     assert {"left_knee", "right_wrist"} <= set(summary["joints"])
     toy = summary["methods"]["toy"]

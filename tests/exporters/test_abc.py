@@ -43,8 +43,8 @@ def test_points_are_in_the_file_as_they_are(tmp_path):
         assert len(points) == len(character)
         for sample, vertices in zip(points, wanted, strict=True):
             assert file.blob(sample)[16:] == vertices.tobytes()
-        turned = np.frombuffer(file.blob(file.children(geometry[2])[0])[16:], np.int32).reshape(-1, 3)
-        assert np.array_equal(turned[:, ::-1], character.faces)
+        rotated = np.frombuffer(file.blob(file.children(geometry[2])[0])[16:], np.int32).reshape(-1, 3)
+        assert np.array_equal(rotated[:, ::-1], character.faces)
     facts = dict(item.split("=", 1) for item in file.blob(file.root[3]).decode().split(";"))
     assert (facts["fps"], facts["unit"], facts["up_axis"]) == ("30000/1001", "m", "y")
     assert float(facts["FramesPerTimeUnit"]) == pytest.approx(30000 / 1001)

@@ -14,12 +14,12 @@ from hmrkit.scene.retarget import retarget
 
 def about(axis, angles):
     """Rotations (T,3,3) by angles (T,) about the x, y or z axis."""
-    turn = np.zeros((len(angles), 3, 3))
+    rotation = np.zeros((len(angles), 3, 3))
     a, b = (axis + 1) % 3, (axis + 2) % 3
-    turn[:, axis, axis] = 1
-    turn[:, a, a] = turn[:, b, b] = np.cos(angles)
-    turn[:, b, a], turn[:, a, b] = np.sin(angles), -np.sin(angles)
-    return turn
+    rotation[:, axis, axis] = 1
+    rotation[:, a, a] = rotation[:, b, b] = np.cos(angles)
+    rotation[:, b, a], rotation[:, a, b] = np.sin(angles), -np.sin(angles)
+    return rotation
 
 
 def read_bvh(path):
@@ -50,7 +50,7 @@ def read_bvh(path):
     assert words[motion + 1] == "Frames:"
     frames, frame_time = int(words[motion + 2]), float(words[motion + 5])
     rows = np.array(words[motion + 6 :], float).reshape(frames, len(channels))
-    turn, place = np.zeros((frames, len(names), 3, 3)), np.zeros((frames, len(names), 3))
+    rotation, place = np.zeros((frames, len(names), 3, 3)), np.zeros((frames, len(names), 3))
     for j, parent in enumerate(parents):
         own = np.tile(np.eye(3), (frames, 1, 1))
         shift = np.tile(offsets[j], (frames, 1))
@@ -63,10 +63,10 @@ def read_bvh(path):
             else:
                 own = own @ about(axis, np.radians(rows[:, column]))
         if parent < 0:
-            turn[:, j], place[:, j] = own, shift
+            rotation[:, j], place[:, j] = own, shift
         else:
-            turn[:, j] = turn[:, parent] @ own
-            place[:, j] = place[:, parent] + (turn[:, parent] @ shift[..., None])[..., 0]
+            rotation[:, j] = rotation[:, parent] @ own
+            place[:, j] = place[:, parent] + (rotation[:, parent] @ shift[..., None])[..., 0]
     return names, parents, np.array(offsets), place, rows, frame_time
 
 
@@ -85,7 +85,7 @@ def test_joints_read_back_stand_where_ours_stand(tmp_path, up, unit, skeleton):
         for joint, parent in enumerate(person.parents[1:], 1):
             assert names[parents[found[joint]]] == person.joint_names[parent]
         assert names.count("end") == 5
-        # The root turns round more than once, and no angle jumps.
+        # The root rotates round more than once, and no angle jumps.
         assert np.ptp(rows[:, 3:6], axis=0).max() > 360
         assert np.abs(np.diff(rows[:, 3:], axis=0)).max() < 25
 

@@ -28,7 +28,7 @@ def test_angles_give_the_rotation_back_in_every_order_also_at_gimbal_lock(order)
         np.testing.assert_allclose(rebuilt(euler_deg(rotations, order), order), rotations, atol=2e-6)
 
 
-def test_a_smooth_motion_has_smooth_angles_through_several_turns():
+def test_a_smooth_motion_has_smooth_angles_through_several_rotations():
     time = np.linspace(0, 1, 400)
     wanted = np.stack([1500 * time, 60 * np.sin(9 * time) + 55, -900 * time], -1)  # the middle angle passes 90
     found = euler_deg(Rotation.from_euler("xyz", wanted, degrees=True).as_matrix())

@@ -70,7 +70,7 @@ class Glb:
         def visit(number: int, above: np.ndarray) -> None:
             node = self.json["nodes"][number]
             x, y, z, w = self.animated(number, "rotation", time, node.get("rotation", [0, 0, 0, 1]))
-            turn = np.array(
+            rotation = np.array(
                 [
                     [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
                     [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
@@ -78,7 +78,7 @@ class Glb:
                 ]
             )
             local = np.eye(4)
-            local[:3, :3] = turn * self.animated(number, "scale", time, node.get("scale", [1, 1, 1]))
+            local[:3, :3] = rotation * self.animated(number, "scale", time, node.get("scale", [1, 1, 1]))
             local[:3, 3] = self.animated(number, "translation", time, node.get("translation", [0, 0, 0]))
             out[number] = above @ local
             for child in node.get("children", []):

@@ -16,8 +16,8 @@ def _written(scene_of, folder, **options):
 
 def _mesh(models, data):
     """What another program makes of a file: the posed body's vertices and joints."""
-    turns = axis_angle_to_matrix(torch.from_numpy(data["poses"]).reshape(-1, 24, 3))
-    return models.body(turns[:, 0], turns[:, 1:], data["betas"], data["trans"])
+    rotations = axis_angle_to_matrix(torch.from_numpy(data["poses"]).reshape(-1, 24, 3))
+    return models.body(rotations[:, 0], rotations[:, 1:], data["betas"], data["trans"])
 
 
 def test_parameters_come_back(take, scene_of, tmp_path):

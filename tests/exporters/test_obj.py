@@ -40,7 +40,7 @@ def test_what_is_written_is_exactly_the_scene(scene_of, tmp_path):
 
 @pytest.mark.parametrize("name", ["obj", "ply"])
 def test_other_programs_read_it(name, scene_of, tmp_path):
-    """trimesh's readers give the same mesh; turning the axes kept the faces' sense of rotation."""
+    """trimesh's readers give the same mesh; rotating the axes kept the faces' sense of rotation."""
     trimesh = pytest.importorskip("trimesh")
     scene, options = scene_of(people=(2,), gaps="interpolate")
     (folder,) = (ObjExporter if name == "obj" else PlyExporter)().write(scene, tmp_path, options)

@@ -18,6 +18,6 @@ def test_a_smpl_file_is_the_scene_whichever_way_is_up(models, scene_of, tmp_path
         data = codec.SMPLCodec.from_file(path)
         assert (data.frame_count, data.smpl_version) == (len(character), codec.SMPLVersion.SMPL)
         assert data.frame_rate == pytest.approx(30000 / 1001)
-        turns = axis_angle_to_matrix(torch.from_numpy(data.full_pose).float())
-        mesh = models.body.joints_only(turns[:, 0], turns[:, 1:], data.shape_parameters, data.body_translation)
+        rotations = axis_angle_to_matrix(torch.from_numpy(data.full_pose).float())
+        mesh = models.body.joints_only(rotations[:, 0], rotations[:, 1:], data.shape_parameters, data.body_translation)
         np.testing.assert_allclose(mesh.joints.numpy(), character.posed_joints(), atol=2e-5)

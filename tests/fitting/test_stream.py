@@ -64,7 +64,7 @@ def test_limbs_are_found_exactly_without_noise(clip):
 
 
 @pytest.mark.parametrize("clip", [0, 1, 2])
-def test_upper_arms_turn_about_their_length_and_faces_stand_as_captured(clip):
+def test_upper_arms_rotate_about_their_length_and_faces_stand_as_captured(clip):
     person = make_person(clip)
     times, betas = np.arange(len(person.landmarks)) / 30, torch.from_numpy(person.betas)
     seen = torch.from_numpy(person.landmarks)
@@ -90,7 +90,7 @@ def test_fit_without_noise_is_near_truth_from_every_side(yaw):
 def test_shape_and_distance_follow_a_tall_thin_person():
     short, tall = (fit(make_person(0, betas=[b] + [0] * 9), RAW) for b in (-1.5, 1.5))
     stature = [np.ptp(BODY(betas=p.betas).vertices[0, :, 1].numpy()) for p in (short, tall)]
-    assert stature[1] - stature[0] > 0.02  # most of it is scale, which a picture does not show
+    assert stature[1] - stature[0] > 0.02  # most of it is scale, which a image does not show
 
 
 def test_noise_is_reduced_and_keypoints_are_met():
@@ -132,14 +132,14 @@ def test_sides_exchanged_for_a_few_frames_are_put_right():
     assert apart.max() < 0.01
 
 
-def test_a_depth_that_turns_over_is_no_exchange_of_sides():
+def test_a_depth_that_rotates_over_is_no_exchange_of_sides():
     person = make_person(0)
     flat, deep = arrays_of(person.keypoints)
     deep[25:30] = deep[25:30][:, list(BLAZEPOSE_33.mirror)]
-    turned = Keypoints(flat, deep, BLAZEPOSE_33.name)
+    rotated = Keypoints(flat, deep, BLAZEPOSE_33.name)
     clean, kept = (
         clean_track(person.track, keypoints, CAMERA, person.times, FitOptions()).pixels
-        for keypoints in (turned, person.keypoints)
+        for keypoints in (rotated, person.keypoints)
     )
     np.testing.assert_allclose(clean, kept, atol=1e-3)
 
@@ -172,7 +172,7 @@ def test_a_still_person_stays_still_under_jitter():
 def test_knees_bend_forwards_only():
     person = corrupted(make_person(2), 5)
     pose = fit(person).body_pose[:, [SMPL_24.index["left_knee"] - 1, SMPL_24.index["right_knee"] - 1]]
-    shin = pose @ np.array([0.0, -1, 0])  # rest shin in the thigh's frame, turned
+    shin = pose @ np.array([0.0, -1, 0])  # rest shin in the thigh's frame, rotated
     assert shin[..., 2].max() < 0.09  # in front of the thigh's line by at most five degrees
 
 

@@ -1,4 +1,4 @@
-"""BlazePose on tracks: the region finds the person, turns and chunks do not matter, 3D is in the camera's axes."""
+"""BlazePose on tracks: the region finds the person, rotates and chunks do not matter, 3D is in the camera's axes."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ def estimator():
 
 @pytest.fixture(scope="module")
 def scene() -> tuple[torch.Tensor, np.ndarray]:
-    """A picture (480,480,3) with a person seen from behind, and the person's box."""
+    """A image (480,480,3) with a person seen from behind, and the person's box."""
     with np.load(ORACLE) as file:
         person = np.asarray(Image.open(io.BytesIO(file["png_0"].tobytes())))
         xy = file["landmarks_0"][:33, :2]
-    picture = np.full((480, 480, 3), 128, np.uint8)
-    picture[112:368, 112:368] = person
+    image = np.full((480, 480, 3), 128, np.uint8)
+    image[112:368, 112:368] = person
     low, high = xy.min(0) + 112, xy.max(0) + 112
-    return torch.from_numpy(picture), np.array([*(low - 4), *(high + 4)], np.float32)
+    return torch.from_numpy(image), np.array([*(low - 4), *(high + 4)], np.float32)
 
 
-def turned(picture: torch.Tensor, angle: float) -> torch.Tensor:
-    """The same picture with everything in it turned clockwise by `angle` about its middle."""
+def rotated(image: torch.Tensor, angle: float) -> torch.Tensor:
+    """The same image with everything in it rotated clockwise by `angle` about its middle."""
     region = Region(np.array([[240.0, 240.0]]), np.array([480.0]), np.array([-angle]))
-    return (crop_batch(picture[None], [0], region, out=480)[0] * 255).round().byte().permute(1, 2, 0)
+    return (crop_batch(image[None], [0], region, out=480)[0] * 255).round().byte().permute(1, 2, 0)
 
 
-def turn_points(xy: np.ndarray, angle: float) -> np.ndarray:
+def rotation_points(xy: np.ndarray, angle: float) -> np.ndarray:
     matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return (xy - 240) @ matrix.T + 240
 
@@ -56,9 +56,9 @@ def box_around(points: np.ndarray) -> np.ndarray:
 
 
 def test_finds_a_person_from_behind_with_left_and_right_in_place(estimator, scene) -> None:
-    picture, box = scene
+    image, box = scene
     estimator.reset()
-    [people] = estimator(picture[None], [0], [{7: box}])
+    [people] = estimator(image[None], [0], [{7: box}])
     points, joints = people[7]
     assert points.dtype == joints.dtype == np.float32
     assert points[:, 2].mean() > 0.5
@@ -74,12 +74,12 @@ def test_finds_a_person_from_behind_with_left_and_right_in_place(estimator, scen
 
 @pytest.mark.parametrize("angle", [np.pi / 2, np.pi])
 def test_people_who_lean_lie_or_stand_on_their_heads_are_found(estimator, scene, angle: float) -> None:
-    picture, box = scene
+    image, box = scene
     estimator.reset()
-    [people] = estimator(picture[None], [0], [{1: box}])
-    wanted = turn_points(people[1][0][:, :2], angle)
+    [people] = estimator(image[None], [0], [{1: box}])
+    wanted = rotation_points(people[1][0][:, :2], angle)
     estimator.reset()
-    tilted = turned(picture, angle)
+    tilted = rotated(image, angle)
     [tilted_people] = estimator(tilted[None], [0], [{1: box_around(wanted)}])
     height = np.ptp(people[1][0][:, 1])
     trunk = [INDEX[f"{side}_{part}"] for side in ("left", "right") for part in ("shoulder", "hip", "knee", "ankle")]
@@ -88,8 +88,8 @@ def test_people_who_lean_lie_or_stand_on_their_heads_are_found(estimator, scene,
 
 
 def test_batches_change_nothing_and_chunks_little(estimator, scene) -> None:
-    picture, box = scene
-    frames, boxes = picture[None].expand(3, -1, -1, -1), [{1: box, 2: box + 3}] * 3
+    image, box = scene
+    frames, boxes = image[None].expand(3, -1, -1, -1), [{1: box, 2: box + 3}] * 3
     estimator.reset()
     whole = estimator(frames, range(3), boxes)[-1]
     small = BlazePoseEstimator(torch.device("cpu"), max_crops=2)
@@ -105,22 +105,22 @@ def test_batches_change_nothing_and_chunks_little(estimator, scene) -> None:
 
 
 def test_flip_averaging_agrees_with_the_plain_answer(scene) -> None:
-    picture, box = scene
+    image, box = scene
     plain, flipped = (BlazePoseEstimator(torch.device("cpu"), flip_test=flip) for flip in (False, True))
-    a, b = (e(picture[None], [0], [{1: box}])[0][1] for e in (plain, flipped))
+    a, b = (e(image[None], [0], [{1: box}])[0][1] for e in (plain, flipped))
     big = [INDEX[f"{side}_{part}"] for side in ("left", "right") for part in ("shoulder", "hip", "knee")]
     assert np.abs(a[0][big, :2] - b[0][big, :2]).max() < 12
     assert np.abs(a[1][big] - b[1][big]).max() < 0.12
 
 
-def test_world_landmarks_turn_with_the_crop_and_with_the_view() -> None:
+def test_world_landmarks_rotate_with_the_crop_and_with_the_view() -> None:
     camera = assume_camera(1000, 800)
     world = np.random.default_rng(0).normal(size=(2, 33, 3))
     region = np.array([[500.0, 400.0, 100.0, np.pi / 2], [900.0, 100.0, 100.0, 0.0]])
     joints = _to_camera(world, region, camera)
     root = world[:, [INDEX["left_hip"], INDEX["right_hip"]]].mean(1, keepdims=True)
     x, y, z = (world - root)[0].T
-    np.testing.assert_allclose(joints[0], np.stack([-y, x, z], -1), atol=1e-5)  # a quarter turn about the view
+    np.testing.assert_allclose(joints[0], np.stack([-y, x, z], -1), atol=1e-5)  # a quarter rotation about the view
     np.testing.assert_allclose(joints[1], (world - root)[1] @ camera_from_ray(camera, region[1, :2]).T, atol=1e-5)
 
 
@@ -176,8 +176,8 @@ def test_somebody_who_comes_into_view_is_soon_seen_as_if_always_there(estimator)
 
 
 def test_the_smoothest_path_follows_a_somersault_and_ignores_one_lucky_frame() -> None:
-    turns = np.radians([0.0, 90, 180, 270])
+    rotations = np.radians([0.0, 90, 180, 270])
     rolling = [np.array([0.8, 0.1, 0.1, 0.1]), np.array([0.3, 0.7, 0, 0]), np.array([0, 0.3, 0.7, 0])]
-    assert smoothest_path(rolling, [turns] * 3, 0.0) == [0, 1, 2]
+    assert smoothest_path(rolling, [rotations] * 3, 0.0) == [0, 1, 2]
     still = [np.array([0.6, 0, 0, 0]), np.array([0.4, 0, 0.6, 0]), np.array([0.6, 0, 0, 0])]
-    assert smoothest_path(still, [turns] * 3, 0.0) == [0, 0, 0]
+    assert smoothest_path(still, [rotations] * 3, 0.0) == [0, 0, 0]

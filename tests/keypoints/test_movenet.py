@@ -29,8 +29,8 @@ def network():
 def crops() -> torch.Tensor:
     """(4,3,256,256) in [0, 1]."""
     with np.load(DATA / "blazepose_oracle.npz") as file:
-        pictures = [np.asarray(Image.open(io.BytesIO(file[f"png_{k}"].tobytes()))) for k in range(4)]
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+        images = [np.asarray(Image.open(io.BytesIO(file[f"png_{k}"].tobytes()))) for k in range(4)]
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +67,13 @@ def test_a_mirrored_person_is_found_mirrored(network, crops) -> None:
 
 
 def test_on_a_track_the_keypoints_lie_in_the_image(crops, wanted) -> None:
-    """A crop set into a picture and its own square as the box: the answer is the crop's, moved."""
-    picture = torch.zeros(1, 400, 500, 3, dtype=torch.uint8)
-    picture[0, 60:316, 90:346] = (crops[1] * 255).round().byte().permute(1, 2, 0)
+    """A crop set into a image and its own square as the box: the answer is the crop's, moved."""
+    image = torch.zeros(1, 400, 500, 3, dtype=torch.uint8)
+    image[0, 60:316, 90:346] = (crops[1] * 255).round().byte().permute(1, 2, 0)
     side = 256 / 1.25  # the estimator widens boxes by this
     box = np.array([218 - side / 2, 188 - side / 2, 218 + side / 2, 188 + side / 2])
     estimator = load_keypoints("movenet-thunder")
-    [people] = estimator(picture, [0], [{5: box}])
+    [people] = estimator(image, [0], [{5: box}])
     points, joints = people[5]
     assert joints is None
     assert estimator.has_depth is False

@@ -11,7 +11,7 @@ from hmrkit.metrics import frames
 RNG = np.random.default_rng(1)
 TRUTH = RNG.normal(size=(4, 6, 24, 3))
 NOISY = TRUTH + RNG.normal(size=TRUTH.shape) * 0.1
-TURNS = Rotation.random(4 * 6 * 24, random_state=0).as_matrix().reshape(4, 6, 24, 3, 3)
+ROTATIONS = Rotation.random(4 * 6 * 24, random_state=0).as_matrix().reshape(4, 6, 24, 3, 3)
 OTHERS = Rotation.random(4 * 6 * 24, random_state=1).as_matrix().reshape(4, 6, 24, 3, 3)
 ROOTS = NOISY[..., 0, :], TRUTH[..., 0, :]
 
@@ -24,8 +24,8 @@ PAIRS = {
     "pa_pve": (metrics.pa_pve_mm, metrics.pa_pve_mm_per_frame, (NOISY[..., :9, :], TRUTH[..., :9, :], NOISY, TRUTH)),
     "pck": (metrics.pck, metrics.pck_per_frame, (NOISY, TRUTH)),
     "auc": (metrics.auc, metrics.auc_per_frame, (NOISY, TRUTH)),
-    "mpjae": (metrics.mpjae_deg, metrics.mpjae_deg_per_frame, (OTHERS, TURNS)),
-    "mpjae_pa": (metrics.mpjae_pa_deg, metrics.mpjae_pa_deg_per_frame, (OTHERS, TURNS, NOISY, TRUTH)),
+    "mpjae": (metrics.mpjae_deg, metrics.mpjae_deg_per_frame, (OTHERS, ROTATIONS)),
+    "mpjae_pa": (metrics.mpjae_pa_deg, metrics.mpjae_pa_deg_per_frame, (OTHERS, ROTATIONS, NOISY, TRUTH)),
 }
 
 
@@ -91,7 +91,7 @@ def test_procrustes_of_all_sorts_of_poses(name):
 def test_similar_coplanar_and_collinear_poses_are_perfect():
     line = RNG.normal(size=(24, 1)) * np.array([0.3, -0.5, 0.8])
     for pose in (TRUTH[0, 0], TRUTH[0, 0] * FLAT, line):
-        similar = 0.3 * pose @ TURNS[0, 0, 0].T + [5, 6, 7]
+        similar = 0.3 * pose @ ROTATIONS[0, 0, 0].T + [5, 6, 7]
         assert metrics.pa_mpjpe_mm(similar, pose) == pytest.approx(0, abs=1e-6)
         assert metrics.pa_mpjpe_mm(pose, pose) == pytest.approx(0, abs=1e-9)
 
@@ -142,24 +142,26 @@ def test_the_middle_of_the_hips_as_root():
 
 
 def test_angles_of_rotations_against_scipy():
-    expected = np.rad2deg((Rotation.from_matrix(TURNS.reshape(-1, 3, 3)).inv()
+    expected = np.rad2deg((Rotation.from_matrix(ROTATIONS.reshape(-1, 3, 3)).inv()
                            * Rotation.from_matrix(OTHERS.reshape(-1, 3, 3))).magnitude())  # fmt: skip
-    assert metrics.mpjae_deg(OTHERS, TURNS) == pytest.approx(expected.mean(), rel=1e-9)
-    assert metrics.mpjae_pa_deg(TURNS[0, 0, 0].T @ TURNS, TURNS, TRUTH @ TURNS[0, 0, 0], TRUTH) == pytest.approx(
-        0, abs=1e-5
-    )
+    assert metrics.mpjae_deg(OTHERS, ROTATIONS) == pytest.approx(expected.mean(), rel=1e-9)
+    assert metrics.mpjae_pa_deg(
+        ROTATIONS[0, 0, 0].T @ ROTATIONS, ROTATIONS, TRUTH @ ROTATIONS[0, 0, 0], TRUTH
+    ) == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize("degrees", [0, 1e-6, 1, 179.999, 180])
 def test_small_and_large_angles_are_exact(degrees):
-    turn = Rotation.from_rotvec(np.deg2rad(degrees) * np.array([0.6, 0.0, 0.8])).as_matrix()
-    assert metrics.mpjae_deg(TURNS @ turn, TURNS) == pytest.approx(degrees, rel=1e-6, abs=1e-9 if degrees < 1 else 1e-5)
+    rotation = Rotation.from_rotvec(np.deg2rad(degrees) * np.array([0.6, 0.0, 0.8])).as_matrix()
+    assert metrics.mpjae_deg(ROTATIONS @ rotation, ROTATIONS) == pytest.approx(
+        degrees, rel=1e-6, abs=1e-9 if degrees < 1 else 1e-5
+    )
 
 
 def test_shapes_must_agree():
     for metric in (metrics.pa_mpjpe_mm, metrics.n_mpjpe_mm, metrics.pve_mm, metrics.pck, metrics.mpjae_deg):
         with pytest.raises(ValueError, match="one shape"):
-            metric(TURNS[:2], TURNS)
+            metric(ROTATIONS[:2], ROTATIONS)
     with pytest.raises(ValueError, match="leading"):
         metrics.pa_pve_mm(NOISY, TRUTH, NOISY[:2], TRUTH[:2])
 
@@ -172,8 +174,8 @@ class Sticks:
     def __call__(self, global_orient=None, body_pose=None, betas=None):
         batch = len(global_orient if betas is None else betas)
         shape = torch.zeros(batch, 3) if betas is None else betas[:, :3]
-        turned = torch.tensor([1.0, 0, 0]).expand(batch, 3) if global_orient is None else global_orient[..., 0]
-        self.vertices = torch.stack([shape, turned], 1)
+        rotated = torch.tensor([1.0, 0, 0]).expand(batch, 3) if global_orient is None else global_orient[..., 0]
+        self.vertices = torch.stack([shape, rotated], 1)
         return self
 
 
@@ -182,7 +184,7 @@ def test_shape_and_pose_apart():
     betas[:, 0] = 0.3
     assert metrics.pve_s_mm(Sticks(), betas, np.zeros((5, 10))) == pytest.approx(150, rel=1e-6)
     assert metrics.pve_s_mm_per_frame(Sticks(), betas, betas).tolist() == [0] * 5
-    turned = np.tile(np.eye(3), (5, 24, 1, 1))
-    turned[:, 0] = Rotation.from_rotvec([0, np.pi, 0]).as_matrix()
+    rotated = np.tile(np.eye(3), (5, 24, 1, 1))
+    rotated[:, 0] = Rotation.from_rotvec([0, np.pi, 0]).as_matrix()
     still = np.tile(np.eye(3), (5, 24, 1, 1))
-    assert metrics.pve_p_mm(Sticks(), turned, still) == pytest.approx(1000, rel=1e-6)
+    assert metrics.pve_p_mm(Sticks(), rotated, still) == pytest.approx(1000, rel=1e-6)

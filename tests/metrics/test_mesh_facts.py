@@ -32,7 +32,7 @@ def test_a_box_of_known_size():
     assert inside_out["volume_l"] == pytest.approx(-144)
 
 
-def test_holes_and_faces_turned_over_are_seen():
+def test_holes_and_faces_rotated_over_are_seen():
     box = trimesh.creation.box()
     holed = mesh_facts(box.vertices, box.faces[1:])
     assert not holed["watertight"]

@@ -9,7 +9,7 @@ from hmrkit import metrics
 RNG = np.random.default_rng(2)
 JOINTS = RNG.normal(size=(230, 24, 3)) * 0.3 + np.arange(230)[:, None, None] * np.array([0.03, 0, 0.01])
 NOISY = JOINTS + RNG.normal(size=JOINTS.shape) * 0.05
-TURN = Rotation.from_rotvec([0.3, -1.1, 0.7]).as_matrix()
+ROTATION = Rotation.from_rotvec([0.3, -1.1, 0.7]).as_matrix()
 
 
 def test_acceleration_leaves_out_every_triple_with_a_missing_frame():
@@ -44,9 +44,9 @@ def test_sliding_feet_are_judged_only_while_the_true_ones_rest():
 
 @pytest.mark.parametrize("metric", [metrics.w_mpjpe_mm, metrics.wa_mpjpe_mm])
 def test_world_errors_forgive_one_similarity_a_segment(metric):
-    assert metric(0.7 * JOINTS @ TURN.T + [5, 6, 7], JOINTS) == pytest.approx(0, abs=1e-6)
+    assert metric(0.7 * JOINTS @ ROTATION.T + [5, 6, 7], JOINTS) == pytest.approx(0, abs=1e-6)
     pieces = JOINTS.copy()
-    pieces[100:200] = 2 * pieces[100:200] @ TURN.T
+    pieces[100:200] = 2 * pieces[100:200] @ ROTATION.T
     pieces[200:] += 9
     assert metric(pieces, JOINTS) == pytest.approx(0, abs=1e-6)
     assert metric(pieces, JOINTS, segment=230) > 100
@@ -81,11 +81,11 @@ def test_world_errors_leave_out_missing_joints():
     assert np.isnan(metrics.w_mpjpe_mm_per_frame(hidden, JOINTS)[:100]).all()
 
 
-def test_the_roots_error_is_relative_to_its_way_and_turns_are_free_but_scale_is_not():
+def test_the_roots_error_is_relative_to_its_way_and_rotations_are_free_but_scale_is_not():
     way = np.stack([np.arange(101) * 0.1, np.zeros(101), np.zeros(101)], -1)  # 10 m
     way[:, 2] = np.sin(way[:, 0])
     length = np.linalg.norm(np.diff(way, axis=0), axis=-1).sum()
-    assert metrics.rte_percent(way @ TURN.T + 3, way) == pytest.approx(0, abs=1e-9)
+    assert metrics.rte_percent(way @ ROTATION.T + 3, way) == pytest.approx(0, abs=1e-9)
     spread = np.linalg.norm(way - way.mean(0), axis=-1).mean()
     assert metrics.rte_percent(1.1 * way, way) == pytest.approx(100 * 0.1 * spread / length)
     gap = way.copy()

@@ -17,7 +17,7 @@ def wave(frames, points, speed, phase):
     return np.sin(speed * t + phase * j + 2.1 * c + 0.37 * j * c)
 
 
-def turns(rotation_vectors):
+def rotations(rotation_vectors):
     return Rotation.from_rotvec(rotation_vectors.reshape(-1, 3)).as_matrix().reshape(-1, 9, 3, 3)
 
 
@@ -27,8 +27,8 @@ PREDICTED = 1.05 * TRUTH @ TILT.T + 0.03 * wave(250, 24, 0.83, 2.9) + 0.02 * wav
 WALK = np.arange(250)[:, None, None] * np.array([0.02, 0.0, 0.01])
 WORLD_TRUTH = TRUTH + WALK
 WORLD_PREDICTED = PREDICTED + np.arange(250)[:, None, None] * np.array([0.019, 0.001, 0.012])
-TURNS = turns(1.2 * wave(250, 9, 0.11, 0.6))
-OTHER_TURNS = turns(1.1 * wave(250, 9, 0.11, 0.6) + 0.2 * wave(250, 9, 0.4, 1.3))
+ROTATIONS = rotations(1.2 * wave(250, 9, 0.11, 0.6))
+OTHER_ROTATIONS = rotations(1.1 * wave(250, 9, 0.11, 0.6) + 0.2 * wave(250, 9, 0.4, 1.3))
 HIPS = (1, 2)
 LSP_HIPS = (2, 3)
 MAJOR = [1, 2, 4, 5, 7, 8, 16, 17, 18, 19, 20, 21]
@@ -47,8 +47,8 @@ def test_3dpw_challenge():
     assert 100 * metrics.pck(p, t, 50, root=None) == pytest.approx(4.0333333333, **EXACT)
     area = metrics.auc(p, t, root=None, thresholds_mm=np.arange(200), trapezoid=True)
     assert area == pytest.approx(0.3059838265, abs=1e-6)  # the code integrates the broken line numerically
-    assert metrics.mpjae_deg(OTHER_TURNS, TURNS) == pytest.approx(14.1155988939, **EXACT)
-    assert metrics.mpjae_pa_deg(OTHER_TURNS, TURNS, PREDICTED, TRUTH) == pytest.approx(19.5185905618, **EXACT)
+    assert metrics.mpjae_deg(OTHER_ROTATIONS, ROTATIONS) == pytest.approx(14.1155988939, **EXACT)
+    assert metrics.mpjae_pa_deg(OTHER_ROTATIONS, ROTATIONS, PREDICTED, TRUTH) == pytest.approx(19.5185905618, **EXACT)
 
 
 def test_3dpw_challenge_with_a_person_who_was_not_found():
@@ -94,7 +94,7 @@ def test_emdb():
     moved = metrics.pa_pve_mm(PREDICTED[:, ::2], TRUTH[:, ::2], PREDICTED, TRUTH)
     assert moved == pytest.approx(37.2585384110, **EXACT)
     assert metrics.jitter(PREDICTED, 30, still=EMDB_STILL) / 10 == pytest.approx(31.6590270194, **EXACT)
-    assert metrics.mpjae_deg(OTHER_TURNS, TURNS) == pytest.approx(14.1155988939, **EXACT)
+    assert metrics.mpjae_deg(OTHER_ROTATIONS, ROTATIONS) == pytest.approx(14.1155988939, **EXACT)
 
 
 def test_videopose3d():

@@ -10,7 +10,7 @@ from hmrkit.geometry import axis_angle_to_matrix
 RNG = np.random.default_rng(0)
 TRUTH = RNG.normal(size=(20, 24, 3))
 NOISY = TRUTH + RNG.normal(size=TRUTH.shape) * 0.05
-TURN = axis_angle_to_matrix(torch.tensor([0.3, -1.1, 0.7], dtype=torch.float64)).numpy()
+ROTATION = axis_angle_to_matrix(torch.tensor([0.3, -1.1, 0.7], dtype=torch.float64)).numpy()
 
 
 def test_equal_poses_are_perfect():
@@ -40,10 +40,10 @@ def test_mpjpe_ignores_a_translation_only_with_a_root():
 
 
 def test_a_similarity_leaves_pa_mpjpe_at_zero_and_its_value_unchanged():
-    similar = 1.7 * TRUTH @ TURN.T + np.array([1.0, 2.0, 3.0])
+    similar = 1.7 * TRUTH @ ROTATION.T + np.array([1.0, 2.0, 3.0])
     assert metrics.pa_mpjpe_mm(similar, TRUTH) == pytest.approx(0, abs=1e-6)
-    turned = 0.4 * NOISY @ TURN.T - 1
-    assert metrics.pa_mpjpe_mm(turned, TRUTH) == pytest.approx(metrics.pa_mpjpe_mm(NOISY, TRUTH), rel=1e-9)
+    rotated = 0.4 * NOISY @ ROTATION.T - 1
+    assert metrics.pa_mpjpe_mm(rotated, TRUTH) == pytest.approx(metrics.pa_mpjpe_mm(NOISY, TRUTH), rel=1e-9)
 
 
 def test_a_mirror_image_is_not_similar():
@@ -54,7 +54,7 @@ def test_protocols_forgive_in_order():
     pa, normalised, plain = (f(NOISY * 1.2, TRUTH) for f in (metrics.pa_mpjpe_mm, metrics.n_mpjpe_mm, metrics.mpjpe_mm))
     assert pa < normalised < plain
     assert metrics.n_mpjpe_mm(1.3 * TRUTH + 5, TRUTH) == pytest.approx(0, abs=1e-9)
-    assert metrics.n_mpjpe_mm(TRUTH @ TURN.T, TRUTH) > 100
+    assert metrics.n_mpjpe_mm(TRUTH @ ROTATION.T, TRUTH) > 100
 
 
 def test_accel_error_ignores_constant_velocity_and_measures_a_parabola():
@@ -67,11 +67,11 @@ def test_accel_error_ignores_constant_velocity_and_measures_a_parabola():
     assert np.isnan(metrics.accel_error(TRUTH[:2], TRUTH[:2]))
 
 
-def test_mpjae_is_the_angle_of_the_turn():
+def test_mpjae_is_the_angle_of_the_rotation():
     base = axis_angle_to_matrix(torch.from_numpy(RNG.normal(size=(7, 24, 3))))
     for degrees in (0.0, 25.0, 180.0):
-        turn = axis_angle_to_matrix(torch.tensor([0.0, np.deg2rad(degrees), 0.0], dtype=torch.float64))
-        assert metrics.mpjae_deg(turn @ base, turn.T @ turn @ base) == pytest.approx(degrees, abs=1e-4)
+        rotation = axis_angle_to_matrix(torch.tensor([0.0, np.deg2rad(degrees), 0.0], dtype=torch.float64))
+        assert metrics.mpjae_deg(rotation @ base, rotation.T @ rotation @ base) == pytest.approx(degrees, abs=1e-4)
 
 
 def test_reprojection_error_is_a_share_of_the_box_and_skips_doubtful_keypoints():

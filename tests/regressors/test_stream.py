@@ -40,10 +40,10 @@ def shifted_body():
 def answers(count, seed=0):
     """Made-up answers (T,229) of a regressor: people of one shape in front of their crops' cameras."""
     rng = torch.Generator().manual_seed(seed)
-    turns = 0.4 * torch.randn(count, 24, 3, generator=rng)
-    turns[:, 0] += torch.tensor([np.pi, 0, 0])
+    rotations = 0.4 * torch.randn(count, 24, 3, generator=rng)
+    rotations[:, 0] += torch.tensor([np.pi, 0, 0])
     said = torch.zeros(count, CROP_CAMERA.stop)
-    said[:, ROTATIONS] = axis_angle_to_matrix(turns).reshape(count, -1)
+    said[:, ROTATIONS] = axis_angle_to_matrix(rotations).reshape(count, -1)
     said[:, BETAS] = torch.randn(10, generator=rng)
     said[:, CROP_CAMERA] = torch.tensor([0.8, 0, 0]) + 0.1 * torch.randn(count, 3, generator=rng)
     return said.numpy()
@@ -90,9 +90,9 @@ def test_a_shape_that_flickers_does_not_move_the_person_in_the_image(body):
 
 def test_frames_that_were_not_read_lie_between_their_neighbours(body):
     said = answers(5)
-    turns = torch.zeros(5, 24, 3)
-    turns[:, 0, 1] = torch.tensor([0.0, 9, 9, 0.6, 0.8])
-    said[:, ROTATIONS] = axis_angle_to_matrix(turns).reshape(5, -1)
+    rotations = torch.zeros(5, 24, 3)
+    rotations[:, 0, 1] = torch.tensor([0.0, 9, 9, 0.6, 0.8])
+    said[:, ROTATIONS] = axis_angle_to_matrix(rotations).reshape(5, -1)
     said[[1, 2]] = np.nan
     crops = crop_cameras(assume_camera(800, 800), Region(np.full((5, 2), 400.0), np.full(5, 300.0), np.zeros(5)), 256)
     params = bodies_in_camera(said, crops.camera_from_crop, crops.focal_px, 256, body, np.arange(5.0))
@@ -109,14 +109,14 @@ TIMES = np.arange(40) / 25.0
 
 
 def walker(frames=40, fps=25.0, angle=None):
-    """A mannequin that crosses the image, turned by `angle` (T) about its hips; its track and keypoints."""
+    """A mannequin that crosses the image, rotated by `angle` (T) about its hips; its track and keypoints."""
     left = 100 + 8.0 * np.arange(frames)
     boxes = np.stack([left, np.full(frames, 100.0), left + 80, np.full(frames, 300.0)], -1).astype(np.float32)
     points = np.stack([ToyEstimator()._points(box) for box in boxes])
     if angle is not None:
         hips = points[:, BLAZEPOSE_33.indices("left_hip", "right_hip"), :2].mean(1, keepdims=True)
-        turn = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], -1).reshape(-1, 2, 2)
-        points[..., :2] = (points[..., :2] - hips) @ turn.transpose(0, 2, 1) + hips
+        rotation = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], -1).reshape(-1, 2, 2)
+        points[..., :2] = (points[..., :2] - hips) @ rotation.transpose(0, 2, 1) + hips
     track = Track(1, np.arange(frames), boxes, np.ones(frames, np.float32), np.zeros(frames, bool))
     return track, Keypoints(points, None, "blazepose-33")
 
@@ -185,12 +185,12 @@ def crowd(tmp_path_factory):
     tracks, keypoints, spans = [], {}, {1: range(0, 9), 2: range(3, 8)}
     boxes = {1: np.array([30.0, 20, 70, 120]), 2: np.array([130.0, 30, 165, 110])}
     for t in range(9):
-        picture = np.zeros((140, 200, 3), np.uint8)
+        image = np.zeros((140, 200, 3), np.uint8)
         for i, span in spans.items():
             if t in span:
                 x0, y0, x1, y1 = boxes[i].astype(int)
-                picture[y0:y1, x0:x1] = 40 * i + 15 * t
-        Image.fromarray(picture).save(folder / f"{t:03d}.png")
+                image[y0:y1, x0:x1] = 40 * i + 15 * t
+        Image.fromarray(image).save(folder / f"{t:03d}.png")
     (folder / "006.png").write_bytes(b"broken")
     take = open_clip(folder, Options(fps=10.0))
     for i, span in spans.items():

@@ -149,17 +149,17 @@ def test_with_alpha_there_are_only_people_in_their_own_colours(tmp_path, ball):
         (drawn,) = writer.add_batch(None, [[Figure(1, here)]], [7])
     (path,) = folder.iterdir()
     assert path.name == "frame_001008.png"
-    picture = np.asarray(Image.open(path))
-    assert picture.shape == (HEIGHT, WIDTH, 4)
-    np.testing.assert_array_equal(picture, drawn)
+    image = np.asarray(Image.open(path))
+    assert image.shape == (HEIGHT, WIDTH, 4)
+    np.testing.assert_array_equal(image, drawn)
     solid = _draw(tmp_path / "o.mp4", faces, [[(1, here)]], views=("overlay",), labels=False, opacity=1.0)[0]
     # Straight alpha: over black it is what is drawn over black, also where an edge pixel is covered in part.
-    partly = (picture[..., 3] > 0) & (picture[..., 3] < 255)
+    partly = (image[..., 3] > 0) & (image[..., 3] < 255)
     assert partly.sum() > 20
-    over = picture[..., :3].astype(float) * (picture[..., 3:] / 255)
+    over = image[..., :3].astype(float) * (image[..., 3:] / 255)
     assert np.abs(over - solid)[30:].max() <= 2
-    assert picture[picture[..., 3] == 0].max() == 0
-    assert all(_is(p[:3], 1) for p in picture[partly])
+    assert image[image[..., 3] == 0].max() == 0
+    assert all(_is(p[:3], 1) for p in image[partly])
 
 
 def test_insets_lie_in_the_corner_of_the_first_view(tmp_path, ball):
@@ -181,7 +181,7 @@ def test_insets_lie_in_the_corner_of_the_first_view(tmp_path, ball):
     np.testing.assert_array_equal(inset[outside], beside[:, :WIDTH][outside])
 
 
-def test_a_picture_in_a_picture_shows_the_footage_smaller(tmp_path, ball):
+def test_a_image_in_a_image_shows_the_footage_smaller(tmp_path, ball):
     vertices, faces = ball
     frames = np.zeros((1, HEIGHT, WIDTH, 3), np.uint8)
     frames[:, :, WIDTH // 2 :] = (0, 200, 0)

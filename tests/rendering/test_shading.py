@@ -1,4 +1,4 @@
-"""Normals, colours and antialiased pictures."""
+"""Normals, colours and antialiased images."""
 
 import pytest
 import torch
@@ -20,14 +20,14 @@ def test_coverage_is_the_area_of_the_outline(sphere):
     ball, faces = sphere(4)
     distance = 4.0
     vertices = (ball + torch.tensor([0.0, 0, distance]))[None]
-    picture = draw_meshes(vertices, torch.ones_like(vertices), faces, FOCAL, CENTER, SIZE, torch.tensor([0]), 1)
-    coverage = picture[0, ..., 3]
+    image = draw_meshes(vertices, torch.ones_like(vertices), faces, FOCAL, CENTER, SIZE, torch.tensor([0]), 1)
+    coverage = image[0, ..., 3]
     assert coverage.min() == 0
     assert coverage.max() == 1
     assert set(coverage.unique().tolist()) <= {0.0, 0.25, 0.5, 0.75, 1.0}
     radius_px = 60 / (distance**2 - 1) ** 0.5
     assert coverage.sum().item() == pytest.approx(torch.pi * radius_px**2, rel=0.02)
-    torch.testing.assert_close(picture[0, ..., :3], coverage[..., None].expand(-1, -1, 3))
+    torch.testing.assert_close(image[0, ..., :3], coverage[..., None].expand(-1, -1, 3))
 
 
 def test_passes_change_nothing(sphere, monkeypatch):

@@ -8,7 +8,7 @@ from hmrkit.errors import InputError
 from hmrkit.rendering.sheet import ContactSheet
 
 
-def _picture(value, width=90, height=40):
+def _image(value, width=90, height=40):
     return np.full((height, width, 3), value, np.uint8)
 
 
@@ -26,7 +26,7 @@ def test_tiles_are_spread_evenly_first_and_last_included(tmp_path):
     with ContactSheet(path, frames=101, tiles=5, columns=3) as sheet:
         for start in range(0, 101, 8):
             indices = list(range(start, min(start + 8, 101)))
-            sheet.add_batch(np.stack([_picture(100 + i) for i in indices]), indices)
+            sheet.add_batch(np.stack([_image(100 + i) for i in indices]), indices)
     assert _values(path, 5) == [100, 125, 150, 175, 200]
     assert Image.open(path).width == 3 * 90 + 4 * 8
     assert [p.name for p in tmp_path.iterdir()] == ["sheet.png"]
@@ -36,7 +36,7 @@ def test_short_and_broken_clips(tmp_path):
     for frames, added in ((1, 1), (3, 3), (40, 7)):
         with ContactSheet(tmp_path / "s.png", frames=frames, tiles=12) as sheet:
             for k in range(added):
-                sheet.add(_picture(100 + k), k)
+                sheet.add(_image(100 + k), k)
         expected = sorted({round(k * (frames - 1) / 11) for k in range(12)} & set(range(added)))
         assert _values(tmp_path / "s.png", len(expected)) == [100 + k for k in expected]
     with pytest.raises(InputError, match="not one frame"), ContactSheet(tmp_path / "none.png", frames=5):
@@ -44,7 +44,7 @@ def test_short_and_broken_clips(tmp_path):
     assert not (tmp_path / "none.png").exists()
 
 
-def test_wide_pictures_are_shrunk(tmp_path):
+def test_wide_images_are_shrunk(tmp_path):
     with ContactSheet(tmp_path / "s.png", frames=1, tile_width=50) as sheet:
-        sheet.add(_picture(120, 500, 200), 0)
+        sheet.add(_image(120, 500, 200), 0)
     assert Image.open(tmp_path / "s.png").width == 50 + 16

@@ -33,14 +33,14 @@ def test_bones_are_closed_outward_and_touch_their_joints(rng, body):
         assert ((a * torch.linalg.cross(b, c)).sum((1, 2)) / 6 > 1e-8).all()
 
 
-def test_the_skeleton_turns_with_the_joints(rng, body):
+def test_the_skeleton_rotates_with_the_joints(rng, body):
     joints = body().joints
-    turn = torch.linalg.qr(torch.randn(3, 3, generator=rng)).Q
-    turn = turn * torch.linalg.det(turn)
+    rotation = torch.linalg.qr(torch.randn(3, 3, generator=rng)).Q
+    rotation = rotation * torch.linalg.det(rotation)
     ends = [k for k in range(282) if k % 6 in (0, 5) or k >= 138]
-    moved, still = skeleton_mesh(joints @ turn.T + 1), skeleton_mesh(joints)
+    moved, still = skeleton_mesh(joints @ rotation.T + 1), skeleton_mesh(joints)
     bones = [k for k in ends if k < 138]
-    torch.testing.assert_close(moved[:, bones], still[:, bones] @ turn.T + 1, atol=1e-5, rtol=0)
+    torch.testing.assert_close(moved[:, bones], still[:, bones] @ rotation.T + 1, atol=1e-5, rtol=0)
 
 
 def test_heat_runs_from_cold_to_hot_and_unknown_is_grey():
@@ -80,10 +80,10 @@ def test_a_wireframe_covers_edges_and_little_between_them():
 
 def _made(body, frames=2):
     eye = np.tile(np.eye(3, dtype=np.float32), (frames, 1, 1))
-    turned = eye * np.array([1, -1, -1], np.float32)  # upright in a camera frame, facing it
+    rotated = eye * np.array([1, -1, -1], np.float32)  # upright in a camera frame, facing it
     shift = np.tile(np.array([0, 0, 4], np.float32), (frames, 1))
     params = BodyParams(
-        turned, np.repeat(eye[:, None], 23, 1), np.zeros(10, np.float32), shift, "neutral", body.model_id
+        rotated, np.repeat(eye[:, None], 23, 1), np.zeros(10, np.float32), shift, "neutral", body.model_id
     )
     out = body(params.global_orient, params.body_pose, params.betas, params.transl_c)
     mesh = MeshTrack(1, np.arange(frames), out.vertices.numpy(), out.joints.numpy())

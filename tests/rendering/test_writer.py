@@ -27,8 +27,8 @@ def test_frames_rate_and_colours_come_back(tmp_path):
     assert codec in ("h264", "mpeg4")
     assert [f.time for f in frames] == pytest.approx([k * 1001 / 30000 for k in range(5)], abs=1e-6)
     for frame, colour in zip(frames, colours, strict=True):
-        picture = frame.to_ndarray(format="rgb24")
-        assert np.abs(picture.astype(int) - colour).max() <= 6
+        image = frame.to_ndarray(format="rgb24")
+        assert np.abs(image.astype(int) - colour).max() <= 6
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["clip.mp4"]
 
 

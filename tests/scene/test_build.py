@@ -45,16 +45,16 @@ def test_axes_units_and_scale_are_one_similarity(take, models, space):
     plain = build_scene(take, models, ExportOptions(space=space))
     other = build_scene(take, models, ExportOptions(space=space, up="z", unit="cm", scale=0.5))
 
-    def turned(points):
+    def rotated(points):
         return points[..., [0, 2, 1]] * [50, -50, 50]  # x, -z, y
 
     for a, b in zip(plain.characters, other.characters, strict=True):
         for name in ("rest_vertices", "rest_joints", "root_positions", "joints"):
-            np.testing.assert_allclose(getattr(b, name), turned(getattr(a, name)), atol=2e-4)
-        np.testing.assert_allclose(b.vertices(), turned(a.vertices()), atol=1e-3)
-        np.testing.assert_allclose(b.skinned(), turned(a.skinned()), atol=1e-3)
+            np.testing.assert_allclose(getattr(b, name), rotated(getattr(a, name)), atol=2e-4)
+        np.testing.assert_allclose(b.vertices(), rotated(a.vertices()), atol=1e-3)
+        np.testing.assert_allclose(b.skinned(), rotated(a.skinned()), atol=1e-3)
     places = [scene.camera.scene_from_camera[:3, 3] for scene in (plain, other)]
-    np.testing.assert_allclose(places[1], turned(places[0]), atol=1e-9)
+    np.testing.assert_allclose(places[1], rotated(places[0]), atol=1e-9)
     height = 1 if space == "world" else 0
     assert (places[0][1] > 0.1) == bool(height)
 

@@ -41,12 +41,14 @@ def test_smoothing_takes_jitter_out_and_follows_the_motion(walk):
     truth, before, after = (skeleton_joints(BODY, p) for p in (motion.params, noisy, clean_params))
     assert np.linalg.norm(after - truth, axis=-1).mean() < 0.75 * np.linalg.norm(before - truth, axis=-1).mean()
     assert _acceleration(after, fps) < 0.4 * _acceleration(before, fps)
-    turns = clean_params.body_pose
-    np.testing.assert_allclose(turns @ np.swapaxes(turns, -1, -2), np.broadcast_to(np.eye(3), turns.shape), atol=1e-5)
+    rotations = clean_params.body_pose
+    np.testing.assert_allclose(
+        rotations @ np.swapaxes(rotations, -1, -2), np.broadcast_to(np.eye(3), rotations.shape), atol=1e-5
+    )
 
 
 def test_smoothing_has_no_delay_and_keeps_the_moment_of_an_impact(walk):
-    """Somebody falls freely, hits the ground and stays: the turn of the curve keeps its frame and its height."""
+    """Somebody falls freely, hits the ground and stays: the rotation of the curve keeps its frame and its height."""
     motion, _ = walk
     time = np.arange(90) / FPS
     height = np.where(time < 2.0, 1.0 - 0.25 * 9.81 * np.clip(time - 1.4, 0, None) ** 2, 0)
@@ -81,7 +83,7 @@ def test_locked_feet_stand_still_and_on_the_ground(walk):
     assert facts["stands"] == sum(len(stretches(stands[:, foot])) for foot in range(2))
 
 
-def test_locking_bends_legs_only_and_keeps_the_feets_turn(walk):
+def test_locking_bends_legs_only_and_keeps_the_feets_rotation(walk):
     motion, fps = walk
     locked, _ = feet_locked(_jittered(motion.params), motion.visible, BODY, fps, UP, None)
     legs = {name for name in SMPL_24.joints if any(part in name for part in ("hip", "knee", "ankle"))}

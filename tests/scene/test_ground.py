@@ -78,10 +78,10 @@ def test_given_ground_and_given_camera_say_the_same():
 
 
 def test_feet_in_the_air_do_not_stand():
-    turns = torch.eye(3).repeat(30, 24, 1, 1).numpy()
+    rotations = torch.eye(3).repeat(30, 24, 1, 1).numpy()
     transl = np.tile(np.array([0, 0, 4.0], np.float32), (30, 1))
     transl[10:20, 1] -= 0.1 * np.arange(10)  # rises at 3 m/s
-    params = BodyParams(turns[:, 0], turns[:, 1:], np.zeros(10, np.float32), transl, "neutral", BODY.model_id)
+    params = BodyParams(rotations[:, 0], rotations[:, 1:], np.zeros(10, np.float32), transl, "neutral", BODY.model_id)
     stands = standing(sole_points(BODY, params), 30.0, np.array([0.0, -1, 0]))
     assert stretches(stands[:, 0]) == stretches(stands[:, 1]) == [(0, 11), (20, 30)]
 

@@ -29,7 +29,7 @@ def test_the_same_rate_is_no_resampling_and_twice_the_rate_keeps_every_frame(tak
     assert double.frames.tolist() == [32, 33, 34, 35, 36]
     np.testing.assert_array_equal(double.params.body_pose[::2], own.params.body_pose)
     np.testing.assert_array_equal(double.joints_c[::2], take.calibrated[2].joints_c)
-    # Half way the skeleton has turned half way; its bones are as long as ever.
+    # Half way the skeleton has rotated half way; its bones are as long as ever.
     bones = np.linalg.norm(np.diff(skeleton_joints(models.body, double.params)[:, [4, 7]], axis=1), axis=-1)
     np.testing.assert_allclose(bones, np.full_like(bones, bones[0, 0]), rtol=1e-5)
 
@@ -46,9 +46,9 @@ def test_frames_of_another_rate_are_where_their_time_is(take, models):
     np.testing.assert_allclose(motion.params.transl_c[:, 0], path, atol=1e-6)
 
 
-def test_rotations_turn_evenly():
-    turns = axis_angle_to_matrix(torch.tensor([[0.0, 0, 0], [0, 2.4, 0]], dtype=torch.float64)).numpy()
-    part = sample_rotations(turns, np.array([0.0, 0.25, 1.0]))
+def test_rotations_rotate_evenly():
+    rotations = axis_angle_to_matrix(torch.tensor([[0.0, 0, 0], [0, 2.4, 0]], dtype=torch.float64)).numpy()
+    part = sample_rotations(rotations, np.array([0.0, 0.25, 1.0]))
     expected = axis_angle_to_matrix(torch.tensor([[0.0, 0, 0], [0, 0.6, 0], [0, 2.4, 0]], dtype=torch.float64)).numpy()
     np.testing.assert_allclose(part, expected, atol=1e-12)
 

@@ -25,11 +25,11 @@ def test_joints_stay_where_they_were(skeleton, up):
     other = retarget(person, skeleton)
     np.testing.assert_allclose(other.posed_joints(), person.posed_joints(), atol=0.01)
     assert other.parents == person.parents
-    for turns in (other.rest_rotations, other.local_rotations):
+    for rotations in (other.rest_rotations, other.local_rotations):
         np.testing.assert_allclose(
-            turns @ np.swapaxes(turns, -1, -2), np.broadcast_to(np.eye(3), turns.shape), atol=1e-5
+            rotations @ np.swapaxes(rotations, -1, -2), np.broadcast_to(np.eye(3), rotations.shape), atol=1e-5
         )
-        assert np.linalg.det(turns).min() > 0.99
+        assert np.linalg.det(rotations).min() > 0.99
     if skeleton != "unreal":
         np.testing.assert_allclose(other.skinned(), person.skinned(), atol=0.01)  # 0.1 mm
     assert retarget(person, "smpl") is person

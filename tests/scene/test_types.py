@@ -26,13 +26,13 @@ def test_skinning_is_the_body_models_own():
 
 def test_rest_rotations_change_the_joints_axes_and_nothing_that_is_seen():
     character = made_scene(frames=6).characters[0]
-    turn = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]], np.float32)
+    rotation = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]], np.float32)
     parents = np.array(character.parents)
-    local = character.local_rotations @ turn
-    local[:, parents >= 0] = turn.T @ local[:, parents >= 0]
-    turned = replace(character, local_rotations=local, rest_rotations=np.tile(turn, (24, 1, 1)))
-    np.testing.assert_allclose(turned.skinned(), character.skinned(), atol=1e-5)
-    np.testing.assert_allclose(turned.posed_joints(), character.posed_joints(), atol=1e-5)
+    local = character.local_rotations @ rotation
+    local[:, parents >= 0] = rotation.T @ local[:, parents >= 0]
+    rotated = replace(character, local_rotations=local, rest_rotations=np.tile(rotation, (24, 1, 1)))
+    np.testing.assert_allclose(rotated.skinned(), character.skinned(), atol=1e-5)
+    np.testing.assert_allclose(rotated.posed_joints(), character.posed_joints(), atol=1e-5)
 
 
 def test_people_far_from_the_origin_lose_no_digits():

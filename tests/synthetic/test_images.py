@@ -1,4 +1,4 @@
-"""Synthetic images: the truth that comes with a picture is true of the picture."""
+"""Synthetic images: the truth that comes with a image is true of the image."""
 
 from dataclasses import fields, replace
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ from hmrkit.synthetic.backgrounds import Occluders
 from hmrkit.synthetic.cameras import Difficulty, draw_views, region_of_points, region_points
 from hmrkit.synthetic.images import SyntheticImages
 from hmrkit.synthetic.iuv import body_charts
-from hmrkit.synthetic.lighting import harmonic_basis, irradiance, panorama_directions, panorama_light, turn_harmonics
+from hmrkit.synthetic.lighting import harmonic_basis, irradiance, panorama_directions, panorama_light, rotate_harmonics
 from hmrkit.synthetic.poses import PoseSampler
 from hmrkit.types import Camera
 
@@ -35,9 +35,11 @@ class GreenSuits:
 
 class Poses:
     def __call__(self, batch, generator):
-        turn = torch.rand(batch, generator=generator) * 6.28
+        rotation = torch.rand(batch, generator=generator) * 6.28
         zero, one = torch.zeros(batch), torch.ones(batch)
-        orient = torch.stack([turn.cos(), zero, turn.sin(), zero, one, zero, -turn.sin(), zero, turn.cos()], -1)
+        orient = torch.stack(
+            [rotation.cos(), zero, rotation.sin(), zero, one, zero, -rotation.sin(), zero, rotation.cos()], -1
+        )
         return orient.view(-1, 3, 3), torch.eye(3).expand(batch, 23, 3, 3), torch.randn(batch, 10, generator=generator)
 
 
@@ -119,7 +121,7 @@ def test_people_have_the_colour_of_their_clothes_and_the_place_has_not(easy):
     assert torch.corrcoef(both)[0, 1] > 0.6
 
 
-def test_everything_of_a_person_alone_in_a_large_picture_is_visible(easy):
+def test_everything_of_a_person_alone_in_a_large_image_is_visible(easy):
     inside = ((easy.joints_2d >= 0) & (easy.joints_2d < 128)).all(-1)
     whole = inside.all(1)
     assert whole.sum() >= 6
@@ -163,7 +165,7 @@ def test_another_body_in_front_hides_and_one_behind_does_not():
     assert (inside_alone & ~alone.joints_visible).float().mean() < hidden.float().mean()
 
 
-def test_the_picture_ends_where_the_full_image_ends():
+def test_the_image_ends_where_the_full_image_ends():
     s = make(Difficulty(truncated=1, wrong_angle=0, crowded=0, occluded=0, jitter=0, degraded=0))(
         16, torch.Generator().manual_seed(0)
     )
@@ -219,8 +221,8 @@ def test_near_cameras_have_wide_lenses_and_stand_close():
 def test_standing_people_have_straight_legs():
     knees = [k - 1 for k in SMPL_24.indices("left_knee", "right_knee")]
 
-    def drawn(standing):
-        sampler = PoseSampler(wobble=0, tumble=0, standing=standing)
+    def drawn(upright_share):
+        sampler = PoseSampler(wobble=0, tumble=0, upright_share=upright_share)
         orient, pose, _ = sampler(500, torch.Generator().manual_seed(0))
         trace = pose[:, knees].diagonal(dim1=2, dim2=3).sum(-1)
         return orient[:, 1, 1], torch.rad2deg(torch.acos(((trace - 1) / 2).clamp(-1, 1)))
@@ -253,16 +255,16 @@ def test_harmonics_reproduce_the_irradiance_of_a_panorama():
     assert torch.allclose(irradiance(harmonics[0], normals)[:, 0], summed, rtol=0.02)
 
 
-def test_light_turns_with_its_place():
+def test_light_rotates_with_its_place():
     harmonics = torch.randn(4, 9, 3)
     yaw, there = torch.rand(4) * 6, torch.nn.functional.normalize(torch.randn(4, 3), dim=-1)
-    turned = lighting.turn_about_up(there, yaw)
+    rotated = lighting.rotate_about_up(there, yaw)
     before = (harmonic_basis(there)[..., None] * harmonics).sum(1)
-    after = (harmonic_basis(turned)[..., None] * turn_harmonics(harmonics, yaw)).sum(1)
+    after = (harmonic_basis(rotated)[..., None] * rotate_harmonics(harmonics, yaw)).sum(1)
     assert torch.allclose(before, after, atol=1e-4)
 
 
-def test_background_turns_with_the_camera():
+def test_background_rotates_with_the_camera():
     """A bright spot of the panorama appears where its direction projects to."""
     panorama = torch.full((1, 256, 512, 3), 0.1)
     panorama[0, 126:130, 254:258] = 20  # towards +z
@@ -272,18 +274,18 @@ def test_background_turns_with_the_camera():
     points = region_points(body, body.keypoints(posed.vertices))
     views = draw_views(points, posed.joints[:, 0], EASY, 64, torch.Generator().manual_seed(0))
     yaw, zero = torch.linspace(-3, 3, 30), torch.zeros(30)
-    picture = painter._place(views, torch.zeros(30, dtype=torch.int64), yaw, zero, zero + 1, 64).mean(0)
+    image = painter._place(views, torch.zeros(30, dtype=torch.int64), yaw, zero, zero + 1, 64).mean(0)
     tangent = 32 / views.focal_px
     focal = views.focal_px * tangent / tangent.clamp_min(0.2)
-    ray = (views.rotation @ lighting.turn_about_up(torch.tensor([[0.0, 0, 1]]).expand(30, 3), yaw)[..., None])[..., 0]
+    ray = (views.rotation @ lighting.rotate_about_up(torch.tensor([[0.0, 0, 1]]).expand(30, 3), yaw)[..., None])[..., 0]
     spot = ray[:, :2] / ray[:, 2:] * focal[:, None] + 32
     seen = (ray[:, 2] > 0) & ((spot > 4) & (spot < 60)).all(-1)
     assert seen.any()
     for n in seen.nonzero()[:, 0]:
-        row, column = divmod(int(picture[n].argmax()), 64)
+        row, column = divmod(int(image[n].argmax()), 64)
         assert abs(column + 0.5 - spot[n, 0]) < 3
         assert abs(row + 0.5 - spot[n, 1]) < 3
-    assert picture[~seen & (spot.sub(32).norm(dim=-1) > 80)].max() < picture[seen].flatten(1).amax(1).min()
+    assert image[~seen & (spot.sub(32).norm(dim=-1) > 80)].max() < image[seen].flatten(1).amax(1).min()
 
 
 def test_spheres_darken_what_they_stand_over():
@@ -296,7 +298,7 @@ def test_spheres_darken_what_they_stand_over():
     assert direct[0, 1] == 1
 
 
-def test_resampling_there_and_back_keeps_smooth_pictures():
+def test_resampling_there_and_back_keeps_smooth_images():
     ramp = torch.linspace(0, 1, 128).expand(2, 3, 128, 128).contiguous()
     pixels, whole = torch.tensor([60.0, 128.0]), torch.tensor([128.0, 128.0])
     small = degradation._resample(ramp, whole, pixels)
@@ -305,13 +307,13 @@ def test_resampling_there_and_back_keeps_smooth_pictures():
 
 
 def test_jpeg_blocks_lose_detail_but_not_the_mean():
-    picture = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     transform, tables, _ = degradation._jpeg_tables(torch.device("cpu"))
     assert torch.allclose(transform @ transform.T, torch.eye(8), atol=1e-6)
-    fine, coarse = (degradation._quantised(picture, transform, tables[0], torch.tensor(s)) for s in (0.01, 4.0))
-    assert (fine - picture).abs().max() < 0.02
-    assert (coarse - picture).std() > 0.1
-    assert (coarse - picture).mean().abs() < 0.05
+    fine, coarse = (degradation._quantised(image, transform, tables[0], torch.tensor(s)) for s in (0.01, 4.0))
+    assert (fine - image).abs().max() < 0.02
+    assert (coarse - image).std() > 0.1
+    assert (coarse - image).mean().abs() < 0.05
 
 
 def test_charts_name_every_part_once_round():
@@ -325,7 +327,7 @@ def test_charts_name_every_part_once_round():
     assert (charts.uv[..., 0].amax(1) - charts.uv[..., 0].amin(1)).median() < 0.1
 
 
-def test_what_ships_makes_pictures_of_both_splits():
+def test_what_ships_makes_images_of_both_splits():
     for split in ("train", "test"):
         s = SyntheticImages(split)(4, torch.Generator().manual_seed(0))
         assert s.images.shape == (4, 3, 256, 256)

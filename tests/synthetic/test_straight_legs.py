@@ -14,11 +14,11 @@ LEGS = ((1, 2), (4, 5))
 
 def person(knees_deg: torch.Tensor) -> torch.Tensor:
     """World rotations (N,7,3,3): pelvis, then thigh, shin and foot of each leg; knees bent by `knees_deg` (N,) beyond
-    rest, thighs raised by half of it, the whole person turned about."""
+    rest, thighs raised by half of it, the whole person rotated about."""
     zero = torch.zeros_like(knees_deg)
     half = torch.deg2rad(knees_deg / 2)
-    turns = torch.stack([zero, -half, half, zero, -half, half, zero], 1)
-    local = axis_angle_to_matrix(torch.stack([turns, 0 * turns, 0 * turns], -1))
+    rotations = torch.stack([zero, -half, half, zero, -half, half, zero], 1)
+    local = axis_angle_to_matrix(torch.stack([rotations, 0 * rotations, 0 * rotations], -1))
     return axis_angle_to_matrix(torch.tensor([0.3, 1.2, -0.2])) @ local
 
 

@@ -81,7 +81,7 @@ def test_people_who_cross_keep_their_ids(name, fps):
 
 
 @pytest.mark.parametrize("fps", [5, 10, 30])
-def test_people_who_meet_and_turn_back_keep_their_ids_by_their_clothes(fps):
+def test_people_who_meet_and_rotation_back_keep_their_ids_by_their_clothes(fps):
     people = [lambda t: box(400 - 150 * abs(t - 3)), lambda t: box(410 + 150 * abs(t - 3))]
     clip, _ = make_clip(fps, people, hidden=lambda person, t: abs(t - 3) < 0.3)
     result = track(clip, fps)

@@ -110,7 +110,7 @@ def test_faces_among_the_points_are_rotated_and_nothing_else(rendered, body) -> 
     torch.testing.assert_close(torch.cdist(after, after), torch.cdist(before, before), atol=1e-4, rtol=0)
     ahead = [side[:, 0] - side[:, 7:9].mean(1) for side in (before, after)]
     angle = torch.cosine_similarity(*ahead).acos()
-    # Two of the three axes turn the way that the nose points.
+    # Two of the three axes rotate the way that the nose points.
     assert 0.8 * FACE_ROTATION < angle.square().mean().div(2).sqrt() < 1.2 * FACE_ROTATION
     # A centimetre in metres is as far in the crop as elsewhere on the person: the trunk is a ruler.
     trunk = [side[:, 24 + 11] - side[:, 24 + 24] for side in (points.world[..., :2], points.points_2d)]

@@ -85,20 +85,20 @@ def test_limbs_end_up_along_the_axes():
     names = [name + side for name in left for side in (".L", ".R")]
     heads = np.array([np.array(place) * sign for place in left.values() for sign in ([1, 1, 1], [-1, 1, 1])])
     bone = {name: i for i, name in enumerate(names)}
-    turns = _world_rotations(heads, bone)
+    rotations = _world_rotations(heads, bone)
     for side, sign in ((".L", 1), (".R", -1)):
-        upper = turns["upperarm01" + side] @ (heads[bone["lowerarm01" + side]] - heads[bone["upperarm01" + side]])
-        lower = turns["lowerarm01" + side] @ (heads[bone["wrist" + side]] - heads[bone["lowerarm01" + side]])
-        across = turns["wrist" + side] @ (heads[bone["finger2-1" + side]] - heads[bone["finger5-1" + side]])
+        upper = rotations["upperarm01" + side] @ (heads[bone["lowerarm01" + side]] - heads[bone["upperarm01" + side]])
+        lower = rotations["lowerarm01" + side] @ (heads[bone["wrist" + side]] - heads[bone["lowerarm01" + side]])
+        across = rotations["wrist" + side] @ (heads[bone["finger2-1" + side]] - heads[bone["finger5-1" + side]])
         for limb in (upper, lower):
             np.testing.assert_allclose(limb / np.linalg.norm(limb), [sign, 0, 0], atol=1e-9)
         assert across[2] > 0
         assert abs(across[1]) < 1e-9
     flip = np.diag([-1.0, 1, 1])
     for name in left:
-        if name + ".L" in turns:
-            np.testing.assert_allclose(turns[name + ".R"], flip @ turns[name + ".L"] @ flip, atol=1e-9)
-            assert Rotation.from_matrix(turns[name + ".L"]).magnitude() < 2
+        if name + ".L" in rotations:
+            np.testing.assert_allclose(rotations[name + ".R"], flip @ rotations[name + ".L"] @ flip, atol=1e-9)
+            assert Rotation.from_matrix(rotations[name + ".L"]).magnitude() < 2
 
 
 def test_principal_shapes_give_back_shapes_of_ten_dimensions(sphere):

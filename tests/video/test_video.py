@@ -1,4 +1,4 @@
-"""Clips made here whose pictures say their own number, so that a frame cannot pass for another."""
+"""Clips made here whose images say their own number, so that a frame cannot pass for another."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ BITS, CELL, HEIGHT = 12, 16, 48
 BACKENDS = ("decord", "pyav")
 
 
-def picture(number: int) -> np.ndarray:
-    """A picture (48,192,3) whose middle rows hold `number` in binary; red above, blue below."""
+def image(number: int) -> np.ndarray:
+    """A image (48,192,3) whose middle rows hold `number` in binary; red above, blue below."""
     image = np.zeros((HEIGHT, BITS * CELL, 3), np.uint8)
     image[:16, :, 0], image[32:, :, 2] = 200, 200
     for bit in range(BITS):
@@ -48,7 +48,7 @@ def write_clip(path: Path, count=90, rate=Fraction(30), codec="libx264", stamps=
         stream.pix_fmt = "rgb24" if codec == "png" else "yuv420p"
         stream.codec_context.time_base = clock
         for i in range(count):
-            frame = av.VideoFrame.from_ndarray(picture(i), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(image(i), format="rgb24")
             frame.pts, frame.time_base = (i if stamps is None else stamps[i]), clock
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
@@ -56,7 +56,7 @@ def write_clip(path: Path, count=90, rate=Fraction(30), codec="libx264", stamps=
 
 
 def read(info, **options) -> tuple[list[int], list[int], list[int]]:
-    """(frame numbers given, numbers seen in the pictures, failed)."""
+    """(frame numbers given, numbers seen in the images, failed)."""
     given, seen, failed = [], [], []
     for batch in read_frames(info, **options):
         assert len(batch.frames) == len(batch.frame_indices)
@@ -197,14 +197,14 @@ def test_a_damaged_frame_fails_alone(tmp_path):
 
 def test_folder_of_images_in_natural_order(tmp_path):
     for i in range(12):
-        Image.fromarray(picture(i)).save(tmp_path / f"frame{i}.png")
-    (tmp_path / "notes.txt").write_text("not a picture")
+        Image.fromarray(image(i)).save(tmp_path / f"frame{i}.png")
+    (tmp_path / "notes.txt").write_text("not a image")
     info = probe(tmp_path)
     assert (info.fps, info.frame_count, info.width, info.height) == (30, 12, BITS * CELL, HEIGHT)
     assert read(info, batch_size=5) == (list(range(12)), list(range(12)), [])
     assert probe(tmp_path, fps=25, start="0.2s").frame_indices[0] == 5
     (tmp_path / "frame3.png").write_bytes(b"broken")
-    Image.fromarray(picture(4)[:-2]).save(tmp_path / "frame4.png")
+    Image.fromarray(image(4)[:-2]).save(tmp_path / "frame4.png")
     given, seen, failed = read(probe(tmp_path), batch_size=5)
     assert given == seen == [i for i in range(12) if i not in (3, 4)]
     assert failed == [3, 4]
@@ -212,10 +212,10 @@ def test_folder_of_images_in_natural_order(tmp_path):
 
 def test_a_folder_changes_its_hash_with_its_content(tmp_path):
     for i in range(3):
-        Image.fromarray(picture(i)).save(tmp_path / f"{i}.png")
+        Image.fromarray(image(i)).save(tmp_path / f"{i}.png")
     before = probe(tmp_path).sha256
     assert probe(tmp_path).sha256 == before
-    Image.fromarray(picture(9)).save(tmp_path / "1.png")
+    Image.fromarray(image(9)).save(tmp_path / "1.png")
     assert probe(tmp_path).sha256 != before
 
 
@@ -234,7 +234,7 @@ def make_bad(folder: Path, kind: str) -> Path:
     elif kind == "broken images":
         path = folder / "pictures"
         path.mkdir()
-        (path / "a.png").write_bytes(b"no picture")
+        (path / "a.png").write_bytes(b"no image")
     elif kind == "headless":
         path.write_bytes(CLIP.read_bytes()[:500])
     elif kind == "sound":

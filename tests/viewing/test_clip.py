@@ -34,11 +34,11 @@ def test_a_row_that_is_missing_is_not_shown(take, models):
 
 def test_the_world_is_rigid_and_its_ground_is_under_the_people(take, models):
     clip = make_clip(take, models)
-    turn = clip.world_from_camera[:3, :3]
-    np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-6)
-    assert np.linalg.det(turn) == pytest.approx(1, abs=1e-6)
+    rotation = clip.world_from_camera[:3, :3]
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-6)
+    assert np.linalg.det(rotation) == pytest.approx(1, abs=1e-6)
     assert clip.leveled
-    heights = [mesh_slice(take, i, slice(None), models).vertices_c @ turn[1] for i in (1, 2)]
+    heights = [mesh_slice(take, i, slice(None), models).vertices_c @ rotation[1] for i in (1, 2)]
     lowest = min(float(h.min()) for h in heights) + clip.world_from_camera[1, 3]
     assert abs(lowest) < 0.5
     camera = make_clip(take, models, space="camera")

@@ -20,7 +20,7 @@ from hmrkit.meshes import mesh_slice
 from hmrkit.types import LiftedPose
 from hmrkit.video import probe
 from hmrkit.viewing.clip import make_clip
-from hmrkit.viewing.page import Block, quantised_turns, write_page
+from hmrkit.viewing.page import Block, quantised_rotations, write_page
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +65,13 @@ def read_page(path):
 def as_the_shader_does_it(data, person, calibrated):
     """Vertices (T,V,3) in the camera frame."""
     body, posed = data["body"], person["posed"]
-    turns, places = quaternion_to_matrix(torch.from_numpy(posed["turns"])).numpy(), posed["places"]
+    rotations, places = quaternion_to_matrix(torch.from_numpy(posed["turns"])).numpy(), posed["places"]
     parents = body["parents"]
-    local = turns[:, parents[1:]].swapaxes(-1, -2) @ turns[:, 1:]
-    features = (local - np.eye(3)).reshape(len(turns), 207)
+    local = rotations[:, parents[1:]].swapaxes(-1, -2) @ rotations[:, 1:]
+    features = (local - np.eye(3)).reshape(len(rotations), 207)
     shaped = person["restVertices"] + np.einsum("tk,vkc->tvc", features, body["shapes"])
-    shift = places - (turns @ person["restJoints"][..., None])[..., 0]
-    blended = np.einsum("vj,tjrc->tvrc", body["weights"], np.concatenate([turns, shift[..., None]], -1))
+    shift = places - (rotations @ person["restJoints"][..., None])[..., 0]
+    blended = np.einsum("vj,tjrc->tvrc", body["weights"], np.concatenate([rotations, shift[..., None]], -1))
     vertices = (blended[..., :3] @ shaped[..., None])[..., 0] + blended[..., 3]
     if not calibrated:
         return vertices + posed["roots"][:, None]
@@ -129,8 +129,8 @@ def test_equal_takes_give_equal_bytes(page, take, models, tmp_path):
 
 def test_quaternions_never_jump_and_integers_wrap_back():
     time = torch.linspace(0, 20, 400, dtype=torch.float64)[:, None, None]
-    turns = axis_angle_to_matrix(time * torch.tensor([0.2, 1.0, -0.3], dtype=torch.float64)).numpy()
-    stored = quantised_turns(turns)
+    rotations = axis_angle_to_matrix(time * torch.tensor([0.2, 1.0, -0.3], dtype=torch.float64)).numpy()
+    stored = quantised_rotations(rotations)
     assert np.abs(np.diff(stored.astype(int), axis=0)).max() < 2000
     block = Block()
     entry = block.add(stored, 1 / 32767, difference=True)
@@ -138,24 +138,24 @@ def test_quaternions_never_jump_and_integers_wrap_back():
     data = read_block(block.packed({"turns": entry, "wide": block.add(wide, difference=True)}))
     np.testing.assert_array_equal(data["wide"], wide)
     back = quaternion_to_matrix(torch.from_numpy(data["turns"])).numpy()
-    assert np.abs(back - turns).max() < 1e-4
+    assert np.abs(back - rotations).max() < 1e-4
 
 
-def test_footage_comes_along_picture_by_picture(take, models, tmp_path):
+def test_footage_comes_along_image_by_image(take, models, tmp_path):
     import io
 
     from PIL import Image
 
     video = probe(write_film(tmp_path / "walk.mp4"))
     empty = replace(take, video=video, tracks=(), body={}, calibrated={}, lifted={})
-    data = read_page(write_page(make_clip(empty, models), tmp_path / "film.html", models, picture_width=64))
+    data = read_page(write_page(make_clip(empty, models), tmp_path / "film.html", models, image_width=64))
     ends, joined = data["pictures"]["ends"], data["pictures"]["bytes"].tobytes()
     assert len(ends) == 12
     middles = []
     for start, end in zip([0, *ends[:-1]], ends, strict=True):
-        picture = np.asarray(Image.open(io.BytesIO(joined[start:end])).convert("L"), float)
-        assert picture.shape == (48, 64)
-        middles.append((picture * np.arange(64)).sum() / picture.sum())
+        image = np.asarray(Image.open(io.BytesIO(joined[start:end])).convert("L"), float)
+        assert image.shape == (48, 64)
+        middles.append((image * np.arange(64)).sum() / image.sum())
     assert np.all(np.diff(middles) > 0)  # the figure walks to the right
 
 

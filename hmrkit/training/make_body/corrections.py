@@ -51,10 +51,10 @@ def fit_pose_blend_shapes(
         name = SMPL_24.joints[joint]
         local = np.broadcast_to(np.eye(3), (poses, 24, 3, 3)).copy()
         local[:, joint] = _random_rotations(name, poses, random)
-        turn, shift = _chain(joints, local)
+        rotation, shift = _chain(joints, local)
         shared = np.nonzero((weights[:, joint] > 1e-3) & (weights[:, joint] < 1 - 1e-3))[0]
-        linear, blended = _skin_linearly(vertices[shared], weights[shared], turn, shift)
-        wanted = _skin_about_centres(vertices[shared], weights[shared], centres[shared], turn, shift)
+        linear, blended = _skin_linearly(vertices[shared], weights[shared], rotation, shift)
+        wanted = _skin_about_centres(vertices[shared], weights[shared], centres[shared], rotation, shift)
         offset = np.linalg.solve(blended, (wanted - linear)[..., None])[..., 0]
         # Where the blend of rotations is nearly singular, so is the offset: such poses count less.
         trust = np.clip(np.linalg.svd(blended, compute_uv=False)[..., -1], 0, 1) ** 2
@@ -99,35 +99,35 @@ def rotation_centres(
 
 def _chain(joints: np.ndarray, local: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Local rotations (N,24,3,3) -> world rotations (N,24,3,3) and shifts (N,24,3) of points at rest."""
-    turn, place = np.empty_like(local), np.empty(local.shape[:-1])
+    rotation, place = np.empty_like(local), np.empty(local.shape[:-1])
     for joint, parent in enumerate(SMPL_24.parents):
-        turn[:, joint] = local[:, joint] if parent < 0 else turn[:, parent] @ local[:, joint]
+        rotation[:, joint] = local[:, joint] if parent < 0 else rotation[:, parent] @ local[:, joint]
         place[:, joint] = joints[joint]
         if parent >= 0:
-            place[:, joint] = place[:, parent] + turn[:, parent] @ (joints[joint] - joints[parent])
-    return turn, place - np.einsum("njab,jb->nja", turn, joints)
+            place[:, joint] = place[:, parent] + rotation[:, parent] @ (joints[joint] - joints[parent])
+    return rotation, place - np.einsum("njab,jb->nja", rotation, joints)
 
 
 def _skin_linearly(
-    points: np.ndarray, weights: np.ndarray, turn: np.ndarray, shift: np.ndarray
+    points: np.ndarray, weights: np.ndarray, rotation: np.ndarray, shift: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Linear blend skinning (N,A,3) of points (A,3), and the blended matrices (N,A,3,3)."""
-    blended = np.einsum("vj,njab->nvab", weights, turn, optimize=True)
+    blended = np.einsum("vj,njab->nvab", weights, rotation, optimize=True)
     return np.einsum("nvab,vb->nva", blended, points) + weights @ shift, blended
 
 
 def _skin_about_centres(
-    points: np.ndarray, weights: np.ndarray, centres: np.ndarray, turn: np.ndarray, shift: np.ndarray
+    points: np.ndarray, weights: np.ndarray, centres: np.ndarray, rotation: np.ndarray, shift: np.ndarray
 ) -> np.ndarray:
-    """Skinning (N,A,3) about `centres` (A,3): they move linearly, the rest turns by the blended quaternion."""
-    quaternions = Rotation.from_matrix(turn.reshape(-1, 3, 3)).as_quat().reshape(*turn.shape[:2], 4)
+    """Skinning (N,A,3) about `centres` (A,3): they move linearly, the rest rotates by the blended quaternion."""
+    quaternions = Rotation.from_matrix(rotation.reshape(-1, 3, 3)).as_quat().reshape(*rotation.shape[:2], 4)
     strongest = quaternions[:, np.argmax(weights, 1)]
     # q and -q are one rotation: bring each joint's to the side of the point's strongest joint before they are added.
     signs = np.where(np.einsum("njc,nac->naj", quaternions, strongest) < 0, -1.0, 1.0)
     blended = np.einsum("naj,njc->nac", weights * signs, quaternions)
-    rotation = Rotation.from_quat(blended.reshape(-1, 4)).as_matrix().reshape(*blended.shape[:2], 3, 3)
-    moved, _ = _skin_linearly(centres, weights, turn, shift)
-    return moved + np.einsum("nvab,vb->nva", rotation, points - centres)
+    about_centre = Rotation.from_quat(blended.reshape(-1, 4)).as_matrix().reshape(*blended.shape[:2], 3, 3)
+    moved, _ = _skin_linearly(centres, weights, rotation, shift)
+    return moved + np.einsum("nvab,vb->nva", about_centre, points - centres)
 
 
 def _random_rotations(joint: str, count: int, random: np.random.Generator) -> np.ndarray:

@@ -81,12 +81,12 @@ class TPose:
         along = tails - heads
         heads = heads.copy()
         heads[self._bones] = self._regressor @ vertices[self._skin]
-        turns = _world_rotations(heads, self._source.bone)
-        turn, shift = _pose_bones(self._source, turns, heads)
-        blended = (self._weights @ turn[self._owners].reshape(-1, 9)).reshape(-1, 3, 3)
+        rotations = _world_rotations(heads, self._source.bone)
+        rotation, shift = _pose_bones(self._source, rotations, heads)
+        blended = (self._weights @ rotation[self._owners].reshape(-1, 9)).reshape(-1, 3, 3)
         vertices = np.einsum("vab,vb->va", blended, vertices) + self._weights @ shift[self._owners]
-        tails = np.einsum("jab,jb->ja", turn, heads + along) + shift
-        heads = np.einsum("jab,jb->ja", turn, heads) + shift
+        tails = np.einsum("jab,jb->ja", rotation, heads + along) + shift
+        heads = np.einsum("jab,jb->ja", rotation, heads) + shift
         pelvis = smpl_joints(heads, self._source.bone)[0]
         return vertices - pelvis, heads - pelvis, tails - pelvis
 
@@ -132,12 +132,12 @@ def smpl_weights(source: Source) -> np.ndarray:
 
 
 def _world_rotations(heads: np.ndarray, bone: dict[str, int]) -> dict[str, np.ndarray]:
-    """Rotation (3,3) in the world of each bone that turns, from one person's A-pose (bent elbows) to the T-pose.
+    """Rotation (3,3) in the world of each bone that rotates, from one person's A-pose (bent elbows) to the T-pose.
 
     Upper arms, forearms and hands come to lie along x, palms down, the hand's twist spread over the arm as over
     forearm bones; legs go nearly upright, toes 6 degrees out.
     """
-    turns: dict[str, np.ndarray] = {}
+    rotations: dict[str, np.ndarray] = {}
     for side, sign in SIDES:
 
         def head(name: str, side: str = side) -> np.ndarray:
@@ -147,42 +147,42 @@ def _world_rotations(heads: np.ndarray, bone: dict[str, int]) -> dict[str, np.nd
         upper_arm, forearm = head("lowerarm01") - head("upperarm01"), head("wrist") - head("lowerarm01")
         raise_arm = _between(upper_arm, outward)
         vector = _log(raise_arm)
-        turns["clavicle" + side] = _exp(vector * 0.21)
-        turns["shoulder01" + side] = _exp(vector * 0.375)
+        rotations["clavicle" + side] = _exp(vector * 0.21)
+        rotations["shoulder01" + side] = _exp(vector * 0.375)
         straighten = _between(raise_arm @ forearm, outward) @ raise_arm
         fingers = (head("finger3-1") + head("finger4-1")) / 2 - head("wrist")
         knuckles = head("finger2-1") - head("finger5-1")  # little to index finger: comes to point forward
         hand = _frame(outward, np.array([0.0, 0.0, 1.0])) @ _frame(fingers, knuckles).T
         twist = _log(hand @ straighten.T) @ outward
-        turns["upperarm01" + side] = raise_arm
-        turns["upperarm02" + side] = _exp(outward * 0.15 * twist) @ raise_arm
-        turns["lowerarm01" + side] = _exp(outward * 0.40 * twist) @ straighten
-        turns["lowerarm02" + side] = _exp(outward * 0.75 * twist) @ straighten
-        turns["wrist" + side] = hand
+        rotations["upperarm01" + side] = raise_arm
+        rotations["upperarm02" + side] = _exp(outward * 0.15 * twist) @ raise_arm
+        rotations["lowerarm01" + side] = _exp(outward * 0.40 * twist) @ straighten
+        rotations["lowerarm02" + side] = _exp(outward * 0.75 * twist) @ straighten
+        rotations["wrist" + side] = hand
 
         hip, knee, ankle = (head("upperleg01") + head("upperleg02")) / 2, head("lowerleg01"), head("foot")
         thigh, shin = knee - hip, ankle - knee
-        turn_thigh = _between(thigh, np.array([-sign * 0.055 * thigh[1], thigh[1], thigh[2]]))
-        turn_shin = _between(shin, np.array([-sign * 0.015 * shin[1], shin[1], shin[2]]))
+        rotation_thigh = _between(thigh, np.array([-sign * 0.055 * thigh[1], thigh[1], thigh[2]]))
+        rotation_shin = _between(shin, np.array([-sign * 0.015 * shin[1], shin[1], shin[2]]))
         toes = (head("toe1-1") + head("toe3-1")) / 2 - ankle
-        turn_foot = _exp(np.array([0.0, sign * np.radians(6) - np.arctan2(toes[0], toes[2]), 0.0]))
-        turns["upperleg01" + side] = _exp(_log(turn_thigh) * 0.5)
-        turns["upperleg02" + side] = turn_thigh
-        turns["lowerleg01" + side] = turn_shin
-        turns["lowerleg02" + side] = _exp(_log(turn_shin) * 0.6 + _log(turn_foot) * 0.4)
-        turns["foot" + side] = turn_foot
-    return turns
+        rotation_foot = _exp(np.array([0.0, sign * np.radians(6) - np.arctan2(toes[0], toes[2]), 0.0]))
+        rotations["upperleg01" + side] = _exp(_log(rotation_thigh) * 0.5)
+        rotations["upperleg02" + side] = rotation_thigh
+        rotations["lowerleg01" + side] = rotation_shin
+        rotations["lowerleg02" + side] = _exp(_log(rotation_shin) * 0.6 + _log(rotation_foot) * 0.4)
+        rotations["foot" + side] = rotation_foot
+    return rotations
 
 
-def _pose_bones(source: Source, turns: dict[str, np.ndarray], heads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """World rotations (bones,3,3) and shifts (bones,3) of points; bones that do not turn follow their parent."""
+def _pose_bones(source: Source, rotations: dict[str, np.ndarray], heads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """World rotations (bones,3,3) and shifts (bones,3) of points; bones that do not rotate follow their parent."""
     count = len(source.bone_labels)
-    turn, shift = np.zeros((count, 3, 3)), np.zeros((count, 3))
+    rotation, shift = np.zeros((count, 3, 3)), np.zeros((count, 3))
     for index, (name, parent) in enumerate(zip(source.bone_labels, source.bone_parents, strict=True)):
-        turn[index] = turns.get(name, turn[parent] if parent >= 0 else np.eye(3))
-        place = heads[index] if parent < 0 else turn[parent] @ heads[index] + shift[parent]
-        shift[index] = place - turn[index] @ heads[index]
-    return turn, shift
+        rotation[index] = rotations.get(name, rotation[parent] if parent >= 0 else np.eye(3))
+        place = heads[index] if parent < 0 else rotation[parent] @ heads[index] + shift[parent]
+        shift[index] = place - rotation[index] @ heads[index]
+    return rotation, shift
 
 
 def _other_side(bone: str) -> str:

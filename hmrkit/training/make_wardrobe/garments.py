@@ -48,7 +48,7 @@ class Target:
 def pack_garments(
     folder: Path, base: TexturedMesh, body: dict[str, np.ndarray], uv: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Every garment with a texture: `names` (N), `fields` (N,V) and `offsets` (N,V) float16 m, and pictures as for
+    """Every garment with a texture: `names` (N), `fields` (N,V) and `offsets` (N,V) float16 m, and images as for
     skins (`hmrkit.training.make_wardrobe.packing`). `body`: the free body's file; `uv` (F,3,2) its atlas."""
     source_vertex, faces = np.asarray(body["source_vertex"], int), np.asarray(body["f"], int)
     head = np.asarray(body["weights"])[:, SMPL_24.index["head"]]
@@ -60,10 +60,10 @@ def pack_garments(
             log.info("%s: left out", path.stem)
             continue
         garment = bind(path, base)
-        field, offset, picture, covered = bake(target, garment, np.asarray(Image.open(texture).convert("RGBA")))
+        field, offset, image, covered = bake(target, garment, np.asarray(Image.open(texture).convert("RGBA")))
         log.info("%s: covers %.0f %%, up to %.0f mm thick", path.stem, 100 * covered, 1e3 * offset.max())
         blob = io.BytesIO()
-        Image.fromarray(picture).save(blob, "JPEG", quality=88)
+        Image.fromarray(image).save(blob, "JPEG", quality=88)
         names.append(path.stem)
         fields.append(field.astype(np.float16))
         offsets.append(offset.astype(np.float16))
@@ -128,7 +128,7 @@ def bind(path: Path, base: TexturedMesh) -> TexturedMesh:
 def bake(
     target: Target, garment: TexturedMesh, texture: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Field (V,) m (distance to the garment's edge, positive inside), offset (V,) m, picture (SIZE,SIZE,3) uint8 in
+    """Field (V,) m (distance to the garment's edge, positive inside), offset (V,) m, image (SIZE,SIZE,3) uint8 in
     the atlas, and the share of the body that is covered. `texture` (H,W,4) uint8, rows downwards."""
     triangles = garment.vertices[garment.faces]
     length, _, _ = cast(target.vertices, target.normals, triangles)
@@ -148,15 +148,15 @@ def bake(
     nearest_inside, _ = inside.query(target.vertices)
     field = np.where(nearest_outside > nearest_inside, nearest_outside, -nearest_inside).clip(-1, 1)
 
-    picture = np.zeros((SIZE, SIZE, 3), np.uint8)
+    image = np.zeros((SIZE, SIZE, 3), np.uint8)
     known = np.zeros((SIZE, SIZE), bool)
     at = tuple(target.texel[on].T)
-    picture[at], known[at] = colour[on, :3], True
+    image[at], known[at] = colour[on, :3], True
     nearest = np.asarray(distance_transform_edt(~known, return_distances=False, return_indices=True))
-    picture = picture[tuple(nearest)]  # runs on beyond the edges, so that none of the atlas's empty parts shows
+    image = image[tuple(nearest)]  # runs on beyond the edges, so that none of the atlas's empty parts shows
     offset = _smooth(np.where(np.isfinite(length), length, 0).clip(0, OUTWARD_M), np.isfinite(length), target.faces)
     offset *= (field / 0.01).clip(0, 1)
-    return field, offset, picture, float(on.mean())
+    return field, offset, image, float(on.mean())
 
 
 def cast(

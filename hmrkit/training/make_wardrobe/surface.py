@@ -9,7 +9,7 @@ from scipy.spatial import KDTree
 def nearest_on_mesh(points: np.ndarray, triangles: np.ndarray, candidates: int = 24) -> tuple[np.ndarray, np.ndarray]:
     """For `points` (P,3) the nearest of `triangles` (F,3,3): its index (P,) and the barycentrics (P,3) of the place.
 
-    Only the `candidates` triangles with the nearest middles are looked at: enough on meshes of even size.
+    Only the `candidates` triangles with the nearest middles are compared: enough on meshes of even size.
     """
     count = min(candidates, len(triangles))
     _, near = KDTree(triangles.mean(1)).query(points, k=count)
