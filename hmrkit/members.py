@@ -19,7 +19,7 @@ class Member:
     """One member of a family.
 
     `argument` says what must follow ``name:``, [in brackets] where it may be left out, empty where nothing may;
-    `weights` are the carried files that it reads; `licence` is that of its network or library; `for_tests` hides it
+    `weights` are the shipped files that it reads; `licence` is that of its network or library; `for_tests` hides it
     from lists and help texts. `recipe` is the module that trains it (`hmrkit.training.recipes`), "" where nothing does.
     """
 

@@ -1,7 +1,10 @@
 """Mesh streams: what gives every person of a take a body in each frame, before calibration.
 
 How to add one: write a module with a function ``load(name, models)`` that returns a `MeshStream`, and add its line to
-`MESH_STREAMS`. A regressor needs no line of its own: each one in `hmrkit.regressors` is a mesh stream.
+`MESH_STREAMS`. `name` is what the user wrote, with ``:argument`` where the line has one. A stream that reads a file or
+weights of its own has a ``weights_sha256``, and its line names ``mesh_stream`` among its `models`: then another file is
+another result. A regressor needs no line of its own: each one in `hmrkit.regressors` is a mesh stream.
+``tests/new_members`` has an example.
 """
 
 from __future__ import annotations

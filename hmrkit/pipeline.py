@@ -1,4 +1,4 @@
-"""The chain: which stages there are, in which order, and what each reads and fills in. The only file that knows.
+"""The chain: which stages there are, what each reads and fills in, and so their order, which only this file defines.
 
     video -> detect -> track -> pose -> regress -> lift -> calibrate -> (hmrkit.output: export, render)
 
@@ -127,11 +127,11 @@ def regress(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
         else:
             log.warning("%s: track %d shows no keypoint and gets no mesh", take.video.path, person.track_id)
     params = models.mesh_stream(take, seen, partial(progress, "regress"))
-    params = {i: _finished(take, take.track(i), mesh, models) for i, mesh in params.items()}
+    params = {i: _refined_and_smoothed(take, take.track(i), mesh, models) for i, mesh in params.items()}
     return {"body": params, "faces": np.asarray(models.body.faces, np.int32)}
 
 
-def _finished(take: Take, person: Track, params: BodyParams, models: Models) -> BodyParams:
+def _refined_and_smoothed(take: Take, person: Track, params: BodyParams, models: Models) -> BodyParams:
     """A mesh stream's bodies of a track, refined and smoothed as asked for."""
     from hmrkit.fitting.observations import points_with_depth
     from hmrkit.fitting.smplify import refine_track
@@ -177,7 +177,7 @@ def calibrate(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
 
 
 def _lift_track(points: Keypoints, take: Take, models: Models) -> np.ndarray:
-    """(T,J,3) m, root-relative, camera axes: the lifter's answer to a track's keypoints, matched by name."""
+    """(T,J,3) m, root-relative, camera axes: the lifter's estimate from a track's keypoints, matched by name."""
     from hmrkit.skeletons import get_skeleton
 
     skeleton = get_skeleton(points.skeleton)
@@ -199,9 +199,8 @@ class Stage:
     """`run` computes the parts of a take that the stage fills; the rest names what its result depends on.
 
     `inputs(options)` are the stages whose results it reads, `models(options)` what it uses of `Models`; `camera`: it
-    reads the take's camera; `on_demand`: a stage that reads it may have it made first, from the take alone. Which
-    options change its result stands in `hmrkit.options`.
-    """
+    reads the take's camera; `on_demand`: it needs the take alone, so a subcommand that reads its result runs it first
+    where it is missing. Which options change its result stands in `hmrkit.options`."""
 
     run: Callable[[Take, Models, Progress], dict[str, Any]]
     fills: tuple[str, ...]

@@ -6,7 +6,7 @@ order, the first that has the file wins: ``$HMRKIT_WEIGHTS``, ``./weights``, the
 
 A weights folder may hold a manifest, ``weights.json``: name -> ``sha256``, ``licence``, ``source``, ``summary``. A file
 that its own folder's manifest names is checked against it, so a file that you put into your own folder replaces
-the carried one without complaint, and a damaged carried one is noticed.
+the shipped one without complaint, and a damaged shipped one is noticed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MANIFEST = "weights.json"
 _STATE_KEYS = ("state_dict", "model", "model_state_dict", "model_pos", "ema")
 
 
-def carried_folder() -> Path:
+def shipped_folder() -> Path:
     """Weights folder that came with the package: inside the wheel, or beside the package in a checkout."""
     package = Path(__file__).resolve().parent
     installed = package / "_weights"
@@ -41,7 +41,7 @@ def weight_folders() -> list[Path]:
     """Folders searched for weights, first wins; they need not exist."""
     folders = [Path(os.environ["HMRKIT_WEIGHTS"]).expanduser()] if os.environ.get("HMRKIT_WEIGHTS") else []
     user_data = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser()
-    return [*folders, Path("weights"), user_data / "hmrkit", carried_folder()]
+    return [*folders, Path("weights"), user_data / "hmrkit", shipped_folder()]
 
 
 def find_weights(name: str | Path) -> Path:

@@ -19,7 +19,6 @@ from hmrkit.files import sha256_of
 from hmrkit.weights import (
     MANIFEST,
     available,
-    carried_folder,
     find_parts,
     find_weights,
     load_into,
@@ -27,6 +26,7 @@ from hmrkit.weights import (
     read_manifest,
     read_metadata,
     save_state,
+    shipped_folder,
     verify,
     write_manifest,
 )
@@ -41,7 +41,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     monkeypatch.chdir(tmp_path / "project")
     monkeypatch.setenv("HMRKIT_WEIGHTS", str(tmp_path / "variable"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "user"))
-    monkeypatch.setattr(weights, "carried_folder", lambda: tmp_path / "carried")
+    monkeypatch.setattr(weights, "shipped_folder", lambda: tmp_path / "carried")
     return [tmp_path / "variable", tmp_path / "project/weights", tmp_path / "user/hmrkit", tmp_path / "carried"]
 
 
@@ -140,10 +140,10 @@ def test_a_broken_manifest_is_named(folders) -> None:
 
 
 def test_every_carried_file_is_in_the_manifest_as_it_is() -> None:
-    manifest = read_manifest(carried_folder())
+    manifest = read_manifest(shipped_folder())
     carried = {
-        p.relative_to(carried_folder()).as_posix(): p
-        for p in carried_folder().rglob("*")
+        p.relative_to(shipped_folder()).as_posix(): p
+        for p in shipped_folder().rglob("*")
         if p.suffix in (".safetensors", ".npz")
     }
     assert set(manifest) == set(carried)

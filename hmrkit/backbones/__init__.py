@@ -3,9 +3,8 @@
 A backbone works in two steps, so that training need not run its frozen part again and again. `encode` runs what is
 never trained and returns an `Observation`, which may be kept on disk; `features` runs the rest. Calling it does both.
 
-How to add one: write a module with a function ``load(name, checkpoint, *, device)`` that returns a `Backbone`, and add
-its line to `BACKBONES`.
-"""
+How to add one: write a module with a function ``load(name, checkpoint, *, device, weights)`` that returns a `Backbone`,
+and add its line to `BACKBONES`."""
 
 from __future__ import annotations
 
@@ -105,10 +104,18 @@ class Backbone(Protocol):
         ...
 
 
-def load_backbone(name: str, checkpoint: str | Path | None = None, device: str | torch.device = "cpu") -> Backbone:
-    """Load a backbone by name with its shipped weights or `checkpoint`; with neither its weights are random.
+def load_backbone(
+    name: str,
+    checkpoint: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    weights: str | None = "default",
+) -> Backbone:
+    """Load a backbone by name with `checkpoint` or its shipped weights; one that ships none then has random ones.
+
+    `weights` None leaves untrained what training starts from nothing: all of ResNet and HRNet, the integral head of
+    ``embedded``, whose BlazePose is always the published one.
 
     UsageError lists the known names; WeightsError where a checkpoint does not fit.
     """
     member, _ = choose(BACKBONES, name, "backbone")
-    return member.load_module().load(name, checkpoint, device=device)
+    return member.load_module().load(name, checkpoint, device=device, weights=weights)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hmrkit.backbones import Features, Landmarks
-from hmrkit.blazepose.integral_head import POINTS, BodyPoints, IntegralHead
+from hmrkit.blazepose.integral_head import POINTS, BodyPoints, IntegralHead, load_body_points
 from hmrkit.blazepose.network import CROP_SIZE, BlazePose, load_network
 from hmrkit.errors import UsageError
 from hmrkit.geometry import orthonormal_frame
@@ -149,8 +149,13 @@ def head_frame(world: Tensor) -> Tensor:
     return orthonormal_frame(left - right, nose - (left + right) / 2)
 
 
-def load(name: str, checkpoint: str | Path | None, *, device: str | torch.device) -> EmbeddedBackbone:
-    """See `hmrkit.backbones.load_backbone`. The published weights always; a regressor's own file has the head."""
+def load(
+    name: str, checkpoint: str | Path | None, *, device: str | torch.device, weights: str | None = "default"
+) -> EmbeddedBackbone:
+    """See `hmrkit.backbones.load_backbone`. BlazePose as published; the integral head is that of `hmr`."""
     if checkpoint is not None:
         raise UsageError("backbone embedded carries its weights; give the checkpoint to the regressor instead")
-    return EmbeddedBackbone(load_network("cpu")).eval().to(device)
+    backbone = EmbeddedBackbone(load_network("cpu"))
+    if weights is not None:
+        backbone.integral = load_body_points()
+    return backbone.eval().to(device)

@@ -166,7 +166,9 @@ class HRNet(nn.Module):
         return self.final_layer(joined).mean((2, 3))
 
 
-def load(name: str, checkpoint: str | Path | None, *, device: str | torch.device) -> HRNet:
+def load(
+    name: str, checkpoint: str | Path | None, *, device: str | torch.device, weights: str | None = "default"
+) -> HRNet:
     """See `hmrkit.backbones.load_backbone`. The form follows the checkpoint; without one it is classification."""
     width = int(name.removeprefix("hrnet-w"))
     if checkpoint is None:

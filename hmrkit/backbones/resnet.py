@@ -84,7 +84,9 @@ class ResNet50(nn.Module):
         return Features(x.mean((2, 3)), tuple(maps))
 
 
-def load(name: str, checkpoint: str | Path | None, *, device: str | torch.device) -> ResNet50:
+def load(
+    name: str, checkpoint: str | Path | None, *, device: str | torch.device, weights: str | None = "default"
+) -> ResNet50:
     """See `hmrkit.backbones.load_backbone`. The checkpoint: torchvision's, SPIN's, or any with a ResNet-50 inside."""
     backbone = ResNet50()
     if checkpoint is not None:

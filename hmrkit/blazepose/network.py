@@ -282,7 +282,7 @@ def side_bias(device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def load_network(device: str | torch.device = "cpu") -> BlazePose:
-    """The carried weights on `device`, ready for inference; float32 (they are kept as float16, as published)."""
+    """The shipped weights on `device`, ready for inference; float32 (they are kept as float16, as published)."""
     model = BlazePose().eval()
     load_into(model, {key: value.float() for key, value in load_state(WEIGHTS).items()}, WEIGHTS)
     return model.to(device).to(memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]

@@ -73,7 +73,7 @@ def group_vectors(body_pose: Tensor) -> dict[str, Tensor]:
 
 
 def load_pose_prior(device: str | torch.device = "cpu") -> PosePrior:
-    """The carried prior (``weights/pose_prior/gmm.safetensors``); WeightsError where it is missing or damaged."""
+    """The shipped prior (``weights/pose_prior/gmm.safetensors``); WeightsError where it is missing or damaged."""
     tensors = load_state(find_weights(WEIGHTS))
     parts = ("log_weights", "means", "precisions")
     loaded = {name: [tensors[f"{name}.{part}"].float().to(device) for part in parts] for name in GROUPS}

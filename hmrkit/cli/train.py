@@ -73,11 +73,13 @@ def regressor(
     o.start_logging(verbose)
     name = str(context.info_name)
     recipe = REGRESSORS[name].load_recipe()
-    if loop_fit and not recipe.TAKES_CLIPS:
-        raise UsageError(f"--loop-fit is of no use to {name}: its recipe does not learn from clips")
+    extras = {"clips": loop_fit or (), "adversarial": adversarial}
+    for flag, extra in (("--loop-fit", "clips"), ("--adversarial", "adversarial")):
+        if extras[extra] and extra not in recipe.EXTRAS:
+            raise UsageError(f"{flag} is of no use to {name}: its recipe has no such loss; leave it out")
     path = recipe.train(
         name, out, preset=preset, steps=steps, images=images, device=resolve_device(device), resume=resume, start=start,
-        clips=loop_fit or (), adversarial=adversarial,
+        **{extra: extras[extra] for extra in recipe.EXTRAS},
     )  # fmt: skip
     typer.echo(str(path))
 

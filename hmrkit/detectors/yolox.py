@@ -111,7 +111,7 @@ def letterbox(frames: Tensor, size: int) -> tuple[Tensor, float]:
 def load(
     argument: str, *, device: torch.device, dtype: torch.dtype, size: int | None, score_threshold: float
 ) -> YoloXDetector:
-    """`argument` is a checkpoint, or empty for the carried nano."""
+    """`argument` is a checkpoint, or empty for the shipped nano."""
     weights = find_weights(argument or DETECTORS["yolox-nano"].weights[0])
     name = f"yolox:{weights.name}" if argument else "yolox-nano"
     return YoloXDetector(weights, name, device, dtype, size, score_threshold)

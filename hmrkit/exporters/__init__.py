@@ -1,9 +1,9 @@
 """Exporters write a `hmrkit.scene.Scene` into files that other programs read.
 
-How to add one: write a module with a class as in the Protocol `Exporter` below, and add its line to `EXPORTERS`. The
-scene is already on its clock, in its space, axes and unit: flip nothing, but say in the file which they are. Ask for
-exact vertices in `Character.stretches`, never for more at once; write every file through `hmrkit.files.atomic_path`.
-"""
+How to add one: write a module with a class as in the Protocol `Exporter` below, and add its line to `EXPORTERS`
+with the class's name (``tests/new_members`` has an example). The scene is already on its clock, in its space, axes and
+unit: flip nothing, but say in the file which they are. Ask for exact vertices in `Character.stretches`, never for more
+at once; write every file through `hmrkit.files.atomic_path`."""
 
 from __future__ import annotations
 

@@ -47,8 +47,8 @@ def standing_regions(box: np.ndarray, image_height: float) -> np.ndarray:
 
 
 def held(asked: np.ndarray, box: np.ndarray, points: np.ndarray, image_height: float) -> np.ndarray:
-    """The regions (N,4) that the network asks for, but no larger than `standing_regions` has them where a box (N,4) shows all
-    of somebody who stands: by its shape and, by the landmarks `points` (N,33,2) px, from the head down.
+    """The regions (N,4) that the network asks for, but no larger than `standing_regions` has them where a box (N,4)
+    shows all of somebody who stands: by its shape and, by the landmarks `points` (N,33,2) px, from the head down.
 
     Of people seen from near by and above the network takes the hips to lie too low and asks for a larger crop about
     them, in which it finds them lower still: by up to an eighth of the person's height.

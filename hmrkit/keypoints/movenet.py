@@ -151,7 +151,7 @@ def decode(maps: MoveNetMaps) -> Tensor:
 
 
 def load_movenet(device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> MoveNet:
-    """The carried weights on `device` in `dtype` (they are kept as float16, as published), ready for inference."""
+    """The shipped weights on `device` in `dtype` (they are kept as float16, as published), ready for inference."""
     network = MoveNet().eval()
     load_into(network, load_state(WEIGHTS), WEIGHTS)
     return network.to(device, dtype).to(memory_format=torch.channels_last).requires_grad_(False)

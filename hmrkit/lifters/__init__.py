@@ -2,8 +2,8 @@
 
 How to add one: write a module with a function ``load(checkpoint, *, device)`` that returns a `Lifter`, and add its
 line to `LIFTERS`. A network that reads ray features needs no more than itself: `hmrkit.lifters.ray_lifter` does the
-rest, and `hmrkit.training.recipes.videopose3d` is the pattern of its recipe.
-"""
+rest, and `hmrkit.training.recipes.videopose3d` is the pattern of its recipe. `hmrkit.lifters.rays` explains the
+features."""
 
 from __future__ import annotations
 

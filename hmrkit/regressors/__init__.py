@@ -3,7 +3,7 @@
 How to add one: write a module with a function ``load(name, checkpoint, *, device, weights, backbone)`` that returns a
 `Regressor`, and add its line to `REGRESSORS`. A network that sees one crop at a time derives from
 `hmrkit.regressors.frame.FrameRegressor`. To make it trainable, see `hmrkit.training.recipes`; the recipe may stand in
-the same module.
+the same module. ``tests/new_members`` has an example.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ class Encoder(nn.Module):
 def build(name: str, network: HmrNetwork | None = None) -> HmrRegressor:
     """An untrained regressor; by default on the embedded backbone."""
     network = network or HmrNetwork()
-    return HmrRegressor(name, network, load_backbone(network.backbone))
+    return HmrRegressor(name, network, load_backbone(network.backbone, weights=None))
 
 
 def load(
@@ -130,7 +130,7 @@ def load(
         regressor = _published(name, state, path) if "conv1.weight" in state else _trained(name, state, path)
         trained_on = regressor.network.backbone
         if backbone not in (None, trained_on):
-            raise UsageError(f"{path} was trained on backbone {trained_on}, not {backbone}; leave --backbone out")
+            raise UsageError(f"{path} was trained on backbone {trained_on}, not {backbone}; leave backbone out")
         regressor.weights_sha256 = verify(path)
     return regressor.eval().requires_grad_(False).to(device)
 

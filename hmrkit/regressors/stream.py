@@ -2,7 +2,7 @@
 
 A second pass over the clip: the crops of all people in a batch of frames go through the network together, and only
 its codes are kept; then every track is decoded as a whole. Crops are not cut straight out of the image but seen by a
-camera that looks at the person (`hmrkit.camera.crop_cameras`): an estimate for the crop is then carried to the full
+camera that looks at the person (`hmrkit.camera.crop_cameras`): an estimate for the crop is then rotated into the full
 camera by one rotation, and every joint keeps its pixel, wherever in the image the person is.
 """
 
@@ -43,9 +43,9 @@ REGION_ACCELERATION = 2.0  # per second squared
 
 @dataclass(frozen=True)
 class Crops:
-    """All crops of a clip, one a person and frame: who (N,) as index of the track, frame (N,), region, camera."""
+    """All crops of a clip, one a person and frame: `track_index` (N,), frame (N,), region, camera."""
 
-    who: np.ndarray
+    track_index: np.ndarray
     frame: np.ndarray
     region: Region
     cameras: CropCameras
@@ -95,7 +95,7 @@ def regress_tracks(
         log.warning("%s was trained on another body than %s: people get its mean shape", regressor.name, body.model_id)
     params: dict[int, BodyParams] = {}
     for k, track in enumerate(tracks):
-        mine = crops.who == k
+        mine = crops.track_index == k
         seen = readable[mine]
         if not seen.any():
             log.warning("%s: no frame of track %d could be read; it gets no mesh", take.video.path, track.track_id)
@@ -123,7 +123,7 @@ def _encoded(
 ) -> tuple[Tensor, np.ndarray]:
     """Codes (N,D) of all crops on the CPU, and which of them (N,) could be read."""
     context = crop_contexts(take, tracks, crops, regressor.input_size[0])
-    codes, readable = torch.empty(0), np.zeros(len(crops.who), bool)
+    codes, readable = torch.empty(0), np.zeros(len(crops.track_index), bool)
     for rows, images in crop_images(take, crops, regressor.input_size[0], device, batch_size, progress):
         with inference(device):
             found = regressor.encode(images, context.rows(torch.from_numpy(rows)).to(device)).cpu()
@@ -186,15 +186,15 @@ def bodies_in_camera(
 
 
 def crops_of(take: Take, tracks: Sequence[Track], regressor: Regressor) -> Crops:
-    """Where a regressor wants to look at these tracks."""
+    """Where a regressor has its crops of these tracks."""
     seconds = take.video.seconds
     regions = [
         track_regions(t, take.keypoints[t.track_id], regressor.framing, seconds(t.frame_indices)) for t in tracks
     ]
-    who = np.repeat(np.arange(len(tracks)), [len(t.frame_indices) for t in tracks])
+    track_index = np.repeat(np.arange(len(tracks)), [len(t.frame_indices) for t in tracks])
     frame = np.concatenate([t.frame_indices for t in tracks])
     region = Region(*(np.concatenate([getattr(r, part) for r in regions]) for part in ("center", "size", "angle")))
-    return Crops(who, frame, region, crop_cameras(take.camera, region, regressor.input_size[0]))
+    return Crops(track_index, frame, region, crop_cameras(take.camera, region, regressor.input_size[0]))
 
 
 def crop_images(

@@ -46,9 +46,8 @@ class PoseSampler:
     """Poses of one split. ``train`` varies them; ``test`` takes held-out frames as they are, mirrored or not.
 
     `wobble` scales the perturbation, `tumble` is how often a training person is rotated to any side (lying, falling,
-    upside down), `upright_share` the share that is drawn from the frames in which people stand upright on straight legs, a
-    fifth of them all: what was captured are sports and games. `source` is another motion file.
-    """
+    upside down), `upright_share` the share that is drawn from the frames in which people stand upright on straight
+    legs, a fifth of them all: what was captured are sports and games. `source` is another motion file."""
 
     def __init__(
         self,

@@ -76,11 +76,11 @@ class Examples:
         return len(self.truth.betas)
 
     def __getitem__(self, rows: Tensor | slice) -> Examples:
-        return chosen(self, rows)
+        return select_rows(self, rows)
 
     def to(self, device: torch.device) -> Examples:
         """On `device`, in float32."""
-        return moved(self, device)
+        return to_device(self, device)
 
     def tensors(self) -> dict[str, Tensor]:
         """By name, as files hold them: maps and images of the observation in float16."""
@@ -127,31 +127,31 @@ def fresh_examples(backbone: Backbone, images, batch: int, generator: torch.Gene
     # Not in inference mode: training takes gradients of what follows.
     observation = backbone.encode(crops.contiguous(memory_format=torch.channels_last))
     truth = Truth(**{f.name: getattr(samples, f.name) for f in fields(Truth)})
-    return Examples(observation, joined([truth, truth.mirrored()]))
+    return Examples(observation, concatenate([truth, truth.mirrored()]))
 
 
-def mapped(function: Callable[[Tensor], Tensor], values: T) -> T:
+def map_tensors(function: Callable[[Tensor], Tensor], values: T) -> T:
     """`function` of every tensor of a dataclass and of the dataclasses and tuples in it; None stays."""
     if values is None:
         return values
     if isinstance(values, Tensor):
         return function(values)
     if isinstance(values, tuple):
-        return tuple(mapped(function, value) for value in values)  # type: ignore[return-value]
-    return replace(values, **{f.name: mapped(function, getattr(values, f.name)) for f in fields(values)})  # type: ignore[type-var, arg-type]
+        return tuple(map_tensors(function, value) for value in values)  # type: ignore[return-value]
+    return replace(values, **{f.name: map_tensors(function, getattr(values, f.name)) for f in fields(values)})  # type: ignore[type-var, arg-type]
 
 
-def moved(values: T, device: torch.device) -> T:
+def to_device(values: T, device: torch.device) -> T:
     """A dataclass of tensors on `device`, in float32."""
-    return mapped(lambda value: value.to(device).float(), values)
+    return map_tensors(lambda value: value.to(device).float(), values)
 
 
-def chosen(values: T, rows: Tensor | slice) -> T:
+def select_rows(values: T, rows: Tensor | slice) -> T:
     """The `rows` (indices, a mask) of a dataclass of tensors."""
-    return mapped(lambda value: value[rows], values)
+    return map_tensors(lambda value: value[rows], values)
 
 
-def joined(several: Sequence[T]) -> T:
+def concatenate(several: Sequence[T]) -> T:
     """Dataclasses of tensors, one after the other."""
     first = several[0]
     if first is None:
@@ -159,8 +159,8 @@ def joined(several: Sequence[T]) -> T:
     if isinstance(first, Tensor):
         return torch.cat(several)  # type: ignore[arg-type]
     if isinstance(first, tuple):
-        return tuple(joined(values) for values in zip(*several, strict=True))  # type: ignore[return-value, arg-type]
-    parts = {f.name: joined([getattr(values, f.name) for values in several]) for f in fields(first)}  # type: ignore[arg-type]
+        return tuple(concatenate(values) for values in zip(*several, strict=True))  # type: ignore[return-value, arg-type]
+    parts = {f.name: concatenate([getattr(values, f.name) for values in several]) for f in fields(first)}  # type: ignore[arg-type]
     return replace(first, **parts)  # type: ignore[type-var]
 
 

@@ -16,7 +16,7 @@ from hmrkit.body import Body
 from hmrkit.device import mixed_precision
 from hmrkit.regressors.crop_camera import CROP
 from hmrkit.skeletons import SMPL_24
-from hmrkit.training.examples import Examples, chosen, joined, moved
+from hmrkit.training.examples import Examples, concatenate, select_rows, to_device
 from hmrkit.training.keypoint_noise import true_points
 from hmrkit.training.loop import LoopConfig, fit
 from hmrkit.training.losses import mean_length
@@ -69,14 +69,14 @@ def train_points(
 def points_of(integral: IntegralHead, observation: FrozenMaps) -> BodyPoints:
     """The points that an integral head predicts from a kept observation, a part at a time, on its device."""
     device, count = integral.grid.device, len(observation.branch)
-    parts = (moved(chosen(observation, slice(start, start + 128)), device) for start in range(0, count, 128))
-    return joined([integral(part.branch, part.first32) for part in parts])
+    parts = (to_device(select_rows(observation, slice(start, start + 128)), device) for start in range(0, count, 128))
+    return concatenate([integral(part.branch, part.first32) for part in parts])
 
 
 def points_errors(integral: IntegralHead, examples: Examples, body: Body) -> dict[str, float]:
     """MPJPE and PA-MPJPE (24 joints) in mm about the pelvis, and the joints' median distance in px."""
     found = points_of(integral, examples.observation)
-    true = true_points(moved(examples.truth, body.device), body).points
+    true = true_points(to_device(examples.truth, body.device), body).points
     joints, wanted = found.world[:, : len(SMPL_24)], true.world[:, : len(SMPL_24)]
     off = (found.points_2d - true.points_2d)[:, : len(SMPL_24)].norm(dim=-1)
     return {

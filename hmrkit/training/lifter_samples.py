@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hmrkit.errors import InputError
 from hmrkit.skeletons import COCO_17, H36M_17, SMPL_24
 from hmrkit.synthetic.mocap import Motion, limb_blends
 from hmrkit.training.lifter_views import Noise, Samples, observe
@@ -107,6 +108,8 @@ class LifterSampler:
     ) -> None:
         self.frames, self.noise, self.augment, self.known = frames, noise or Noise(), augment, known
         self.rows = torch.from_numpy(np.concatenate([motion.local_rotations.reshape(-1, 216), motion.root_pos_m], 1))
+        if not len(self.rows):
+            raise InputError("wanted motion capture with clips of this split, found none; give the whole motion file")
         self.starts = torch.from_numpy(motion.starts)
         self.points = SkinnedKeypoints.shared()
         self._blend_weights, self._blends = limb_blends()

@@ -140,7 +140,7 @@ def _detect(plane: Tensor, seen: Tensor, noise: Noise, g: torch.Generator) -> Te
     confidence = seen * _uniform(0.5, 1, (b, 1, 17), g)
     if noise.outliers:
         # For a while a joint is somewhere near: wrong, and mostly with a low confidence.
-        outlier = _spells(b, t, 2, noise.outliers, g)
+        outlier = _intervals(b, t, 2, noise.outliers, g)
         wild = 0.12 * box_height(plane)[:, None, None, None] * _slow_noise(b, t, g)
         found = torch.where(outlier[..., None], found + wild, found)
         confidence = torch.where(outlier, confidence * _uniform(0.05, 0.9, (b, 1, 17), g), confidence)
@@ -180,7 +180,7 @@ def _windows(b: int, t: int, g: torch.Generator, whole: Tensor | float) -> Tenso
     return ((time >= start) & (time < start + length)) | (torch.rand(b, 1, generator=g) < whole)
 
 
-def _spells(b: int, t: int, count: int, often: float, g: torch.Generator) -> Tensor:
+def _intervals(b: int, t: int, count: int, often: float, g: torch.Generator) -> Tensor:
     """Stretches (B,T,17) during which one or two random joints are affected, in `often` of the clips."""
     marked = torch.zeros(b, t, 17, dtype=torch.bool)
     some = torch.rand(b, 1, generator=g) < often

@@ -21,13 +21,13 @@ from hmrkit.errors import InputError
 log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.pt"
-SCORED = 5  # one report in so many has scores, which take time
+SCORED = 5  # every so many reports held-out scores are computed, which takes time
 
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """Numbers of a run. `ema` is the decay of the averaged weights per step; the first steps average less. Parameters
-    whose names begin with `slow_part` learn at `slow_rate` times the learning rate."""
+    """Hyper-parameters of a run. `ema` is the decay of the averaged weights per step; the first steps average less.
+    Parameters whose names begin with `slow_part` learn at `slow_rate` times the learning rate."""
 
     steps: int
     learning_rate: float = 1e-3
@@ -65,7 +65,7 @@ def fit(
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
     resume: bool = False,
 ) -> nn.Module:
-    """Train `network` and return its averaged twin in eval mode.
+    """Train `network` and return the average of its weights (EMA) as a network in eval mode.
 
     `loss(network, generator)` draws its own batch from the generator, whose seed is the run's seed and the step: a run
     that was resumed sees the batches that it would have seen. Every few minutes ``out/checkpoint.pt`` is replaced and
@@ -98,7 +98,7 @@ def fit(
             norm = nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
             if torch.isfinite(norm):  # a batch that overflowed is left out, and the average never sees it
                 optimizer.step()
-                _follow(average, network, min(config.ema, (1 + state.step) / (10 + state.step)))
+                _update_average(average, network, min(config.ema, (1 + state.step) / (10 + state.step)))
             state.step += 1
             recent.append(float(value.detach()))
             last = state.step == config.steps
@@ -143,7 +143,7 @@ def schedule(step: int, config: LoopConfig) -> float:
 
 
 @torch.no_grad()
-def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
+def _update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
     for mine, theirs in zip(average.parameters(), network.parameters(), strict=True):
         mine.lerp_(theirs, 1 - decay)
     for mine, theirs in zip(average.buffers(), network.buffers(), strict=True):

@@ -28,8 +28,8 @@ class LossWeights:
 
 def body_loss(estimate: BodyEstimate, truth: Truth, body: Body, weights: LossWeights | None = None) -> Tensor:
     """HMR's and SPIN's supervised terms: rotations, shape, joints and vertices about the pelvis (m), joints in the
-    image, the crop's camera. Distances count linearly, so that a few hopeless samples do not dominate a batch. Only the
-    last estimate is judged: judged earlier ones overshoot (Kanazawa et al. 2018, section 3.2)."""
+    image, the crop's camera. Distances count linearly, so that a few outliers do not dominate a batch. Only the
+    last estimate enters the loss: earlier ones that enter it overshoot (Kanazawa et al. 2018, section 3.2)."""
     w = weights or LossWeights()
     pose = body if w.vertices else body.joints_only
     wanted = pose(truth.global_orient, truth.body_pose, truth.betas)

@@ -26,12 +26,12 @@ from hmrkit.synthetic.poses import PoseSampler
 from hmrkit.training.examples import (
     Examples,
     Truth,
-    chosen,
+    concatenate,
     fresh_examples,
-    joined,
     load_examples,
     make_examples,
-    moved,
+    select_rows,
+    to_device,
 )
 from hmrkit.training.integral_head import points_of
 from hmrkit.training.keypoint_noise import NoisyLandmarks, true_points
@@ -157,7 +157,7 @@ class Batch:
         """Of examples on any device, on the body's device, which is the backbone's."""
         points = points_of(backbone.integral, examples.observation)
         predicted = PointEstimates(examples.observation.landmarks, points)
-        predicted, truth = moved(predicted, body.device), moved(examples.truth, body.device)
+        predicted, truth = to_device(predicted, body.device), to_device(examples.truth, body.device)
         return Batch(predicted, truth, true_points(truth, body))
 
 
@@ -167,7 +167,7 @@ def batches(source: ExampleSource, backbone: EmbeddedBackbone, body: Body) -> Ca
         return lambda generator: Batch.of(backbone, source(generator), body)
     kept = Batch.of(backbone, source.kept[slice(0, source.learned)], body)
     count, batch = len(kept.truth.betas), source.data.batch
-    return lambda generator: chosen(kept, torch.randint(count, (batch,), generator=generator))
+    return lambda generator: select_rows(kept, torch.randint(count, (batch,), generator=generator))
 
 
 class ClipLoss(Protocol):
@@ -193,9 +193,9 @@ class Objective:
         drawn = self.draw(generator)
         estimates, truth = self.synthetic(data.synthetic * data.batch, generator)
         shrunk = self.synthetic.noise.shrink_errors(drawn.predicted, drawn.true.landmarks, generator)
-        estimate = regress_points(model, joined([shrunk, estimates]))
+        estimate = regress_points(model, concatenate([shrunk, estimates]))
         weights = weights_of_step(self.losses, generator)
-        total = body_loss(estimate, joined([drawn.truth, truth]), body, weights)
+        total = body_loss(estimate, concatenate([drawn.truth, truth]), body, weights)
         if self.real_poses is not None:
             _, pose, betas = self.real_poses(data.batch, generator)
             prior: Tensor = model.adversary(estimate, pose.to(body.device), betas.to(body.device))  # type: ignore[operator]
@@ -223,9 +223,9 @@ def scores(model: Any, examples: Examples, body: Body) -> dict[str, float]:
     """Errors on kept examples (`hmrkit.training.losses.errors`), a part of them at a time."""
     parts = []
     for start in range(0, len(examples), _AT_ONCE):
-        observation = moved(examples[slice(start, start + _AT_ONCE)].observation, body.device)
+        observation = to_device(examples[slice(start, start + _AT_ONCE)].observation, body.device)
         parts.append(model.regress(model.backbone.features(observation)))
-    return errors(joined(parts), examples.truth, body)
+    return errors(concatenate(parts), examples.truth, body)
 
 
 def load_start(regressor: nn.Module, start: str | Path) -> None:

@@ -13,7 +13,7 @@ from hmrkit.cli import weights_check
 from hmrkit.cli.app import app
 from hmrkit.errors import WeightsError
 from hmrkit.files import sha256_of
-from hmrkit.weights import carried_folder
+from hmrkit.weights import shipped_folder
 
 
 def test_free_bodies_and_a_users_file_equal_smplx(tmp_path):
@@ -25,14 +25,14 @@ def test_free_bodies_and_a_users_file_equal_smplx(tmp_path):
     assert len(facts["bodies"]) == 4
     assert all(entry["difference_mm"] < 1e-3 and not entry["error"] for entry in facts["bodies"])
     entry = next(e for e in facts["weights"] if e["name"] == "body/hmrkit_body_male.npz")
-    assert entry["facts"] == sha256_of(carried_folder() / entry["name"])
+    assert entry["facts"] == sha256_of(shipped_folder() / entry["name"])
 
 
 def test_what_is_wrong_is_named(tmp_path, monkeypatch):
     own = tmp_path / "own"
     (own / "body").mkdir(parents=True)
-    shutil.copy(carried_folder() / "body" / "hmrkit_body_male.npz", own / "body" / "hmrkit_body_female.npz")
-    manifest = json.loads((carried_folder() / "weights.json").read_text())
+    shutil.copy(shipped_folder() / "body" / "hmrkit_body_male.npz", own / "body" / "hmrkit_body_female.npz")
+    manifest = json.loads((shipped_folder() / "weights.json").read_text())
     lost = {"body/lost.npz": {"sha256": "0"}}
     (own / "weights.json").write_text(json.dumps({k: v for k, v in manifest.items() if "female" in k} | lost))
     monkeypatch.setenv("HMRKIT_WEIGHTS", str(own))

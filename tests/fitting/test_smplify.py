@@ -111,7 +111,7 @@ def test_standing_feet_are_recognised_and_held():
     pixels = project(CAMERA, points)
     person = replace(one, keypoints=keypoints_of(pixels, points), track=repeated(one.track, 60))
     clean = clean_track(person.track, person.keypoints, CAMERA, person.times, FitOptions())
-    contact = clean.standing(feet)
+    contact = clean.still_feet(feet)
     assert contact[:, :2].min() > 0.9
     assert contact[:, 2:].mean() < 0.7
     fitted, refined = fit_and_refine(person)

@@ -58,10 +58,10 @@ class MapRecipe:
 
 
 PRESETS = {"cpu": MapRecipe(LoopConfig(steps=2, warmup=0))}
-TAKES_CLIPS = False
+EXTRAS = ()
 
 
-def train(name, out, preset="cpu", steps=None, device="cpu", resume=False, start=None, **rest) -> Path:
+def train(name, out, preset="cpu", steps=None, device="cpu", resume=False, images=None, start=None) -> Path:
     recipe = preset_of(PRESETS, preset)
     recipe = replace(recipe, loop=recipe.loop.with_steps(steps or recipe.loop.steps))
     return train_supervised(MapRegressor(name, recipe.network), recipe, out, device=device, resume=resume, start=start)

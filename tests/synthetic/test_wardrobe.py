@@ -17,7 +17,7 @@ from hmrkit.synthetic.wardrobe import Wardrobe, load_panoramas
 from hmrkit.training.make_wardrobe.garments import cast
 from hmrkit.training.make_wardrobe.packing import read_rgbe
 from hmrkit.training.make_wardrobe.surface import nearest_on_mesh
-from hmrkit.weights import carried_folder
+from hmrkit.weights import shipped_folder
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_rgbe_round_trip(tmp_path: Path) -> None:
 
 def test_atlas_keeps_to_its_islands() -> None:
     """No face is stretched over a seam: texture per metre stays within what the skins have anywhere."""
-    uv = np.load(carried_folder() / "synthetic" / "atlas.npz")["uv"].astype(float)
+    uv = np.load(shipped_folder() / "synthetic" / "atlas.npz")["uv"].astype(float)
     body = load_body()
     corners = body.v_template.numpy()[body.faces]
     stretch = np.linalg.norm(uv - np.roll(uv, 1, 1), axis=2) / np.linalg.norm(corners - np.roll(corners, 1, 1), axis=2)
@@ -176,12 +176,12 @@ def test_unknown_split() -> None:
 
 
 def test_assets_are_in_the_manifest() -> None:
-    manifest = json.loads((carried_folder() / "weights.json").read_text())
+    manifest = json.loads((shipped_folder() / "weights.json").read_text())
     for name in ("atlas", "skins", "materials", "garments", "panoramas-1of2", "panoramas-2of2"):
         entry = manifest[f"synthetic/{name}.npz"]
         assert {"sha256", "licence", "source", "summary"} <= set(entry)
     for names, held_out in (("skins", module.TEST_SKINS), ("garments", module.TEST_GARMENTS)):
-        packed = np.load(carried_folder() / "synthetic" / f"{names}.npz")["names"].tolist()
+        packed = np.load(shipped_folder() / "synthetic" / f"{names}.npz")["names"].tolist()
         assert set(held_out) <= set(packed)
 
 

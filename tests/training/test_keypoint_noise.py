@@ -12,7 +12,7 @@ from hmrkit.body import load_body
 from hmrkit.regressors.hmr import HmrNetwork, build
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
 from hmrkit.synthetic.images import SyntheticImages
-from hmrkit.training.examples import Truth, chosen, joined, mapped
+from hmrkit.training.examples import Truth, concatenate, map_tensors, select_rows
 from hmrkit.training.keypoint_noise import (
     FACE_ROTATION,
     POINT_STEPS,
@@ -40,7 +40,7 @@ def truth_of(samples) -> Truth:
     return Truth(**{f.name: getattr(samples, f.name) for f in dataclasses.fields(Truth)})
 
 
-def moved(predicted: PointEstimates, crop: float, world: float) -> PointEstimates:
+def to_device(predicted: PointEstimates, crop: float, world: float) -> PointEstimates:
     """Estimates that err: landmarks and points by `crop` px to the right, and `world` m."""
     step = torch.tensor([crop, 0.0, 0.0])
     landmarks = dataclasses.replace(
@@ -71,9 +71,9 @@ def test_true_points_lie_on_the_rendered_body(rendered, body) -> None:
 
 
 def test_errors_of_landmarks_are_shrunk_and_half_of_them_stay(rendered, body) -> None:
-    truth = joined([truth_of(rendered)] * 64)
+    truth = concatenate([truth_of(rendered)] * 64)
     right = true_points(truth, body)
-    found = moved(right, 10.0, 0.1)
+    found = to_device(right, 10.0, 0.1)
     noise = LandmarkNoise(right, right)
     shrunk = noise.shrink_errors(found, right.landmarks, torch.Generator().manual_seed(0))
     length = (shrunk.landmarks.points_2d - right.landmarks.points_2d)[..., :2].norm(dim=-1).mean(1) / 10
@@ -86,7 +86,7 @@ def test_errors_of_landmarks_are_shrunk_and_half_of_them_stay(rendered, body) ->
 
 def test_constant_offsets_of_faces_are_not_shrunk(rendered, body) -> None:
     """BlazePose places ears too low on every head; that is not noise to be shrunk."""
-    right = true_points(joined([truth_of(rendered)] * 8), body)
+    right = true_points(concatenate([truth_of(rendered)] * 8), body)
     head = head_frame(right.landmarks.world)
     ears = list(BLAZEPOSE_33.indices("left_ear", "right_ear"))
     low = torch.zeros(33, 3)
@@ -101,7 +101,7 @@ def test_constant_offsets_of_faces_are_not_shrunk(rendered, body) -> None:
 
 
 def test_faces_among_the_points_are_rotated_and_nothing_else(rendered, body) -> None:
-    points = true_points(joined([truth_of(rendered)] * 64), body).points
+    points = true_points(concatenate([truth_of(rendered)] * 64), body).points
     rotated = jitter_faces(points, torch.Generator().manual_seed(0))
     for name in ("points_2d", "world", "spread"):
         assert torch.equal(getattr(rotated, name)[:, NO_FACE], getattr(points, name)[:, NO_FACE])
@@ -136,7 +136,7 @@ def test_synthetic_landmarks_lie_on_the_true_bodies_and_err_as_the_pool_does(ren
     again, _ = NoisyLandmarks(body, exact)(32, torch.Generator().manual_seed(1))
     assert torch.equal(again.landmarks.world, predicted.landmarks.world)
     # With errors in the pool they err, as the nearest poses there do.
-    noise = LandmarkNoise(moved(right, 5.0, 0.0), right)
+    noise = LandmarkNoise(to_device(right, 5.0, 0.0), right)
     predicted, people = NoisyLandmarks(body, noise)(32, torch.Generator().manual_seed(1))
     right = true_points(people, body)
     step = (predicted.landmarks.points_2d - right.landmarks.points_2d)[..., 0]
@@ -175,6 +175,6 @@ def test_a_person_without_an_image_has_the_features_of_one_with(rendered, body) 
 
 def test_rows_and_parts_of_nested_dataclasses(rendered, body) -> None:
     predicted = true_points(truth_of(rendered), body)
-    halves = [chosen(predicted, slice(0, 3)), chosen(predicted, torch.arange(8) >= 3)]
-    assert torch.equal(joined(halves).points.world, predicted.points.world)
-    assert mapped(lambda value: value.half(), predicted).landmarks.world.dtype == torch.float16
+    halves = [select_rows(predicted, slice(0, 3)), select_rows(predicted, torch.arange(8) >= 3)]
+    assert torch.equal(concatenate(halves).points.world, predicted.points.world)
+    assert map_tensors(lambda value: value.half(), predicted).landmarks.world.dtype == torch.float16

@@ -130,7 +130,7 @@ def test_the_loop_finds_the_body_and_keeps_the_better_fit(truth, unlabelled, bod
 
 def test_the_last_blocks_learn_in_a_copy(truth, body, tmp_path) -> None:
     torch.manual_seed(0)
-    backbone = load_backbone("embedded")
+    backbone = load_backbone("embedded", weights=None)
     maps = FrozenMaps(torch.randn(8, 192, 16, 16), torch.randn(8, 272, 8, 8), true_points(truth, body).landmarks)
     examples = Examples(maps, truth)
     backbone.init_from(maps)
@@ -146,7 +146,7 @@ def test_the_last_blocks_learn_in_a_copy(truth, body, tmp_path) -> None:
 def test_kept_examples_are_the_same_whoever_makes_them_and_stay(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(kept, "SHARD", 4)
     monkeypatch.setattr(kept, "_EXAMPLES_AT_ONCE", 4)
-    backbone = load_backbone("embedded")
+    backbone = load_backbone("embedded", weights=None)
     device = torch.device("cpu")
     make_examples(tmp_path / "one", 8, backbone, device)
     for part in (1, 0):

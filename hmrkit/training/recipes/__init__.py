@@ -8,9 +8,10 @@ line of `REGRESSORS`. ``hmrkit train NAME`` then exists. The module has
   is stored in the weights file as JSON, and `load` rebuilds the network from its `network` part
   (`hmrkit.regressors.files`);
 - ``PRESETS: dict[str, <that dataclass>]``, recipes by name, ``cpu`` and ``gpu``;
-- ``TAKES_CLIPS: bool``, whether it can learn from clips of people without labels;
-- ``train(name, out, preset="cpu", steps=None, images=None, device="cpu", resume=False, start=None, clips=(),
-  adversarial=False) -> Path`` (`Recipe`), which ends in ``out/<name>.safetensors``.
+- ``EXTRAS: tuple[str, ...]``, which of ``clips`` (SPIN's loop on unlabelled videos) and ``adversarial`` (HMR's prior)
+  it has;
+- ``train(name, out, preset="cpu", steps=None, images=None, device="cpu", resume=False, start=None) -> Path``
+  (`Recipe`), which ends in ``out/<name>.safetensors``, with its extras as further keywords.
 
 An ordinary regressor's `train` builds the network and calls `hmrkit.training.regressors.train_supervised`, as long as
 ten lines. A lifter's recipe is a subclass of `hmrkit.training.lifter.LifterRecipe`, presets and a `train` that calls
@@ -20,7 +21,7 @@ torch; a recipe's module is imported when it is run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -36,7 +37,7 @@ class Recipe(Protocol):
     """A regressor's recipe, a module (see above)."""
 
     PRESETS: dict[str, Any]
-    TAKES_CLIPS: bool
+    EXTRAS: tuple[str, ...]
 
     def train(
         self,
@@ -48,14 +49,12 @@ class Recipe(Protocol):
         device: str | torch.device = "cpu",
         resume: bool = False,
         start: str | Path | None = None,
-        clips: Sequence[str | Path] = (),
-        adversarial: bool = False,
+        **extras: Any,
     ) -> Path:
         """Train the regressor `name` and return the path of its weights.
 
         `steps` and `images` replace the preset's numbers. `resume` goes on from the checkpoints in `out`. `start`
-        begins from a trained regressor's file. `clips` are videos without labels; `adversarial` adds HMR's prior.
-        UsageError where the recipe has no such preset."""
+        begins from a trained regressor's file. UsageError where the recipe has no such preset."""
         ...
 
 

@@ -6,7 +6,7 @@ encoder and head learn bodies from what it predicts, for images and for syntheti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,10 @@ import torch
 from torch import nn
 
 from hmrkit.body import Body, load_body
-from hmrkit.errors import UsageError
 from hmrkit.regressors.hmr import HmrNetwork, HmrRegressor, build
 from hmrkit.synthetic.poses import PoseSampler
 from hmrkit.training.adversary import Adversary
-from hmrkit.training.examples import SHARD, joined
+from hmrkit.training.examples import SHARD, concatenate
 from hmrkit.training.integral_head import train_points
 from hmrkit.training.keypoint_noise import LandmarkNoise, NoisyLandmarks
 from hmrkit.training.loop import CHECKPOINT, LoopConfig
@@ -39,7 +38,7 @@ from hmrkit.training.regressors import (
     standardise,
 )
 
-TAKES_CLIPS = False
+EXTRAS = ("adversarial",)
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class HmrRecipe:
         return replace(self, points=points, loop=loop, data=replace(self.data, images=images))
 
 
-# The last blocks start from BlazePose's, which know much already.
+# The last blocks are pretrained: they start from BlazePose's and learn slowly.
 _SLOWLY: dict[str, Any] = {"slow_part": "last_blocks", "slow_rate": 0.2}
 
 PRESETS: dict[str, HmrRecipe] = {
@@ -90,15 +89,12 @@ def train(
     device: str | torch.device = "cpu",
     resume: bool = False,
     start: str | Path | None = None,
-    clips: Sequence[str | Path] = (),
     adversarial: bool = False,
 ) -> Path:
     """See `hmrkit.training.recipes.Recipe`. `steps`: at most so many of each part, and images in proportion.
 
     Checkpoints are ``out/points/checkpoint.pt`` and ``out/checkpoint.pt``; kept images in ``out/images`` are used
     again. The integral head of a file to `start` from stays as it is."""
-    if clips:
-        raise UsageError(f"{name} does not learn from clips; leave --loop-fit out")
     recipe = recipe_of(preset, steps, images)
     run = {"preset": preset, "clips": 0, "adversarial": adversarial}
     return train_hmr(name, recipe, Path(out), torch.device(device), resume, start, None, adversarial, run)
@@ -130,13 +126,13 @@ def train_hmr(
     held_out = held_out_examples(backbone, out / "held_out", data, device)
     source = ExampleSource(backbone, out / "images", data, device)
     if start is None:
-        backbone.init_from(joined([examples.observation for examples in source.statistics()]))
+        backbone.init_from(concatenate([examples.observation for examples in source.statistics()]))
         train_points(backbone, source, held_out, body, recipe.points, out / "points", resume)
         resume = resume and (out / CHECKPOINT).is_file()
     else:
         load_start(regressor, start)
     backbone.requires_grad_(False)
-    pool = joined([Batch.of(backbone, examples, body) for examples in source.held_out_pool()])
+    pool = concatenate([Batch.of(backbone, examples, body) for examples in source.held_out_pool()])
     if start is None:
         standardise(regressor, backbone.features_of_points(pool.predicted).global_feature)
     if adversarial:

@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from hmrkit.backbones.embedded import EmbeddedBackbone, PointEstimates
 from hmrkit.body import Body
 from hmrkit.regressors.hmr import HmrRegressor
-from hmrkit.training.examples import Examples, chosen, clip_examples, moved
+from hmrkit.training.examples import Examples, clip_examples, select_rows, to_device
 from hmrkit.training.integral_head import points_of
 from hmrkit.training.losses import body_loss
 from hmrkit.training.recipes.hmr import PRESETS, recipe_of, train_hmr
 from hmrkit.training.regressors import regress_points
 from hmrkit.training.spin_fits import LoopFit
 
-__all__ = ["PRESETS", "TAKES_CLIPS", "train"]
+__all__ = ["EXTRAS", "PRESETS", "train"]
 
-TAKES_CLIPS = True
+EXTRAS = ("clips", "adversarial")
 
 
 class FittedClips:
@@ -28,14 +28,14 @@ class FittedClips:
 
     def __init__(self, backbone: EmbeddedBackbone, examples: Examples, body: Body) -> None:
         points = points_of(backbone.integral, examples.observation)
-        self.predicted = moved(PointEstimates(examples.observation.landmarks, points), body.device)
+        self.predicted = to_device(PointEstimates(examples.observation.landmarks, points), body.device)
         self.fits, self.body = LoopFit(examples, body), body
 
     def __call__(self, model: nn.Module, batch: int, generator: torch.Generator) -> Tensor | float:
         rows = torch.randint(len(self.fits.examples), (batch,), generator=generator)
-        estimate = regress_points(model, chosen(self.predicted, rows))
+        estimate = regress_points(model, select_rows(self.predicted, rows))
         truth, good = self.fits(rows, estimate)
-        return body_loss(chosen(estimate, good), chosen(truth, good), self.body) if good.any() else 0.0
+        return body_loss(select_rows(estimate, good), select_rows(truth, good), self.body) if good.any() else 0.0
 
 
 def train(
