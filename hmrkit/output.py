@@ -144,7 +144,7 @@ def _with_gaps(
 def upright(take: Take, models: Models) -> np.ndarray:
     """Direction (3,) against gravity in the camera frame, guessed from the people: the median of ankles to neck.
 
-    Good enough to level a image. The image's own up where the guess is more than 50 degrees from it, or nobody is
+    Good enough to level an image. The image's own up where the guess is more than 50 degrees from it, or nobody is
     seen standing: then people lie or the camera does.
     """
     image_up = np.array([0.0, -1.0, 0.0])

@@ -81,7 +81,7 @@ def refuse_spin_style(name: str, root: Path, pattern: str, lacks: str) -> None:
 def numbered_images(folder: Path, count: int) -> Path | None:
     """`folder` if its sorted images are the `count` frames that the annotation numbers; None where there are none.
 
-    Copies of a dataset number from 0 or from 1, which the order does not mind. InputError where a image is missing
+    Copies of a dataset number from 0 or from 1, which the order does not mind. InputError where an image is missing
     in between or at the end, for then the k-th image would not be frame k.
     """
     if not folder.is_dir():
@@ -101,7 +101,7 @@ def numbered_images(folder: Path, count: int) -> Path | None:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of a image, from its header alone."""
+    """Width and height of an image, from its header alone."""
     with Image.open(path) as image:
         return image.size
 

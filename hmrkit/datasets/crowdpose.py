@@ -27,7 +27,7 @@ CROWDPOSE_14 = Skeleton(
         "head_top", "neck",
     ),
 )  # fmt: skip
-# Crowd index below which a image is easy, and below which it is of medium difficulty.
+# Crowd index below which an image is easy, and below which it is of medium difficulty.
 EASY_BELOW, MEDIUM_BELOW = 0.2, 0.8
 _SPLITS = {split: split for split in ("test", "val", "train", "trainval")}
 

@@ -149,7 +149,7 @@ def _runs(rows: dict[str, np.ndarray], names: list[str], chosen: np.ndarray) -> 
 
 
 def _stills(rows: dict[str, np.ndarray], names: list[str], chosen: np.ndarray) -> list[np.ndarray]:
-    """Rows of stills by gender and by their number within a image: nobody is twice in one image."""
+    """Rows of stills by gender and by their number within an image: nobody is twice in one image."""
     people: dict[tuple[int, str], list[int]] = {}
     seen: dict[str, int] = {}
     for row in chosen:

@@ -6,7 +6,7 @@ and at least one keypoint was detected: what SPIN, the 2020 challenge and their 
 
 Subsets: `PERSON_OCCLUDED` and `OBJECT_OCCLUDED` are the lists of ROMP's authors (Sun et al. 2021); there is no
 published list of 3DPW-OCC, so that one is a file of the user's: a line each ``SEQUENCE``, ``SEQUENCE FRAME``,
-``SEQUENCE FIRST END`` (END not included) or a image's path.
+``SEQUENCE FIRST END`` (END not included) or an image's path.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def read_frame_list(path: Path) -> dict[str, list[tuple[int, int]]]:
             end = int(words[2]) if len(words) > 2 else (first + 1 if len(words) > 1 else 1 << 30)
         else:
             raise InputError(
-                f"{path}, line {number}: wanted SEQUENCE [FRAME | FIRST END] or a image's path, found {line!r}"
+                f"{path}, line {number}: wanted SEQUENCE [FRAME | FIRST END] or an image's path, found {line!r}"
             )
         ranges.setdefault(name, []).append((first, end))
     if not ranges:

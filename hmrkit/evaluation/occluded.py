@@ -22,7 +22,6 @@ from hmrkit import metrics
 from hmrkit.camera import project
 from hmrkit.datasets import EvalSequence, GroundTruth
 from hmrkit.errors import HmrkitError, UsageError
-from hmrkit.evaluation.images import images_of
 from hmrkit.evaluation.occlusion import DEGREES, KINDS, Kind, OcclusionCurve, bar_angle, occlude, save_curves_png
 from hmrkit.evaluation.predicting import true_box
 from hmrkit.evaluation.protocols import EvalProtocol
@@ -37,6 +36,7 @@ from hmrkit.evaluation.runner import (
     silent,
 )
 from hmrkit.evaluation.score_files import read_record, read_scores
+from hmrkit.evaluation.sequence_images import images_of
 from hmrkit.evaluation.subsets import limited
 from hmrkit.files import atomic_path
 from hmrkit.skeletons import LSP_14

@@ -11,10 +11,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from hmrkit.body import Body
 from hmrkit.datasets import EvalSequence
-from hmrkit.evaluation.images import image_of
 from hmrkit.evaluation.predicting import camera_of, true_box
 from hmrkit.evaluation.runner import Evaluation
 from hmrkit.evaluation.score_files import read_scores
+from hmrkit.evaluation.sequence_images import image_of
 from hmrkit.evaluation.subsets import limited
 from hmrkit.evaluation.tables import HEADINGS
 from hmrkit.files import atomic_path

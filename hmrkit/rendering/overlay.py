@@ -1,6 +1,6 @@
 """The final meshes over the footage, and from where no camera stood: how a person sees at once whether a take is good.
 
-A image is made of panels: the first view fills the frame, the others stand beside it or lie in its corner. People
+An image is made of panels: the first view fills the frame, the others stand beside it or lie in its corner. People
 are drawn into each panel through that view's camera; all panels of a batch of frames are drawn together.
 """
 

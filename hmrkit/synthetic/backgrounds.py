@@ -30,7 +30,7 @@ _BLUR = 8
 
 @dataclass(frozen=True)
 class Occluders:
-    """Two shapes a image, in crop pixels: `center`, `half` (B,2,2), `angle` (B,2), `round` (B,2) bool (an ellipse),
+    """Two shapes an image, in crop pixels: `center`, `half` (B,2,2), `angle` (B,2), `round` (B,2) bool (an ellipse),
     `there` (B,2) bool."""
 
     center: Tensor

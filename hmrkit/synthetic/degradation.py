@@ -1,4 +1,4 @@
-"""What a camera, an encoder and the chain's crop do to a image before a network sees it.
+"""What a camera, an encoder and the chain's crop do to an image before a network sees it.
 
 The order is that of the real ones: lens, sensor (at the resolution that the person had in the source), tone curve,
 JPEG, and then the crop that stretches the person to its own size.

@@ -101,7 +101,7 @@ class Wardrobe:
         self.num_vertices = body.num_vertices
         self.faces = torch.as_tensor(body.faces, dtype=torch.int64, device=self.device)
         uv = torch.as_tensor(atlas["uv"].astype(np.float32), device=self.device)
-        uv[..., 1] = 1 - uv[..., 1]  # rows of a image run downwards
+        uv[..., 1] = 1 - uv[..., 1]  # rows of an image run downwards
         self.corners = torch.cat([uv, cloth_coordinates(body)], -1).view(-1, 4)  # (F*3,4): skin u, v, cloth u, v
         self.three = torch.arange(3, device=self.device)
         self.ranks = torch.arange(1, len(LAYERS) + 1, dtype=torch.uint8, device=self.device)

@@ -180,7 +180,7 @@ def _load(
 
 
 def draw_curve(state: State, path: Path) -> None:
-    """Loss and scores over steps as a image."""
+    """Loss and scores over steps as an image."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

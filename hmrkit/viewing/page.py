@@ -40,9 +40,9 @@ PICTURE_QUALITY = 55
 
 
 def write_page(
-    clip: ViewClip, path: Path, models: Models, picture_width: int = 0, progress: Progress = lambda *_: None
+    clip: ViewClip, path: Path, models: Models, image_width: int = 0, progress: Progress = lambda *_: None
 ) -> Path:
-    """Write the page of a clip; `picture_width` px > 0 also packs the footage at that width. Returns the path."""
+    """Write the page of a clip; `image_width` px > 0 also packs the footage at that width. Returns the path."""
     if models.options.body:
         log.warning("%s holds much of the body model %s: its licence says who may have it", path, models.options.body)
     block = Block()
@@ -62,8 +62,8 @@ def write_page(
     }
     if clip.people:
         header["body"] = _body(block, models, any(person.goal is not None for person in clip.people))
-    if picture_width > 0:
-        header["pictures"] = _pictures(block, clip.take.video, picture_width, progress)
+    if image_width > 0:
+        header["pictures"] = _images(block, clip.take.video, image_width, progress)
     packed = base64.b64encode(block.packed(header)).decode()
     folder = resources.files("hmrkit.viewing")
     text = (folder / "page.html").read_text(encoding="utf-8")
@@ -109,28 +109,28 @@ def _person(block: Block, person: Any) -> dict[str, Any]:
         "rows": block.add(person.rows),
         "restVertices": block.add(person.rest_vertices.astype(np.float32)),
         "restJoints": block.add(person.rest_joints.astype(np.float32)),
-        "posed": _skeleton(block, person.posed.turns, person.posed.places),
+        "posed": _skeleton(block, person.posed.rotations, person.posed.places),
     }
     if person.goal is not None:
-        entry["goal"] = _skeleton(block, person.goal.turns, person.goal.places)
+        entry["goal"] = _skeleton(block, person.goal.rotations, person.goal.places)
     if person.lifted is not None:
         places = np.nan_to_num(person.lifted.places)
         entry["lifted"] = {"places": _places(block, places), "bones": [list(bone) for bone in person.lifted.bones]}
     return entry
 
 
-def _skeleton(block: Block, turns: np.ndarray, places: np.ndarray) -> dict[str, Any]:
+def _skeleton(block: Block, rotations: np.ndarray, places: np.ndarray) -> dict[str, Any]:
     places, roots = np.nan_to_num(places), np.nan_to_num(places[:, 0])
     return {
-        "turns": block.add(quantised_turns(turns), 1 / UNIT, difference=True),
+        "turns": block.add(quantised_rotations(rotations), 1 / UNIT, difference=True),
         "places": _places(block, places - roots[:, None]),
         "roots": block.add(roots.astype(np.float32)),
     }
 
 
-def quantised_turns(turns: np.ndarray) -> np.ndarray:
+def quantised_rotations(rotations: np.ndarray) -> np.ndarray:
     """Rotations (T,J,3,3) -> quaternions (T,J,4) w, x, y, z int16, without jumps of sign from frame to frame."""
-    safe = np.where(np.isfinite(turns), turns, np.eye(3))
+    safe = np.where(np.isfinite(rotations), rotations, np.eye(3))
     quaternions = matrix_to_quaternion(torch.from_numpy(safe).double()).numpy()
     jumps = (quaternions[1:] * quaternions[:-1]).sum(-1) < 0
     sign = np.concatenate([np.ones_like(jumps[:1], float), np.where(np.cumsum(jumps, 0) % 2, -1.0, 1.0)])
@@ -169,12 +169,12 @@ def _share(block: Block, values: torch.Tensor) -> dict[str, Any]:
     return block.add(np.round(dense.cpu().double().numpy() * 65535).astype(np.uint16), 1 / 65535)
 
 
-def _pictures(block: Block, video: VideoInfo, width: int, progress: Progress) -> dict[str, Any]:
+def _images(block: Block, video: VideoInfo, width: int, progress: Progress) -> dict[str, Any]:
     """The footage as WebP images in a row; `ends` (N,) is where each of the timeline stops, empty where unread."""
     pieces, ends, total = {}, [], len(video.frame_indices)
-    for index, picture in _encoded(video, width):
-        pieces[index] = picture
-        progress("pictures", len(pieces), total)
+    for index, image in _encoded(video, width):
+        pieces[index] = image
+        progress("images", len(pieces), total)
     size = 0
     for frame in video.frame_indices:
         size += len(pieces.get(int(frame), b""))

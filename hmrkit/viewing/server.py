@@ -136,7 +136,7 @@ class LivePage:
                 self._mesh(person, "calibrated", row, there and calibrated)
                 self._mesh(person, "generator", row, there and self.posed.value, ghost=calibrated)
                 self._skeleton(person, row, there and self.lifted.value and person.lifted is not None)
-            self._frustum.image = self._picture(frame) if self.footage.value else None
+            self._frustum.image = self._image(frame) if self.footage.value else None
 
     def _mesh(self, person: Shown, kind: str, row: int, visible: bool, ghost: bool = False) -> None:
         key = (person.track_id, kind)
@@ -178,7 +178,7 @@ class LivePage:
                 f"/person_{i}/lifted", points, colors=person.colour, thickness=4, thickness_units="screen"
             )
 
-    def _picture(self, frame: int) -> np.ndarray | None:
+    def _image(self, frame: int) -> np.ndarray | None:
         from hmrkit.video import read_frames
 
         video = self.clip.take.video

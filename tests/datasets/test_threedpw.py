@@ -72,7 +72,7 @@ def test_shape_coefficients_beyond_ten_are_left_out(tmp_path):
     np.testing.assert_allclose(second.joints_c, body_in_camera(second), atol=2e-5)  # 300 of them in the file
 
 
-@pytest.mark.parametrize("first_picture", [0, 1])
+@pytest.mark.parametrize("first_image", [0, 1])
 def test_copies_that_number_images_from_one_are_read_alike(tmp_path, first_image):
     bus, _ = read(make_3dpw(tmp_path, TEST, first_image=first_image))
     assert bus.frames == tmp_path / "imageFiles" / "downtown_bus_00"

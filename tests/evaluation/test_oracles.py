@@ -195,7 +195,7 @@ def test_the_chain_is_run_from_the_images(files, tmp_path, boxes):
     assert archive["0/mpjpe_mm"].shape == (9,)
 
 
-def test_a_image_with_a_code_bearing_pickle_is_refused(files, tmp_path):
+def test_an_image_with_a_code_bearing_pickle_is_refused(files, tmp_path):
     class Evil:
         def __reduce__(self):
             return (print, ("run",))

@@ -90,7 +90,7 @@ def test_fit_without_noise_is_near_truth_from_every_side(yaw):
 def test_shape_and_distance_follow_a_tall_thin_person():
     short, tall = (fit(make_person(0, betas=[b] + [0] * 9), RAW) for b in (-1.5, 1.5))
     stature = [np.ptp(BODY(betas=p.betas).vertices[0, :, 1].numpy()) for p in (short, tall)]
-    assert stature[1] - stature[0] > 0.02  # most of it is scale, which a image does not show
+    assert stature[1] - stature[0] > 0.02  # most of it is scale, which an image does not show
 
 
 def test_noise_is_reduced_and_keypoints_are_met():

@@ -14,7 +14,7 @@ from hmrkit.camera import assume_camera, camera_from_ray
 from hmrkit.crops import Region, crop_batch
 from hmrkit.keypoints import load_keypoints
 from hmrkit.keypoints.blazepose import BlazePoseEstimator, _to_camera
-from hmrkit.keypoints.blazepose_regions import agree, held, place, relation, smoothest_path, standing
+from hmrkit.keypoints.blazepose_regions import agree, held, place, relation, smoothest_path, standing_regions
 from hmrkit.skeletons import BLAZEPOSE_33
 from hmrkit.video import probe, read_frames
 
@@ -30,7 +30,7 @@ def estimator():
 
 @pytest.fixture(scope="module")
 def scene() -> tuple[torch.Tensor, np.ndarray]:
-    """A image (480,480,3) with a person seen from behind, and the person's box."""
+    """An image (480,480,3) with a person seen from behind, and the person's box."""
     with np.load(ORACLE) as file:
         person = np.asarray(Image.open(io.BytesIO(file["png_0"].tobytes())))
         xy = file["landmarks_0"][:33, :2]
@@ -136,14 +136,14 @@ def test_a_relation_brings_its_region_back_and_follows_the_box() -> None:
 
 
 def test_a_box_cut_off_below_leaves_room_for_the_legs() -> None:
-    whole, cut = standing(np.array([[100.0, 50, 200, 300], [100, 200, 200, 400]]), 400)
+    whole, cut = standing_regions(np.array([[100.0, 50, 200, 300], [100, 200, 200, 400]]), 400)
     assert cut[2] >= whole[2]
     assert cut[1] > 300  # hips below the box's own middle
 
 
 def test_regions_about_people_who_stand_are_not_larger_than_their_boxes_ask_for() -> None:
     box = np.array([[100.0, 100, 200, 400]])
-    upright = standing(box, 1000)[0]
+    upright = standing_regions(box, 1000)[0]
     person = np.full((1, 33, 2), 150.0)
     person[:, :, 1] = 200
     person[:, INDEX["nose"], 1], person[:, [INDEX["left_hip"], INDEX["right_hip"]], 1] = 120, 250

@@ -67,7 +67,7 @@ def test_a_mirrored_person_is_found_mirrored(network, crops) -> None:
 
 
 def test_on_a_track_the_keypoints_lie_in_the_image(crops, wanted) -> None:
-    """A crop set into a image and its own square as the box: the answer is the crop's, moved."""
+    """A crop set into an image and its own square as the box: the answer is the crop's, moved."""
     image = torch.zeros(1, 400, 500, 3, dtype=torch.uint8)
     image[0, 60:316, 90:346] = (crops[1] * 255).round().byte().permute(1, 2, 0)
     side = 256 / 1.25  # the estimator widens boxes by this

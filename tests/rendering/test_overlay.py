@@ -181,7 +181,7 @@ def test_insets_lie_in_the_corner_of_the_first_view(tmp_path, ball):
     np.testing.assert_array_equal(inset[outside], beside[:, :WIDTH][outside])
 
 
-def test_a_image_in_a_image_shows_the_footage_smaller(tmp_path, ball):
+def test_an_image_in_an_image_shows_the_footage_smaller(tmp_path, ball):
     vertices, faces = ball
     frames = np.zeros((1, HEIGHT, WIDTH, 3), np.uint8)
     frames[:, :, WIDTH // 2 :] = (0, 200, 0)

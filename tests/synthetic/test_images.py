@@ -1,4 +1,4 @@
-"""Synthetic images: the truth that comes with a image is true of the image."""
+"""Synthetic images: the truth that comes with an image is true of the image."""
 
 from dataclasses import fields, replace
 from types import SimpleNamespace

@@ -23,7 +23,7 @@ BACKENDS = ("decord", "pyav")
 
 
 def image(number: int) -> np.ndarray:
-    """A image (48,192,3) whose middle rows hold `number` in binary; red above, blue below."""
+    """An image (48,192,3) whose middle rows hold `number` in binary; red above, blue below."""
     image = np.zeros((HEIGHT, BITS * CELL, 3), np.uint8)
     image[:16, :, 0], image[32:, :, 2] = 200, 200
     for bit in range(BITS):
@@ -198,7 +198,7 @@ def test_a_damaged_frame_fails_alone(tmp_path):
 def test_folder_of_images_in_natural_order(tmp_path):
     for i in range(12):
         Image.fromarray(image(i)).save(tmp_path / f"frame{i}.png")
-    (tmp_path / "notes.txt").write_text("not a image")
+    (tmp_path / "notes.txt").write_text("not an image")
     info = probe(tmp_path)
     assert (info.fps, info.frame_count, info.width, info.height) == (30, 12, BITS * CELL, HEIGHT)
     assert read(info, batch_size=5) == (list(range(12)), list(range(12)), [])

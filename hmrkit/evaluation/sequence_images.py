@@ -13,7 +13,7 @@ from hmrkit.video.index import list_images, read_image
 
 
 def image_of(sequence: EvalSequence, frame: int) -> np.ndarray:
-    """A image (H,W,3) uint8 RGB of a sequence; InputError where it cannot be read."""
+    """An image (H,W,3) uint8 RGB of a sequence; InputError where it cannot be read."""
     frames = sequence.frames
     if frames is None:
         raise InputError(f"{sequence.name}: its images are not there")
