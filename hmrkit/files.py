@@ -32,6 +32,16 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it. InputError where something else is in its place or nothing may be written."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot make this folder ({error.strerror or error}); free the path or choose another"
+        ) from error
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically."""
     with atomic_path(path) as temporary:

@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 class StreamMember(Member):
     """A line of the table. `models` names what of `hmrkit.models.Models` the stream uses; `needs_depth`: it wants 3D
     keypoints, so that it reads the lifted pose where the keypoints have none; `refine_by_default`: SMPLify refines its
-    bodies unless the user says otherwise."""
+    bodies unless the user says otherwise; `smooth_by_default` is the strength of the smoothing over time."""
 
     models: tuple[str, ...] = ("body",)
     needs_depth: bool = False
     refine_by_default: bool = False
+    smooth_by_default: float = 1.0
 
 
 class MeshStream(Protocol):
@@ -57,6 +58,7 @@ MESH_STREAMS: dict[str, StreamMember] = {
         summary="bodies that a take has already, matched to the people that were tracked",
         argument="take",
         models=("body", "mesh_stream"),
+        smooth_by_default=0.0,
     ),
     **{
         name: StreamMember(

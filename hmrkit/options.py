@@ -73,10 +73,9 @@ def option(default: Any, help: str, changes: tuple[str, ...] = (), **rest: Any) 
 class Options:
     """Everything that a user can choose about a run. Names follow the command line's.
 
-    `mesh` None is the method's own stream, ``fit`` for ``pc-hmr``; `refine` None is the mesh stream's
-    default. Both are what was chosen once the options are made. `smooth` is the strength of `smooth_body`,
-    0 for none.
-    """
+    `mesh` None is the method's own stream, ``fit`` for ``pc-hmr``; `refine` and `smooth`
+    None are the mesh stream's defaults. All three are what was chosen once the options are made. `smooth` is the
+    strength of `smooth_body`, 0 for none."""
 
     method: str = option("pc-hmr", "How meshes are made", choices=METHODS)
     mesh: str | None = option(
@@ -92,7 +91,9 @@ class Options:
     lifter: str = option("videopose3d", "What lifts keypoints to 3D through time", ("lift",), choices=LIFTERS)
     lifter_checkpoint: str | None = option(None, "A checkpoint of your own for the lifter.", also=("lift",))
     flip: bool = option(True, "Lift the mirrored keypoints too and average.", ("lift",))
-    smooth: float = option(1.0, "Take jitter out of the mesh stream, without delay: 0 is off.", ("regress",))
+    smooth: float | None = option(
+        None, "Take jitter out of the mesh stream, without delay: 0 is off. [default: 1, for file 0]", ("regress",)
+    )
     refine: bool | None = option(
         None, "SMPLify over each whole track. [default: on for fit, off for regressors]", ("regress",)
     )
@@ -134,11 +135,12 @@ class Options:
             raise UsageError(f"--checkpoint is a regressor's ({', '.join(trained)}), but the mesh stream is {mesh}")
         if self.every < 1 or self.batch_size < 1:
             raise UsageError("--every and --batch-size must be 1 or more")
-        if not 0 <= self.smooth < math.inf:
+        if self.smooth is not None and not 0 <= self.smooth < math.inf:
             raise UsageError(f"--smooth must be 0 or more, got {self.smooth:g}")
         if self.people not in ("all", "largest") and not (self.people.isdigit() and int(self.people) > 0):
             raise UsageError(f"--people must be all, largest or a number from 1, got {self.people!r}")
         object.__setattr__(self, "mesh", mesh)
+        object.__setattr__(self, "smooth", stream.smooth_by_default if self.smooth is None else self.smooth)
         object.__setattr__(self, "refine", stream.refine_by_default if self.refine is None else self.refine)
 
     @property

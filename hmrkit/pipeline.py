@@ -142,7 +142,7 @@ def _refined_and_smoothed(take: Take, person: Track, params: BodyParams, models:
         points = points_with_depth(take, person)
         params = refine_track(params, points, take.camera, models.body, times, models.device)
     # All frames count alike: where the detector lost somebody, in a somersault, landmarks are often still found.
-    return smooth_body(params, np.ones(len(times), bool), times, models.options.smooth)
+    return smooth_body(params, np.ones(len(times), bool), times, float(models.options.smooth or 0))
 
 
 def lift(take: Take, models: Models, progress: Progress) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def info(
 
 def _meshes(path: str, frame: int | None, up: str, units: str, options: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Facts of each mesh of a file, or of each person of a take in one frame."""
-    from hmrkit.errors import UsageError
+    from hmrkit.errors import InputError, UsageError
     from hmrkit.metrics.mesh_facts import MESH_SUFFIXES, file_facts, mesh_facts
 
     if up not in ("x", "y", "z") or units not in ("m", "cm", "mm"):
@@ -114,6 +114,8 @@ def _meshes(path: str, frame: int | None, up: str, units: str, options: dict[str
     from hmrkit.take import open_take
 
     take = open_take(path)
+    if not take.body:
+        raise InputError(f"{path}: the take has no meshes yet; run `hmrkit regress` on it first")
     models = Models(adopted(Options(**options, device="cpu"), take, ()))
     found = {}
     for track in take.people_with_mesh():

@@ -19,11 +19,13 @@ app = typer.Typer(
 Motion = Annotated[Path, typer.Option(help="Motion capture .npz (see the README, Training).")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for checkpoints, weights and the curve.")]
 Preset = Annotated[str, typer.Option(help="cpu or gpu.")]
-Steps = Annotated[int | None, typer.Option(help="Stop after so many steps (else the preset's).")]
+Steps = Annotated[int | None, typer.Option(min=0, help="Stop after so many steps (else the preset's).")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")]
 Images = Annotated[
     int | None,
-    typer.Option(help="Synthetic images made once and kept (else as the steps need); 0 makes new ones every step."),
+    typer.Option(
+        min=0, help="Synthetic images made once and kept (else as the steps need); 0 makes new ones every step."
+    ),
 ]
 Begin = Annotated[Path | None, typer.Option("--start", help="Begin from a trained regressor's file.")]
 LoopFit = Annotated[

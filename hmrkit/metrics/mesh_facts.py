@@ -44,12 +44,13 @@ def file_facts(path: str | Path, up: str = "y", unit: str = "m") -> dict[str, di
     InputError where the file cannot be read or holds no mesh.
     """
     path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: expected a mesh ({', '.join(MESH_SUFFIXES)}), found no such file; check the path")
     try:
         scene = trimesh.load_scene(path, process=False)
         meshes = {g.metadata.get("name", name): g for name, g in scene.geometry.items() if hasattr(g, "faces")}
     except Exception as error:  # readers of six formats fail in any way
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path}: expected a mesh ({', '.join(MESH_SUFFIXES)}), cannot read it: {reason}") from error
+        raise InputError(f"{path}: expected a mesh, found a file that no {path.suffix} reader understands") from error
     if not meshes:
         raise InputError(f"{path}: expected a mesh, found none in it; choose another file")
     found = {"millimeter": "mm", "centimeter": "cm", "meter": "m"}.get((scene.units or "").rstrip("s"), unit)

@@ -46,9 +46,16 @@ class FileStream:
     def __call__(
         self, take: Take, tracks: Sequence[Track], progress: Callable[[int, int], None]
     ) -> dict[int, BodyParams]:
-        """See `hmrkit.mesh_streams.MeshStream`. Frames that the file lacks get the pose between their neighbours."""
+        """See `hmrkit.mesh_streams.MeshStream`. Frames that the file lacks get the pose between their neighbours, at
+        the ends the nearest one, with a warning. InputError where the file was made with another camera or body."""
         if take.video.sha256 != self.source.video.sha256:
             log.warning("%s was made from another clip than %s", self.path, take.video.path)
+        made, now = self.source.camera, take.camera
+        if not np.allclose([made.focal_px, made.center_px], [now.focal_px, now.center_px], rtol=1e-3):
+            raise InputError(
+                f"{self.path}: wanted bodies seen with focal length {now.focal_px[0]:.0f} px, found them made with "
+                f"{made.focal_px[0]:.0f} px; give --focal {made.focal_px[0]:.3f}"
+            )
         found: dict[int, BodyParams] = {}
         for track, person in self._matched(tracks):
             params = self.source.body[person.track_id]
@@ -57,6 +64,12 @@ class FileStream:
                     f"{self.path}: wanted bodies of {self.body.model_id}, found those of {params.model}; "
                     "give the --body or --gender that it was made with"
                 )
+            missing = int((~np.isin(track.frame_indices, person.frame_indices)).sum())
+            if missing:
+                log.warning(
+                    "%s lacks %d of %d frames of track %d; their poses are taken from the frames nearest to them",
+                    self.path, missing, len(track.frame_indices), track.track_id,
+                )  # fmt: skip
             times = take.video.seconds(track.frame_indices)
             found[track.track_id] = _on_frames(params, person.frame_indices, track.frame_indices, times)
         for track in tracks:
@@ -78,9 +91,13 @@ class FileStream:
 
 
 def _overlap(a: Track, b: Track) -> float:
-    """Mean intersection over union of two tracks in the frames that both have; 0 where there are none."""
-    _, rows_a, rows_b = np.intersect1d(a.frame_indices, b.frame_indices, return_indices=True)
-    return float(paired_iou(a.boxes_xyxy[rows_a], b.boxes_xyxy[rows_b]).mean()) if len(rows_a) else 0.0
+    """Mean intersection over union of track `a`'s boxes with those of `b` at the same time; 0 where there are none."""
+    inside = (a.frame_indices >= b.frame_indices[0]) & (a.frame_indices <= b.frame_indices[-1])
+    if not inside.any():
+        return 0.0
+    at = a.frame_indices[inside]
+    boxes = np.stack([np.interp(at, b.frame_indices, side) for side in b.boxes_xyxy.T], 1)
+    return float(paired_iou(a.boxes_xyxy[inside], boxes).mean())
 
 
 def _on_frames(params: BodyParams, given: np.ndarray, wanted: np.ndarray, times: np.ndarray) -> BodyParams:

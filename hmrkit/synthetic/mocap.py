@@ -8,6 +8,7 @@ file's forearm is bent 17 degrees forward) are corrected, bone by bone, and its 
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -137,8 +138,10 @@ def load_motion(path: str | Path, split: Split = "train") -> Motion:
     try:
         with np.load(path, allow_pickle=False) as file:
             data = {key: file[key] for key in file.files}
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: wanted a motion capture .npz, could not read it ({error})") from None
+    except FileNotFoundError:
+        raise InputError(f"{path}: wanted a motion capture .npz, found no such file; check the path") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        raise InputError(f"{path}: wanted a motion capture .npz, found another kind of file") from None
     if "local_rotations_i16" in data:
         rotations = data["local_rotations_i16"].astype(np.float32) / 32767
         rotations = quaternion_to_matrix(torch.from_numpy(rotations)).numpy()

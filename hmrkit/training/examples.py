@@ -26,6 +26,7 @@ from hmrkit.body import Body
 from hmrkit.camera import CropCameras
 from hmrkit.device import inference
 from hmrkit.errors import InputError
+from hmrkit.files import make_folder
 from hmrkit.geometry import mirrored_pose
 from hmrkit.regressors.crop_camera import CROP, crop_camera, project, to_crop_camera
 from hmrkit.regressors.frame import FrameRegressor
@@ -181,7 +182,7 @@ def make_examples(
     from hmrkit.synthetic.images import SyntheticImages
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     wanted = [k for k in range(part, -(-count // SHARD), parts) if not _shard(folder, k).is_file()]
     if not wanted:
         return

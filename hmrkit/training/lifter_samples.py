@@ -109,7 +109,7 @@ class LifterSampler:
         self.frames, self.noise, self.augment, self.known = frames, noise or Noise(), augment, known
         self.rows = torch.from_numpy(np.concatenate([motion.local_rotations.reshape(-1, 216), motion.root_pos_m], 1))
         if not len(self.rows):
-            raise InputError("wanted motion capture with clips of this split, found none; give the whole motion file")
+            raise InputError("the motion file has no clip of this split (its clips' names decide); give a whole one")
         self.starts = torch.from_numpy(motion.starts)
         self.points = SkinnedKeypoints.shared()
         self._blend_weights, self._blends = limb_blends()

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from hmrkit.errors import InputError
+from hmrkit.files import make_folder
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ def fit(
     ``out/curve.png`` drawn. A run may be resumed with another number of steps; the schedule is then the new one's.
     """
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     device = next(network.parameters()).device
     average = copy.deepcopy(network).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(_groups(network, config), lr=config.learning_rate, betas=(0.9, 0.98))

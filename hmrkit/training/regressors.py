@@ -42,6 +42,7 @@ from hmrkit.weights import load_into, load_state
 # Images that no part is trained on: on new images the backbone errs as on them.
 NOISE_POOL = 2048
 STATISTICS_COUNT = 1024
+FEWEST_IMAGES = 8  # some are held out
 _AT_ONCE = 128
 
 
@@ -91,6 +92,8 @@ class ExampleSource:
     def __init__(self, backbone: Backbone, folder: Path, data: ImageData, device: torch.device) -> None:
         self.backbone, self.data, self.device = backbone, data, device
         self.kept: Examples | None = None
+        if 0 < data.images < FEWEST_IMAGES:
+            raise UsageError(f"--images must be 0 or at least {FEWEST_IMAGES}, got {data.images}")
         if data.images:
             make_examples(folder, data.images, backbone, device, keep_pyramid=data.keep_pyramid)
             self.kept = load_examples(folder, data.images, backbone, data.keep_pyramid)
@@ -275,11 +278,11 @@ def train_supervised(
     """
     out, device = Path(out), torch.device(device)
     regressor.to(device)
+    if start is not None:
+        load_start(regressor, start)
     body = load_body(device=device)
     held_out = held_out_examples(regressor.backbone, out / "held_out", recipe.data, device)
     source = ExampleSource(regressor.backbone, out / "images", recipe.data, device)
-    if start is not None:
-        load_start(regressor, start)
     objective = Supervised(source, body, recipe.losses)
     return fit_and_write(
         regressor, recipe, out, objective, lambda model: scores(model, held_out, body), resume, run

@@ -99,5 +99,5 @@ def test_a_take_of_another_body_or_without_meshes_is_refused(take, tmp_path):
     assert isinstance(CliRunner().invoke(app, arguments).exception, ModelMismatchError)
     save_take(replace(take, body={}, calibrated={}), tmp_path / "bare.npz")
     failure = CliRunner().invoke(app, ["info", str(tmp_path / "bare.npz"), "--mesh"]).exception
-    assert isinstance(failure, UsageError)
-    assert "no person has a mesh" in str(failure)
+    assert isinstance(failure, InputError)
+    assert "the take has no meshes yet; run `hmrkit regress` on it first" in str(failure)

@@ -15,7 +15,7 @@ from hmrkit.options import Options
 from hmrkit.take import save_take
 from hmrkit.types import BodyParams
 
-TOYS = {"detector": "toy", "tracker": "toy", "keypoints": "toy", "lifter": "toy", "device": "cpu", "smooth": 0.0}
+TOYS = {"detector": "toy", "tracker": "toy", "keypoints": "toy", "lifter": "toy", "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_bodies_come_as_they_are_under_the_tracks_own_number(film, made, file) -
     np.testing.assert_array_equal(calibrated.body[1].body_pose, made.body[1].body_pose)
 
 
-def test_frames_that_the_file_lacks_lie_between_their_neighbours(film, made, tmp_path) -> None:
+def test_frames_that_the_file_lacks_lie_between_their_neighbours(film, made, tmp_path, caplog) -> None:
     track, body = made.tracks[0], made.body[1]
     keep = np.arange(len(track.frame_indices)) != 5
     fewer = replace(track, **{name: getattr(track, name)[keep] for name in list(vars(track)) if name != "track_id"})
@@ -54,8 +54,21 @@ def test_frames_that_the_file_lacks_lie_between_their_neighbours(film, made, tmp
     )  # fmt: skip
     save_take(short, tmp_path / "short.take.npz")
     found: BodyParams = hmrkit.run(film, **TOYS, method=f"file:{tmp_path / 'short.take.npz'}").body[1]
+    assert "lacks 1 of 12 frames of track 1" in caplog.text
     np.testing.assert_allclose(found.transl_c[5], (body.transl_c[4] + body.transl_c[6]) / 2, atol=1e-5)
     np.testing.assert_allclose(found.body_pose[keep], body.body_pose[keep], atol=1e-6)
+
+
+def test_people_are_matched_in_between_the_frames_of_the_file(film, tmp_path) -> None:
+    even = hmrkit.run(film, **TOYS, method="toy", every=2)
+    save_take(even, tmp_path / "even.take.npz")
+    odd = hmrkit.run(film, **TOYS, method=f"file:{tmp_path / 'even.take.npz'}", every=2, start="1")
+    assert list(odd.body) == [1]
+
+
+def test_another_camera_is_refused(film, file) -> None:
+    with pytest.raises(InputError, match="wanted bodies seen with focal length 999 px, found them made with"):
+        hmrkit.run(film, **TOYS, method=f"file:{file}", focal=999.0)
 
 
 def test_somebody_elsewhere_in_the_image_is_left_out_and_named(film, made, tmp_path, caplog) -> None:

@@ -123,14 +123,14 @@ def train_hmr(
     regressor = build(name, recipe.network).to(device)
     backbone, data = regressor.backbone, recipe.data
     body = load_body(device=device)
+    if start is not None:
+        load_start(regressor, start)
     held_out = held_out_examples(backbone, out / "held_out", data, device)
     source = ExampleSource(backbone, out / "images", data, device)
     if start is None:
         backbone.init_from(concatenate([examples.observation for examples in source.statistics()]))
         train_points(backbone, source, held_out, body, recipe.points, out / "points", resume)
         resume = resume and (out / CHECKPOINT).is_file()
-    else:
-        load_start(regressor, start)
     backbone.requires_grad_(False)
     pool = concatenate([Batch.of(backbone, examples, body) for examples in source.held_out_pool()])
     if start is None:
