@@ -28,7 +28,7 @@ from hmrkit.geometry import (
     rotation_between,
 )
 from hmrkit.skeletons import SMPL_24
-from hmrkit.synthetic.straight_legs import straighten_legs
+from hmrkit.synthetic.straight_limbs import Limb, bend, straighten
 from hmrkit.weights import find_weights
 
 Split = Literal["train", "test", "all"]
@@ -74,6 +74,9 @@ _BONES = {
     "right_wrist": ("right_wrist", "rHand"),
 }
 
+
+# In such a share of a clip's frames a leg is straight, about as in walking; arms are so hardly ever.
+STRAIGHT_LEGS, STRAIGHT_ARMS = 0.25, 0.01
 
 _LIMBS = {
     "left_arm": ("left_collar", "left_shoulder", "left_elbow", "left_wrist", "left_hand"),
@@ -193,11 +196,17 @@ def _retarget(data: dict[str, np.ndarray]) -> Motion:
     rest = torch.from_numpy(rest_joints())
     quaternion = torch.from_numpy(data["local_quat_xyzw_i16"].astype(np.float32))[..., [3, 0, 1, 2]]
     source = world_from_local(quaternion_to_matrix(quaternion), parents)
-    legs = tuple((names.index(f"{side}Thigh"), names.index(f"{side}Shin")) for side in "lr")
     starts, clips = data["starts"].astype(np.int64), tuple(data["clips"].tolist())
-    # Both legs are alike but for the sideways offset of the foot.
-    thigh_bone, shin_bone = (offsets[names.index(f"l{name}")] for name in ("Shin", "Foot"))
-    source, farther = straighten_legs(source, thigh_bone, shin_bone, legs, map(slice, starts[:-1], starts[1:]))
+    stretches = [slice(a, b) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+
+    def limbs(upper: str, lower: str, end: str, straight: float = 0.0) -> list[Limb]:
+        index = [[names.index(side + name) for name in (upper, lower, end)] for side in "lr"]
+        return [Limb(first, second, offsets[second], offsets[third], straight) for first, second, third in index]
+
+    # At rest the file's legs are straight, as the body's are; its arms are bent by 20 degrees.
+    rest_knee = float(bend(offsets[names.index("lShin")], offsets[names.index("lFoot")]))
+    source, farther = straighten(source, limbs("Thigh", "Shin", "Foot", rest_knee), stretches, STRAIGHT_LEGS)
+    source, _ = straighten(source, limbs("Shldr", "ForeArm", "Hand"), stretches, STRAIGHT_ARMS)
     joints = SMPL_24.index
     world: list[Tensor] = []
     for joint, parent in zip(SMPL_24.joints, SMPL_24.parents, strict=True):

@@ -1,4 +1,5 @@
-"""Poses and shapes of the people in synthetic images: captured poses, mirrored, blended by limb, perturbed.
+"""Poses and shapes of the people in synthetic images: captured poses, mirrored, blended by limb, perturbed,
+and of two fifths people who stand, walk, lean and reach (`hmrkit.synthetic.everyday`).
 
 The poses that ship (``weights/synthetic/poses.npz``) are every third frame of the CMU motion file, so that anyone can
 train and regenerate the benchmark after install.
@@ -16,6 +17,7 @@ from torch import Tensor
 from hmrkit.body.landmarks import world_from_local
 from hmrkit.geometry import axis_angle_to_matrix, mirrored_pose
 from hmrkit.skeletons import SMPL_24
+from hmrkit.synthetic.everyday import LEGS, NECK, bend_one_leg, set_arms, towards_rest
 from hmrkit.synthetic.mocap import Motion, Split, limb_blends, load_motion, save_motion
 from hmrkit.weights import find_weights
 
@@ -39,6 +41,10 @@ _WOBBLE_DEG: dict[str, tuple[float, float, float]] = {
     "wrist": (10, 8, 15),
     "hand": (4, 3, 6),
 }
+# The share of training people who stand, and how much less than others they are perturbed. Of them: both legs straight,
+# one knee bent, arms held as people do, head level.
+EVERYDAY, STEADY = 0.45, 0.4
+EVERYDAY_SHARES = (0.4, 0.2, 0.6, 0.5)
 _LEGS = ("left_hip", "right_hip", "left_knee", "right_knee")
 
 
@@ -46,21 +52,22 @@ class PoseSampler:
     """Poses of one split. ``train`` varies them; ``test`` takes held-out frames as they are, mirrored or not.
 
     `wobble` scales the perturbation, `tumble` is how often a training person is rotated to any side (lying, falling,
-    upside down), `upright_share` the share that is drawn from the frames in which people stand upright on straight
-    legs, a fifth of them all: what was captured are sports and games. `source` is another motion file."""
+    upside down). `everyday` is the share of training people who stand upright: they are drawn from the fifth of the
+    frames in which people do, most with arms as people hold them, some with one knee bent, and perturbed less. What was
+    captured are sports and games. `source` is another motion file."""
 
     def __init__(
         self,
         split: Split = "train",
         wobble: float = 1.0,
         tumble: float = 0.03,
-        upright_share: float = 0.25,
+        everyday: float = EVERYDAY,
         source: str | Path | None = None,
     ) -> None:
         motion = load_motion(source or find_weights(POSES), split)
         self.rotations = torch.from_numpy(motion.local_rotations)
         self.varied = split != "test"
-        self.tumble, self.upright_share = tumble, upright_share
+        self.tumble, self.everyday = tumble, everyday
         self._upright = _upright_frames(self.rotations)
         self._blend_weights, self._blends = limb_blends()
         spread = [
@@ -71,18 +78,20 @@ class PoseSampler:
     def __call__(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """`global_orient` (B,3,3) in a world with y up, `body_pose` (B,23,3,3), `betas` (B,10)."""
         g = generator
-        stands = torch.rand(batch, generator=g) < self.upright_share if self.varied else None
+        stands = torch.rand(batch, generator=g) < self.everyday if self.varied else None
         local = self._frames(batch, g, stands)
         betas = torch.randn(batch, 10, generator=g).clamp(-2.5, 2.5)
-        if self.varied:
+        if stands is not None:
             chosen = self._blends[torch.multinomial(self._blend_weights, batch, True, generator=g)]
             local = torch.where(chosen[..., None, None], self._frames(batch, g, stands), local)
             # How much differs from person to person, so that captured poses stay frequent.
             amount = torch.rand(batch, 1, 1, generator=g) ** 1.5 * 1.8
+            amount = torch.where(stands[:, None, None], STEADY * amount, amount)
             rotation = torch.randn(batch, 24, 3, generator=g).clamp(-2, 2) * self._wobble * amount
             local = local @ axis_angle_to_matrix(rotation)
             betas = betas * torch.where(torch.rand(batch, 1, generator=g) < 0.2, 1.5, 1.0)
-            local[:, 0] = self._tilts(batch, g) @ local[:, 0]
+            local = self._everyday(local, stands, g)
+            local[:, 0] = self._tilts(stands, g) @ local[:, 0]
         mirrored = torch.rand(batch, 1, 1, 1, generator=g) < 0.5
         local = torch.where(mirrored, mirrored_pose(local, SMPL_24.mirror), local)
         return local[:, 0], local[:, 1:], betas
@@ -94,9 +103,18 @@ class PoseSampler:
             rows = torch.where(stands, upright, rows)
         return self.rotations[rows]
 
-    def _tilts(self, batch: int, g: torch.Generator) -> Tensor:
-        """Rotations (B,3,3) of whole people: a lean of some degrees, now and then anything."""
+    @staticmethod
+    def _everyday(local: Tensor, stands: Tensor, g: torch.Generator) -> Tensor:
+        """People who stand (B,), many with legs, arms and heads as people hold them."""
+        legs, one, arms, heads = (stands & (torch.rand(len(stands), generator=g) < share) for share in EVERYDAY_SHARES)
+        local = bend_one_leg(towards_rest(local, legs, LEGS, 0.7, g), one, g)
+        return towards_rest(set_arms(local, arms, g), heads, NECK, 0.3, g)
+
+    def _tilts(self, stands: Tensor, g: torch.Generator) -> Tensor:
+        """Rotations (B,3,3) of whole people: a lean of some degrees, less where they stand (B,), now and then anything."""
+        batch = len(stands)
         lean = torch.randn(batch, 3, generator=g) * torch.tensor([0.12, 0.0, 0.12])
+        lean = torch.where(stands[:, None], STEADY * lean, lean)
         axis = torch.nn.functional.normalize(torch.randn(batch, 3, generator=g), dim=-1)
         any_rotation = axis * torch.rand(batch, 1, generator=g) * torch.pi
         tumbling = torch.rand(batch, 1, generator=g) < self.tumble

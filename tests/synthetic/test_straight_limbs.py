@@ -3,9 +3,9 @@
 import math
 
 import torch
+from hmrkit.synthetic.straight_legs import straighten_legs
 
 from hmrkit.geometry import axis_angle_to_matrix
-from hmrkit.synthetic.straight_legs import straighten_legs
 
 THIGH, SHIN = torch.tensor([0.0, -0.4, 0.0]), torch.tensor([0.0, -0.42, -0.02])
 STRAIGHT = math.degrees(math.atan2(0.02, 0.42))
