@@ -48,6 +48,9 @@ def evaluate(
     smpl: Annotated[Path | None, typer.Option(help="Folder with SMPL's files, for the truth.")] = None,
     joint_regressor: Annotated[Path | None, typer.Option(help="J_regressor_h36m.npy, if not in that folder.")] = None,
     save_3dpw_submission: Annotated[Path | None, typer.Option(help="Folder for files of the 3DPW challenge.")] = None,
+    extra: Annotated[
+        str, typer.Option("--metrics", help="What else to work out: signed (how far and which way joints are rotated).")
+    ] = "",
     sheet: Annotated[bool, typer.Option("--sheet/--no-sheet", help="Draw the frames that are most wrong.")] = True,
     *,
     options: dict[str, Any],
@@ -62,16 +65,18 @@ def evaluate(
     from rich.console import Console
 
     from hmrkit.datasets import DatasetOptions
-    from hmrkit.errors import EXIT_OK, EXIT_SOME_FAILED
+    from hmrkit.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError
     from hmrkit.evaluation.report import make_report
     from hmrkit.evaluation.runner import EvalOptions
     from hmrkit.evaluation.runner import evaluate as run
+    from hmrkit.evaluation.signed import write_signed
     from hmrkit.evaluation.submission import write_submission
     from hmrkit.evaluation.tables import group_table, rich_table, write_report
     from hmrkit.evaluation.worst import write_sheets
 
     o.start_logging(verbose)
-
+    if extra not in ("", "signed"):
+        raise UsageError(f"--metrics must be signed, got {extra!r}; the others come with the --protocol")
     checkpoint, mesh = options.pop("checkpoint"), options.pop("mesh")
 
     def options_of(name: str, checkpoint: str | None = None) -> Options:
@@ -100,6 +105,8 @@ def evaluate(
     made += write_report(report, out)
     if sheet:
         made += write_sheets(evaluation, out, limit)
+    if extra:
+        made += write_signed(evaluation, out)
     if save_3dpw_submission:
         made += write_submission(evaluation, save_3dpw_submission)
     console = Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=200)

@@ -2,8 +2,8 @@
 
 Images are rendered into ``--data`` (by default into the results' folder) when they are first needed, in batches of
 16, each with a seed of its own: batch k is the same whatever is rendered before it. Poses, clothes and panoramas of the
-test split are not used in training.
-"""
+test split are not used in training. The subset ``standing`` shows people who stand upright, with arms as people hold
+them (`hmrkit.synthetic.everyday`). """
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 16
 COUNT = 384
+STANDING = "standing"
 SEED = 20260000  # of batch 0; batch k has SEED + k
 _ARRAYS = (
     "joints_c", "keypoints_c", "keypoints_2d", "keypoints_visible", "global_orient", "body_pose", "betas", "transl_c",
@@ -38,8 +39,8 @@ class Synthetic:
     default_protocol = "body"
 
     def __init__(self, name: str, root: Path | None, options: DatasetOptions) -> None:
-        if options.split not in ("", "test") or options.subset or options.frame_list:
-            raise UsageError("dataset synthetic has the split test only, no subsets and no lists of frames")
+        if options.split not in ("", "test") or options.subset not in ("", STANDING) or options.frame_list:
+            raise UsageError(f"dataset synthetic has the split test, the subset {STANDING} and no lists of frames")
         unknown = set(options.settings) - {"count", "seed"}
         if unknown:
             raise UsageError(f"dataset synthetic has the options count and seed, not {', '.join(sorted(unknown))}")
@@ -49,7 +50,7 @@ class Synthetic:
             raise UsageError("dataset synthetic: count and seed are whole numbers") from None
         if self.count < 1:
             raise UsageError("dataset synthetic: count must be 1 or more")
-        self.name, self.root = name, root
+        self.name, self.root, self.standing = name, root, bool(options.subset)
 
     def check(self) -> None:
         """Nothing has to be there; InputError where images cannot be written."""
@@ -64,10 +65,10 @@ class Synthetic:
     def _batch(self, k: int, count: int) -> EvalSequence:
         assert self.root is not None
         name = f"batch_{k:04d}"
-        folder = self.root / f"seed_{self.seed + k}"
+        folder = self.root / f"{STANDING + '_' if self.standing else ''}seed_{self.seed + k}"
         facts = self._facts(folder, self.seed + k)
         if facts is None:
-            facts = render_batch(folder, self.seed + k)
+            facts = render_batch(folder, self.seed + k, self.standing)
         facts = {key: values[:count] for key, values in facts.items()}
         focal = facts["focal_px"]
         middle = np.array([128.0, 128.0], np.float32)
@@ -100,15 +101,20 @@ class Synthetic:
         return facts if str(facts.pop("code")) == code_version() else None
 
 
-def render_batch(folder: Path, seed: int) -> dict[str, np.ndarray]:
-    """Render the 16 images of a seed into `folder` and return what is known of them, arrays of 16."""
+def render_batch(folder: Path, seed: int, standing: bool = False) -> dict[str, np.ndarray]:
+    """Render the 16 images of a seed into `folder`, of people who stand upright where `standing`.
+
+    Returns what is known of them, arrays of 16.
+    """
     import torch
     from PIL import Image
 
     from hmrkit.body import load_body
     from hmrkit.synthetic.images import SyntheticImages
+    from hmrkit.synthetic.poses import PoseSampler
 
-    samples = SyntheticImages("test")(BATCH, torch.Generator().manual_seed(seed))
+    poses = PoseSampler("test", everyday=1.0) if standing else None
+    samples = SyntheticImages("test", poses=poses)(BATCH, torch.Generator().manual_seed(seed))
     facts = {key: getattr(samples, key).cpu().numpy() for key in _ARRAYS if key != "boxes_xyxy"}
     facts = {key: v if v.dtype == bool else v.astype(np.float32) for key, v in facts.items()}
     facts["boxes_xyxy"] = _boxes(samples.mask.cpu().numpy(), facts["keypoints_2d"])

@@ -25,6 +25,7 @@ from hmrkit.evaluation.protocols import EvalProtocol, choose_protocol
 from hmrkit.evaluation.results import Results, open_results
 from hmrkit.evaluation.score_files import read_record, write_scores
 from hmrkit.evaluation.scoring import check_bodies, score
+from hmrkit.evaluation.signed import signed_values
 from hmrkit.evaluation.subsets import limited
 from hmrkit.files import atomic_path
 from hmrkit.models import Models
@@ -236,4 +237,5 @@ def run_sequence(
             scores.append(image_scores(prediction, truth, sequence, protocol, entry.bodies, entry.models))
         else:
             scores.append(score(prediction, truth, protocol, entry.bodies, sequence.fps))
+        scores[-1].pooled.update(signed_values(prediction, truth, scores[-1].counted))
     write_scores(path, sequence, scores, record, time.perf_counter() - started, entry.bodies.notes)

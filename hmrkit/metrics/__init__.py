@@ -71,7 +71,13 @@ from hmrkit.metrics.points import (
     pve_s_mm,
     pve_s_mm_per_frame,
 )
-from hmrkit.metrics.rotations import mpjae_deg, mpjae_deg_per_frame, mpjae_pa_deg, mpjae_pa_deg_per_frame
+from hmrkit.metrics.rotations import (
+    mpjae_deg,
+    mpjae_deg_per_frame,
+    mpjae_pa_deg,
+    mpjae_pa_deg_per_frame,
+    signed_error_deg,
+)
 from hmrkit.metrics.statistics import Interval, bootstrap_interval
 from hmrkit.metrics.surface import surface_mm, surface_mm_per_frame
 
@@ -126,6 +132,7 @@ __all__ = [
     "root_point",
     "rte_percent",
     "rte_percent_per_frame",
+    "signed_error_deg",
     "silhouette_counts",
     "surface_auc",
     "surface_auc_of_points",

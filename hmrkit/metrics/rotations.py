@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hmrkit.geometry import matrix_to_axis_angle
 from hmrkit.metrics.frames import Array, mean_known, per_frame, same_shape
 from hmrkit.metrics.points import similarity
 
@@ -47,3 +48,14 @@ def _angle_deg(predicted: Tensor, truth: Tensor) -> Tensor:
     sine = torch.linalg.matrix_norm(predicted - truth) / 8**0.5
     cosine = (1 + (predicted * truth).sum((-1, -2))).clamp_min(0).sqrt() / 2
     return torch.rad2deg(2 * torch.atan2(sine, cosine)).nanmean(-1)
+
+
+def signed_error_deg(predicted: Array, truth: Array) -> np.ndarray:
+    """How far and which way every joint is rotated too much: rotation matrices (...,J,3,3) -> (...,J,3) degrees.
+
+    The rotation vector of ``T^T P`` about the joint's own axes, which at rest are the body's (x to its left, y up, z
+    forward): for rotations relative to the parent, a knee's x is how much more it is bent than in truth.
+    """
+    same_shape(predicted, truth)
+    p, t = (torch.as_tensor(np.asarray(value), dtype=torch.float64) for value in (predicted, truth))
+    return torch.rad2deg(matrix_to_axis_angle(t.mT @ p)).numpy()

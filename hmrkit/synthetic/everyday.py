@@ -74,8 +74,8 @@ def bend_one_leg(local: Tensor, who: Tensor, generator: torch.Generator) -> Tens
 
 
 def towards_rest(local: Tensor, who: Tensor, joints: list[int], least: float, generator: torch.Generator) -> Tensor:
-    """Local rotations (B,24,3,3) in which `joints` of the people `who` (B,) are nearer to rest, by a share drawn between
-    `least` and 1: legs of T-pose are straight, its neck is level."""
+    """Local rotations (B,24,3,3) in which `joints` of the people `who` (B,) are nearer to rest, by a share drawn
+    between `least` and 1: legs of T-pose are straight, its neck is level."""
     share = least + (1 - least) * torch.rand(len(local), 1, 1, generator=generator)
     made = local.clone()
     made[:, joints] = axis_angle_to_matrix((1 - share) * matrix_to_axis_angle(local[:, joints]))

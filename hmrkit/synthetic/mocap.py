@@ -11,6 +11,7 @@ from __future__ import annotations
 import zipfile
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -197,7 +198,7 @@ def _retarget(data: dict[str, np.ndarray]) -> Motion:
     quaternion = torch.from_numpy(data["local_quat_xyzw_i16"].astype(np.float32))[..., [3, 0, 1, 2]]
     source = world_from_local(quaternion_to_matrix(quaternion), parents)
     starts, clips = data["starts"].astype(np.int64), tuple(data["clips"].tolist())
-    stretches = [slice(a, b) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    stretches = [slice(a, b) for a, b in pairwise(starts)]
 
     def limbs(upper: str, lower: str, end: str, straight: float = 0.0) -> list[Limb]:
         index = [[names.index(side + name) for name in (upper, lower, end)] for side in "lr"]

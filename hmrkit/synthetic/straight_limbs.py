@@ -18,7 +18,8 @@ from torch.nn.functional import normalize
 
 from hmrkit.geometry import axis_angle_to_matrix
 
-# No limb is taken to be bent by more than so much where it should be straight: some clips never show one (martial arts).
+# No limb is taken to be bent by more than so much where it should be straight: some clips never show one (martial
+# arts).
 MOST_BENT = math.radians(30)
 # How smoothly a limb comes to rest at straight: so far from it in cosine (3 degrees) where it would just arrive.
 _SOFT = 1 - math.cos(math.radians(3))
@@ -26,8 +27,8 @@ _SOFT = 1 - math.cos(math.radians(3))
 
 @dataclass(frozen=True)
 class Limb:
-    """A thigh and shin, or an upper arm and forearm: indices of the joints that rotate them, the bones (3,) at rest in these
-    joints' frames, and the angle (rad) between the bones of a straight limb."""
+    """A thigh and shin, or an upper arm and forearm: indices of the joints that rotate them, the bones (3,) at rest in
+    these joints' frames, and the angle (rad) between the bones of a straight limb."""
 
     first: int
     second: int
