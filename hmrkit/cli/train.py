@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hmrkit.backbones import BACKBONES
 from hmrkit.cli import options as o
 from hmrkit.lifters import LIFTERS
 from hmrkit.regressors import REGRESSORS
@@ -90,6 +92,29 @@ for _table, _command in ((REGRESSORS, regressor), (LIFTERS, lifter)):
     for _name, _member in trainable(_table).items():
         app.command(_name, help=f"Train {_name}: {_member.summary}.")(_command)
 app.command("lifter", help="Train the lifter that ships: the same as `train videopose3d`.")(lifter)
+
+
+@app.command("examples")
+def examples(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of kept examples, for --examples of a training.")],
+    count: Annotated[int, typer.Option(min=1, help="How many; those that are there count.")],
+    backbone: Annotated[str, typer.Option(help=f"One of {', '.join(BACKBONES)}.")] = "embedded",
+    pyramid: Annotated[bool, typer.Option("--pyramid", help="Keep the map at stride 4, too: 0.5 MB an image.")] = False,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Side by side, one thread each (else a core each).")
+    ] = None,
+    device: o.Device = "auto",
+    verbose: o.Verbose = False,
+) -> None:
+    """Render images and keep what the backbone's frozen part makes of them; goes on where it stopped."""
+    from hmrkit.device import resolve_device
+    from hmrkit.training.examples import make_side_by_side
+
+    o.start_logging(verbose)
+    chosen = resolve_device(device)
+    runs = processes or (len(os.sched_getaffinity(0)) if chosen.type == "cpu" else 1)
+    make_side_by_side(out, count, backbone, str(chosen), runs, pyramid)
+    typer.echo(str(out))
 
 
 @app.command("evaluate-lifter")

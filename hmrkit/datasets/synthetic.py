@@ -3,7 +3,7 @@
 Images are rendered into ``--data`` (by default into the results' folder) when they are first needed, in batches of
 16, each with a seed of its own: batch k is the same whatever is rendered before it. Poses, clothes and panoramas of the
 test split are not used in training. The subset ``standing`` shows people who stand upright, with arms as people hold
-them (`hmrkit.synthetic.everyday`). """
+them (`hmrkit.synthetic.everyday`)."""
 
 from __future__ import annotations
 
