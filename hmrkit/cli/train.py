@@ -30,6 +30,7 @@ Images = Annotated[
     ),
 ]
 Begin = Annotated[Path | None, typer.Option("--start", help="Begin from a trained regressor's file.")]
+Kept = Annotated[Path | None, typer.Option(help="Folder that `hmrkit train examples` filled (else --out/images).")]
 LoopFit = Annotated[
     list[Path] | None,
     typer.Option(help="Clip of people without labels for SPIN's fitting loop, where the recipe has it; repeatable."),
@@ -65,6 +66,7 @@ def regressor(
     steps: Steps = None,
     images: Images = None,
     start: Begin = None,
+    examples: Kept = None,
     loop_fit: LoopFit = None,
     adversarial: Adversarial = False,
     resume: Resume = False,
@@ -83,7 +85,7 @@ def regressor(
             raise UsageError(f"{flag} is of no use to {name}: its recipe has no such loss; leave it out")
     path = recipe.train(
         name, out, preset=preset, steps=steps, images=images, device=resolve_device(device), resume=resume, start=start,
-        **{extra: extras[extra] for extra in recipe.EXTRAS},
+        examples=examples, **{extra: extras[extra] for extra in recipe.EXTRAS},
     )  # fmt: skip
     typer.echo(str(path))
 
@@ -95,7 +97,7 @@ app.command("lifter", help="Train the lifter that ships: the same as `train vide
 
 
 @app.command("examples")
-def examples(
+def make_examples(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of kept examples, for --examples of a training.")],
     count: Annotated[int, typer.Option(min=1, help="How many; those that are there count.")],
     backbone: Annotated[str, typer.Option(help=f"One of {', '.join(BACKBONES)}.")] = "embedded",

@@ -183,7 +183,7 @@ def make_examples(
 
     Shard k is made from seed k, whoever makes it. Several runs may fill one folder side by side: each takes shards that
     no other is making, and waits for the last ones. `keep_pyramid` also keeps the backbone's map at stride 4, four
-    times the size. """
+    times the size."""
     folder = Path(folder)
     make_folder(folder)
     shards = [_shard(folder, k) for k in range(-(-count // SHARD))]

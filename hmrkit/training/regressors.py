@@ -269,12 +269,13 @@ def train_supervised(
     device: str | torch.device = "cpu",
     resume: bool = False,
     start: str | Path | None = None,
+    examples: str | Path | None = None,
     run: dict[str, Any] | None = None,
 ) -> Path:
     """Train on synthetic images with the body's loss alone; returns the path of the weights.
 
-    Examples are kept in ``out/images`` and ``out/held_out`` and used again. What must not learn has no gradient when
-    this is called: a backbone that is to stay is frozen by the recipe.
+    Examples are kept in `examples`, or ``out/images``, and in ``out/held_out``, and are used again. What must not learn
+    has no gradient when this is called: a backbone that is to stay is frozen by the recipe.
     """
     out, device = Path(out), torch.device(device)
     regressor.to(device)
@@ -282,7 +283,7 @@ def train_supervised(
         load_start(regressor, start)
     body = load_body(device=device)
     held_out = held_out_examples(regressor.backbone, out / "held_out", recipe.data, device)
-    source = ExampleSource(regressor.backbone, out / "images", recipe.data, device)
+    source = ExampleSource(regressor.backbone, Path(examples or out / "images"), recipe.data, device)
     objective = Supervised(source, body, recipe.losses)
     return fit_and_write(
         regressor, recipe, out, objective, lambda model: scores(model, held_out, body), resume, run

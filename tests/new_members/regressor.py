@@ -61,7 +61,7 @@ PRESETS = {"cpu": MapRecipe(LoopConfig(steps=2, warmup=0))}
 EXTRAS = ()
 
 
-def train(name, out, preset="cpu", steps=None, device="cpu", resume=False, images=None, start=None) -> Path:
+def train(name, out, preset="cpu", steps=None, device="cpu", images=None, **rest) -> Path:
     recipe = preset_of(PRESETS, preset)
     recipe = replace(recipe, loop=recipe.loop.with_steps(steps or recipe.loop.steps))
-    return train_supervised(MapRegressor(name, recipe.network), recipe, out, device=device, resume=resume, start=start)
+    return train_supervised(MapRegressor(name, recipe.network), recipe, out, device=device, **rest)

@@ -46,8 +46,8 @@ def made_up_file(path: Path, rotations: torch.Tensor) -> None:
 def test_a_file_with_the_bodys_rest_pose_keeps_its_rotations(tmp_path):
     rotations = axis_angle_to_matrix(0.4 * torch.randn(8, 21, 3, generator=torch.Generator().manual_seed(0)))
     rotations[:, [NAMES.index("lButtock"), NAMES.index("rButtock")]] = torch.eye(3)
-    # Who has straight legs now and then is not straightened.
-    rotations[::2, [NAMES.index("lShin"), NAMES.index("rShin")]] = torch.eye(3)
+    # Whose legs and arms are straight now and then is not straightened.
+    rotations[::2, [NAMES.index(name) for name in ("lShin", "rShin", "lForeArm", "rForeArm")]] = torch.eye(3)
     made_up_file(tmp_path / "file.npz", rotations)
     motion = m.load_motion(tmp_path / "file.npz", "all")
     local = torch.from_numpy(motion.local_rotations)

@@ -149,8 +149,15 @@ def test_kept_examples_are_the_same_whoever_makes_them_and_stay(tmp_path, monkey
     backbone = load_backbone("embedded", weights=None)
     device = torch.device("cpu")
     make_examples(tmp_path / "one", 8, backbone, device)
-    for part in (1, 0):
-        make_examples(tmp_path / "two", 8, backbone, device, part=part, parts=2)
+    # The first shard is being made by another run, which was killed long ago: the second is made first.
+    lock = tmp_path / "two" / "examples-00000.lock"
+    lock.parent.mkdir()
+    lock.touch()
+    monkeypatch.setattr(kept, "_STALE_SECONDS", 1.0)
+    make_examples(tmp_path / "two", 8, backbone, device)
+    assert not lock.exists()
+    first, second = ((tmp_path / "two" / f"examples-0000{k}.safetensors").stat().st_mtime_ns for k in (0, 1))
+    assert second < first
     one, two = (load_examples(tmp_path / name, 6, backbone).tensors() for name in ("one", "two"))
     for name, value in one.items():
         assert len(value) == 6

@@ -10,7 +10,8 @@ line of `REGRESSORS`. ``hmrkit train NAME`` then exists. The module has
 - ``PRESETS: dict[str, <that dataclass>]``, recipes by name, ``cpu`` and ``gpu``;
 - ``EXTRAS: tuple[str, ...]``, which of ``clips`` (SPIN's loop on unlabelled videos) and ``adversarial`` (HMR's prior)
   it has;
-- ``train(name, out, preset="cpu", steps=None, images=None, device="cpu", resume=False, start=None) -> Path``
+- ``train(name, out, preset="cpu", steps=None, images=None, device="cpu", resume=False, start=None,
+  examples=None) -> Path``
   (`Recipe`), which ends in ``out/<name>.safetensors``, with its extras as further keywords.
 
 An ordinary regressor's `train` builds the network and calls `hmrkit.training.regressors.train_supervised`, as long as
@@ -49,12 +50,14 @@ class Recipe(Protocol):
         device: str | torch.device = "cpu",
         resume: bool = False,
         start: str | Path | None = None,
+        examples: str | Path | None = None,
         **extras: Any,
     ) -> Path:
         """Train the regressor `name` and return the path of its weights.
 
         `steps` and `images` replace the preset's numbers. `resume` goes on from the checkpoints in `out`. `start`
-        begins from a trained regressor's file. UsageError where the recipe has no such preset."""
+        begins from a trained regressor's file. `examples` is a folder of `hmrkit train examples`, else kept ones lie in
+        ``out/images``. UsageError where the recipe has no such preset."""
         ...
 
 

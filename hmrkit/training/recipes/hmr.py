@@ -89,6 +89,7 @@ def train(
     device: str | torch.device = "cpu",
     resume: bool = False,
     start: str | Path | None = None,
+    examples: str | Path | None = None,
     adversarial: bool = False,
 ) -> Path:
     """See `hmrkit.training.recipes.Recipe`. `steps`: at most so many of each part, and images in proportion.
@@ -97,7 +98,7 @@ def train(
     again. The integral head of a file to `start` from stays as it is."""
     recipe = recipe_of(preset, steps, images)
     run = {"preset": preset, "clips": 0, "adversarial": adversarial}
-    return train_hmr(name, recipe, Path(out), torch.device(device), resume, start, None, adversarial, run)
+    return train_hmr(name, recipe, Path(out), torch.device(device), resume, start, examples, None, adversarial, run)
 
 
 def recipe_of(preset: str, steps: int | None, images: int | None) -> HmrRecipe:
@@ -114,6 +115,7 @@ def train_hmr(
     device: torch.device,
     resume: bool,
     start: str | Path | None,
+    examples: str | Path | None,
     clip_loss: Callable[[HmrRegressor, Body], ClipLoss] | None,
     adversarial: bool,
     run: dict[str, Any],
@@ -126,7 +128,7 @@ def train_hmr(
     if start is not None:
         load_start(regressor, start)
     held_out = held_out_examples(backbone, out / "held_out", data, device)
-    source = ExampleSource(backbone, out / "images", data, device)
+    source = ExampleSource(backbone, Path(examples or out / "images"), data, device)
     if start is None:
         backbone.init_from(concatenate([examples.observation for examples in source.statistics()]))
         train_points(backbone, source, held_out, body, recipe.points, out / "points", resume)

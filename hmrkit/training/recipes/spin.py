@@ -47,6 +47,7 @@ def train(
     device: str | torch.device = "cpu",
     resume: bool = False,
     start: str | Path | None = None,
+    examples: str | Path | None = None,
     clips: Sequence[str | Path] = (),
     adversarial: bool = False,
 ) -> Path:
@@ -59,5 +60,5 @@ def train(
     run = {"preset": preset, "clips": len(clips), "adversarial": adversarial}
     recipe = recipe_of(preset, steps, images)
     return train_hmr(
-        name, recipe, Path(out), device, resume, start, clip_loss if clips else None, adversarial, run
+        name, recipe, Path(out), device, resume, start, examples, clip_loss if clips else None, adversarial, run
     )  # fmt: skip
