@@ -134,6 +134,27 @@ def evaluate_lifter(
     typer.echo(json.dumps(evaluate(model, motion), indent=1))
 
 
+@app.command("poses")
+def poses(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The plot, a PNG.")],
+    source: Annotated[Path | None, typer.Option(help="Another motion file (else the poses that ship).")] = None,
+    count: Annotated[int, typer.Option(min=100, help="How many people are drawn.")] = 20_000,
+) -> None:
+    """Percentiles of joint angles of the people that training draws, who stand, and of the benchmark."""
+    from hmrkit.synthetic.pose_statistics import PERCENTILES, pose_percentiles, save_percentiles_png
+    from hmrkit.synthetic.poses import PoseSampler
+
+    samplers = {
+        "training": PoseSampler("train", source=source),
+        "standing (held out)": PoseSampler("test", everyday=1.0, source=source),
+        "benchmark (held out)": PoseSampler("test"),
+    }
+    of = {name: pose_percentiles(sampler, count) for name, sampler in samplers.items()}
+    save_percentiles_png(of, out)
+    typer.echo(json.dumps({"percentiles": PERCENTILES, "degrees": of}, indent=1))
+    typer.echo(str(out))
+
+
 @app.command("preview")
 def preview(
     out: Annotated[Path, typer.Option("--out", "-o", help="The contact sheet, a PNG.")],
