@@ -8,6 +8,7 @@ file's forearm is bent 17 degrees forward) are corrected, bone by bone, and its 
 
 from __future__ import annotations
 
+import math
 import zipfile
 from dataclasses import dataclass
 from functools import cache
@@ -78,6 +79,7 @@ _BONES = {
 
 # In such a share of a clip's frames a leg is straight, about as in walking; arms are so hardly ever.
 STRAIGHT_LEGS, STRAIGHT_ARMS = 0.25, 0.01
+FARTHEST_HEAD = math.radians(90)  # against the chest; beyond, the capture is wrong
 
 _LIMBS = {
     "left_arm": ("left_collar", "left_shoulder", "left_elbow", "left_wrist", "left_hand"),
@@ -224,7 +226,7 @@ def _retarget(data: dict[str, np.ndarray]) -> Motion:
     world[joints["spine2"]] = _halfway(lower, upper)
     stacked = torch.stack(world, 1)
     parent = torch.tensor(SMPL_24.parents[1:])
-    local = torch.cat([stacked[:, :1], stacked[:, parent].mT @ stacked[:, 1:]], 1)
+    local = _heads_on(torch.cat([stacked[:, :1], stacked[:, parent].mT @ stacked[:, 1:]], 1))
 
     # The pelvis goes where the hips' middle is in the file, with paths scaled as the legs are.
     def length(*bones: Tensor) -> float:
@@ -240,6 +242,14 @@ def _retarget(data: dict[str, np.ndarray]) -> Motion:
     middle = (rest[joints["left_hip"]] + rest[joints["right_hip"]]) / 2
     root = root - stacked[:, 0] @ middle
     return Motion(clips, starts, float(data["fps"]), local.numpy(), root.numpy())
+
+
+def _heads_on(local: Tensor) -> Tensor:
+    """Local rotations (N,24,3,3) with neck and head at rest where the capture has the head turned over (two clips)."""
+    neck, head = SMPL_24.indices("neck", "head")
+    over = (local[:, neck] @ local[:, head])[:, 1, 1] < math.cos(FARTHEST_HEAD)
+    local[over, neck] = local[over, head] = torch.eye(3)
+    return local
 
 
 def _halfway(first: Tensor, second: Tensor) -> Tensor:
