@@ -73,7 +73,7 @@ class PoseSampler:
         self.rotations = torch.from_numpy(motion.local_rotations)
         self.varied = varied
         self.tumble, self.everyday = tumble, everyday
-        self._upright = _upright_frames(self.rotations)
+        self._upright = upright_frames(self.rotations)
         self._blend_weights, self._blends = limb_blends()
         spread = [
             _WOBBLE_DEG.get(name.removeprefix("left_").removeprefix("right_"), (0, 0, 0)) for name in SMPL_24.joints
@@ -135,7 +135,7 @@ class PoseSampler:
         return axis_angle_to_matrix(torch.where(tumbling, any_rotation, lean))
 
 
-def _upright_frames(local: Tensor) -> Tensor:
+def upright_frames(local: Tensor) -> Tensor:
     """Which frames (n,) of local rotations (N,24,3,3) show people who stand upright on straight legs."""
     world = world_from_local(local)
     up = world[:, :, 1, 1]  # cosines against the vertical

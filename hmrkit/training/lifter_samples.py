@@ -15,6 +15,7 @@ from torch import Tensor
 from hmrkit.errors import InputError
 from hmrkit.skeletons import COCO_17, H36M_17, SMPL_24
 from hmrkit.synthetic.mocap import Motion, limb_blends
+from hmrkit.synthetic.poses import EVERYDAY, upright_frames
 from hmrkit.training.lifter_views import Noise, Samples, observe
 from hmrkit.weights import find_weights
 
@@ -111,6 +112,7 @@ class LifterSampler:
         if not len(self.rows):
             raise InputError("the motion file has no clip of this split (its clips' names decide); give a whole one")
         self.starts = torch.from_numpy(motion.starts)
+        self.upright = upright_frames(torch.from_numpy(motion.local_rotations)) if augment else torch.zeros(0).long()
         self.points = SkinnedKeypoints.shared()
         self._blend_weights, self._blends = limb_blends()
 
@@ -130,8 +132,14 @@ class LifterSampler:
         return observe(keypoints, joints, self.noise, g, self.known)
 
     def _window(self, batch: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Local rotations (24,3,3,B,T) and pelvis paths (3,B,T) at random places, played at random speed."""
+        """Local rotations (24,3,3,B,T) and pelvis paths (3,B,T) at random places, played at random speed.
+
+        In training as many people stand upright in the middle of their window as in synthetic images.
+        """
         anchor = torch.randint(len(self.rows), (batch,), generator=g)
+        if len(self.upright):
+            standing = self.upright[torch.randint(len(self.upright), (batch,), generator=g)]
+            anchor = torch.where(torch.rand(batch, generator=g) < EVERYDAY, standing, anchor)
         clip = torch.searchsorted(self.starts, anchor, right=True) - 1
         first, last = self.starts[clip], self.starts[clip + 1] - 1
         speed = 0.6 * (1.6 / 0.6) ** torch.rand(batch, generator=g) if self.augment else torch.ones(batch)
