@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -223,9 +225,18 @@ def make_side_by_side(
 
 def _make_alone(folder: str, count: int, backbone: str, device: str, keep_pyramid: bool) -> None:
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     make_examples(
         folder, count, load_backbone(backbone, device=device), torch.device(device), keep_pyramid=keep_pyramid
     )
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed cannot stop its processes."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _make_shard(path: Path, seed: int, backbone: Backbone, images: SyntheticImages, keep_pyramid: bool) -> None:
