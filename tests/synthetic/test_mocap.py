@@ -45,6 +45,8 @@ def made_up_file(path: Path, rotations: torch.Tensor) -> None:
 
 def test_a_file_with_the_bodys_rest_pose_keeps_its_rotations(tmp_path):
     rotations = axis_angle_to_matrix(0.4 * torch.randn(8, 21, 3, generator=torch.Generator().manual_seed(0)))
+    # Heads that are turned over would be set upright.
+    rotations[:, [NAMES.index("neck"), NAMES.index("head")]] = axis_angle_to_matrix(torch.full((8, 2, 3), 0.2))
     rotations[:, [NAMES.index("lButtock"), NAMES.index("rButtock")]] = torch.eye(3)
     # Whose legs and arms are straight now and then is not straightened.
     rotations[::2, [NAMES.index(name) for name in ("lShin", "rShin", "lForeArm", "rForeArm")]] = torch.eye(3)
@@ -59,6 +61,16 @@ def test_a_file_with_the_bodys_rest_pose_keeps_its_rotations(tmp_path):
         ("cmu_daz_01-09/02/b.bvh",),
         ("cmu_daz_01-09/07/a.bvh",),
     ]
+
+
+def test_a_head_that_the_capture_turned_over_is_at_rest(tmp_path):
+    rotations = torch.eye(3).repeat(8, 21, 1, 1)
+    rotations[:4, NAMES.index("head")] = axis_angle_to_matrix(torch.tensor([2.6, 0.0, 0.0]))
+    rotations[4:, NAMES.index("head")] = axis_angle_to_matrix(torch.tensor([0.8, 0.0, 0.0]))
+    made_up_file(tmp_path / "file.npz", rotations)
+    local = torch.from_numpy(m.load_motion(tmp_path / "file.npz", "all").local_rotations)[:, SMPL_24.index["head"]]
+    torch.testing.assert_close(local[:4], torch.eye(3).expand(4, 3, 3), atol=3e-4, rtol=0)
+    torch.testing.assert_close(local[4:], rotations[4:, NAMES.index("head")], atol=3e-4, rtol=0)
 
 
 def test_excerpt_is_held_out_and_upright(tmp_path):
