@@ -141,15 +141,16 @@ def poses(
     count: Annotated[int, typer.Option(min=100, help="How many people are drawn.")] = 20_000,
 ) -> None:
     """Percentiles of joint angles of the people that training draws, who stand, and of the benchmark."""
+    from hmrkit.synthetic.cameras import TRAINING, Difficulty
     from hmrkit.synthetic.pose_statistics import PERCENTILES, pose_percentiles, save_percentiles_png
     from hmrkit.synthetic.poses import PoseSampler
 
-    samplers = {
-        "training": PoseSampler("train", source=source),
-        "standing (held out)": PoseSampler("test", everyday=1.0, source=source),
-        "benchmark (held out)": PoseSampler("test"),
+    people = {
+        "training": (PoseSampler("train", source=source), TRAINING),
+        "standing (held out)": (PoseSampler("test", everyday=1.0, source=source), Difficulty()),
+        "benchmark (held out)": (PoseSampler("test"), Difficulty()),
     }
-    of = {name: pose_percentiles(sampler, count) for name, sampler in samplers.items()}
+    of = {name: pose_percentiles(sampler, cameras, count) for name, (sampler, cameras) in people.items()}
     save_percentiles_png(of, out)
     typer.echo(json.dumps({"percentiles": PERCENTILES, "degrees": of}, indent=1))
     typer.echo(str(out))

@@ -1,4 +1,5 @@
-"""How people stand in what is drawn for training: percentiles of their joints' angles, as numbers and as a plot."""
+"""How people stand in what is drawn for training, and from where they are seen: percentiles of angles, as numbers and
+as a plot."""
 
 from __future__ import annotations
 
@@ -9,13 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hmrkit.body.landmarks import world_from_local
+from hmrkit.body import load_body
+from hmrkit.body.landmarks import body_landmarks, world_from_local
+from hmrkit.crops import REGION_POINTS
 from hmrkit.files import atomic_path
-from hmrkit.skeletons import SMPL_24
+from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
+from hmrkit.synthetic.cameras import Difficulty, draw_views
 from hmrkit.synthetic.mocap import rest_joints
 from hmrkit.synthetic.poses import PoseSampler
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
+CROP = 256  # px
 # The angle at the middle joint between the bones on both sides of it; 0 where they are in line.
 _JOINTS = {"knee": ("hip", "knee", "ankle"), "elbow": ("shoulder", "elbow", "wrist"), "hip": ("spine1", "hip", "knee")}
 
@@ -51,11 +56,26 @@ def pose_angles(local: Tensor) -> dict[str, Tensor]:
     return angles
 
 
-def pose_percentiles(sampler: PoseSampler, count: int = 20_000, seed: int = 0) -> dict[str, list[float]]:
-    """`PERCENTILES` of `pose_angles` over people that a sampler draws, and ``both legs straight``: the percentage of
-    people both of whose knees are within 3 degrees of the T-pose's."""
-    orient, pose, _ = sampler(count, torch.Generator().manual_seed(seed))
+def camera_elevations(orient: Tensor, pose: Tensor, betas: Tensor, cameras: Difficulty, seed: int = 0) -> Tensor:
+    """How far (N,) in degrees the cameras of N people look down at the pelvis."""
+    body = load_body()
+    local = torch.cat([orient[:, None], pose], 1)
+    places, joints = body_landmarks(body)(world_from_local(local), betas)
+    region = places[:, BLAZEPOSE_33.indices(*REGION_POINTS)]
+    views = draw_views(region, joints[:, 0], cameras, CROP, torch.Generator().manual_seed(seed))
+    away = views.eye - joints[:, 0]
+    return torch.rad2deg(torch.asin(away[:, 1] / away.norm(dim=-1)))
+
+
+def pose_percentiles(
+    sampler: PoseSampler, cameras: Difficulty, count: int = 20_000, seed: int = 0
+) -> dict[str, list[float]]:
+    """`PERCENTILES` of `pose_angles` and `camera_elevations` over people that a sampler draws, and ``both legs
+    straight``: the percentage of people both of whose knees are within 3 degrees of the T-pose's."""
+    orient, pose, betas = sampler(count, torch.Generator().manual_seed(seed))
     angles = pose_angles(torch.cat([orient[:, None], pose], 1))
+    few = slice(0, 4096)
+    angles["camera above"] = camera_elevations(orient[few], pose[few], betas[few], cameras, seed)
     found = {
         name: [round(float(v), 1) for v in np.percentile(values.numpy(), PERCENTILES)]
         for name, values in angles.items()
@@ -70,8 +90,8 @@ def save_percentiles_png(of: Mapping[str, Mapping[str, list[float]]], path: Path
     from matplotlib.figure import Figure  # not pyplot: a figure needs no window and no global state
 
     names = [name for name, values in next(iter(of.values())).items() if len(values) == len(PERCENTILES)]
-    figure = Figure(figsize=(12, 5.5), layout="constrained")
-    for panel, name in zip(figure.subplots(2, 3).ravel(), names, strict=True):
+    figure = Figure(figsize=(14, 5.5), layout="constrained")
+    for panel, name in zip(figure.subplots(2, 4).ravel(), names, strict=False):
         for label, percentiles in of.items():
             panel.plot(PERCENTILES, percentiles[name], marker="o", markersize=4, label=label)
         panel.set(title=name, xlabel="percentile", ylabel="degrees")
