@@ -91,7 +91,10 @@ def save_percentiles_png(of: Mapping[str, Mapping[str, list[float]]], path: Path
 
     names = [name for name, values in next(iter(of.values())).items() if len(values) == len(PERCENTILES)]
     figure = Figure(figsize=(14, 5.5), layout="constrained")
-    for panel, name in zip(figure.subplots(2, 4).ravel(), names, strict=False):
+    panels = figure.subplots(2, 4).ravel()
+    for panel in panels[len(names) :]:
+        panel.set_axis_off()
+    for panel, name in zip(panels, names, strict=False):
         for label, percentiles in of.items():
             panel.plot(PERCENTILES, percentiles[name], marker="o", markersize=4, label=label)
         panel.set(title=name, xlabel="percentile", ylabel="degrees")
