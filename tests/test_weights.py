@@ -1,4 +1,4 @@
-"""Where weights are looked for, what is checked, and what users are told."""
+"""Where weights are searched for, what is checked, and what users read."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ def test_a_file_that_is_named_wins_over_every_folder(folders, tmp_path: Path) ->
 def test_missing_weights_name_every_place(folders) -> None:
     with pytest.raises(WeightsError) as error:
         find_weights(NAME)
-    told = one_line(error)
+    message = one_line(error)
     for folder in (folders[0], Path("weights"), *folders[2:]):
-        assert str(folder / NAME) in told
-    assert "$HMRKIT_WEIGHTS" in told
+        assert str(folder / NAME) in message
+    assert "$HMRKIT_WEIGHTS" in message
     assert error.value.exit_code == 3
 
 
@@ -163,9 +163,9 @@ def test_strict_loading_names_what_does_not_fit() -> None:
     }
     with pytest.raises(WeightsError) as error:
         load_into(module, state, "some.pth")
-    told = one_line(error)
+    message = one_line(error)
     for part in ("some.pth", "1 missing (1.bias)", "1 unexpected (2.bias)", "0.bias is (4,) not (3,)"):
-        assert part in told
+        assert part in message
     for key, value in module.state_dict().items():
         torch.testing.assert_close(value, before[key])
     load_into(module, before, "right.pth")
@@ -252,6 +252,6 @@ def test_shards_read_as_one_file_and_only_when_all_are_there(folders) -> None:
         load_state(NAME)
 
 
-def test_unknown_converters_are_told_the_known_ones(tmp_path: Path) -> None:
+def test_unknown_converters_are_answered_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="yolox-nano, movenet-thunder, blazepose-heavy"):
         convert("resnet", tmp_path / "a", tmp_path / "b")

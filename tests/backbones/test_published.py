@@ -1,4 +1,4 @@
-"""ResNet-50 and HRNet against their authors' code, and what is said about files that do not fit."""
+"""ResNet-50 and HRNet against their authors' code, and the messages about files that do not fit."""
 
 from __future__ import annotations
 
@@ -172,9 +172,9 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_what_does_not_fit_is_named_in_one_line(case: str, tmp_path) -> None:
-    name, state, told = WRONG[case]
+    name, state, message = WRONG[case]
     with pytest.raises(WeightsError) as error:
         load_backbone(name, saved(state, tmp_path))
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 400 + len(str(tmp_path))

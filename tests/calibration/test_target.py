@@ -117,7 +117,7 @@ def test_streams_that_agree_leave_the_mesh_where_it_is():
     np.testing.assert_allclose(seen(target_of(scene)), seen(scene.truth), atol=2e-3)
 
 
-def test_bones_keep_the_meshs_lengths_unless_told_otherwise():
+def test_bones_keep_the_meshs_lengths_unless_asked_otherwise():
     scene = make_scene(1)
     np.testing.assert_allclose(bone_lengths(target_of(scene)), bone_lengths(scene.mesh), atol=1e-5)
     arm = H36M_17.indices("left_wrist", "right_wrist"), H36M_17.indices("left_elbow", "right_elbow")

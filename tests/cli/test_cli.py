@@ -154,10 +154,10 @@ def test_rendered_for_compositing_where_the_footage_is_not(done, tmp_path):
 
 def test_info_shows_who_is_seen_when_and_how_surely(done, tmp_path):
     data = (done[0] / "walk" / "take.npz").read_bytes()
-    said = hmrkit("info", "-", stdin=data).stdout.decode()
-    assert "person 1   frames 0 to 11, 12 in all" in said
-    assert "stages     detect track pose regress lift calibrate" in said
-    (line,) = [line for line in said.splitlines() if line.startswith("  confidence")]
+    output = hmrkit("info", "-", stdin=data).stdout.decode()
+    assert "person 1   frames 0 to 11, 12 in all" in output
+    assert "stages     detect track pose regress lift calibrate" in output
+    (line,) = [line for line in output.splitlines() if line.startswith("  confidence")]
     assert len(line.split("  ")[1].split()[-1]) == 12
 
 
@@ -287,9 +287,9 @@ def test_interrupted_it_says_so(tmp_path):
     while not (tmp_path / "out" / "long").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, output = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert b"interrupted" in said
+    assert b"interrupted" in output
 
 
 def test_clips_of_one_name_get_folders_of_their_own(film, tmp_path):

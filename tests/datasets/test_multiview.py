@@ -484,7 +484,7 @@ def test_what_is_missing_is_said_once(tmp_path):
 
 
 @pytest.mark.parametrize("options", [{"subset": "cam9"}, {"settings": {"time_offset": "cam01=0.1,cam9=0.2"}}])
-def test_cameras_that_are_not_there_are_told(recording, options):
+def test_cameras_that_are_not_there_are_named(recording, options):
     with pytest.raises(UsageError, match="no camera is called 'cam9'; there are cam01, cam02"):
         load_dataset("multiview", recording, DatasetOptions(**options)).check()
 

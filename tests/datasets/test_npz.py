@@ -105,7 +105,7 @@ def test_spin_s_result_file_is_scored_row_by_row(tmp_path):
     assert "was it made for another dataset" in run("short.npz").stderr
 
 
-def test_other_files_are_told(tmp_path):
+def test_other_files_are_named(tmp_path):
     np.savez(tmp_path / "x.npz", imgname=np.array(["a"]))
     with pytest.raises(InputError, match="lacks center, scale"):
         load_dataset("npz", tmp_path / "x.npz").check()

@@ -72,7 +72,7 @@ def smpl(tmp_path_factory):
 def predictions(dataset, protocol, rotation):
     """What a perfect method would say of everybody, rotated in the camera's axes about the pelvis by `rotation`."""
     rest = free_body().joints_only
-    said = {}
+    output = {}
     for sequence in dataset.sequences():
         for truth in sequence.people:
             owner, body = f"{sequence.name}/{truth.person}/", truth.body
@@ -82,30 +82,30 @@ def predictions(dataset, protocol, rotation):
                     for name in protocol.joints
                 ]
                 pelvis = truth.joints_c[:, truth.skeleton.indices("pelvis")]
-                said[owner + "joints"] = (truth.joints_c - pelvis)[:, order] @ rotation.T
+                output[owner + "joints"] = (truth.joints_c - pelvis)[:, order] @ rotation.T
                 continue
             matrix = np.tile(np.eye(4, dtype=np.float32), (len(truth.valid), 1, 1))
             matrix = matrix if truth.camera_from_world is None else truth.camera_from_world
             betas = np.broadcast_to(body.betas, (len(truth.valid), 10)).copy()
-            said[owner + "global_orient"] = rotation @ matrix[:, :3, :3] @ body.global_orient
-            said[owner + "body_pose"] = body.body_pose
-            said[owner + "betas"] = betas
+            output[owner + "global_orient"] = rotation @ matrix[:, :3, :3] @ body.global_orient
+            output[owner + "body_pose"] = body.body_pose
+            output[owner + "betas"] = betas
             if np.isfinite(body.transl).all():
                 pelvis = rest(betas=betas).joints[:, 0].numpy()
                 moved = np.einsum("tij,tj->ti", matrix[:, :3, :3], pelvis + body.transl) + matrix[:, :3, 3]
-                said[owner + "transl"] = moved - pelvis
-    return said
+                output[owner + "transl"] = moved - pelvis
+    return output
 
 
 def figures(tmp_path, smpl, name, root, protocol, split, rotation):
     """The figures that the command prints as JSON."""
     dataset = load_dataset(name, root, DatasetOptions(split=split, protocol=protocol))
-    np.savez(tmp_path / "said.npz", **predictions(dataset, PROTOCOLS[protocol], rotation))
+    np.savez(tmp_path / "results.npz", **predictions(dataset, PROTOCOLS[protocol], rotation))
     result = CliRunner().invoke(
         app,
         [
             "eval", "--dataset", name, "--data", str(root), "--protocol", protocol, "--split", split, "--smpl",
-            str(smpl), "--body", str(smpl / "SMPL_NEUTRAL.pkl"), "--predictions", str(tmp_path / "said.npz"),
+            str(smpl), "--body", str(smpl / "SMPL_NEUTRAL.pkl"), "--predictions", str(tmp_path / "results.npz"),
             "--out", str(tmp_path / "out"), "--no-sheet", "--device", "cpu", "--json",
         ],
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The table, boxes made elsewhere, the toy, and what users are told when they ask for what is not there."""
+"""The table, boxes made elsewhere, the toy, and what users read when they ask for what is not there."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_every_member_has_a_module_and_its_weights() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "told"),
+    ("spec", "message"),
     [
         ("yolov12", r"unknown detector 'yolov12'; choose one of yolox-nano, yolox, yolo, file"),
         ("", "unknown detector ''"),
@@ -36,8 +36,8 @@ def test_every_member_has_a_module_and_its_weights() -> None:
         ("yolox-nano:x.pth", "written yolox-nano$"),
     ],
 )
-def test_wrong_specs_say_what_is_right(spec: str, told: str) -> None:
-    with pytest.raises(UsageError, match=told) as error:
+def test_wrong_specs_say_what_is_right(spec: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as error:
         load_detector(spec)
     assert "\n" not in str(error.value)
 

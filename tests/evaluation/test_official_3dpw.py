@@ -147,10 +147,10 @@ def test_missing_pieces_get_one_message(place, tmp_path):
     predictions = ["--predictions", str(place / "predictions.npz")]
     assert "register" in fails(4, "--data", str(tmp_path), *predictions)
     # All of SMPL's files in one line, before anything is run: what to register for and where to put it.
-    said = fails(3, "--smpl", str(tmp_path / "nothing"), *predictions)
-    assert "https://smpl.is.tue.mpg.de" in said
+    output = fails(3, "--smpl", str(tmp_path / "nothing"), *predictions)
+    assert "https://smpl.is.tue.mpg.de" in output
     for name in ("SMPL_FEMALE.pkl", "SMPL_MALE.pkl", "J_regressor_h36m.npy", str(tmp_path)):
-        assert name in said
+        assert name in output
     assert "pavllo-1 is defined on h36m" in fails(2, "--protocol", "pavllo-1", *predictions)
     assert "no such file of predictions" in fails(4, "--predictions", "absent.npz")
 

@@ -1,4 +1,4 @@
-"""Protocols are data: everything that a figure depends on is said, and nothing is scored that has no meaning."""
+"""Protocols are data: everything that a figure depends on is stated, and nothing is scored that has no meaning."""
 
 import pytest
 

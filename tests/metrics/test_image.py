@@ -156,10 +156,10 @@ def test_masks_pooled_over_images_as_by_a_plain_loop():
         truth[RNG.random((20, 30)) < 0.1] = 255
         counts.append(metrics.part_counts(predicted, truth))
         for c in range(7):
-            is_c, said_c = truth == c, (predicted == c) & (truth != 255)
-            hits[c] += (is_c & said_c).sum()
-            wrong[c] += (~is_c & said_c).sum()
-            missed[c] += (is_c & ~said_c).sum()
+            is_c, predicted_c = truth == c, (predicted == c) & (truth != 255)
+            hits[c] += (is_c & predicted_c).sum()
+            wrong[c] += (~is_c & predicted_c).sum()
+            missed[c] += (is_c & ~predicted_c).sum()
         right += (np.where(truth == 255, 0, truth) == predicted).sum()
         pixels += truth.size
     total = sum(counts[1:], counts[0])

@@ -42,15 +42,15 @@ def answers(count, seed=0):
     rng = torch.Generator().manual_seed(seed)
     rotations = 0.4 * torch.randn(count, 24, 3, generator=rng)
     rotations[:, 0] += torch.tensor([np.pi, 0, 0])
-    said = torch.zeros(count, CROP_CAMERA.stop)
-    said[:, ROTATIONS] = axis_angle_to_matrix(rotations).reshape(count, -1)
-    said[:, BETAS] = torch.randn(10, generator=rng)
-    said[:, CROP_CAMERA] = torch.tensor([0.8, 0, 0]) + 0.1 * torch.randn(count, 3, generator=rng)
-    return said.numpy()
+    estimates = torch.zeros(count, CROP_CAMERA.stop)
+    estimates[:, ROTATIONS] = axis_angle_to_matrix(rotations).reshape(count, -1)
+    estimates[:, BETAS] = torch.randn(10, generator=rng)
+    estimates[:, CROP_CAMERA] = torch.tensor([0.8, 0, 0]) + 0.1 * torch.randn(count, 3, generator=rng)
+    return estimates.numpy()
 
 
-def pose(body, said, betas, transl):
-    rotations = said[:, ROTATIONS].reshape(-1, 24, 3, 3)
+def pose(body, estimates, betas, transl):
+    rotations = estimates[:, ROTATIONS].reshape(-1, 24, 3, 3)
     return body.joints_only(rotations[:, 0], rotations[:, 1:], betas, transl).joints.numpy().astype(float)
 
 
@@ -59,14 +59,14 @@ def test_joints_keep_their_pixels_from_crop_to_image(which, request):
     body, out = request.getfixturevalue(which), 256
     rng = np.random.default_rng(3)
     camera = assume_camera(1920, 1080, fov_deg=85)
-    said = answers(100)
+    estimates = answers(100)
     region = Region(rng.uniform([0, 0], [1920, 1080], (100, 2)), rng.uniform(100, 900, 100), rng.uniform(-3, 3, 100))
     crops = crop_cameras(camera, region, out)
-    params = bodies_in_camera(said, crops.camera_from_crop, crops.focal_px, out, body, np.arange(100) / 30)
+    params = bodies_in_camera(estimates, crops.camera_from_crop, crops.focal_px, out, body, np.arange(100) / 30)
 
-    scale, tx, ty = said[:, CROP_CAMERA].T
+    scale, tx, ty = estimates[:, CROP_CAMERA].T
     transl = np.stack([tx, ty, 2 * crops.focal_px / (scale * out)], -1).astype(np.float32)
-    seen = pose(body, said, said[0, BETAS], transl)
+    seen = pose(body, estimates, estimates[0, BETAS], transl)
     pixels = seen[..., :2] / seen[..., 2:] * crops.focal_px[:, None, None] + out / 2
     image = np.concatenate([pixels, np.ones_like(pixels[..., :1])], -1) @ crops.image_from_crop.transpose(0, 2, 1)
     joints = body.joints_only(params.global_orient, params.body_pose, params.betas, params.transl_c).joints.numpy()
@@ -75,27 +75,27 @@ def test_joints_keep_their_pixels_from_crop_to_image(which, request):
 
 
 def test_a_shape_that_flickers_does_not_move_the_person_in_the_image(body):
-    said = answers(9)
-    said[:, ROTATIONS], said[:, CROP_CAMERA] = said[0, ROTATIONS], [0.8, 0.1, -0.1]
-    said[4, BETAS][0] += 4.0
+    estimates = answers(9)
+    estimates[:, ROTATIONS], estimates[:, CROP_CAMERA] = estimates[0, ROTATIONS], [0.8, 0.1, -0.1]
+    estimates[4, BETAS][0] += 4.0
     crops = crop_cameras(assume_camera(800, 800), Region(np.full((9, 2), 300.0), np.full(9, 300.0), np.zeros(9)), 256)
-    params = bodies_in_camera(said, crops.camera_from_crop, crops.focal_px, 256, body, np.arange(9.0))
-    assert np.allclose(params.betas, said[0, BETAS])
-    other = pose(body, said, said[:, BETAS], None)
-    mine = pose(body, said, params.betas, None)
+    params = bodies_in_camera(estimates, crops.camera_from_crop, crops.focal_px, 256, body, np.arange(9.0))
+    assert np.allclose(params.betas, estimates[0, BETAS])
+    other = pose(body, estimates, estimates[:, BETAS], None)
+    mine = pose(body, estimates, params.betas, None)
     taller = np.ptp(other[4, :, 1]) / np.ptp(mine[4, :, 1])
     assert abs(taller - 1) > 0.05
     assert params.transl_c[4] == pytest.approx(params.transl_c[0] / taller, rel=0.01)
 
 
 def test_frames_that_were_not_read_lie_between_their_neighbours(body):
-    said = answers(5)
+    estimates = answers(5)
     rotations = torch.zeros(5, 24, 3)
     rotations[:, 0, 1] = torch.tensor([0.0, 9, 9, 0.6, 0.8])
-    said[:, ROTATIONS] = axis_angle_to_matrix(rotations).reshape(5, -1)
-    said[[1, 2]] = np.nan
+    estimates[:, ROTATIONS] = axis_angle_to_matrix(rotations).reshape(5, -1)
+    estimates[[1, 2]] = np.nan
     crops = crop_cameras(assume_camera(800, 800), Region(np.full((5, 2), 400.0), np.full(5, 300.0), np.zeros(5)), 256)
-    params = bodies_in_camera(said, crops.camera_from_crop, crops.focal_px, 256, body, np.arange(5.0))
+    params = bodies_in_camera(estimates, crops.camera_from_crop, crops.focal_px, 256, body, np.arange(5.0))
     angles = np.arctan2(params.global_orient[:, 0, 2], params.global_orient[:, 0, 0])
     assert angles == pytest.approx([0, 0.2, 0.4, 0.6, 0.8], abs=0.01)
     step = (params.transl_c[3] - params.transl_c[0]) / 3

@@ -114,12 +114,12 @@ def test_gaps_split_a_person(walk):
     assert [p.name for p in split_at_gaps(motion)] == ["p"]
 
 
-def test_what_was_done_is_told_and_nothing_else_is_done(walk):
+def test_what_was_done_is_reported_and_nothing_else_is_done(walk):
     motion, fps = walk
-    (same,), told = clean([motion], BODY, fps, ExportOptions())
-    assert told == {"p": {}}
+    (same,), reported = clean([motion], BODY, fps, ExportOptions())
+    assert reported == {"p": {}}
     assert same.cleaned is motion.params
-    (flat,), told = clean([motion], BODY, fps, ExportOptions(fingers="rest", smooth=0.5))
-    assert told == {"p": {"smooth": 0.5, "fingers": "rest"}}
+    (flat,), reported = clean([motion], BODY, fps, ExportOptions(fingers="rest", smooth=0.5))
+    assert reported == {"p": {"smooth": 0.5, "fingers": "rest"}}
     hands = [SMPL_24.index["left_hand"] - 1, SMPL_24.index["right_hand"] - 1]
     assert (flat.cleaned.body_pose[:, hands] == np.eye(3)).all()

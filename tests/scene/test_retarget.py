@@ -78,7 +78,7 @@ def test_bones_lie_along_one_axis_of_their_parent(skeleton):
         np.testing.assert_allclose(bone / np.linalg.norm(bone), wanted, atol=1e-5)
 
 
-def test_unknown_skeletons_and_characters_on_another_are_told():
+def test_unknown_skeletons_and_characters_on_another_are_refused():
     person = made_scene(frames=2).characters[0]
     with pytest.raises(UsageError, match="choose one of smpl, mixamo, unreal"):
         retarget(person, "biped")

@@ -69,6 +69,6 @@ def test_time_goes_on_while_it_plays_and_starts_again_at_the_end(live):
 
 def test_without_viser_one_line_says_what_to_do(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"pip install 'hmrkit\[view\]', or add --html") as told:
+    with pytest.raises(UsageError, match=r"pip install 'hmrkit\[view\]', or add --html") as message:
         require_viser()
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(message.value)
