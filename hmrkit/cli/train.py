@@ -37,6 +37,9 @@ LoopFit = Annotated[
 ]
 Adversarial = Annotated[bool, typer.Option("--adversarial", help="Add HMR's factorised adversarial prior.")]
 
+# Subcommand -> lifter; ``lifter`` is the one that ships.
+LIFTER_COMMANDS = {name: name for name in trainable(LIFTERS)} | {"lifter": "videopose3d"}
+
 
 def lifter(
     context: typer.Context,
@@ -52,7 +55,7 @@ def lifter(
     from hmrkit.training.lifter import train_lifter
 
     o.start_logging(verbose)
-    name = "videopose3d" if context.info_name == "lifter" else str(context.info_name)
+    name = LIFTER_COMMANDS[str(context.info_name)]
     path = train_lifter(
         motion, out, preset=preset, steps=steps, device=resolve_device(device), resume=resume, name=name
     )  # fmt: skip
@@ -90,10 +93,10 @@ def regressor(
     typer.echo(str(path))
 
 
-for _table, _command in ((REGRESSORS, regressor), (LIFTERS, lifter)):
-    for _name, _member in trainable(_table).items():
-        app.command(_name, help=f"Train {_name}: {_member.summary}.")(_command)
-app.command("lifter", help="Train the lifter that ships: the same as `train videopose3d`.")(lifter)
+for _name, _member in trainable(REGRESSORS).items():
+    app.command(_name, help=f"Train {_name}: {_member.summary}.")(regressor)
+for _name, _lifter in LIFTER_COMMANDS.items():
+    app.command(_name, help=f"Train {_lifter}: {LIFTERS[_lifter].summary}.")(lifter)
 
 
 @app.command("examples")

@@ -10,17 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hmrkit.blazepose.network import CROP_SIZE
 from hmrkit.body import load_body
 from hmrkit.body.landmarks import body_landmarks, world_from_local
 from hmrkit.crops import REGION_POINTS
 from hmrkit.files import atomic_path
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
 from hmrkit.synthetic.cameras import Difficulty, draw_views
-from hmrkit.synthetic.mocap import rest_joints
 from hmrkit.synthetic.poses import PoseSampler
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
-CROP = 256  # px
 # The angle at the middle joint between the bones on both sides of it; 0 where they are in line.
 _JOINTS = {"knee": ("hip", "knee", "ankle"), "elbow": ("shoulder", "elbow", "wrist"), "hip": ("spine1", "hip", "knee")}
 
@@ -32,12 +31,8 @@ def pose_angles(local: Tensor) -> dict[str, Tensor]:
     against the chest; trunk and head against the vertical.
     """
     world = world_from_local(local)
-    rest, parents = torch.from_numpy(rest_joints()), SMPL_24.parents
-    places = [torch.zeros(len(local), 3)]
-    for joint in range(1, len(SMPL_24)):
-        parent = parents[joint]
-        places.append(places[parent] + world[:, parent] @ (rest[joint] - rest[parent]))
-    at = dict(zip(SMPL_24.joints, places, strict=True))
+    _, joints = body_landmarks(load_body())(world, torch.zeros(10))
+    at = dict(zip(SMPL_24.joints, joints.unbind(1), strict=True))
     angles = {}
     for name, chain in _JOINTS.items():
         sides = []
@@ -62,7 +57,7 @@ def camera_elevations(orient: Tensor, pose: Tensor, betas: Tensor, cameras: Diff
     local = torch.cat([orient[:, None], pose], 1)
     places, joints = body_landmarks(body)(world_from_local(local), betas)
     region = places[:, BLAZEPOSE_33.indices(*REGION_POINTS)]
-    views = draw_views(region, joints[:, 0], cameras, CROP, torch.Generator().manual_seed(seed))
+    views = draw_views(region, joints[:, 0], cameras, CROP_SIZE, torch.Generator().manual_seed(seed))
     away = views.eye - joints[:, 0]
     return torch.rad2deg(torch.asin(away[:, 1] / away.norm(dim=-1)))
 

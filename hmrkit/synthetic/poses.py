@@ -22,7 +22,7 @@ from hmrkit.synthetic.mocap import Motion, Split, limb_blends, load_motion, save
 from hmrkit.weights import find_weights
 
 POSES = "synthetic/poses.npz"
-# Held-out frames with arms and legs as they were in 2026, so that the benchmark's old figures can be compared.
+# The benchmark's held-out frames, whose arms are as captured: its figures stay comparable.
 BENCHMARK = "synthetic/benchmark_poses.npz"
 
 # Standard deviation of a training pose's perturbation in degrees about the parent's x (bending), y (twisting) and z

@@ -220,7 +220,10 @@ def make_side_by_side(
         process.start()
     for process in others:
         process.join()
-    make_examples(folder, count, load_backbone(backbone), torch.device(device), keep_pyramid=keep_pyramid)
+    # What a process that ended early left.
+    make_examples(
+        folder, count, load_backbone(backbone, device=device), torch.device(device), keep_pyramid=keep_pyramid
+    )
 
 
 def _make_alone(folder: str, count: int, backbone: str, device: str, keep_pyramid: bool) -> None:
