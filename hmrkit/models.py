@@ -9,6 +9,8 @@ from hmrkit.options import Options
 
 if TYPE_CHECKING:
     from hmrkit.body import Body
+    from hmrkit.fitting.observations import CleanTracks
+    from hmrkit.types import Take
 
 
 class Models:
@@ -20,6 +22,15 @@ class Models:
         self.options = options
         self.device = resolve_device(options.device)
         self.dtype = resolve_dtype(options.dtype)
+        self._clean: CleanTracks | None = None
+
+    def clean_tracks(self, take: Take) -> CleanTracks:
+        """Cleaned keypoints of the take in work; those of another are forgotten."""
+        from hmrkit.fitting.observations import CleanTracks
+
+        if self._clean is None or self._clean.take is not take:
+            self._clean = CleanTracks(take)
+        return self._clean
 
     @cached_property
     def detector(self):

@@ -133,14 +133,13 @@ def regress(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
 
 def _refined_and_smoothed(take: Take, person: Track, params: BodyParams, models: Models) -> BodyParams:
     """A mesh stream's bodies of a track, refined and smoothed as asked for."""
-    from hmrkit.fitting.observations import points_with_depth
     from hmrkit.fitting.smplify import refine_track
     from hmrkit.smoothing import smooth_body
 
     times = take.video.seconds(person.frame_indices)
     if models.options.refine:
-        points = points_with_depth(take, person)
-        params = refine_track(params, points, take.camera, models.body, times, models.device)
+        clean = models.clean_tracks(take)[person.track_id]
+        params = refine_track(params, clean, take.camera, models.body, models.device)
     # All frames count alike: where the detector lost somebody, in a somersault, landmarks are often still found.
     return smooth_body(params, np.ones(len(times), bool), times, float(models.options.smooth or 0))
 

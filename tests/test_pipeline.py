@@ -381,3 +381,14 @@ def test_options_that_contradict_one_another_are_refused(bad):
 def test_benchmark_covers_a_regressor(film):
     facts = run_benchmark(film, Options(**{**TOYS, "method": "toy"}), ("npz",), render=False)
     assert set(facts["stages"]) == {*stages_of(Options(method="toy")), "export"}
+
+
+def test_keypoints_are_cleaned_once_a_person_for_fitting_and_refining(film, monkeypatch):
+    from hmrkit.fitting import observations
+
+    calls = []
+    whole = observations.clean_track
+    monkeypatch.setattr(observations, "clean_track", lambda *given: calls.append(given[0].track_id) or whole(*given))
+    take = hmrkit.run(film, **{**TOYS, "keypoints": "blazepose-heavy"}, method="fit")
+    assert take.body
+    assert calls == sorted(take.body)

@@ -63,6 +63,22 @@ class CleanTrack:
         return standing_still(self.pixels[:, landmarks], self.weights[:, landmarks], self.height, self.times)
 
 
+class CleanTracks:
+    """`clean_track` of the people of a take by track id, each made when it is first asked for: fitting and refining go
+    by the same."""
+
+    def __init__(self, take: Take) -> None:
+        self.take = take
+        self._made: dict[int, CleanTrack] = {}
+
+    def __getitem__(self, track_id: int) -> CleanTrack:
+        if track_id not in self._made:
+            take, person = self.take, self.take.track(track_id)
+            times = take.video.seconds(person.frame_indices)
+            self._made[track_id] = clean_track(person, points_with_depth(take, person), take.camera, times)
+        return self._made[track_id]
+
+
 def points_with_depth(take: Take, person: Track) -> Keypoints:
     """A person's landmarks with 3D: the estimator's own, or in BlazePose's order with depth from the lifted pose.
 
@@ -83,9 +99,14 @@ def points_with_depth(take: Take, person: Track) -> Keypoints:
 
 
 def clean_track(
-    track: Track, keypoints: Keypoints, camera: Camera, times: np.ndarray, options: FitOptions
+    track: Track, keypoints: Keypoints, camera: Camera, times: np.ndarray, options: FitOptions | None = None
 ) -> CleanTrack:
-    """Put one track's keypoints in order over time: sides, spikes, gaps, jitter."""
+    """Put one track's keypoints in order over time: sides, spikes, gaps, jitter.
+
+    `keypoints` must be BlazePose's 33 landmarks with 3D; `times` (T,) s as `hmrkit.types.VideoInfo.seconds` gives them.
+    UsageError for another skeleton, or where no frame of the track has keypoints.
+    """
+    options = options or FitOptions()
     if keypoints.skeleton != BLAZEPOSE_33.name or keypoints.joints_3d is None:
         raise UsageError(
             f"the fit needs blazepose-33 keypoints with 3D, got {keypoints.skeleton}"

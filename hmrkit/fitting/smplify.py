@@ -18,10 +18,10 @@ from hmrkit.body import Body
 from hmrkit.body.landmarks import BodyLandmarks, body_landmarks, world_from_local
 from hmrkit.body.pose_prior import PosePrior, load_pose_prior
 from hmrkit.device import one_thread
-from hmrkit.fitting.observations import CleanTrack, FitOptions, clean_track
+from hmrkit.fitting.observations import CleanTrack
 from hmrkit.geometry import axis_angle_to_matrix, matrix_to_axis_angle, project_to_rotation
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
-from hmrkit.types import BodyParams, Camera, Keypoints, Track
+from hmrkit.types import BodyParams, Camera
 
 _HELD = [
     SMPL_24.index[n] - 1 for n in ("left_collar", "right_collar", "left_foot", "right_foot", "left_hand", "right_hand")
@@ -54,21 +54,18 @@ class RefineOptions:
 
 def refine_track(
     params: BodyParams,
-    keypoints: Keypoints,
+    clean: CleanTrack,
     camera: Camera,
     body: Body,
-    times: np.ndarray,
     device: str | torch.device | None = None,
     options: RefineOptions | None = None,
 ) -> BodyParams:
-    """Refine what `hmrkit.fitting.fit_track` found; shapes and frame stay those of `params`.
+    """Refine what a mesh stream found by a track's cleaned keypoints; shapes and frame stay those of `params`.
 
-    `keypoints` are the same that were fitted. `times` (T,) s as `hmrkit.types.VideoInfo.seconds` gives them. `device`
-    defaults to the body's. Memory is bounded by the chunk, time grows with T.
+    `device` defaults to the body's. Memory is bounded by the chunk, time grows with T.
     """
     options = options or RefineOptions()
     device = torch.device(device) if device is not None else body.device
-    clean = clean_track(_track_of(keypoints), keypoints, camera, times, FitOptions())
     points, prior = body_landmarks(body).to(device), load_pose_prior(device)
     betas = torch.from_numpy(params.betas).to(device)
     start = np.concatenate([params.global_orient[:, None], params.body_pose], 1)
@@ -234,18 +231,6 @@ def landmark_weights(device: torch.device) -> Tensor:
 def _about_hips(points: Tensor) -> Tensor:
     left, right = BLAZEPOSE_33.indices("left_hip", "right_hip")
     return points - (points[:, left] + points[:, right])[:, None] / 2
-
-
-def _track_of(keypoints: Keypoints) -> Track:
-    """The track that the cleaning asks for; its boxes are those of the keypoints."""
-    pixels = keypoints.keypoints_2d[..., :2]
-    seen = ~np.isnan(pixels).any(axis=-1, keepdims=True)
-    low, high = np.where(seen, pixels, np.inf).min(1), np.where(seen, pixels, -np.inf).max(1)
-    boxes = np.concatenate([low, high], 1).astype(np.float32)
-    some = np.isfinite(boxes).all(axis=1)
-    boxes[~some] = np.median(boxes[some], 0)
-    count = len(boxes)
-    return Track(0, np.arange(count), boxes, np.ones(count, np.float32), np.zeros(count, bool))
 
 
 def _cut(clean: CleanTrack, piece: slice) -> CleanTrack:

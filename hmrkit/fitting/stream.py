@@ -23,10 +23,10 @@ from hmrkit.body.landmarks import BodyLandmarks, body_landmarks, world_from_loca
 from hmrkit.camera import pixel_rays, project, solve_translation
 from hmrkit.device import one_thread
 from hmrkit.fitting.inverse_kinematics import solve_pose
-from hmrkit.fitting.observations import CleanTrack, FitOptions, clean_track, hips_middle, points_with_depth
+from hmrkit.fitting.observations import CleanTrack, FitOptions, hips_middle
 from hmrkit.skeletons import BLAZEPOSE_33
 from hmrkit.smoothing import hold_still, smooth_series
-from hmrkit.types import BodyParams, Camera, Keypoints, Take, Track
+from hmrkit.types import BodyParams, Camera, Take, Track
 
 if TYPE_CHECKING:
     from hmrkit.models import Models
@@ -68,25 +68,17 @@ class FitStream:
     def __call__(
         self, take: Take, tracks: Sequence[Track], progress: Callable[[int, int], None]
     ) -> dict[int, BodyParams]:
+        clean = self.models.clean_tracks(take)
         bodies: dict[int, BodyParams] = {}
         for done, person in enumerate(tracks, 1):
-            points, times = points_with_depth(take, person), take.video.seconds(person.frame_indices)
-            bodies[person.track_id] = fit_track(person, points, take.camera, self.models.body, times)
+            bodies[person.track_id] = fit_track(clean[person.track_id], take.camera, self.models.body)
             progress(done, len(tracks))
         return bodies
 
 
-def fit_track(
-    track: Track, keypoints: Keypoints, camera: Camera, body: Body, times: np.ndarray, options: FitOptions | None = None
-) -> BodyParams:
-    """Fit `body` to one track.
-
-    `keypoints` must be BlazePose's 33 landmarks with 3D; `times` (T,) s as `hmrkit.types.VideoInfo.seconds` gives them.
-    Frames without keypoints get the pose between their neighbours. UsageError for another skeleton, or where no frame
-    of the track has keypoints.
-    """
+def fit_track(clean: CleanTrack, camera: Camera, body: Body, options: FitOptions | None = None) -> BodyParams:
+    """Fit `body` to one track's cleaned keypoints. Frames without any get the pose between their neighbours."""
     options = options or FitOptions()
-    clean = clean_track(track, keypoints, camera, times, options)
     device = body.device
     with one_thread(), torch.no_grad():
         points = body_landmarks(body)

@@ -25,10 +25,9 @@ from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
 
 
 def fit_and_refine(person, **options):
-    fitted = fit_track(person.track, person.keypoints, person.camera, BODY, person.times)
-    refined = refine_track(
-        fitted, person.keypoints, person.camera, BODY, person.times, options=RefineOptions(**options)
-    )
+    clean = clean_track(person.track, person.keypoints, person.camera, person.times)
+    fitted = fit_track(clean, person.camera, BODY)
+    refined = refine_track(fitted, clean, person.camera, BODY, options=RefineOptions(**options))
     return fitted, refined
 
 

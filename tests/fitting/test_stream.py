@@ -32,7 +32,8 @@ RAW = FitOptions(smooth=False)
 
 
 def fit(person, options=None, keypoints=None):
-    return fit_track(person.track, keypoints or person.keypoints, person.camera, BODY, person.times, options)
+    clean = clean_track(person.track, keypoints or person.keypoints, person.camera, person.times, options)
+    return fit_track(clean, person.camera, BODY, options)
 
 
 def test_landmarks_without_vertices_equal_those_of_the_mesh():
