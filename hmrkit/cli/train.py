@@ -35,6 +35,9 @@ LoopFit = Annotated[
     list[Path] | None,
     typer.Option(help="Clip of people without labels for SPIN's fitting loop, where the recipe has it; repeatable."),
 ]
+TunePoints = Annotated[
+    bool, typer.Option("--tune-points", help="Train the integral head of --start's file, too, which else stays.")
+]
 Adversarial = Annotated[bool, typer.Option("--adversarial", help="Add HMR's factorised adversarial prior.")]
 
 # Subcommand -> lifter; ``lifter`` is the one that ships.
@@ -71,6 +74,7 @@ def regressor(
     start: Begin = None,
     examples: Kept = None,
     loop_fit: LoopFit = None,
+    tune_points: TunePoints = False,
     adversarial: Adversarial = False,
     resume: Resume = False,
     device: o.Device = "auto",
@@ -82,10 +86,13 @@ def regressor(
     o.start_logging(verbose)
     name = str(context.info_name)
     recipe = REGRESSORS[name].load_recipe()
-    extras = {"clips": loop_fit or (), "adversarial": adversarial}
-    for flag, extra in (("--loop-fit", "clips"), ("--adversarial", "adversarial")):
+    extras = {"clips": loop_fit or (), "tune_points": tune_points, "adversarial": adversarial}
+    flags = {"clips": "--loop-fit", "tune_points": "--tune-points", "adversarial": "--adversarial"}
+    for extra, flag in flags.items():
         if extras[extra] and extra not in recipe.EXTRAS:
-            raise UsageError(f"{flag} is of no use to {name}: its recipe has no such loss; leave it out")
+            raise UsageError(f"{flag} is of no use to {name}: its recipe has no such part; leave it out")
+    if tune_points and start is None:
+        raise UsageError("--tune-points goes on from the integral head of a file; wanted --start with it")
     path = recipe.train(
         name, out, preset=preset, steps=steps, images=images, device=resolve_device(device), resume=resume, start=start,
         examples=examples, **{extra: extras[extra] for extra in recipe.EXTRAS},

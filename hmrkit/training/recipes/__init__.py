@@ -8,8 +8,8 @@ line of `REGRESSORS`. ``hmrkit train NAME`` then exists. The module has
   is stored in the weights file as JSON, and `load` rebuilds the network from its `network` part
   (`hmrkit.regressors.files`);
 - ``PRESETS: dict[str, <that dataclass>]``, recipes by name, ``cpu`` and ``gpu``;
-- ``EXTRAS: tuple[str, ...]``, which of ``clips`` (SPIN's loop on unlabelled videos) and ``adversarial`` (HMR's prior)
-  it has;
+- ``EXTRAS: tuple[str, ...]``, which of ``clips`` (SPIN's loop on unlabelled videos), ``tune_points`` (train the integral
+  head of the file to start from, too) and ``adversarial`` (HMR's prior) it has;
 - ``train(name, out, preset="cpu", steps=None, images=None, device="cpu", resume=False, start=None,
   examples=None) -> Path``
   (`Recipe`), which ends in ``out/<name>.safetensors``, with its extras as further keywords.

@@ -38,7 +38,7 @@ from hmrkit.training.regressors import (
     standardise,
 )
 
-EXTRAS = ("adversarial",)
+EXTRAS = ("tune_points", "adversarial")
 
 
 @dataclass(frozen=True)
@@ -90,15 +90,18 @@ def train(
     resume: bool = False,
     start: str | Path | None = None,
     examples: str | Path | None = None,
+    tune_points: bool = False,
     adversarial: bool = False,
 ) -> Path:
     """See `hmrkit.training.recipes.Recipe`. `steps`: at most so many of each part, and images in proportion.
 
     Checkpoints are ``out/points/checkpoint.pt`` and ``out/checkpoint.pt``; kept images in ``out/images`` are used
-    again. The integral head of a file to `start` from stays as it is."""
+    again. The integral head of a file to `start` from stays as it is, unless `tune_points` asks to train it further."""
     recipe = recipe_of(preset, steps, images)
-    run = {"preset": preset, "clips": 0, "adversarial": adversarial}
-    return train_hmr(name, recipe, Path(out), torch.device(device), resume, start, examples, None, adversarial, run)
+    run = {"preset": preset, "clips": 0, "tune_points": tune_points, "adversarial": adversarial}
+    return train_hmr(
+        name, recipe, Path(out), torch.device(device), resume, start, examples, None, tune_points, adversarial, run
+    )  # fmt: skip
 
 
 def recipe_of(preset: str, steps: int | None, images: int | None) -> HmrRecipe:
@@ -117,6 +120,7 @@ def train_hmr(
     start: str | Path | None,
     examples: str | Path | None,
     clip_loss: Callable[[HmrRegressor, Body], ClipLoss] | None,
+    tune_points: bool,
     adversarial: bool,
     run: dict[str, Any],
 ) -> Path:
@@ -131,6 +135,7 @@ def train_hmr(
     source = ExampleSource(backbone, Path(examples or out / "images"), data, device)
     if start is None:
         backbone.init_from(concatenate([examples.observation for examples in source.statistics()]))
+    if start is None or tune_points:
         train_points(backbone, source, held_out, body, recipe.points, out / "points", resume)
         resume = resume and (out / CHECKPOINT).is_file()
     backbone.requires_grad_(False)

@@ -20,7 +20,7 @@ from hmrkit.training.spin_fits import LoopFit
 
 __all__ = ["EXTRAS", "PRESETS", "train"]
 
-EXTRAS = ("clips", "adversarial")
+EXTRAS = ("clips", "tune_points", "adversarial")
 
 
 class FittedClips:
@@ -49,6 +49,7 @@ def train(
     start: str | Path | None = None,
     examples: str | Path | None = None,
     clips: Sequence[str | Path] = (),
+    tune_points: bool = False,
     adversarial: bool = False,
 ) -> Path:
     """See `hmrkit.training.recipes.Recipe` and `hmrkit.training.recipes.hmr.train`."""
@@ -57,8 +58,9 @@ def train(
     def clip_loss(regressor: HmrRegressor, body: Body) -> FittedClips:
         return FittedClips(regressor.backbone, clip_examples(clips, regressor, device), body)
 
-    run = {"preset": preset, "clips": len(clips), "adversarial": adversarial}
+    run = {"preset": preset, "clips": len(clips), "tune_points": tune_points, "adversarial": adversarial}
     recipe = recipe_of(preset, steps, images)
     return train_hmr(
-        name, recipe, Path(out), device, resume, start, examples, clip_loss if clips else None, adversarial, run
+        name, recipe, Path(out), device, resume, start, examples, clip_loss if clips else None, tune_points,
+        adversarial, run,
     )  # fmt: skip
