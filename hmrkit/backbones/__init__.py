@@ -26,7 +26,11 @@ BACKBONES: dict[str, Member] = {
         module="hmrkit.backbones.embedded",
         summary="BlazePose-heavy's trunk and landmark branch, trained on real photographs (default)",
         paper="Bazarevsky et al. 2020, BlazePose",
-        weights=("keypoints/blazepose_heavy-1of2.safetensors", "keypoints/blazepose_heavy-2of2.safetensors"),
+        weights=(
+            "keypoints/blazepose_heavy-1of2.safetensors",
+            "keypoints/blazepose_heavy-2of2.safetensors",
+            "backbones/embedded.safetensors",
+        ),
     ),
     "resnet50": Member(
         module="hmrkit.backbones.resnet",

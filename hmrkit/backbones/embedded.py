@@ -152,7 +152,7 @@ def head_frame(world: Tensor) -> Tensor:
 def load(
     name: str, checkpoint: str | Path | None, *, device: str | torch.device, weights: str | None = "default"
 ) -> EmbeddedBackbone:
-    """See `hmrkit.backbones.load_backbone`. BlazePose as published; the integral head is that of `hmr`."""
+    """See `hmrkit.backbones.load_backbone`. BlazePose as published; the integral head is the one that ships."""
     if checkpoint is not None:
         raise UsageError("backbone embedded carries its weights; give the checkpoint to the regressor instead")
     backbone = EmbeddedBackbone(load_network("cpu"))

@@ -1,8 +1,8 @@
 """The integral head: 57 points of a body, in 2D and 3D, from BlazePose's feature maps.
 
 2D positions are expectations under heatmaps (Sun et al. 2018, Integral human pose regression). 3D positions are maps of
-coordinates, averaged under the same heatmaps (Mehta et al. 2017, VNect's location maps). Regressors on the embedded
-backbone each have an integral head; the keypoints take depth from that of `hmr`.
+coordinates, averaged under the same heatmaps (Mehta et al. 2017, VNect's location maps). It is the trained part of the
+embedded backbone: regressors stand on it, and the keypoints take depth from it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hmrkit.blazepose.network import BlazePose, stage32
-from hmrkit.errors import WeightsError
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
-from hmrkit.weights import find_parts, load_into, load_state
+from hmrkit.weights import load_into, load_state
 
-WEIGHTS, _PREFIX = "regressors/hmr.safetensors", "backbone.integral."  # two shards
+WEIGHTS, PREFIX = "backbones/embedded.safetensors", "integral."
 POINTS = len(SMPL_24) + len(BLAZEPOSE_33)
 
 
@@ -111,16 +110,7 @@ class IntegralHead(nn.Module):
 
 
 def load_body_points(device: str | torch.device = "cpu") -> IntegralHead:
-    """The weights that `hmr` has, on `device`, ready for inference; float32 (they are kept as float16).
-
-    WeightsError where `hmr` was replaced by a regressor on another backbone.
-    """
-    state = {key.removeprefix(_PREFIX): value.float() for key, value in load_state(WEIGHTS).items() if _PREFIX in key}
-    if not state:
-        raise WeightsError(
-            f"{find_parts(WEIGHTS)[0]}: wanted an hmr on backbone embedded, whose body points the keypoints read, "
-            "found none; move that file or use --keypoints blazepose-heavy:alone"
-        )
+    """The head that ships, on `device`, ready for inference; float32 (it is kept as float16)."""
     head = IntegralHead().eval()
-    load_into(head, state, WEIGHTS)
+    load_into(head, {key.removeprefix(PREFIX): value.float() for key, value in load_state(WEIGHTS).items()}, WEIGHTS)
     return head.to(device).requires_grad_(False)

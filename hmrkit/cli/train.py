@@ -82,21 +82,24 @@ def regressor(
 ) -> None:
     from hmrkit.device import resolve_device
     from hmrkit.errors import UsageError
+    from hmrkit.training.recipe import choose_recipe
 
     o.start_logging(verbose)
     name = str(context.info_name)
-    recipe = REGRESSORS[name].load_recipe()
+    module = REGRESSORS[name].load_recipe()
     extras = {"clips": loop_fit or (), "tune_points": tune_points, "adversarial": adversarial}
     flags = {"clips": "--loop-fit", "tune_points": "--tune-points", "adversarial": "--adversarial"}
     for extra, flag in flags.items():
-        if extras[extra] and extra not in recipe.EXTRAS:
+        if extras[extra] and extra not in module.EXTRAS:
             raise UsageError(f"{flag} is of no use to {name}: its recipe has no such part; leave it out")
     if tune_points and start is None:
         raise UsageError("--tune-points goes on from the integral head of a file; wanted --start with it")
-    path = recipe.train(
-        name, out, preset=preset, steps=steps, images=images, device=resolve_device(device), resume=resume, start=start,
-        examples=examples, **{extra: extras[extra] for extra in recipe.EXTRAS},
-    )  # fmt: skip
+    chosen = choose_recipe(module.PRESETS, preset, steps, images)
+    mine = {extra: extras[extra] for extra in module.EXTRAS}
+    run = {"preset": preset, **{extra: len(value) if extra == "clips" else value for extra, value in mine.items()}}
+    path = module.train(
+        name, chosen, out, device=resolve_device(device), resume=resume, start=start, examples=examples, run=run, **mine
+    )
     typer.echo(str(path))
 
 
@@ -127,6 +130,20 @@ def make_examples(
     runs = processes or (len(os.sched_getaffinity(0)) if chosen.type == "cpu" else 1)
     make_side_by_side(out, count, backbone, str(chosen), runs, pyramid)
     typer.echo(str(out))
+
+
+@app.command("ship")
+def ship(
+    file: Annotated[Path, typer.Argument(help="What the training of a regressor wrote.")],
+    into: Annotated[Path, typer.Option(help="Weights folder; its manifest is brought up to date.")] = Path("weights"),
+) -> None:
+    """Put a trained regressor among the weights that ship; a backbone that has a file of its own goes there."""
+    from hmrkit.regressors.files import ship as ship_regressor
+    from hmrkit.weights import write_manifest
+
+    for path in ship_regressor(file, into):
+        typer.echo(str(path))
+    write_manifest(into)
 
 
 @app.command("evaluate-lifter")

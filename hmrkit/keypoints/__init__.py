@@ -41,8 +41,7 @@ KEYPOINTS: dict[str, KeypointMember] = {
         weights=(
             "keypoints/blazepose_heavy-1of2.safetensors",
             "keypoints/blazepose_heavy-2of2.safetensors",
-            "regressors/hmr-1of2.safetensors",
-            "regressors/hmr-2of2.safetensors",
+            "backbones/embedded.safetensors",
         ),
     ),
     "movenet-thunder": KeypointMember(

@@ -1,15 +1,26 @@
-"""Weights files of trained regressors: tensors as float16, and the recipe that rebuilds the network."""
+"""Weights files of trained regressors: tensors as float16, and the recipe that rebuilds the network.
+
+A backbone that ships stands in a file of its own, ``backbones/<name>.safetensors``, and a regressor whose backbone
+equals it leaves it out: regressors share it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from hmrkit.weights import read_metadata, save_state
+from hmrkit.backbones import BACKBONES
+from hmrkit.errors import UsageError, WeightsError
+from hmrkit.weights import load_into, load_state, read_metadata, save_state, verify
+
+BACKBONE = "backbone."
+
+R = TypeVar("R", bound=nn.Module)
 
 
 def write_regressor(
@@ -19,9 +30,47 @@ def write_regressor(
 
     `run` is what was asked of the training besides. Tensors whose names begin with `without` serve training only.
     """
-    metadata = {"recipe": json.dumps(asdict(recipe)), "run": json.dumps(run or {})}
-    state = {key: value.half() for key, value in regressor.state_dict().items() if not key.startswith(without)}
+    described = asdict(recipe)
+    metadata = {"recipe": json.dumps(described), "run": json.dumps(run or {})}
+    state = {key: value.half().cpu() for key, value in regressor.state_dict().items() if not key.startswith(without)}
+    if _is_shipped(_part(state, BACKBONE), described["network"]["backbone"]):
+        state = {key: value for key, value in state.items() if not key.startswith(BACKBONE)}
     save_state(state, path, metadata)
+
+
+def read_regressor(
+    name: str, path: str | Path, build: Callable[..., R], network: Callable[..., Any], backbone: str | None = None
+) -> R:
+    """What `write_regressor` wrote, rebuilt by ``build(name, network(**fields), weights)`` and named by its hash.
+
+    WeightsError where the file is another network's; UsageError where it stands on another `backbone` than asked for.
+    """
+    found, state = read_network(path), load_state(path)
+    try:
+        fields = network(**found)
+    except TypeError as error:
+        raise WeightsError(
+            f"{path}: wanted the weights of {name}, found another network's ({error})"
+        ) from error  # fmt: skip
+    if not found:
+        raise WeightsError(
+            f"{path}: wanted what `hmrkit train {name}` wrote or its published checkpoint, found neither"
+        )
+    refuse_other_backbone(path, fields.backbone, backbone)
+    whole = any(key.startswith(BACKBONE) for key in state)
+    regressor = build(name, fields, None if whole else "default")
+    shared = {} if whole else {BACKBONE + key: value for key, value in regressor.backbone.state_dict().items()}  # type: ignore[union-attr, operator]
+    load_into(regressor, shared | {key: value.float() for key, value in state.items()}, path)
+    regressor.weights_sha256 = verify(path)  # type: ignore[assignment]
+    if not whole and (weights := _shipped_file(fields.backbone)):
+        regressor.weights_sha256 += verify(weights)  # type: ignore[assignment, operator]
+    return regressor
+
+
+def refuse_other_backbone(path: str | Path, trained_on: str, wanted: str | None) -> None:
+    """UsageError where `wanted` names another backbone than the one of a file."""
+    if wanted not in (None, trained_on):
+        raise UsageError(f"{path} was trained on backbone {trained_on}, not {wanted}; leave backbone out")
 
 
 def read_network(path: str | Path) -> dict[str, Any]:
@@ -34,6 +83,41 @@ def read_network(path: str | Path) -> dict[str, Any]:
         # SPIN's converted checkpoint has a name there.
         return _fields(metadata["network"])
     return _fields(_fields(metadata.get("recipe", "{}")).get("network", {}))
+
+
+def ship(path: str | Path, folder: str | Path) -> list[Path]:
+    """Put a file that `hmrkit train` wrote among the weights of `folder`, as they ship: the regressor, and its backbone
+    on its own where that has a file of its own. Returns what was written; the manifest is not."""
+    path, folder = Path(path), Path(folder)
+    state, metadata = load_state(path), read_metadata(path)
+    parts = {f"regressors/{path.stem}.safetensors": state}
+    weights = _shipped_file(read_network(path).get("backbone", ""))
+    if weights and (backbone := _part(state, BACKBONE)):
+        rest = {key: value for key, value in state.items() if not key.startswith(BACKBONE)}
+        parts = {f"regressors/{path.stem}.safetensors": rest, weights: backbone}
+    for name, tensors in parts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        save_state(tensors, folder / name, metadata)
+    return [folder / name for name in parts]
+
+
+def _shipped_file(backbone: str) -> str | None:
+    """The weights file that a backbone has for itself."""
+    member = BACKBONES.get(backbone)
+    return next((name for name in member.weights if name.startswith("backbones/")), None) if member else None
+
+
+def _is_shipped(state: dict[str, Tensor], backbone: str) -> bool:
+    """Whether a backbone's tensors are those that ship."""
+    weights = _shipped_file(backbone)
+    if weights is None or not state:
+        return False
+    shipped = load_state(weights)
+    return shipped.keys() == state.keys() and all(torch.equal(shipped[key], state[key]) for key in state)
+
+
+def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 def _fields(value: Any) -> dict[str, Any]:

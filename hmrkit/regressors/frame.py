@@ -37,8 +37,12 @@ class FrameRegressor(nn.Module):
     """See `hmrkit.regressors.Regressor`. Its code of a crop is the whole body; nothing is left to do over time.
 
     `flip`: every crop is regressed as it is and mirrored, and both are averaged (`average_flipped`): it doubles the
-    cost. Training calls `regress` on features that come from `backbone`, as inference does."""
+    cost. Training calls `regress` on features that come from `backbone`, as inference does. `standardise`: the network
+    reads `standardised` features, whose `feature_mean` and `feature_scale` (C) are measured once in training; files of
+    other networks do not have them."""
 
+    feature_mean: Tensor
+    feature_scale: Tensor
     backbone: Any  # `hmrkit.backbones.Backbone`: a protocol, which a module's attribute cannot be
 
     def __init__(
@@ -48,6 +52,7 @@ class FrameRegressor(nn.Module):
         framing: Literal["upright", "box"] = "upright",
         shape_space: Literal["hmrkit", "smpl"] = "hmrkit",
         flip: bool = False,
+        standardise: bool = False,
     ) -> None:
         super().__init__()
         self.name, self.weights_sha256 = name, ""
@@ -56,10 +61,17 @@ class FrameRegressor(nn.Module):
         self.flip = flip
         self.backbone = backbone
         self.input_size: tuple[int, int] = backbone.input_size
+        self.register_buffer("feature_mean", torch.zeros(backbone.global_channels), persistent=standardise)
+        self.register_buffer("feature_scale", torch.ones(backbone.global_channels), persistent=standardise)
 
     def regress(self, features: Features, context: CropContext | None = None) -> BodyEstimate:
         """Features of B crops -> bodies. `context` is what is known of the crops besides; networks may need parts."""
         raise NotImplementedError
+
+    def standardised(self, feature: Tensor) -> Tensor:
+        """Global features (B,C) as networks read them; clamped, because what lies far outside of training must not run
+        away."""
+        return ((feature - self.feature_mean) * self.feature_scale).clamp(-8, 8)
 
     def estimate(self, crops: Tensor, context: CropContext | None = None) -> BodyEstimate:
         """Crops (B,3,H,W) RGB in [0, 1] -> bodies, averaged over the flip where `flip` says so."""

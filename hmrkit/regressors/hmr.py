@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from hmrkit.backbones import Features, load_backbone
 from hmrkit.backbones.resnet import ResNet50
-from hmrkit.errors import UsageError, WeightsError
 from hmrkit.regressors import BodyEstimate, CropContext
-from hmrkit.regressors.files import read_network
+from hmrkit.regressors.encoder import Encoder
+from hmrkit.regressors.files import read_regressor, refuse_other_backbone
 from hmrkit.regressors.frame import FrameRegressor
 from hmrkit.regressors.ief import IefHead
 from hmrkit.weights import load_into, load_state, verify
@@ -55,62 +55,26 @@ def network_on(backbone: str, hidden: int = 1024) -> HmrNetwork:
 
 
 class HmrRegressor(FrameRegressor):
-    """See `hmrkit.regressors.frame.FrameRegressor`; `network` says what it consists of.
-
-    `feature_mean` and `feature_scale` of the global feature (C) are measured once in training; without encoder they are
-    not used.
-    """
-
-    feature_mean: Tensor
-    feature_scale: Tensor
+    """See `hmrkit.regressors.frame.FrameRegressor`; `network` says what it consists of."""
 
     def __init__(self, name: str, network: HmrNetwork, backbone: Any) -> None:
-        super().__init__(name, backbone, network.framing, network.shape_space, network.flip)
+        super().__init__(name, backbone, network.framing, network.shape_space, network.flip, network.encoder)
         self.network = network
         channels = backbone.global_channels
         # Made in the order in which a seed has always made them; registered in that of the checkpoints.
         head = IefHead(network.hidden if network.encoder else channels, network.hidden, activate=network.activate)
         self.encoder = Encoder(channels, network.hidden) if network.encoder else nn.Identity()
         self.head = head
-        # Files of networks without encoder do not have them.
-        self.register_buffer("feature_mean", torch.zeros(channels), persistent=network.encoder)
-        self.register_buffer("feature_scale", torch.ones(channels), persistent=network.encoder)
 
     def regress(self, features: Features, context: CropContext | None = None) -> BodyEstimate:
         feature = features.global_feature
         return self.head(self.encoder(self.standardised(feature)) if self.network.encoder else feature)
 
-    def standardised(self, feature: Tensor) -> Tensor:
-        """Features (B,C) as the encoder reads them; clamped, because what lies far outside of training must not run
-        away."""
-        return ((feature - self.feature_mean) * self.feature_scale).clamp(-8, 8)
 
-
-class Encoder(nn.Module):
-    """A feature (B,C) through residual layers -> (B,width) (after Martinez et al. 2017, with layer norm)."""
-
-    def __init__(self, channels: int, width: int, blocks: int = 2, dropout: float = 0.1) -> None:
-        super().__init__()
-        self.widen = nn.Linear(channels, width)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, width)
-            )
-            for _ in range(blocks)
-        )  # fmt: skip
-        self.norm = nn.LayerNorm(width)
-
-    def forward(self, feature: Tensor) -> Tensor:
-        x = self.widen(feature)
-        for block in self.blocks:
-            x = x + block(x)
-        return self.norm(x)
-
-
-def build(name: str, network: HmrNetwork | None = None) -> HmrRegressor:
-    """An untrained regressor; by default on the embedded backbone."""
+def build(name: str, network: HmrNetwork | None = None, weights: str | None = None) -> HmrRegressor:
+    """An untrained regressor; by default on the embedded backbone, with its `weights`: None or those that ship."""
     network = network or HmrNetwork()
-    return HmrRegressor(name, network, load_backbone(network.backbone, weights=None))
+    return HmrRegressor(name, network, load_backbone(network.backbone, weights=weights))
 
 
 def load(
@@ -127,26 +91,18 @@ def load(
     else:
         path = checkpoint or SHIPPED.format(name)
         state = load_state(path)
-        regressor = _published(name, state, path) if "conv1.weight" in state else _trained(name, state, path)
-        trained_on = regressor.network.backbone
-        if backbone not in (None, trained_on):
-            raise UsageError(f"{path} was trained on backbone {trained_on}, not {backbone}; leave backbone out")
-        regressor.weights_sha256 = verify(path)
+        if "conv1.weight" in state:
+            regressor = _published(name, state, path)
+            refuse_other_backbone(path, regressor.network.backbone, backbone)
+            regressor.weights_sha256 = verify(path)
+        else:
+            regressor = read_regressor(name, path, build, _network_of, backbone)
     return regressor.eval().requires_grad_(False).to(device)
 
 
-def _trained(name: str, state: dict[str, Tensor], path: str | Path) -> HmrRegressor:
-    """What `hmrkit train` wrote: files of today hold their `HmrNetwork`, older ones backbone and width alone."""
-    found = read_network(path)
-    if "backbone" not in found:
-        raise WeightsError(f"{path}: wanted a regressor that `hmrkit train` wrote or SPIN's checkpoint, found neither")
-    try:
-        network = network_on(**found) if set(found) == {"backbone", "hidden"} else HmrNetwork(**found)
-    except TypeError as error:
-        raise WeightsError(f"{path}: wanted the weights of HMR's network, found another's ({error})") from error
-    regressor = build(name, network)
-    load_into(regressor, {key: value.float() for key, value in state.items()}, path)
-    return regressor
+def _network_of(**fields: Any) -> HmrNetwork:
+    """Files of today hold their `HmrNetwork`, older ones backbone and width alone."""
+    return network_on(**fields) if set(fields) == {"backbone", "hidden"} else HmrNetwork(**fields)
 
 
 def _published(name: str, state: dict[str, Tensor], path: str | Path) -> HmrRegressor:

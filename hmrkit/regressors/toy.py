@@ -36,6 +36,7 @@ class NoBackbone:
     """The crops that a network without a backbone wants."""
 
     input_size = (64, 64)
+    global_channels = 0
 
 
 def load(

@@ -6,10 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hmrkit.blazepose.integral_head import POINTS, IntegralHead, load_body_points
+from hmrkit.blazepose.integral_head import POINTS, IntegralHead
 from hmrkit.blazepose.network import load_network
-from hmrkit.errors import WeightsError
-from hmrkit.weights import save_state
 
 
 @pytest.fixture
@@ -60,10 +58,3 @@ def test_it_begins_as_the_published_network_and_reads_standardised_maps(head) ->
     found = head(stretched, lower.first32)
     torch.testing.assert_close(found.points_2d, wanted.points_2d, atol=1e-3, rtol=0)
     torch.testing.assert_close(found.world, wanted.world, atol=1e-3, rtol=0)
-
-
-def test_an_hmr_on_another_backbone_has_no_points_and_says_so(tmp_path, monkeypatch) -> None:
-    save_state({"conv1.weight": torch.zeros(1)}, tmp_path / "regressors" / "hmr.safetensors")
-    monkeypatch.setenv("HMRKIT_WEIGHTS", str(tmp_path))
-    with pytest.raises(WeightsError, match="wanted an hmr on backbone embedded"):
-        load_body_points()

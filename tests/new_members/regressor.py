@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from hmrkit.backbones import load_backbone
-from hmrkit.regressors.files import read_network
+from hmrkit.regressors.files import read_regressor
 from hmrkit.regressors.frame import FrameRegressor
 from hmrkit.regressors.ief import IefHead
+from hmrkit.training.example_source import ImageData
 from hmrkit.training.loop import LoopConfig
-from hmrkit.training.regressors import ImageData, Losses, preset_of, train_supervised
-from hmrkit.weights import load_into, load_state
+from hmrkit.training.recipe import RegressorRecipe
+from hmrkit.training.regressors import train_supervised
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class MapNetwork:
 class MapRegressor(FrameRegressor):
     """Pools every map of the backbone after a 1 x 1 convolution."""
 
-    def __init__(self, name, network):
-        super().__init__(name, load_backbone(network.backbone).requires_grad_(False))
+    def __init__(self, name, network, backbone):
+        super().__init__(name, backbone.requires_grad_(False))
         self.network = network
         self.reads = nn.ModuleList(nn.Conv2d(channels, network.width, 1) for channels in self.backbone.map_channels)
         self.head = IefHead(network.width * len(self.reads), hidden=16)
@@ -39,29 +40,19 @@ class MapRegressor(FrameRegressor):
         return self.head(torch.cat(pooled, 1))
 
 
+def build(name, network, weights="default"):
+    return MapRegressor(name, network, load_backbone(network.backbone, weights=weights))
+
+
 def load(name, checkpoint, *, device, weights="default", backbone=None):
-    network = MapNetwork(**read_network(checkpoint)) if checkpoint else MapNetwork()
-    regressor = MapRegressor(name, network)
-    if checkpoint:
-        load_into(regressor, {key: value.float() for key, value in load_state(checkpoint).items()}, checkpoint)
+    regressor = read_regressor(name, checkpoint, build, MapNetwork) if checkpoint else build(name, MapNetwork())
     return regressor.eval().to(device)
 
 
-@dataclass(frozen=True)
-class MapRecipe:
-    """See `hmrkit.training.regressors.RegressorRecipe`."""
-
-    loop: LoopConfig
-    network: MapNetwork = field(default_factory=MapNetwork)
-    data: ImageData = field(default_factory=lambda: ImageData(images=8, batch=4, held_out=8, keep_pyramid=True))
-    losses: Losses = field(default_factory=Losses)
-
-
-PRESETS = {"cpu": MapRecipe(LoopConfig(steps=2, warmup=0))}
+DATA = ImageData(images=8, batch=4, synthetic=0, held_out=8, keep_pyramid=True)
+PRESETS = {"cpu": RegressorRecipe(loop=LoopConfig(steps=2, warmup=0), network=MapNetwork(), data=DATA)}
 EXTRAS = ()
 
 
-def train(name, out, preset="cpu", steps=None, device="cpu", images=None, **rest) -> Path:
-    recipe = preset_of(PRESETS, preset)
-    recipe = replace(recipe, loop=recipe.loop.with_steps(steps or recipe.loop.steps))
-    return train_supervised(MapRegressor(name, recipe.network), recipe, out, device=device, **rest)
+def train(name, recipe, out, **rest) -> Path:
+    return train_supervised(build(name, recipe.network), recipe, out, **rest)

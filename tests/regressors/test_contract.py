@@ -11,11 +11,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hmrkit.backbones import BACKBONES
 from hmrkit.regressors import REGRESSORS, BodyEstimate, CropContext, load_regressor
-from hmrkit.regressors.files import write_regressor
+from hmrkit.regressors.files import ship, write_regressor
 from hmrkit.regressors.frame import flatten, mirrored_context, unflatten
 from hmrkit.regressors.hmr import HmrNetwork, build, load, network_on
 from hmrkit.skeletons import SMPL_24
 from hmrkit.training.recipes import trainable
+from hmrkit.weights import load_state
 
 
 @pytest.fixture(scope="module", params=REGRESSORS)
@@ -74,7 +75,7 @@ def test_a_mirrored_crop_gives_the_mirrored_body(regressor, crops) -> None:
 def test_a_recipe_rebuilds_the_network_from_its_file(name, tmp_path) -> None:
     recipe = REGRESSORS[name].load_recipe().PRESETS["cpu"]
     recipe = dataclasses.replace(recipe, network=dataclasses.replace(recipe.network, hidden=16))
-    made = build(name, recipe.network).eval()
+    made = REGRESSORS[name].load_module().build(name, recipe.network).eval()
     write_regressor(made, recipe, tmp_path / "own.safetensors")
     found = load_regressor(name, checkpoint=tmp_path / "own.safetensors")
     assert found.network == recipe.network
@@ -82,6 +83,20 @@ def test_a_recipe_rebuilds_the_network_from_its_file(name, tmp_path) -> None:
     made.load_state_dict({key: value.half().float() for key, value in made.state_dict().items()})
     crops = seeded_crops(1, *made.input_size)
     assert torch.equal(codes_of(found, crops), codes_of(made, crops))
+
+
+def test_a_backbone_that_ships_is_kept_once(tmp_path) -> None:
+    recipe = REGRESSORS["hmr"].load_recipe().PRESETS["cpu"]
+    recipe = dataclasses.replace(recipe, network=HmrNetwork(hidden=16))
+    shared, own = build("hmr", recipe.network, "default"), build("hmr", recipe.network)
+    for regressor, whole in ((shared, False), (own, True)):
+        path = tmp_path / "hmr.safetensors"
+        write_regressor(regressor, recipe, path)
+        assert any(key.startswith("backbone.") for key in load_state(path)) is whole
+        found = load("hmr", path, device="cpu").state_dict()
+        assert all(torch.equal(found[key], value.half().float()) for key, value in regressor.state_dict().items())
+        written = [str(p.relative_to(tmp_path / "weights")) for p in ship(path, tmp_path / "weights")]
+        assert written == ["regressors/hmr.safetensors", "backbones/embedded.safetensors"][: 1 + whole]
 
 
 def on_fake_cuda(regressor, mode):
@@ -137,7 +152,7 @@ def test_another_networks_file_is_refused(tmp_path) -> None:
     write_regressor(
         build("hmr", HmrNetwork(hidden=8)), Other({"backbone": "embedded", "cells": 3}), tmp_path / "o.safetensors"
     )
-    with pytest.raises(WeightsError, match="wanted the weights of HMR's network, found another's"):
+    with pytest.raises(WeightsError, match="wanted the weights of hmr, found another network's"):
         load("hmr", tmp_path / "o.safetensors", device="cpu")
 
 

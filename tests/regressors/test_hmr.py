@@ -138,7 +138,7 @@ def test_files_that_do_not_fit_are_named_in_one_line(state, tmp_path) -> None:
         "1 missing (layer4.2.bn3.running_var)": without | {"fc2.bias": state["fc2.bias"]},
         "1 unexpected (fc3.bias)": state | {"fc3.bias": torch.zeros(3)},
         "fc1.weight is (1024, 2208) not (1024, 2205)": state | {"fc1.weight": torch.zeros(1024, 2208)},
-        "wanted a regressor that `hmrkit train` wrote or SPIN's checkpoint, found neither": cliff,
+        "wanted what `hmrkit train spin` wrote or its published checkpoint, found neither": cliff,
     }
     for message, wrong in cases.items():
         torch.save({"model": wrong}, path)

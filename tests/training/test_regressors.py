@@ -19,16 +19,16 @@ from hmrkit.regressors import BodyEstimate, load_regressor
 from hmrkit.regressors.crop_camera import crop_camera, project
 from hmrkit.regressors.hmr import HmrNetwork
 from hmrkit.synthetic.poses import PoseSampler
+from hmrkit.training import example_source
 from hmrkit.training import examples as kept
-from hmrkit.training import regressors
 from hmrkit.training.adversary import Adversary
+from hmrkit.training.example_source import ImageData
 from hmrkit.training.examples import Examples, Truth, load_examples, make_examples
 from hmrkit.training.integral_head import train_points
 from hmrkit.training.keypoint_noise import true_points
 from hmrkit.training.loop import LoopConfig
 from hmrkit.training.losses import body_loss
 from hmrkit.training.recipes import hmr
-from hmrkit.training.regressors import ImageData
 from hmrkit.training.spin_fits import LoopFit
 
 
@@ -174,7 +174,7 @@ def test_kept_examples_are_the_same_whoever_makes_them_and_stay(tmp_path, monkey
 def test_the_command_trains_resumes_and_writes_what_loads(tmp_path, monkeypatch, method) -> None:
     monkeypatch.setattr(kept, "SHARD", 8)
     monkeypatch.setattr(kept, "_EXAMPLES_AT_ONCE", 8)
-    monkeypatch.setattr(regressors, "STATISTICS_COUNT", 8)
+    monkeypatch.setattr(example_source, "STATISTICS_COUNT", 8)
     whole = hmr.PRESETS["cpu"]
     small = dataclasses.replace(whole, data=dataclasses.replace(whole.data, batch=8))
     monkeypatch.setitem(hmr.PRESETS, "cpu", small)
@@ -207,19 +207,19 @@ def test_a_short_run_keeps_fewer_images() -> None:
 def test_without_kept_images_every_step_gets_new_ones(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(kept, "SHARD", 8)
     monkeypatch.setattr(kept, "_EXAMPLES_AT_ONCE", 8)
-    monkeypatch.setattr(regressors, "NOISE_POOL", 8)
-    monkeypatch.setattr(regressors, "STATISTICS_COUNT", 8)
+    monkeypatch.setattr(example_source, "NOISE_POOL", 8)
+    monkeypatch.setattr(example_source, "STATISTICS_COUNT", 8)
     small = dataclasses.replace(
         hmr.PRESETS["gpu"],
         data=ImageData(batch=4, held_out=8),
         network=HmrNetwork(hidden=32),
         loop=LoopConfig(2, warmup=0),
     )
-    monkeypatch.setitem(hmr.PRESETS, "gpu", small)
-    path = hmr.train("hmr", tmp_path, "gpu", steps=2)
+    small = small.with_steps(2)
+    path = hmr.train("hmr", small, tmp_path)
     assert not (tmp_path / "images").exists()
     before = load_regressor("hmr", checkpoint=path)
-    path = hmr.train("hmr", tmp_path / "next", "gpu", steps=1, start=path)
+    path = hmr.train("hmr", small.with_steps(1), tmp_path / "next", start=path)
     after = load_regressor("hmr", checkpoint=path)
     # What began from trained weights keeps their integral head and moves the rest.
     for (name, one), other in zip(before.state_dict().items(), after.state_dict().values(), strict=True):

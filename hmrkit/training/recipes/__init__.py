@@ -3,16 +3,13 @@
 How to add one for a regressor: write a module, or take the network's own, and name it as `recipe` in the regressor's
 line of `REGRESSORS`. ``hmrkit train NAME`` then exists. The module has
 
-- a frozen dataclass with the fields of `hmrkit.training.regressors.RegressorRecipe`: `network` (a frozen dataclass of
-  plain values beside the network's code, from which it is built), `data`, `losses`, `loop`, and what else it needs. It
-  is stored in the weights file as JSON, and `load` rebuilds the network from its `network` part
+- ``PRESETS``: recipes by name, ``cpu`` and ``gpu``. Each is a `hmrkit.training.recipe.RegressorRecipe`, mostly of a
+  subclass of its own. It is stored in the weights file as JSON, and `load` rebuilds the network from its `network` part
   (`hmrkit.regressors.files`);
-- ``PRESETS: dict[str, <that dataclass>]``, recipes by name, ``cpu`` and ``gpu``;
-- ``EXTRAS: tuple[str, ...]``, which of ``clips`` (SPIN's loop on unlabelled videos), ``tune_points`` (train the integral
-  head of the file to start from, too) and ``adversarial`` (HMR's prior) it has;
-- ``train(name, out, preset="cpu", steps=None, images=None, device="cpu", resume=False, start=None,
-  examples=None) -> Path``
-  (`Recipe`), which ends in ``out/<name>.safetensors``, with its extras as further keywords.
+- ``EXTRAS: tuple[str, ...]``, which of ``clips`` (SPIN's loop on unlabelled videos), ``tune_points`` (train the
+  integral head of the file to start from, too) and ``adversarial`` (HMR's prior) it has;
+- ``train(name, recipe, out, *, device, resume, start, examples, run) -> Path`` (`Recipe`), which ends in
+  ``out/<name>.safetensors``, with its extras as further keywords.
 
 An ordinary regressor's `train` builds the network and calls `hmrkit.training.regressors.train_supervised`, as long as
 ten lines. A lifter's recipe is a subclass of `hmrkit.training.lifter.LifterRecipe`, presets and a `train` that calls
@@ -33,6 +30,8 @@ from hmrkit.regressors import REGRESSORS
 if TYPE_CHECKING:
     import torch
 
+    from hmrkit.training.recipe import RegressorRecipe
+
 
 class Recipe(Protocol):
     """A regressor's recipe, a module (see above)."""
@@ -43,21 +42,21 @@ class Recipe(Protocol):
     def train(
         self,
         name: str,
+        recipe: RegressorRecipe,
         out: str | Path,
-        preset: str = "cpu",
-        steps: int | None = None,
-        images: int | None = None,
+        *,
         device: str | torch.device = "cpu",
         resume: bool = False,
         start: str | Path | None = None,
         examples: str | Path | None = None,
+        run: dict[str, Any] | None = None,
         **extras: Any,
     ) -> Path:
-        """Train the regressor `name` and return the path of its weights.
+        """Train the regressor `name` by `recipe` and return the path of its weights.
 
-        `steps` and `images` replace the preset's numbers. `resume` goes on from the checkpoints in `out`. `start`
-        begins from a trained regressor's file. `examples` is a folder of `hmrkit train examples`, else kept ones lie in
-        ``out/images``. UsageError where the recipe has no such preset."""
+        `resume` goes on from the checkpoints in `out`. `start` begins from a trained regressor's file. `examples` is a
+        folder of `hmrkit train examples`, else kept ones lie in ``out/images``. `run`, what was asked for, is stored
+        with the weights."""
         ...
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,9 @@ from hmrkit.regressors.hmr import HmrRegressor
 from hmrkit.training.examples import Examples, clip_examples, select_rows, to_device
 from hmrkit.training.integral_head import points_of
 from hmrkit.training.losses import body_loss
-from hmrkit.training.recipes.hmr import PRESETS, recipe_of, train_hmr
-from hmrkit.training.regressors import regress_points
+from hmrkit.training.point_objective import regress_points
+from hmrkit.training.recipes import hmr
+from hmrkit.training.recipes.hmr import PRESETS, HmrRecipe
 from hmrkit.training.spin_fits import LoopFit
 
 __all__ = ["EXTRAS", "PRESETS", "train"]
@@ -40,27 +42,17 @@ class FittedClips:
 
 def train(
     name: str,
+    recipe: HmrRecipe,
     out: str | Path,
-    preset: str = "cpu",
-    steps: int | None = None,
-    images: int | None = None,
+    *,
     device: str | torch.device = "cpu",
-    resume: bool = False,
-    start: str | Path | None = None,
-    examples: str | Path | None = None,
     clips: Sequence[str | Path] = (),
-    tune_points: bool = False,
-    adversarial: bool = False,
+    **rest: Any,
 ) -> Path:
-    """See `hmrkit.training.recipes.Recipe` and `hmrkit.training.recipes.hmr.train`."""
+    """See `hmrkit.training.recipes.Recipe` and `hmrkit.training.recipes.hmr.train`, which has the rest."""
     device = torch.device(device)
 
     def clip_loss(regressor: HmrRegressor, body: Body) -> FittedClips:
         return FittedClips(regressor.backbone, clip_examples(clips, regressor, device), body)
 
-    run = {"preset": preset, "clips": len(clips), "tune_points": tune_points, "adversarial": adversarial}
-    recipe = recipe_of(preset, steps, images)
-    return train_hmr(
-        name, recipe, Path(out), device, resume, start, examples, clip_loss if clips else None, tune_points,
-        adversarial, run,
-    )  # fmt: skip
+    return hmr.train(name, recipe, out, device=device, clip_loss=clip_loss if clips else None, **rest)

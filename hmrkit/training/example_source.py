@@ -1,0 +1,126 @@
+"""Where a recipe's batches come from: kept examples or new ones, some of them held out.
+
+Images, and what the embedded backbone predicts for them where a regressor needs no more than points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from hmrkit.backbones import Backbone
+from hmrkit.backbones.embedded import EmbeddedBackbone, PointEstimates
+from hmrkit.body import Body
+from hmrkit.errors import UsageError
+from hmrkit.training.examples import (
+    Examples,
+    Truth,
+    concatenate,
+    fresh_examples,
+    load_examples,
+    make_examples,
+    select_rows,
+    to_device,
+)
+from hmrkit.training.integral_head import points_of
+from hmrkit.training.keypoint_noise import LandmarkNoise, true_points
+
+# Images that no part is trained on: on new images the backbone errs as on them.
+NOISE_POOL = 2048
+STATISTICS_COUNT = 1024
+FEWEST_IMAGES = 8  # some are held out
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """The images of a recipe. `images` are made once and kept; 0 makes new ones for every step. A step has `batch` of
+    them, and where the recipe uses synthetic landmarks `synthetic` times as many people without images. `held_out`
+    images are scored. `keep_pyramid` also keeps the backbone's map at stride 4 (0.5 MB an image, not 0.13)."""
+
+    images: int = 0
+    batch: int = 96
+    synthetic: int = 1
+    held_out: int = 1024
+    keep_pyramid: bool = False
+
+
+class ExampleSource:
+    """Batches of training examples: kept ones, or new ones each time. Some kept ones are held out (`held_out_pool`)."""
+
+    def __init__(self, backbone: Backbone, folder: Path, data: ImageData, device: torch.device) -> None:
+        self.backbone, self.data, self.device = backbone, data, device
+        self.kept: Examples | None = None
+        if 0 < data.images < FEWEST_IMAGES:
+            raise UsageError(f"--images must be 0 or at least {FEWEST_IMAGES}, got {data.images}")
+        if data.images:
+            make_examples(folder, data.images, backbone, device, keep_pyramid=data.keep_pyramid)
+            self.kept = load_examples(folder, data.images, backbone, data.keep_pyramid)
+            self.learned = data.images - min(NOISE_POOL, data.images // 4)
+        else:
+            from hmrkit.synthetic.images import SyntheticImages
+
+            self.images = SyntheticImages("train", device=device)
+
+    def __call__(self, generator: torch.Generator) -> Examples:
+        """A batch on the device, in float32."""
+        if self.kept is None:
+            return fresh_examples(self.backbone, self.images, self.data.batch, generator)
+        rows = torch.randint(self.learned, (self.data.batch,), generator=generator)
+        return self.kept[rows].to(self.device)
+
+    def statistics(self) -> Iterator[Examples]:
+        """`STATISTICS_COUNT` examples or a few more to measure statistics on."""
+        return self._some(STATISTICS_COUNT)
+
+    def _some(self, count: int) -> Iterator[Examples]:
+        generator = torch.Generator().manual_seed(-count)
+        return (self(generator) for _ in range(-(-count // self.data.batch)))
+
+    def held_out_pool(self) -> Iterator[Examples]:
+        """Examples that no part learns from, in batches on any device."""
+        if self.kept is not None:
+            return iter([self.kept[slice(self.learned, None)]])
+        return self._some(NOISE_POOL)
+
+
+def held_out_examples(backbone: Backbone, folder: Path, data: ImageData, device: torch.device) -> Examples:
+    """Examples of held-out poses, skins, garments and panoramas, to score on."""
+    count = min(data.held_out, data.images or data.held_out)
+    make_examples(folder, count, backbone, device, "test", keep_pyramid=data.keep_pyramid)
+    return load_examples(folder, count, backbone, data.keep_pyramid)
+
+
+@dataclass(frozen=True)
+class PointBatch:
+    """What the embedded backbone predicts for N images, the truth, and what it would predict without errors."""
+
+    predicted: PointEstimates
+    truth: Truth
+    true: PointEstimates
+
+    @staticmethod
+    def of(backbone: EmbeddedBackbone, examples: Examples, body: Body) -> PointBatch:
+        """Of examples on any device, on the body's device, which is the backbone's."""
+        points = points_of(backbone.integral, examples.observation)
+        predicted = PointEstimates(examples.observation.landmarks, points)
+        predicted, truth = to_device(predicted, body.device), to_device(examples.truth, body.device)
+        return PointBatch(predicted, truth, true_points(truth, body))
+
+
+def point_batches(
+    source: ExampleSource, backbone: EmbeddedBackbone, body: Body
+) -> Callable[[torch.Generator], PointBatch]:
+    """Draws batches whose points come from a frozen integral head; for kept examples they are predicted once."""
+    if source.kept is None:
+        return lambda generator: PointBatch.of(backbone, source(generator), body)
+    kept = PointBatch.of(backbone, source.kept[slice(0, source.learned)], body)
+    count, batch = len(kept.truth.betas), source.data.batch
+    return lambda generator: select_rows(kept, torch.randint(count, (batch,), generator=generator))
+
+
+def measured_noise(source: ExampleSource, backbone: EmbeddedBackbone, body: Body) -> LandmarkNoise:
+    """How the backbone errs on images that no part has learned from."""
+    pool = concatenate([PointBatch.of(backbone, examples, body) for examples in source.held_out_pool()])
+    return LandmarkNoise(pool.predicted, pool.true)
