@@ -41,30 +41,39 @@ def write_regressor(
 def read_regressor(
     name: str, path: str | Path, build: Callable[..., R], network: Callable[..., Any], backbone: str | None = None
 ) -> R:
-    """What `write_regressor` wrote, rebuilt by ``build(name, network(**fields), weights)`` and named by its hash.
+    """What `write_regressor` wrote, rebuilt by ``build(name, network(**fields))`` and named by its hash.
 
     WeightsError where the file is another network's; UsageError where it stands on another `backbone` than asked for.
     """
-    found, state = read_network(path), load_state(path)
+    found, state = read_network(path), whole_state(path)
     try:
         fields = network(**found)
     except TypeError as error:
-        raise WeightsError(
-            f"{path}: wanted the weights of {name}, found another network's ({error})"
-        ) from error  # fmt: skip
+        raise WeightsError(f"{path}: wanted the weights of {name}, found another network's ({error})") from error
     if not found:
         raise WeightsError(
             f"{path}: wanted what `hmrkit train {name}` wrote or its published checkpoint, found neither"
         )
     refuse_other_backbone(path, fields.backbone, backbone)
-    whole = any(key.startswith(BACKBONE) for key in state)
-    regressor = build(name, fields, None if whole else "default")
-    shared = {} if whole else {BACKBONE + key: value for key, value in regressor.backbone.state_dict().items()}  # type: ignore[union-attr, operator]
-    load_into(regressor, shared | {key: value.float() for key, value in state.items()}, path)
-    regressor.weights_sha256 = verify(path)  # type: ignore[assignment]
-    if not whole and (weights := _shipped_file(fields.backbone)):
-        regressor.weights_sha256 += verify(weights)  # type: ignore[assignment, operator]
+    regressor = build(name, fields)
+    load_into(regressor, state, path)
+    shared = _shared_file(path)
+    regressor.weights_sha256 = verify(path) + (verify(shared) if shared else "")  # type: ignore[assignment]
     return regressor
+
+
+def whole_state(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a regressor's file in float32, with those of the shipped backbone where it leaves them out."""
+    state, shared = load_state(path), _shared_file(path)
+    if shared:
+        state |= {BACKBONE + key: value for key, value in load_state(shared).items()}
+    return {key: value.float() for key, value in state.items()}
+
+
+def _shared_file(path: str | Path) -> str | None:
+    """The weights file of the backbone that a regressor's file leaves out; None where it holds its own."""
+    weights = _shipped_file(read_network(path).get("backbone", ""))
+    return None if any(key.startswith(BACKBONE) for key in load_state(path)) else weights
 
 
 def refuse_other_backbone(path: str | Path, trained_on: str, wanted: str | None) -> None:

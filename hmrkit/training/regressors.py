@@ -18,7 +18,7 @@ from hmrkit.backbones import Features
 from hmrkit.body import Body, load_body
 from hmrkit.device import mixed_precision
 from hmrkit.regressors import CropContext
-from hmrkit.regressors.files import write_regressor
+from hmrkit.regressors.files import whole_state, write_regressor
 from hmrkit.regressors.frame import FrameRegressor
 from hmrkit.training.example_source import ExampleSource, ImageData, held_out_examples, measured_noise
 from hmrkit.training.examples import Examples, Truth, concatenate, to_device
@@ -26,7 +26,7 @@ from hmrkit.training.keypoint_noise import NoisyLandmarks, true_points
 from hmrkit.training.loop import fit
 from hmrkit.training.losses import LossWeights, body_loss, errors
 from hmrkit.training.recipe import Losses, RegressorRecipe
-from hmrkit.weights import load_into, load_state
+from hmrkit.weights import load_into
 
 _AT_ONCE = 128
 # Errors of keypoints (standard deviation, px of a crop) where the backbone predicts none.
@@ -108,7 +108,7 @@ def scores(model: Any, examples: Examples, body: Body) -> dict[str, float]:
 
 def load_start(regressor: nn.Module, start: str | Path) -> None:
     """Begin from the weights of a trained regressor's file."""
-    load_into(regressor, {key: value.float() for key, value in load_state(start).items()}, start)
+    load_into(regressor, whole_state(start), start)
 
 
 def standardise(regressor: Any, feature: Tensor) -> None:
