@@ -132,6 +132,39 @@ def make_examples(
     typer.echo(str(out))
 
 
+@app.command("ablate")
+def ablate(
+    paper: Annotated[str, typer.Option(help="A regressor whose paper has ablations.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for networks, ablation.md and ablation.png.")],
+    preset: Preset = "cpu",
+    steps: Annotated[int | None, typer.Option(min=1, help="Of every variant (else the preset's).")] = None,
+    images: Images = None,
+    seeds: Annotated[int, typer.Option(min=1, help="So many runs of each variant.")] = 1,
+    group: Annotated[list[str] | None, typer.Option(help="One group of variants; repeatable (else all).")] = None,
+    examples: Kept = None,
+    device: o.Device = "auto",
+    verbose: o.Verbose = False,
+) -> None:
+    """Train a paper's variants under one budget; print its table beside ours."""
+    from hmrkit.device import resolve_device
+    from hmrkit.errors import UsageError
+    from hmrkit.training import ablation
+
+    o.start_logging(verbose)
+    modules = {name: member.load_recipe() for name, member in trainable(REGRESSORS).items()}
+    known = {name: module for name, module in modules.items() if hasattr(module, "ABLATION")}
+    if paper not in known:
+        raise UsageError(f"--paper must be one of {', '.join(known)}, got {paper!r}")
+    results = ablation.ablate(
+        paper, known[paper], out, preset=preset, steps=steps, images=images, seeds=seeds, groups=group or (),
+        device=resolve_device(device), examples=examples,
+    )  # fmt: skip
+    text = ablation.table(results) + "\n" + ablation.claims(results)
+    (out / "ablation.md").write_text(text, encoding="utf-8")
+    ablation.draw(results, out / "ablation.png")
+    typer.echo(text)
+
+
 @app.command("ship")
 def ship(
     file: Annotated[Path, typer.Argument(help="What the training of a regressor wrote.")],

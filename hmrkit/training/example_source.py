@@ -85,6 +85,11 @@ class ExampleSource:
         return self._some(NOISE_POOL)
 
 
+def held_out_folder(out: Path, examples: str | Path | None) -> Path:
+    """Where held-out examples are kept: with those that were kept before, else beside a run's own."""
+    return (Path(examples) if examples else out) / "held_out"
+
+
 def held_out_examples(backbone: Backbone, folder: Path, data: ImageData, device: torch.device) -> Examples:
     """Examples of held-out poses, skins, garments and panoramas, to score on."""
     count = min(data.held_out, data.images or data.held_out)

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from hmrkit.backbones import Features
 from hmrkit.body import Body, load_body
 from hmrkit.device import mixed_precision
-from hmrkit.regressors import CropContext
+from hmrkit.regressors import BodyEstimate, CropContext
 from hmrkit.regressors.files import whole_state, write_regressor
 from hmrkit.regressors.frame import FrameRegressor
-from hmrkit.training.example_source import ExampleSource, ImageData, held_out_examples, measured_noise
+from hmrkit.training.example_source import ExampleSource, ImageData, held_out_examples, held_out_folder, measured_noise
 from hmrkit.training.examples import Examples, Truth, concatenate, to_device
 from hmrkit.training.keypoint_noise import NoisyLandmarks, true_points
 from hmrkit.training.loop import fit
@@ -97,13 +97,19 @@ def weights_of_step(losses: Losses, generator: torch.Generator) -> LossWeights:
 
 @torch.no_grad()
 def scores(model: Any, examples: Examples, body: Body) -> dict[str, float]:
-    """Errors on kept examples (`hmrkit.training.losses.errors`), a part of them at a time."""
+    """Errors on kept examples (`hmrkit.training.losses.errors`)."""
+    return errors(estimates_of(model, examples, body), examples.truth, body)
+
+
+@torch.no_grad()
+def estimates_of(model: Any, examples: Examples, body: Body) -> BodyEstimate:
+    """What a regressor estimates of kept examples, on the body's device; a part of them at a time."""
     parts = []
     for start in range(0, len(examples), _AT_ONCE):
         part = examples[slice(start, start + _AT_ONCE)].to(body.device)
         features = model.backbone.features(part.observation)
         parts.append(model.regress(features, context_of(features, part.truth, body)))
-    return errors(concatenate(parts), examples.truth, body)
+    return concatenate(parts)
 
 
 def load_start(regressor: nn.Module, start: str | Path) -> None:
@@ -151,15 +157,15 @@ def train_supervised(
     """Train on synthetic images, and on synthetic landmarks where ``recipe.data.synthetic`` asks for them (which needs
     a backbone that knows points); returns the path of the weights.
 
-    Examples are kept in `examples`, or ``out/images``, and in ``out/held_out``, and are used again. What must not learn
-    has no gradient when this is called: a backbone that is to stay is frozen by the recipe.
+    Examples are kept in `examples`, or ``out/images``, held-out ones beside them, and are used again. What must not
+    learn has no gradient when this is called: a backbone that is to stay is frozen by the recipe.
     """
     out, device = Path(out), torch.device(device)
     regressor.to(device)
     if start is not None:
         load_start(regressor, start)
     body, data, backbone = load_body(device=device), recipe.data, regressor.backbone
-    held_out = held_out_examples(backbone, out / "held_out", data, device)
+    held_out = held_out_examples(backbone, held_out_folder(out, examples), data, device)
     source = ExampleSource(backbone, Path(examples or out / "images"), data, device)
     if start is None:
         observed = (backbone.features(to_device(e.observation, device)) for e in source.statistics())

@@ -15,7 +15,7 @@ import torch
 
 from hmrkit.body import Body, load_body
 from hmrkit.regressors.hmr import HmrNetwork, HmrRegressor, build
-from hmrkit.training.example_source import ExampleSource, ImageData, held_out_examples
+from hmrkit.training.example_source import ExampleSource, ImageData, held_out_examples, held_out_folder
 from hmrkit.training.examples import concatenate
 from hmrkit.training.integral_head import train_points
 from hmrkit.training.loop import CHECKPOINT, LoopConfig
@@ -78,7 +78,7 @@ def train(
     body = load_body(device=device)
     if start is not None:
         load_start(regressor, start)
-    held_out = held_out_examples(backbone, out / "held_out", data, device)
+    held_out = held_out_examples(backbone, held_out_folder(out, examples), data, device)
     source = ExampleSource(backbone, Path(examples or out / "images"), data, device)
     if start is None:
         backbone.init_from(concatenate([examples.observation for examples in source.statistics()]))
