@@ -70,7 +70,7 @@ def ablate(
     """Train and measure every variant of the regressor `name`, whose recipe `module` is; of some `groups` only.
 
     Networks lie in ``out/<hash of the variant's recipe>/<seed>``. `extras` are those of the recipe's `train`.
-    UsageError where no variant is of these groups. """
+    UsageError where no variant is of these groups."""
     recipe = choose_recipe(module.PRESETS, preset, steps, images)
     variants = [v for v in module.ABLATION if not groups or v.group in groups]
     if not variants:

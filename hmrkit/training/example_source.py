@@ -16,6 +16,7 @@ from hmrkit.body import Body
 from hmrkit.errors import UsageError
 from hmrkit.training.examples import (
     Examples,
+    KeptExamples,
     Truth,
     concatenate,
     fresh_examples,
@@ -51,12 +52,12 @@ class ExampleSource:
 
     def __init__(self, backbone: Backbone, folder: Path, data: ImageData, device: torch.device) -> None:
         self.backbone, self.data, self.device = backbone, data, device
-        self.kept: Examples | None = None
+        self.kept: KeptExamples | None = None
         if 0 < data.images < FEWEST_IMAGES:
             raise UsageError(f"--images must be 0 or at least {FEWEST_IMAGES}, got {data.images}")
         if data.images:
             make_examples(folder, data.images, backbone, device, keep_pyramid=data.keep_pyramid)
-            self.kept = load_examples(folder, data.images, backbone, data.keep_pyramid)
+            self.kept = KeptExamples(folder, data.images, backbone, data.keep_pyramid)
             self.learned = data.images - min(NOISE_POOL, data.images // 4)
         else:
             from hmrkit.synthetic.images import SyntheticImages
@@ -81,7 +82,7 @@ class ExampleSource:
     def held_out_pool(self) -> Iterator[Examples]:
         """Examples that no part learns from, in batches on any device."""
         if self.kept is not None:
-            return iter([self.kept[slice(self.learned, None)]])
+            return self.kept.parts(slice(self.learned, None))
         return self._some(NOISE_POOL)
 
 
@@ -120,7 +121,8 @@ def point_batches(
     """Draws batches whose points come from a frozen integral head; for kept examples they are predicted once."""
     if source.kept is None:
         return lambda generator: PointBatch.of(backbone, source(generator), body)
-    kept = PointBatch.of(backbone, source.kept[slice(0, source.learned)], body)
+    parts = source.kept.parts(slice(0, source.learned))
+    kept = concatenate([PointBatch.of(backbone, examples, body) for examples in parts])
     count, batch = len(kept.truth.betas), source.data.batch
     return lambda generator: select_rows(kept, torch.randint(count, (batch,), generator=generator))
 

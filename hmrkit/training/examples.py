@@ -7,13 +7,14 @@ the images and the frozen part cost more than a step of the part that learns. An
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import logging
 import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -316,36 +317,58 @@ def _in_crops(people: Sequence[BodyParams], cameras: CropCameras, body: Body) ->
     return Truth(orient, pose, betas, transl, focal, project(joints, crop_camera(transl, focal), focal))
 
 
-def load_examples(folder: str | Path, count: int, backbone: Backbone, keep_pyramid: bool = False) -> Examples:
-    """The first `count` kept examples of a folder, in memory: 0.13 MB each, with `keep_pyramid` 0.5 MB.
+class KeptExamples:
+    """The first `count` examples of a folder, each read from its file when it is asked for: the system keeps in memory
+    what fits.
 
     InputError where there are fewer, or where they were made without the pyramid or by another backbone.
     """
-    shards = sorted(Path(folder).glob("examples-*.safetensors"))
-    whole: dict[str, Tensor] = {}
-    filled = 0
-    for shard in shards:
-        for key, value in load_file(shard).items():
-            if key == PYRAMID and not keep_pyramid:
-                continue
-            whole.setdefault(key, value.new_empty(count, *value.shape[1:]))
-            part = value[: count - filled]
-            whole[key][filled : filled + len(part)] = part
-        if keep_pyramid and PYRAMID not in whole:
-            raise InputError(
-                f"{shard}: wanted examples with their pyramid, found none in it; make them in another folder"
-            )
-        filled = min(count, filled + len(value))
-        if filled == count:
-            break
-    if filled < count:
-        raise InputError(f"{folder}: wanted {count} examples, found {filled}; make them first")
-    try:
-        return Examples.from_tensors(whole, backbone.observation)
-    except KeyError as error:
-        raise InputError(
-            f"{folder}: wanted examples with {error}, found {', '.join(whole)}; of another backbone"
-        ) from error
+
+    def __init__(self, folder: str | Path, count: int, backbone: Backbone, keep_pyramid: bool = False) -> None:
+        self._observation, self._count = backbone.observation, count
+        self._shards: list[dict[str, Tensor]] = []
+        self._ends: list[int] = []
+        for path in sorted(Path(folder).glob("examples-*.safetensors")):
+            # Mapped, not read.
+            shard = {key: value for key, value in load_file(path).items() if keep_pyramid or key != PYRAMID}
+            if keep_pyramid and PYRAMID not in shard:
+                raise InputError(
+                    f"{path}: wanted examples with their pyramid, found none in it; make them in another folder"
+                )
+            self._shards.append(shard)
+            self._ends.append((self._ends[-1] if self._ends else 0) + len(next(iter(shard.values()))))
+            if self._ends[-1] >= count:
+                break
+        found = self._ends[-1] if self._ends else 0
+        if found < count:
+            raise InputError(f"{folder}: wanted {count} examples, found {found}; make them first")
+        try:
+            self[slice(0, 1)]
+        except KeyError as error:
+            known = ", ".join(self._shards[0])
+            raise InputError(f"{folder}: wanted examples with {error}, found {known}; of another backbone") from error
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, rows: Tensor | slice) -> Examples:
+        """Some examples, in memory: 0.13 MB each, with the pyramid 0.5 MB."""
+        chosen = range(self._count)[rows] if isinstance(rows, slice) else rows.tolist()
+        shards = [bisect.bisect_right(self._ends, row) for row in chosen]
+        starts = [0, *self._ends]
+        at = [(self._shards[k], row - starts[k]) for k, row in zip(shards, chosen, strict=True)]
+        whole = {key: torch.stack([shard[key][row] for shard, row in at]) for key in self._shards[0]}
+        return Examples.from_tensors(whole, self._observation)
+
+    def parts(self, rows: slice, size: int = 1024) -> Iterator[Examples]:
+        """The examples of a slice, some at a time."""
+        start, stop, _ = rows.indices(self._count)
+        return (self[slice(at, min(at + size, stop))] for at in range(start, stop, size))
+
+
+def load_examples(folder: str | Path, count: int, backbone: Backbone, keep_pyramid: bool = False) -> Examples:
+    """The first `count` kept examples of a folder, in memory. InputError as in `KeptExamples`."""
+    return KeptExamples(folder, count, backbone, keep_pyramid)[slice(None)]
 
 
 def _shard(folder: Path, k: int) -> Path:
