@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # torch takes a second to import; finding and listing weights
     from torch import Tensor, nn
 
 MANIFEST = "weights.json"
+FIGURES = "regressors/figures.json"
 # Where published checkpoints keep their state dict, when it is not the file's top level.
 _STATE_KEYS = ("state_dict", "model", "model_state_dict", "model_pos", "ema")
 
@@ -98,6 +99,14 @@ def read_manifest(folder: str | Path) -> dict[str, dict[str, str]]:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise WeightsError(f"{path}: expected JSON, got {error}; restore the file") from error
+
+
+def shipped_figures() -> dict[str, dict[str, Any]]:
+    """By method what `hmrkit train figures` measured of the weights; {} where they have no such file."""
+    try:
+        return json.loads(find_weights(FIGURES).read_text(encoding="utf-8"))
+    except WeightsError:
+        return {}
 
 
 def write_manifest(folder: str | Path) -> Path:

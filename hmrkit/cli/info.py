@@ -31,14 +31,16 @@ def list_choices(
     from hmrkit.errors import UsageError
     from hmrkit.members import visible
     from hmrkit.options import METHODS
+    from hmrkit.weights import shipped_figures
 
     if family is not None and family not in FAMILIES:
         raise UsageError(f"no family {family!r}; there are {', '.join(FAMILIES)}")
-    tables: dict[str, dict[str, dict[str, str]]] = {}
+    tables: dict[str, dict[str, dict[str, Any]]] = {}
     for name in FAMILIES if family is None else (family,):
         if name == "methods":
             methods = METHODS if for_tests else visible(METHODS)
-            tables[name] = {method: {"summary": m.summary} for method, m in methods.items()}
+            measured = shipped_figures()
+            tables[name] = {method: {"summary": m.summary, **measured.get(method, {})} for method, m in methods.items()}
         elif name == "protocols":
             from hmrkit.evaluation.protocols import PROTOCOLS
 
@@ -55,6 +57,18 @@ def list_choices(
         for member, facts in members.items():
             licence = f"  [{facts['licence']}]" if facts.get("licence") else ""
             typer.echo(f"  {member:18s} {facts['summary']}{licence}")
+            if "mpjpe_mm" in facts:
+                typer.echo(f"  {'':18s} {_measured(facts)}")
+
+
+def _measured(facts: dict[str, Any]) -> str:
+    """One line of what `hmrkit train figures` wrote of a method."""
+    errors = (("mpjpe_mm", "MPJPE"), ("pa_mpjpe_mm", "PA-MPJPE"), ("pve_mm", "PVE"))
+    text = "synthetic benchmark: " + ", ".join(f"{name} {facts[key]} mm" for key, name in errors)
+    if "gflops" not in facts:
+        return text
+    parameters = f"{facts['parameters_m']} million parameters ({facts['own_parameters_m']} its own)"
+    return f"{text}; {parameters}, {facts['gflops']} GFLOPs and {facts['ms_per_crop']} ms a crop ({facts['device']})"
 
 
 @o.with_options("info")

@@ -165,6 +165,31 @@ def ablate(
     typer.echo(text)
 
 
+@app.command("figures")
+def figures(
+    evaluation: Annotated[
+        Path, typer.Option(help="evaluation.json of `hmrkit eval --dataset synthetic` by all methods.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="What `hmrkit list methods` shows.")] = Path(
+        "weights/regressors/figures.json"
+    ),
+    device: o.Device = "auto",
+) -> None:
+    """Write down how accurate the evaluated methods are and what their networks cost here."""
+    from hmrkit.device import resolve_device
+    from hmrkit.files import atomic_path
+    from hmrkit.regressors import load_regressor
+    from hmrkit.regressors.cost import accuracy_of, cost_of
+
+    chosen = resolve_device(device)
+    found: dict[str, dict] = accuracy_of(evaluation)
+    for name in found.keys() & REGRESSORS.keys():
+        found[name] |= cost_of(load_regressor(name, device=chosen), chosen)
+    with atomic_path(out) as temporary:
+        temporary.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    typer.echo(str(out))
+
+
 @app.command("ship")
 def ship(
     file: Annotated[Path, typer.Argument(help="What the training of a regressor wrote.")],
