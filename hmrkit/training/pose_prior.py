@@ -1,4 +1,4 @@
-"""Recipe of the pose prior: three mixtures fitted to the training split of the motion capture and its mirror image."""
+"""Recipe of the pose prior: three mixtures fitted to the poses that training draws, and their mirror images."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from torch import Tensor
 from hmrkit.body.pose_prior import PosePrior, fit_mixture, group_vectors
 from hmrkit.geometry import matrix_to_axis_angle
 from hmrkit.skeletons import SMPL_24
-from hmrkit.synthetic.mocap import Motion, load_motion
+from hmrkit.synthetic.poses import PoseSampler
 from hmrkit.weights import save_state
 
 log = logging.getLogger(__name__)
 
-STRIDE = 4  # frames: neighbouring ones tell the same
+COUNT, HELD_OUT_COUNT = 21_668, 1_600
 COMPONENTS = {"legs": 24, "trunk": 12, "arm": 24}
 FLOOR_RAD = 0.1
 
 
-def train_pose_prior(motion: str | Path, out: str | Path, components: dict[str, int] | None = None) -> Path:
-    """Fit the prior to a motion file; returns ``out/gmm.safetensors``. About two minutes on two cores."""
-    poses = body_poses(load_motion(motion, "train"), STRIDE)
+def train_pose_prior(out: str | Path, count: int = COUNT, components: dict[str, int] | None = None) -> Path:
+    """Fit the prior to `count` poses of `PoseSampler`, people who stand about among them; returns
+    ``out/gmm.safetensors``. About a minute on one core."""
+    poses = body_poses(PoseSampler("train", wobble=0.0), count, seed=0)
     tensors: dict[str, Tensor] = {}
     for name, values in group_vectors(torch.cat([poses, mirrored(poses)])).items():
         samples = values.flatten(0, 1).double()
@@ -37,9 +38,9 @@ def train_pose_prior(motion: str | Path, out: str | Path, components: dict[str, 
     return path
 
 
-def body_poses(motion: Motion, stride: int) -> Tensor:
-    """Every `stride`-th pose as axis-angles (N,23,3)."""
-    return matrix_to_axis_angle(torch.from_numpy(motion.local_rotations[::stride, 1:]).float())
+def body_poses(sampler: PoseSampler, count: int, seed: int) -> Tensor:
+    """Drawn poses as axis-angles (N,23,3)."""
+    return matrix_to_axis_angle(sampler(count, torch.Generator().manual_seed(seed))[1].float())
 
 
 def mirrored(body_pose: Tensor) -> Tensor:
@@ -48,9 +49,10 @@ def mirrored(body_pose: Tensor) -> Tensor:
     return body_pose[:, order] * body_pose.new_tensor([1.0, -1, -1])
 
 
-def discrimination(prior: PosePrior, motion: str | Path, noise_rad: float = 0.3, seed: int = 0) -> dict[str, float]:
-    """On held-out clips: median energy of true and of disturbed poses, and how often the true one is lower."""
-    poses = body_poses(load_motion(motion, "test"), 10)
+def discrimination(prior: PosePrior, sampler: PoseSampler, noise_rad: float = 0.3, seed: int = 1) -> dict[str, float]:
+    """On poses of a sampler of held-out people: median energy of true and of disturbed ones, and how often the true one
+    is lower."""
+    poses = body_poses(sampler, HELD_OUT_COUNT, seed)
     generator = torch.Generator().manual_seed(seed)
     noisy = poses + noise_rad * torch.randn(poses.shape, generator=generator)
     true, false = prior(poses), prior(noisy)

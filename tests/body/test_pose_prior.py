@@ -3,15 +3,18 @@ import torch
 from conftest import DATA
 
 from hmrkit.body.pose_prior import GROUPS, fit_mixture, group_vectors, load_pose_prior
+from hmrkit.geometry import matrix_to_axis_angle
 from hmrkit.skeletons import SMPL_24
 from hmrkit.synthetic.mocap import load_motion
-from hmrkit.training.pose_prior import body_poses, mirrored, train_pose_prior
+from hmrkit.synthetic.poses import PoseSampler
+from hmrkit.training.pose_prior import discrimination, mirrored, train_pose_prior
 
 
 @pytest.fixture(scope="module")
 def poses():
     """Poses of three clips that the prior never saw."""
-    return body_poses(load_motion(DATA / "motion_excerpt.npz", "all"), 3)
+    motion = load_motion(DATA / "motion_excerpt.npz", "all")
+    return matrix_to_axis_angle(torch.from_numpy(motion.local_rotations[::3, 1:]).float())
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +64,14 @@ def test_mixture_finds_two_clusters_and_their_spread():
 
 
 def test_recipe_writes_what_the_loader_reads(tmp_path, monkeypatch, poses):
-    few = dict.fromkeys(GROUPS, 2)
-    excerpt = tmp_path / "excerpt.npz"
-    from hmrkit.training import pose_prior as recipe
-
-    monkeypatch.setattr(recipe, "load_motion", lambda path, split: load_motion(DATA / "motion_excerpt.npz", "all"))
-    path = train_pose_prior(excerpt, tmp_path / "pose_prior", few)
+    path = train_pose_prior(tmp_path / "pose_prior", 400, dict.fromkeys(GROUPS, 2))
     monkeypatch.setenv("HMRKIT_WEIGHTS", str(tmp_path))
     assert path == tmp_path / "pose_prior" / "gmm.safetensors"
     assert load_pose_prior()(poses).isfinite().all()
+
+
+def test_people_who_stand_are_likely(prior):
+    measured = discrimination(prior, PoseSampler("test", wobble=0.0, everyday=1.0))
+    assert measured["true_is_lower"] > 0.99
+    assert measured["true"] < 20
+    assert float(prior(torch.zeros(1, 23, 3))) < 15  # T-pose
