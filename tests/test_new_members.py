@@ -12,7 +12,7 @@ from films import write_film
 from made_motion import both_splits
 
 TESTS = Path(__file__).parent
-SMALL = "from hmrkit.training import examples as e; e.SHARD = e._EXAMPLES_AT_ONCE = 8"
+SMALL = "from hmrkit.training import kept_examples as e; e.SHARD = e._EXAMPLES_AT_ONCE = 8"
 TOYS = ["--detector", "toy", "--tracker", "toy", "--keypoints", "toy", "--device", "cpu"]
 
 

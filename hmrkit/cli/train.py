@@ -29,7 +29,7 @@ Images = Annotated[
         min=0, help="Synthetic images made once and kept (else as the steps need); 0 makes new ones every step."
     ),
 ]
-Begin = Annotated[Path | None, typer.Option("--start", help="Begin from a trained regressor's file.")]
+Begin = Annotated[Path | None, typer.Option("--start", help="Begin from a trained network's file.")]
 Kept = Annotated[Path | None, typer.Option(help="Folder that `hmrkit train examples` filled (else --out/images).")]
 LoopFit = Annotated[
     list[Path] | None,
@@ -50,6 +50,7 @@ def lifter(
     out: Out,
     preset: Preset = "cpu",
     steps: Steps = None,
+    start: Begin = None,
     resume: Resume = False,
     device: o.Device = "auto",
     verbose: o.Verbose = False,
@@ -60,7 +61,7 @@ def lifter(
     o.start_logging(verbose)
     name = LIFTER_COMMANDS[str(context.info_name)]
     path = train_lifter(
-        motion, out, preset=preset, steps=steps, device=resolve_device(device), resume=resume, name=name
+        motion, out, preset=preset, steps=steps, device=resolve_device(device), resume=resume, start=start, name=name
     )  # fmt: skip
     typer.echo(str(path))
 
@@ -123,7 +124,7 @@ def make_examples(
 ) -> None:
     """Render images and keep what the backbone's frozen part makes of them; goes on where it stopped."""
     from hmrkit.device import resolve_device
-    from hmrkit.training.examples import make_side_by_side
+    from hmrkit.training.kept_examples import make_side_by_side
 
     o.start_logging(verbose)
     chosen = resolve_device(device)

@@ -4,34 +4,38 @@ Images, and what the embedded backbone predicts for them where a regressor needs
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
-from hmrkit.backbones import Backbone
+from hmrkit.backbones import Backbone, Landmarks
 from hmrkit.backbones.embedded import EmbeddedBackbone, PointEstimates
+from hmrkit.blazepose.integral_head import BodyPoints, IntegralHead
 from hmrkit.body import Body
 from hmrkit.errors import UsageError
 from hmrkit.training.examples import (
     Examples,
-    KeptExamples,
     Truth,
     concatenate,
     fresh_examples,
-    load_examples,
-    make_examples,
+    from_named_tensors,
     select_rows,
     to_device,
 )
 from hmrkit.training.integral_head import points_of
+from hmrkit.training.kept_examples import KeptExamples, load_examples, make_examples
 from hmrkit.training.keypoint_noise import LandmarkNoise, true_points
+from hmrkit.weights import save_state
 
 # Images that no part is trained on: on new images the backbone errs as on them.
 NOISE_POOL = 2048
 STATISTICS_COUNT = 1024
 FEWEST_IMAGES = 8  # some are held out
+_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class ExampleSource:
     """Batches of training examples: kept ones, or new ones each time. Some kept ones are held out (`held_out_pool`)."""
 
     def __init__(self, backbone: Backbone, folder: Path, data: ImageData, device: torch.device) -> None:
-        self.backbone, self.data, self.device = backbone, data, device
+        self.backbone, self.folder, self.data, self.device = backbone, folder, data, device
         self.kept: KeptExamples | None = None
         if 0 < data.images < FEWEST_IMAGES:
             raise UsageError(f"--images must be 0 or at least {FEWEST_IMAGES}, got {data.images}")
@@ -110,8 +114,12 @@ class PointBatch:
     def of(backbone: EmbeddedBackbone, examples: Examples, body: Body) -> PointBatch:
         """Of examples on any device, on the body's device, which is the backbone's."""
         points = points_of(backbone.integral, examples.observation)
-        predicted = PointEstimates(examples.observation.landmarks, points)
-        predicted, truth = to_device(predicted, body.device), to_device(examples.truth, body.device)
+        return PointBatch.of_points(PointEstimates(examples.observation.landmarks, points), examples.truth, body)
+
+    @staticmethod
+    def of_points(predicted: PointEstimates, truth: Truth, body: Body) -> PointBatch:
+        """Of what was predicted for examples whose truth this is."""
+        predicted, truth = to_device(predicted, body.device), to_device(truth, body.device)
         return PointBatch(predicted, truth, true_points(truth, body))
 
 
@@ -121,10 +129,26 @@ def point_batches(
     """Draws batches whose points come from a frozen integral head; for kept examples they are predicted once."""
     if source.kept is None:
         return lambda generator: PointBatch.of(backbone, source(generator), body)
-    parts = source.kept.parts(slice(0, source.learned))
-    kept = concatenate([PointBatch.of(backbone, examples, body) for examples in parts])
-    count, batch = len(kept.truth.betas), source.data.batch
-    return lambda generator: select_rows(kept, torch.randint(count, (batch,), generator=generator))
+    columns = source.kept.without_maps(source.learned)
+    landmarks = Landmarks(columns["points_2d"], columns["world"])
+    predicted = PointEstimates(landmarks, kept_points(source, backbone.integral))
+    truth, batch = from_named_tensors(Truth, columns), source.data.batch
+    parts = (slice(start, start + _AT_ONCE) for start in range(0, source.learned, _AT_ONCE))
+    kept = concatenate([PointBatch.of_points(select_rows(predicted, p), select_rows(truth, p), body) for p in parts])
+    return lambda generator: select_rows(kept, torch.randint(source.learned, (batch,), generator=generator))
+
+
+def kept_points(source: ExampleSource, integral: IntegralHead) -> BodyPoints:
+    """What a frozen integral head predicts of the kept examples that are learned from, on the CPU. It stands beside
+    them, named by the head's weights, and serves other trainings on the same head."""
+    assert source.kept is not None, "points are kept of kept examples"
+    weights = b"".join(value.cpu().numpy().tobytes() for value in integral.state_dict().values())
+    path = source.folder / f"points-{hashlib.sha256(weights).hexdigest()[:12]}-{source.learned}.safetensors"
+    if not path.is_file():
+        parts = source.kept.parts(slice(0, source.learned))
+        points = concatenate([points_of(integral, examples.observation) for examples in parts])
+        save_state({name: value.cpu() for name, value in vars(points).items()}, path)
+    return BodyPoints(**load_file(path))
 
 
 def measured_noise(source: ExampleSource, backbone: EmbeddedBackbone, body: Body) -> LandmarkNoise:

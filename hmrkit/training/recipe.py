@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from hmrkit.errors import UsageError
 from hmrkit.training.example_source import ImageData
-from hmrkit.training.examples import SHARD
+from hmrkit.training.kept_examples import SHARD
 from hmrkit.training.loop import LoopConfig
 from hmrkit.training.losses import LossWeights
 

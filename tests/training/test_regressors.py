@@ -20,11 +20,12 @@ from hmrkit.regressors.crop_camera import crop_camera, project
 from hmrkit.regressors.hmr import HmrNetwork
 from hmrkit.synthetic.poses import PoseSampler
 from hmrkit.training import example_source
-from hmrkit.training import examples as kept
+from hmrkit.training import kept_examples as kept
 from hmrkit.training.adversary import Adversary
 from hmrkit.training.example_source import ImageData
-from hmrkit.training.examples import Examples, Truth, load_examples, make_examples
+from hmrkit.training.examples import Examples, Truth
 from hmrkit.training.integral_head import train_points
+from hmrkit.training.kept_examples import load_examples, make_examples
 from hmrkit.training.keypoint_noise import true_points
 from hmrkit.training.loop import LoopConfig
 from hmrkit.training.losses import body_loss

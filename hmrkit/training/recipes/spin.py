@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from hmrkit.backbones.embedded import EmbeddedBackbone, PointEstimates
 from hmrkit.body import Body
 from hmrkit.regressors.hmr import HmrRegressor
-from hmrkit.training.examples import Examples, clip_examples, select_rows, to_device
+from hmrkit.training.clip_examples import clip_examples
+from hmrkit.training.examples import Examples, select_rows, to_device
 from hmrkit.training.integral_head import points_of
 from hmrkit.training.losses import body_loss
 from hmrkit.training.point_objective import regress_points
