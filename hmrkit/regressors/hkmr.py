@@ -82,6 +82,7 @@ class HkmrRegressor(FrameRegressor):
         self.network = network
         channels = backbone.global_channels
         self.encoder = Encoder(channels, network.hidden) if network.encoder else nn.Identity()
+        self.drop = nn.Dropout(0.05)
         width = network.hidden if network.encoder else channels
         options = {"joint_hierarchy": network.joint_hierarchy, "backward": network.backward}
         sizes = width, network.embedding, network.inner
@@ -98,7 +99,7 @@ class HkmrRegressor(FrameRegressor):
     def regress(self, features: Features, context: CropContext | None = None) -> IteratedEstimate:
         feature = features.global_feature
         if self.network.encoder:
-            feature = self.encoder(self.standardised(feature))
+            feature = self.drop(self.encoder(self.standardised(feature)))
         pose = self.mean_pose.expand(len(feature), -1, -1)
         betas = self.mean_pose.new_zeros(len(feature), BETAS)
         for_root, for_dependent = self.root.read(feature), self.dependent.read(feature)
@@ -119,7 +120,7 @@ def _estimator(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     last = nn.Linear(hidden, outputs)
     nn.init.xavier_uniform_(last.weight, gain=0.01)
     nn.init.zeros_(last.bias)
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Dropout(0.05), last)
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), last)
 
 
 def build(name: str, network: HkmrNetwork | None = None, weights: str | None = None) -> HkmrRegressor:

@@ -31,8 +31,8 @@ class ChainPass(nn.Module):
 
     Equation 1 (forward) or 2 (`backward`, from the last joint to the first). Its functions f_i and b_i are one linear
     layer each, so the residuals of a chain, as one row, solve the triangular system ``delta = psi W + b + delta E``. E
-    is zero but where it leads from an earlier joint to a later one. `solved` gives ``W (I - E)^-1`` and ``b (I - E)^-1``,
-    so that a pass is one product, without a loop over joints.
+    is zero but where it leads from an earlier joint to a later one. `solved` gives W and b times ``(I - E)^-1``, so
+    that a pass is one product, without a loop over joints.
 
     `lengths` are the numbers of joints of the chains. Without `joint_hierarchy` a joint depends on its immediate
     predecessor alone (table 2).
@@ -94,7 +94,6 @@ class ChainGroup(nn.Module):
         reads_root: bool,
         joint_hierarchy: bool = True,
         backward: bool = True,
-        dropout: float = 0.05,
     ) -> None:
         super().__init__()
         count, lengths = len(chains), [len(chain) for chain in chains]
@@ -105,7 +104,6 @@ class ChainGroup(nn.Module):
         self.from_pose = _uniform(count, self.longest * SIZE, embedding)
         self.second = _uniform(count, embedding, embedding)
         self.second_bias = nn.Parameter(torch.zeros(count, 1, embedding))
-        self.drop = nn.Dropout(dropout)
         self.passes = nn.ModuleList(
             ChainPass(lengths, embedding, reverse, joint_hierarchy)
             for reverse in ((False, True) if backward else (False,))
@@ -134,7 +132,7 @@ class ChainGroup(nn.Module):
 
     def embed(self, given: Tensor, theta: Tensor) -> Tensor:
         """The embeddings psi (C,B,d) of the chains with rotations `theta` (C,B,n)."""
-        first = self.drop(functional.relu(given + torch.bmm(theta, self.from_pose)))
+        first = functional.relu(torch.baddbmm(given, theta, self.from_pose))
         return functional.relu(torch.baddbmm(self.second_bias, first, self.second))
 
     def of_chains(self, pose: Tensor) -> Tensor:
