@@ -36,6 +36,13 @@ REGRESSORS: dict[str, Member] = {
         weights=("regressors/spin.safetensors",),
         recipe="hmrkit.training.recipes.spin",
     ),
+    "hkmr": Member(
+        module="hmrkit.regressors.hkmr",
+        summary="kinematic chains, each refined along its joints, all after the trunk's; own weights",
+        paper="Georgakis et al. 2020, Hierarchical kinematic human mesh recovery",
+        weights=("regressors/hkmr.safetensors",),
+        recipe="hmrkit.training.recipes.hkmr",
+    ),
     "toy": Member(
         module="hmrkit.regressors.toy",
         summary="a standing body whose arms hang lower the darker the crop is; for tests",

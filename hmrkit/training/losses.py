@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -48,6 +49,14 @@ def body_loss(estimate: BodyEstimate, truth: Truth, body: Body, weights: LossWei
     if w.vertices:
         total = total + w.vertices * mean_length((made.vertices - root) - (wanted.vertices - wanted_root))
     return total
+
+
+class EstimateLoss(Protocol):
+    """A loss of estimates whose truth is known. `body_loss` is one."""
+
+    def __call__(
+        self, estimate: BodyEstimate, truth: Truth, body: Body, weights: LossWeights | None = None
+    ) -> Tensor: ...
 
 
 def mean_length(vectors: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from hmrkit.training.adversary import Adversary
 from hmrkit.training.example_source import ExampleSource, ImageData, PointBatch, point_batches
 from hmrkit.training.examples import Examples, concatenate
 from hmrkit.training.keypoint_noise import LandmarkNoise, NoisyLandmarks
-from hmrkit.training.losses import body_loss, errors
+from hmrkit.training.losses import EstimateLoss, body_loss, errors
 from hmrkit.training.recipe import Losses, RegressorRecipe
 from hmrkit.training.regressors import fit_and_write, standardise, weights_of_step
 
@@ -36,8 +36,8 @@ class ClipLoss(Protocol):
 
 @dataclass(frozen=True)
 class Objective:
-    """What a step minimises where the feature needs points only: the body's loss on a batch of images and on synthetic
-    landmarks together, HMR's prior against `real_poses`, SPIN's loss on `clips`."""
+    """What a step minimises where the feature needs points only: `loss` on a batch of images and on synthetic landmarks
+    together, HMR's prior against `real_poses`, SPIN's loss on `clips`."""
 
     draw: Callable[[torch.Generator], PointBatch]
     data: ImageData
@@ -45,6 +45,7 @@ class Objective:
     synthetic: NoisyLandmarks
     real_poses: PoseSampler | None = None
     clips: ClipLoss | None = None
+    loss: EstimateLoss = body_loss
 
     def __call__(self, model: nn.Module, generator: torch.Generator) -> Tensor:
         body, data = self.synthetic.body, self.data
@@ -53,7 +54,7 @@ class Objective:
         shrunk = self.synthetic.noise.shrink_errors(drawn.predicted, drawn.true.landmarks, generator)
         estimate = regress_points(model, concatenate([shrunk, estimates]))
         weights = weights_of_step(self.losses, generator)
-        total = body_loss(estimate, concatenate([drawn.truth, truth]), body, weights)
+        total = self.loss(estimate, concatenate([drawn.truth, truth]), body, weights)
         if self.real_poses is not None:
             _, pose, betas = self.real_poses(data.batch, generator)
             prior: Tensor = model.adversary(estimate, pose.to(body.device), betas.to(body.device))  # type: ignore[operator]
@@ -79,6 +80,7 @@ def train_on_points(
     *,
     body: Body,
     fresh: bool,
+    loss: EstimateLoss = body_loss,
     clip_loss: Callable[[Any, Body], ClipLoss] | None = None,
     adversarial: bool = False,
     resume: bool = False,
@@ -100,6 +102,7 @@ def train_on_points(
         NoisyLandmarks(body, LandmarkNoise(pool.predicted, pool.true)),
         real_poses=PoseSampler("train", wobble=0.0) if adversarial else None,
         clips=clip_loss(regressor, body) if clip_loss else None,
+        loss=loss,
     )  # fmt: skip
     new = PointBatch.of(backbone, held_out, body)
     features = backbone.features_of_points(new.predicted)

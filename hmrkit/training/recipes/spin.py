@@ -15,7 +15,7 @@ from hmrkit.regressors.hmr import HmrRegressor
 from hmrkit.training.clip_examples import clip_examples
 from hmrkit.training.examples import Examples, select_rows, to_device
 from hmrkit.training.integral_head import points_of
-from hmrkit.training.losses import body_loss
+from hmrkit.training.losses import EstimateLoss, body_loss
 from hmrkit.training.point_objective import regress_points
 from hmrkit.training.recipes import hmr
 from hmrkit.training.recipes.hmr import PRESETS, HmrRecipe
@@ -29,16 +29,18 @@ EXTRAS = ("clips", "tune_points", "adversarial")
 class FittedClips:
     """SPIN's loss on images of real people (`hmrkit.training.regressors.ClipLoss`)."""
 
-    def __init__(self, backbone: EmbeddedBackbone, examples: Examples, body: Body) -> None:
+    def __init__(
+        self, backbone: EmbeddedBackbone, examples: Examples, body: Body, loss: EstimateLoss = body_loss
+    ) -> None:
         points = points_of(backbone.integral, examples.observation)
         self.predicted = to_device(PointEstimates(examples.observation.landmarks, points), body.device)
-        self.fits, self.body = LoopFit(examples, body), body
+        self.fits, self.body, self.loss = LoopFit(examples, body), body, loss
 
     def __call__(self, model: nn.Module, batch: int, generator: torch.Generator) -> Tensor | float:
         rows = torch.randint(len(self.fits.examples), (batch,), generator=generator)
         estimate = regress_points(model, select_rows(self.predicted, rows))
         truth, good = self.fits(rows, estimate)
-        return body_loss(select_rows(estimate, good), select_rows(truth, good), self.body) if good.any() else 0.0
+        return self.loss(select_rows(estimate, good), select_rows(truth, good), self.body) if good.any() else 0.0
 
 
 def train(
