@@ -63,8 +63,7 @@ def soft_argmax(volume: Tensor) -> Tensor:
     """Expected cell x, y, z (B,J,3) under the softmax of volumes (B,J,D,H,W) (Sun et al. 2018)."""
     heat = volume.float().flatten(2).softmax(-1).unflatten(-1, volume.shape[2:])
     sums = heat.sum((2, 3)), heat.sum((2, 4)), heat.sum((3, 4))
-    cells = (part @ torch.arange(part.shape[-1], device=part.device, dtype=part.dtype) for part in sums)
-    return torch.stack(list(cells), -1)
+    return torch.stack([(part * torch.arange(part.shape[-1], device=part.device)).sum(-1) for part in sums], -1)
 
 
 class JointHeads(nn.Module):
@@ -140,7 +139,9 @@ class SgreRegressor(FrameRegressor):
             local = self.local(features.maps[-2:], joints[..., :2])
         rotations = rotation_from_6d(self.branches(feature, local), "interleaved")
         if self.network.rotations == "global":
-            rotations = local_from_world(rotations)  # eq. 10
+            # In the autocast of training the product would be bfloat16, which is no rotation.
+            with torch.autocast(rotations.device.type, enabled=False):
+                rotations = local_from_world(rotations)  # eq. 10
         return BodyEstimate(rotations[:, 0], rotations[:, 1:], self.shape(feature).float(), self.camera(feature).float())
 
 

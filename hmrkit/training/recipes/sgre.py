@@ -100,7 +100,9 @@ class SgreLoss:
 
 def global_rotations(bodies: BodyEstimate | Truth) -> Tensor:
     """Rotations (B,24,3,3) of all joints in the crop's camera."""
-    return world_from_local(torch.cat([bodies.global_orient[:, None], bodies.body_pose], 1))
+    local = torch.cat([bodies.global_orient[:, None], bodies.body_pose], 1)
+    with torch.autocast(local.device.type, enabled=False):
+        return world_from_local(local)
 
 
 def true_joints(truth: Truth, body: Body) -> Tensor:
