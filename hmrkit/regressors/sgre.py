@@ -142,7 +142,9 @@ class SgreRegressor(FrameRegressor):
             # In the autocast of training the product would be bfloat16, which is no rotation.
             with torch.autocast(rotations.device.type, enabled=False):
                 rotations = local_from_world(rotations)  # eq. 10
-        return BodyEstimate(rotations[:, 0], rotations[:, 1:], self.shape(feature).float(), self.camera(feature).float())
+        return BodyEstimate(
+            rotations[:, 0], rotations[:, 1:], self.shape(feature).float(), self.camera(feature).float()
+        )
 
 
 def build(name: str, network: SgreNetwork | None = None, weights: str | None = None) -> SgreRegressor:

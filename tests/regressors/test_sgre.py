@@ -1,9 +1,8 @@
-"""SGRE: its equations against plain loops, people without maps, the ablations' networks, training that ends in a file."""
+"""SGRE: its equations against plain loops, people without maps, the ablations' networks, training."""
 
 from __future__ import annotations
 
 import dataclasses
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,17 +11,19 @@ from torch import Tensor, nn
 from hmrkit.backbones import Features
 from hmrkit.backbones.embedded import EmbeddedBackbone
 from hmrkit.blazepose.integral_head import BodyPoints
-from hmrkit.body.landmarks import world_from_local
+from hmrkit.body import load_body
 from hmrkit.errors import UsageError
 from hmrkit.geometry import rotation_from_6d
-from hmrkit.regressors import load_regressor
+from hmrkit.regressors import CropContext, load_regressor, sgre_timing
 from hmrkit.regressors.frame import flatten
-from hmrkit.regressors.sgre import JointHeads, LocalFeatures, SgreNetwork, SgreRegressor, network_on, soft_argmax
+from hmrkit.regressors.sgre import JointHeads, LocalFeatures, SgreNetwork, SgreRegressor, build, network_on, soft_argmax
 from hmrkit.regressors.sgre_branches import GroupedLinear, JointBranches
 from hmrkit.skeletons import SMPL_24
 from hmrkit.training import example_source
 from hmrkit.training import examples as kept
+from hmrkit.training.examples import Truth
 from hmrkit.training.loop import LoopConfig
+from hmrkit.training.losses import LossWeights
 from hmrkit.training.recipe import changed
 from hmrkit.training.recipes import sgre as recipe
 
@@ -38,7 +39,9 @@ class Maps(nn.Module):
 
 def features(count: int, finest: bool = True, maps: bool = True, points: bool = True) -> Features:
     rng = torch.Generator().manual_seed(count)
-    found = [torch.randn(count, c, 256 // s, 256 // s, generator=rng) for c, s in zip((4, 5, 7), (4, 16, 32), strict=True)]
+    found = [
+        torch.randn(count, c, 256 // s, 256 // s, generator=rng) for c, s in zip((4, 5, 7), (4, 16, 32), strict=True)
+    ]
     at = torch.rand(count, 57, 3, generator=rng) * 1.8 - 0.9
     known = BodyPoints(at[..., :2], at, at[..., 0]) if points else None
     shown = tuple(found[0 if finest else 1 :]) if maps else ()
@@ -184,17 +187,10 @@ def test_training_learns_global_rotations_and_ends_in_a_file(tmp_path, monkeypat
 
 
 def test_the_loss_counts_global_rotations_and_the_networks_own_joints() -> None:
-    """A wrong root costs a relative network one joint's error, a global one that of all joints below."""
-    from hmrkit.body import load_body
-    from hmrkit.regressors import CropContext
-    from hmrkit.training.losses import LossWeights
-
     body, model = load_body(), made(joint_heads=True)
-    truth = SimpleNamespace(
-        global_orient=torch.eye(3).repeat(2, 1, 1), body_pose=torch.eye(3).repeat(2, 23, 1, 1), betas=torch.zeros(2, 10),
-        transl_c=torch.tensor([[0.0, 0, 4]] * 2), focal_px=torch.full((2,), 400.0), joints_2d=torch.full((2, 24, 2), 128.0),
-    )  # fmt: skip
-    torch.testing.assert_close(recipe.global_rotations(truth), world_from_local(torch.eye(3).repeat(2, 24, 1, 1)))
+    rest, transl = torch.eye(3).repeat(2, 24, 1, 1), torch.tensor([[0.0, 0, 4]] * 2)
+    joints_2d, focal = torch.full((2, 24, 2), 128.0), torch.full((2,), 400.0)
+    truth = Truth(rest[:, 0], rest[:, 1:], torch.zeros(2, 10), transl, focal, joints_2d)
     only = LossWeights(rotations=1.0, betas=0, joints=0, vertices=0, projection=0, camera=0)
     seen, nothing = features(2, points=False), CropContext()
     estimate = model.regress(seen)
@@ -203,3 +199,14 @@ def test_the_loss_counts_global_rotations_and_the_networks_own_joints() -> None:
     torch.testing.assert_close(without, off)
     joints = (model.joints(seen) - recipe.true_joints(truth, body)).abs().mean()
     torch.testing.assert_close(recipe.SgreLoss(2.0)(model, seen, nothing, truth, body, only) - without, 2 * joints)
+    relative = made(rotations="relative")
+    estimate, seen = relative.regress(features(2)), features(2)
+    off = torch.cat([estimate.global_orient[:, None], estimate.body_pose], 1) - torch.eye(3)
+    found = recipe.SgreLoss(1.0)(relative, seen, nothing, truth, body, only)
+    torch.testing.assert_close(found, off.square().mean())
+
+
+def test_the_parts_can_be_timed() -> None:
+    times = sgre_timing.time_parts(build("sgre", SMALL).eval(), load_body(), batch=1, runs=1)
+    assert set(times) == {"features", "parameters", "sequential", "mesh"}
+    assert all(value > 0 for value in times.values())
