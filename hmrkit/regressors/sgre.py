@@ -22,9 +22,12 @@ from hmrkit.errors import UsageError
 from hmrkit.geometry import rotation_from_6d
 from hmrkit.regressors import BodyEstimate, CropContext
 from hmrkit.regressors.encoder import Encoder
-from hmrkit.regressors.files import read_regressor
+from hmrkit.regressors.files import read_regressor, refuse_other_backbone
 from hmrkit.regressors.frame import FrameRegressor
 from hmrkit.regressors.sgre_branches import JOINTS, JointBranches
+from hmrkit.regressors.sgre_published import LANDMARK, PublishedSgre
+from hmrkit.regressors.soft_argmax import expected_cell, volume_softmax
+from hmrkit.weights import load_into, load_state, verify
 
 SHIPPED = "regressors/{}.safetensors"
 DEPTHS = 8  # cells of the joints' volume along z
@@ -59,13 +62,6 @@ def network_on(backbone: str) -> SgreNetwork:
     return replace(SgreNetwork(), backbone=backbone, joint_heads=backbone != "embedded")
 
 
-def soft_argmax(volume: Tensor) -> Tensor:
-    """Expected cell x, y, z (B,J,3) under the softmax of volumes (B,J,D,H,W) (Sun et al. 2018)."""
-    heat = volume.float().flatten(2).softmax(-1).unflatten(-1, volume.shape[2:])
-    sums = heat.sum((2, 3)), heat.sum((2, 4)), heat.sum((3, 4))
-    return torch.stack([(part * torch.arange(part.shape[-1], device=part.device)).sum(-1) for part in sums], -1)
-
-
 class JointHeads(nn.Module):
     """The coarsest map (B,C,h,w) -> joints (B,24,3): x, y from -1 to 1 over the crop, z in m from the pelvis."""
 
@@ -76,7 +72,7 @@ class JointHeads(nn.Module):
     def forward(self, coarse: Tensor) -> Tensor:
         volume = self.heat(coarse).unflatten(1, (JOINTS, DEPTHS))
         size = torch.tensor(volume.shape[:1:-1], device=coarse.device)  # w, h, D
-        return (soft_argmax(volume) + 0.5) * 2 / size - 1
+        return (expected_cell(volume_softmax(volume)) + 0.5) * 2 / size - 1
 
 
 class LocalFeatures(nn.Module):
@@ -160,10 +156,19 @@ def load(
     device: str | torch.device,
     weights: str | None = "default",
     backbone: str | None = None,
-) -> SgreRegressor:
+) -> SgreRegressor | PublishedSgre:
     """See `hmrkit.regressors.load_regressor`."""
+    regressor: SgreRegressor | PublishedSgre
     if checkpoint is None and weights is None:
         regressor = build(name, network_on(backbone or "embedded"))
     else:
-        regressor = read_regressor(name, checkpoint or SHIPPED.format(name), build, SgreNetwork, backbone)
+        path = checkpoint or SHIPPED.format(name)
+        state = load_state(path)
+        if LANDMARK in state:
+            refuse_other_backbone(path, "resnet50", backbone)
+            regressor = PublishedSgre(name)
+            load_into(regressor, state, path)
+            regressor.weights_sha256 = verify(path)
+        else:
+            regressor = read_regressor(name, path, build, SgreNetwork, backbone)
     return regressor.eval().requires_grad_(False).to(device)

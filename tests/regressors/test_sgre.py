@@ -16,8 +16,9 @@ from hmrkit.errors import UsageError
 from hmrkit.geometry import rotation_from_6d
 from hmrkit.regressors import CropContext, load_regressor, sgre_timing
 from hmrkit.regressors.frame import flatten
-from hmrkit.regressors.sgre import JointHeads, LocalFeatures, SgreNetwork, SgreRegressor, build, network_on, soft_argmax
+from hmrkit.regressors.sgre import JointHeads, LocalFeatures, SgreNetwork, SgreRegressor, build, network_on
 from hmrkit.regressors.sgre_branches import GroupedLinear, JointBranches
+from hmrkit.regressors.soft_argmax import expected_cell, volume_softmax
 from hmrkit.skeletons import SMPL_24
 from hmrkit.training import example_source
 from hmrkit.training import examples as kept
@@ -124,7 +125,7 @@ def test_joints_are_the_mean_cell_of_their_volume(rng) -> None:
                 for y in range(5):
                     for x in range(6):
                         wanted[b, joint] += heat[z, y, x] * torch.tensor([x, y, z])
-    torch.testing.assert_close(soft_argmax(volume), wanted.float(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(expected_cell(volume_softmax(volume)), wanted, atol=1e-5, rtol=0)
     # A sharp peak in the cell at the lower right, in front.
     heads, coarse = JointHeads(1), torch.zeros(1, 1, 8, 8)
     heads.heat.weight.zero_()
