@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # torch takes a second to import; finding and listing weights
 MANIFEST = "weights.json"
 FIGURES = "regressors/figures.json"
 # Where published checkpoints keep their state dict, when it is not the file's top level.
-_STATE_KEYS = ("state_dict", "model", "model_state_dict", "model_pos", "ema")
+_STATE_KEYS = ("state_dict", "model", "model_state_dict", "model_pos", "network", "ema")
 
 
 def shipped_folder() -> Path:

@@ -75,13 +75,20 @@ class ResNet50(nn.Module):
         return self.features(self.encode(crops))
 
     def features(self, observation: CropImages) -> Features:
-        x = functional.relu(self.bn1(self.conv1(self.normalise(observation.images))))
-        x = functional.max_pool2d(x, 3, 2, 1)
+        maps = self.stages(self.stem(self.normalise(observation.images)))
+        return Features(maps[-1].mean((2, 3)), maps)
+
+    def stem(self, images: Tensor) -> Tensor:
+        """Normalised images (B,3,H,W) -> (B,64,H / 4,W / 4), the part ahead of the bottlenecks."""
+        return functional.max_pool2d(functional.relu(self.bn1(self.conv1(images))), 3, 2, 1)
+
+    def stages(self, x: Tensor) -> tuple[Tensor, ...]:
+        """What `stem` returned -> the maps, finest first."""
         maps: list[Tensor] = []
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = layer(x)
             maps.append(x)
-        return Features(x.mean((2, 3)), tuple(maps))
+        return tuple(maps)
 
 
 def load(

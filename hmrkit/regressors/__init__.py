@@ -43,6 +43,13 @@ REGRESSORS: dict[str, Member] = {
         weights=("regressors/hkmr.safetensors",),
         recipe="hmrkit.training.recipes.hkmr",
     ),
+    "sgre": Member(
+        module="hmrkit.regressors.sgre",
+        summary="global rotations along the kinematic tree; own weights, or the published checkpoint",
+        paper="Wang and Zhang 2023, 3D human mesh recovery with sequentially global rotation estimation",
+        weights=("regressors/sgre.safetensors",),
+        recipe="hmrkit.training.recipes.sgre",
+    ),
     "toy": Member(
         module="hmrkit.regressors.toy",
         summary="a standing body whose arms hang lower the darker the crop is; for tests",
