@@ -15,9 +15,9 @@ from torch.nn.functional import normalize
 
 from hmrkit.body import Body
 
-
 POINTS = 4096
 _NEAR_M = 0.05
+_WINDOW = 0.35  # in cells about their middle
 _NOTHING = 2**62
 
 
@@ -105,8 +105,11 @@ class SurfacePoints:
         points = (blended.unflatten(2, (3, 4))[..., :3] * shaped[..., None, :]).sum(-1)
         points = points + blended[..., 3::4] + transl_c[:, None]
         depth = points[..., 2].clamp_min(_NEAR_M)
-        cells = ((focal[:, None, None] * points[..., :2] / depth[..., None] + 0.5) * size).floor().long()
-        seen = ((cells >= 0) & (cells < size)).all(-1) & (points[..., 2] > _NEAR_M)
+        places = (focal[:, None, None] * points[..., :2] / depth[..., None] + 0.5) * size
+        cells = places.floor()
+        # What is near a cell's edge hardly shows in it; were it to count, the outline would be too wide.
+        inside = (cells >= 0) & (cells < size) & ((places - cells - 0.5).abs() < _WINDOW)
+        seen, cells = inside.all(-1) & (points[..., 2] > _NEAR_M), cells.long()
         # Depth in mm and the point's number as one integer, whose minimum is the nearest point.
         count, number = len(self.labels), torch.arange(len(self.labels), device=depth.device)
         nearest = depth.new_full((len(betas), size * size), _NOTHING, dtype=torch.int64)
