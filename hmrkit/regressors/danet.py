@@ -148,7 +148,8 @@ class DanetRegressor(FrameRegressor):
         # The channels of joint k's partial maps: background, then its own part and those nearest along the skeleton.
         near = torch.tensor([list(row) for row in nearest_joints(parts)]) + 1
         self.register_buffer("retained", torch.cat([torch.zeros_like(near[:, :1]), near], 1), persistent=False)
-        self.estimator = Estimator(*backbone.map_channels[-2:], network.channels, 1 + PARTS, 1 + parts)
+        fine, coarse = backbone.map_channels[-2:]
+        self.estimator = Estimator(fine, coarse, network.channels, 1 + PARTS, 1 + parts)
         inputs = {"iuv": 3 * (1 + PARTS), "segmentation": 1 + PARTS, "features": network.channels // 2}
         outputs = 13 + (0 if network.streams == "decomposed" else JOINTS * self._numbers)
         self.global_stream = GlobalStream(inputs[network.representation], outputs)

@@ -96,15 +96,16 @@ def soft_maps(raw: Tensor) -> Tensor:
 
     The published network takes the likeliest class instead (`clean_maps`), through which no gradient reaches the index.
     """
-    share = raw.select(-4, INDEX).softmax(-3)
-    return torch.stack([raw.select(-4, U) * share, raw.select(-4, V) * share, share], -4)
+    u, v, index = raw.unbind(-4)
+    share = index.softmax(-3)
+    return torch.stack([u * share, v * share, share], -4)
 
 
 def clean_maps(raw: Tensor) -> Tensor:
     """Estimated maps with Index one-hot at the likeliest class, U and V only there."""
-    index = raw.select(-4, INDEX)
+    u, v, index = raw.unbind(-4)
     chosen = torch.zeros_like(index).scatter_(-3, index.argmax(-3, keepdim=True), 1.0)
-    return torch.stack([raw.select(-4, U) * chosen, raw.select(-4, V) * chosen, chosen], -4)
+    return torch.stack([u * chosen, v * chosen, chosen], -4)
 
 
 def maps_to_image(maps: Tensor) -> Tensor:

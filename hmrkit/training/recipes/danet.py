@@ -18,7 +18,7 @@ from hmrkit.body import Body, load_body
 from hmrkit.regressors import CropContext
 from hmrkit.regressors.crop_camera import CROP
 from hmrkit.regressors.danet import PARTS, DanetNetwork, DanetRegressor, Dense, Streams, build
-from hmrkit.regressors.danet_iuv import INDEX, U, V, cell_centres, crop_about
+from hmrkit.regressors.danet_iuv import cell_centres, crop_about
 from hmrkit.synthetic.iuv import SurfacePoints
 from hmrkit.training.ablation import Variant
 from hmrkit.training.example_source import ImageData
@@ -142,11 +142,12 @@ def heatmaps(joints: Tensor, like: Tensor) -> Tensor:
 def iuv_loss(raw: Tensor, part: Tensor, uv: Tensor, terms: Terms) -> Tensor:
     """L_iuv of estimated maps (B,3,1+P,h,w) where `part` (B,h,w) and `uv` (B,2,h,w) are true: cross-entropy of Index,
     and in the foreground the distances of U and V of the true part."""
+    u, v, index = raw.unbind(1)
     at = part[:, None]
-    found = torch.cat([raw[:, U].gather(1, at), raw[:, V].gather(1, at)], 1)
+    found = torch.cat([u.gather(1, at), v.gather(1, at)], 1)
     foreground = (at > 0).to(raw.dtype)
     distance = ((found - uv).abs() * foreground).sum() / foreground.sum().clamp_min(1)
-    return terms.iuv * functional.cross_entropy(raw[:, INDEX], part) + terms.uv * distance
+    return terms.iuv * functional.cross_entropy(index, part) + terms.uv * distance
 
 
 def channel_of_part(retained: Tensor, classes: int) -> Tensor:
