@@ -50,6 +50,13 @@ REGRESSORS: dict[str, Member] = {
         weights=("regressors/sgre.safetensors",),
         recipe="hmrkit.training.recipes.sgre",
     ),
+    "danet": Member(
+        module="hmrkit.regressors.danet",
+        summary="IUV maps of body parts, a global stream and one for each joint, refined over a graph; own weights",
+        paper="Zhang et al. 2020, Learning 3D human shape and pose from dense body parts",
+        weights=("regressors/danet.safetensors",),
+        recipe="hmrkit.training.recipes.danet",
+    ),
     "toy": Member(
         module="hmrkit.regressors.toy",
         summary="a standing body whose arms hang lower the darker the crop is; for tests",

@@ -15,6 +15,11 @@ from torch.nn.functional import normalize
 
 from hmrkit.body import Body
 
+POINTS = 4096
+_NEAR_M = 0.05
+_WINDOW = 0.35  # in cells about their middle
+_NOTHING = 2**62
+
 
 @dataclass(frozen=True)
 class Charts:
@@ -51,3 +56,65 @@ def body_charts(body: Body) -> Charts:
         round_it = torch.where(crosses & (round_it < 0.5), round_it + 1, round_it)
         uv[here] = torch.stack([round_it, (along - along.min()) / (along.max() - along.min()).clamp_min(1e-6)], -1)
     return Charts(part + 1, uv)
+
+
+class SurfacePoints:
+    """Coarse IUV images of bodies from points spread evenly over the skin, without their meshes.
+
+    A cell shows the point that is nearest to the camera. On 32 x 32 cells a person covers some hundred cells, so that
+    `POINTS` leave hardly one empty. Points are skinned linearly; pose-dependent corrections are smaller than a cell.
+    """
+
+    def __init__(self, body: Body, count: int = POINTS) -> None:
+        self.body = body
+        generator = torch.Generator().manual_seed(0)
+        faces, rest = torch.as_tensor(body.faces, device=body.device).long(), body().vertices[0]
+        corners = rest[faces]
+        area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=-1)
+        face = torch.multinomial(area.cpu(), count, replacement=True, generator=generator).to(body.device)
+        # Uniform over a triangle.
+        share = torch.distributions.Exponential(1.0).icdf(torch.rand(count, 3, generator=generator))
+        barycentrics = (share / share.sum(1, keepdim=True)).to(body.device)
+        self.labels = body_charts(body).at(face, barycentrics)
+
+        def on_faces(values: Tensor) -> Tensor:
+            return (values[..., faces[face], :] * barycentrics[..., None]).sum(-2)
+
+        self._template, self._weights = on_faces(rest), on_faces(body.weights)
+        self._shapes = on_faces(body(betas=torch.eye(10, device=body.device)).vertices - rest)
+
+    @torch.no_grad()
+    def images(
+        self,
+        global_orient: Tensor,
+        body_pose: Tensor,
+        betas: Tensor,
+        transl_c: Tensor,
+        focal: Tensor,
+        size: int,
+    ) -> Tensor:
+        """Images (B,size,size,3) of part (1..24, 0 where nothing is), U and V of bodies in the camera's frame.
+
+        `focal` (B,) is in sides of the image, whose middle the camera sees straight ahead.
+        """
+        posed = self.body.joints_only(global_orient, body_pose, betas)
+        rest = self.body.joints_only(betas=betas).joints
+        offset = posed.joints - (posed.joint_rotations @ rest[..., None])[..., 0]
+        blended = self._weights @ torch.cat([posed.joint_rotations, offset[..., None]], -1).flatten(2)
+        shaped = self._template + torch.einsum("bs,spc->bpc", betas, self._shapes)
+        points = (blended.unflatten(2, (3, 4))[..., :3] * shaped[..., None, :]).sum(-1)
+        points = points + blended[..., 3::4] + transl_c[:, None]
+        depth = points[..., 2].clamp_min(_NEAR_M)
+        places = (focal[:, None, None] * points[..., :2] / depth[..., None] + 0.5) * size
+        cells = places.floor()
+        # What is near a cell's edge hardly shows in it; were it to count, the outline would be too wide.
+        inside = (cells >= 0) & (cells < size) & ((places - cells - 0.5).abs() < _WINDOW)
+        seen, cells = inside.all(-1) & (points[..., 2] > _NEAR_M), cells.long()
+        # Depth in mm and the point's number as one integer, whose minimum is the nearest point.
+        count, number = len(self.labels), torch.arange(len(self.labels), device=depth.device)
+        nearest = depth.new_full((len(betas), size * size), _NOTHING, dtype=torch.int64)
+        key = torch.where(seen, (1000 * depth).long() * count + number, _NOTHING)
+        at = torch.where(seen, cells[..., 1] * size + cells[..., 0], 0)
+        nearest.scatter_reduce_(1, at, key, "amin")
+        found = (nearest < _NOTHING)[..., None]
+        return (self.labels[nearest % count] * found).unflatten(1, (size, size))
