@@ -113,14 +113,6 @@ def about(axes: Tensor, twists: Tensor) -> Tensor:
     return torch.eye(3, dtype=k.dtype, device=k.device) + sine * k + (1 - cosine) * (k @ k)
 
 
-def twist_of(rotations: Tensor, axes: Tensor) -> Tensor:
-    """The inverse of `about` for rotations (...,3,3) with a swing: cosine and sine (...,2) of their twist."""
-    swing = rotation_between(axes, _rotate(rotations, axes))
-    twist, axis = swing.mT @ rotations, normalize(axes, dim=-1)
-    sine = (skew(axis) * twist).sum((-2, -1)) / 2
-    return torch.stack([(twist.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2, sine], -1)
-
-
 def _spanned(seen: Tensor, rest: Tensor, joint: int) -> Tensor:
     """Rotations (N,3,3) in the camera of a joint with three children: their frame as seen, from the one at rest."""
     left, right, third = _SPANS[joint]
