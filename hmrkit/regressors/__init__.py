@@ -36,6 +36,13 @@ REGRESSORS: dict[str, Member] = {
         weights=("regressors/spin.safetensors",),
         recipe="hmrkit.training.recipes.spin",
     ),
+    "glnet": Member(
+        module="hmrkit.regressors.glnet",
+        summary="global estimate, rotations corrected by the cell of a grid that sees the body best; own weights",
+        paper="Xiao et al., Global-to-Pixel Regression for Human Mesh Recovery",
+        weights=("regressors/glnet.safetensors",),
+        recipe="hmrkit.training.recipes.glnet",
+    ),
     "toy": Member(
         module="hmrkit.regressors.toy",
         summary="a standing body whose arms hang lower the darker the crop is; for tests",

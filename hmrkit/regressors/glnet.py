@@ -43,7 +43,7 @@ class GlnetNetwork:
     """
 
     backbone: str = "embedded"
-    hidden: int = 768
+    hidden: int = 832
     cells: int = 96
     rotations: Rotations = "swing-twist"
     local: Literal["points", "cell", "none"] = "points"
@@ -111,7 +111,7 @@ class GlnetRegressor(FrameRegressor):
 
     def base(self, features: Features) -> Tensor:
         """The global estimate: parameters (B,P)."""
-        pose, betas, camera = self.head.parameters(self.encoder(self.standardised(features.global_feature)))
+        pose, betas, camera = self.head.feedback(self.encoder(self.standardised(features.global_feature)))
         return torch.cat([self.rotations.anchored(pose.float(), features.points), betas.float(), camera.float()], 1)
 
     def refined(self, base: Tensor, cells: Cells, chosen: Tensor) -> Tensor:

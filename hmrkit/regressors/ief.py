@@ -19,7 +19,7 @@ class IefHead(nn.Module):
 
     `activate` puts ReLUs between the layers, as HMR has them; SPIN's published network has none. `dropout` is
     0.5 in both; on a backbone that hardly moves that keeps the network from fitting even its training images.
-    `init_pose` (P,) says where a pose of other parameters begins; such a head is asked for `parameters` alone.
+    `init_pose` (P,) says where a pose of other parameters begins; such a head is asked for its `feedback` alone.
     """
 
     init_pose: Tensor
@@ -51,11 +51,11 @@ class IefHead(nn.Module):
         self.register_buffer("init_cam", torch.tensor([[0.9, 0.0, 0.0]]))
 
     def forward(self, feature: Tensor) -> BodyEstimate:
-        pose, shape, camera = self.parameters(feature)
+        pose, shape, camera = self.feedback(feature)
         rotations = rotation_from_6d(pose.float().view(-1, 24, 6), "interleaved")
         return BodyEstimate(rotations[:, 0], rotations[:, 1:], shape.float(), camera.float())
 
-    def parameters(self, feature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def feedback(self, feature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Feature (B,C) -> pose (B,P), betas (B,10) and crop camera (B,3)."""
         batch = len(feature)
         pose, shape, camera = (b.expand(batch, -1) for b in (self.init_pose, self.init_shape, self.init_cam))
