@@ -84,6 +84,8 @@ class GlnetRegressor(FrameRegressor):
         self.encoder = Encoder(backbone.global_channels, network.hidden)
         self.rotations = SwingTwist(load_body()) if network.rotations == "swing-twist" else DirectRotations()
         self.head = IefHead(network.hidden, network.hidden, init_pose=self.rotations.initial)
+        # A new network begins with the joints that the backbone knows, and with their body for every cell.
+        nn.init.zeros_(self.head.decpose.bias)
         if network.local == "none":
             return
         two_hops = network.local == "points"
@@ -94,7 +96,6 @@ class GlnetRegressor(FrameRegressor):
         self.residual = nn.Sequential(
             nn.Linear(seen, 2 * network.cells), nn.ReLU(), nn.Linear(2 * network.cells, refined)
         )
-        # A new network begins with the global estimate.
         nn.init.zeros_(self.residual[-1].weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.residual[-1].bias)  # type: ignore[arg-type]
 

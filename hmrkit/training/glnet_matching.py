@@ -6,7 +6,7 @@ of the lowest cost. That is one `topk` on the device for the whole batch, exact,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -129,4 +129,4 @@ def keypoints_of(truth: Truth) -> Tensor:
 def repeated(truth: Truth, count: int) -> Truth:
     """Each of B people `count` times in a row."""
     rows = torch.arange(len(truth.betas), device=truth.betas.device)
-    return select_rows(truth, rows.repeat_interleave(count)) if count > 1 else replace(truth)
+    return select_rows(truth, rows.repeat_interleave(count))

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 
+from hmrkit.backbones import BACKBONES
 from hmrkit.errors import UsageError
 from hmrkit.regressors.glnet import GlnetNetwork, build
 from hmrkit.training.ablation import Variant
 from hmrkit.training.example_source import ImageData
-from hmrkit.training.glnet_matching import Matching, MatchedLoss
+from hmrkit.training.glnet_matching import MatchedLoss, Matching
 from hmrkit.training.loop import LoopConfig
 from hmrkit.training.recipe import RegressorRecipe, changed
 from hmrkit.training.regressors import train_supervised
@@ -59,7 +60,7 @@ def train(
         recipe = changed(recipe, {"network.rotations": rotations})
     torch.manual_seed(recipe.loop.seed)
     regressor = build(name, recipe.network, weights="default")
-    if recipe.network.backbone == "embedded":
+    if BACKBONES[recipe.network.backbone].weights:
         regressor.backbone.requires_grad_(False)
     return train_supervised(regressor, recipe, out, loss=MatchedLoss(recipe.matching), **rest)
 
@@ -100,7 +101,9 @@ ABLATION: tuple[Variant, ...] = (
     Variant("refined", "rotations", paper=_OWN),
     *(
         Variant("T", str(count), {"matching.positives": count}, {"3DPW MPJPE mm": mpjpe, "3DPW PVE mm": pve})
-        for count, mpjpe, pve in ((1, 70.5, 81.1), (10, 67.4, 77.5), (20, 66.3, 77.7), (50, 66.5, 77.9), (100, 68.4, 79.5))
+        for count, mpjpe, pve in (
+            (1, 70.5, 81.1), (10, 67.4, 77.5), (20, 66.3, 77.7), (50, 66.5, 77.9), (100, 68.4, 79.5)
+        )
     ),
     Variant("cost", "classification, 2D keypoints", paper=_OWN),
     Variant(
