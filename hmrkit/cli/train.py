@@ -39,6 +39,9 @@ TunePoints = Annotated[
     bool, typer.Option("--tune-points", help="Train the integral head of --start's file, too, which else stays.")
 ]
 Adversarial = Annotated[bool, typer.Option("--adversarial", help="Add HMR's factorised adversarial prior.")]
+Rotations = Annotated[
+    str | None, typer.Option(help="direct or swing-twist, where the recipe has both (else the preset's).")
+]
 
 # Subcommand -> lifter; ``lifter`` is the one that ships.
 LIFTER_COMMANDS = {name: name for name in trainable(LIFTERS)} | {"lifter": "videopose3d"}
@@ -77,6 +80,7 @@ def regressor(
     loop_fit: LoopFit = None,
     tune_points: TunePoints = False,
     adversarial: Adversarial = False,
+    rotations: Rotations = None,
     resume: Resume = False,
     device: o.Device = "auto",
     verbose: o.Verbose = False,
@@ -88,8 +92,13 @@ def regressor(
     o.start_logging(verbose)
     name = str(context.info_name)
     module = REGRESSORS[name].load_recipe()
-    extras = {"clips": loop_fit or (), "tune_points": tune_points, "adversarial": adversarial}
-    flags = {"clips": "--loop-fit", "tune_points": "--tune-points", "adversarial": "--adversarial"}
+    extras = {
+        "clips": loop_fit or (), "tune_points": tune_points, "adversarial": adversarial, "rotations": rotations,
+    }  # fmt: skip
+    flags = {
+        "clips": "--loop-fit", "tune_points": "--tune-points", "adversarial": "--adversarial",
+        "rotations": "--rotations",
+    }  # fmt: skip
     for extra, flag in flags.items():
         if extras[extra] and extra not in module.EXTRAS:
             raise UsageError(f"{flag} is of no use to {name}: its recipe has no such part; leave it out")

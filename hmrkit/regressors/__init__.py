@@ -57,6 +57,13 @@ REGRESSORS: dict[str, Member] = {
         weights=("regressors/danet.safetensors",),
         recipe="hmrkit.training.recipes.danet",
     ),
+    "glnet": Member(
+        module="hmrkit.regressors.glnet",
+        summary="global estimate, rotations corrected by the cell of a grid that sees the body best; own weights",
+        paper="Xiao et al., Global-to-Pixel Regression for Human Mesh Recovery",
+        weights=("regressors/glnet.safetensors",),
+        recipe="hmrkit.training.recipes.glnet",
+    ),
     "toy": Member(
         module="hmrkit.regressors.toy",
         summary="a standing body whose arms hang lower the darker the crop is; for tests",

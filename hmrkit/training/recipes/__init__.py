@@ -7,7 +7,8 @@ line of `REGRESSORS`. ``hmrkit train NAME`` then exists. The module has
   subclass of its own. It is stored in the weights file as JSON, and `load` rebuilds the network from its `network` part
   (`hmrkit.regressors.files`);
 - ``EXTRAS: tuple[str, ...]``, which of ``clips`` (SPIN's loop on unlabelled videos), ``tune_points`` (train the
-  integral head of the file to start from, too) and ``adversarial`` (HMR's prior) it has;
+  integral head of the file to start from, too), ``adversarial`` (HMR's prior) and ``rotations`` (GLNet's two kinds) it
+  has;
 - ``train(name, recipe, out, *, device, resume, start, examples, run) -> Path`` (`Recipe`), which ends in
   ``out/<name>.safetensors``, with its extras as further keywords.
 
