@@ -78,7 +78,7 @@ class TemporalBlock(nn.Module):
 
 
 class TemporalEncoder(nn.Module):
-    """What the instants about a frame add to its feature: (B,F+2r,width), r the `radius` -> (B,F,channels).
+    """What the instants about a frame add to its feature: windows (N,2r+1,width), r the `radius` -> (N,channels).
 
     `narrow` makes its input out of features. At first it adds nothing.
     """
@@ -94,7 +94,7 @@ class TemporalEncoder(nn.Module):
         nn.init.zeros_(self.widen.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.widen(self.norm(self.blocks(x)))
+        return self.widen(self.norm(self.blocks(x)[:, 0]))
 
 
 class HmmrRegressor(FrameRegressor):
@@ -119,32 +119,29 @@ class HmmrRegressor(FrameRegressor):
 
     def decode(self, codes: Tensor, times: Tensor) -> BodyEstimate:
         """See `hmrkit.regressors.Regressor.decode`. `times` increase."""
-        parts = codes.split([codes.shape[1] // 2] * 2, 1) if self.flip else (codes,)
-        hips = [part[:, -_HIPS:] for part in parts]
-        estimates = [self.head(self.strips_of_track(part[:, :-_HIPS], times)) for part in parts]
-        return average_by_hips(*estimates, *hips) if self.flip else estimates[0]
+        parts = codes.unflatten(1, (2 if self.flip else 1, -1)).transpose(0, 1)
+        strips = self.strips(parts[..., :-_HIPS], times)
+        estimates = [self.head(strip) for strip in strips]
+        return average_by_hips(*estimates, *parts[..., -_HIPS:]) if self.flip else estimates[0]
 
     def regress(self, features: Features, context: CropContext | None = None) -> BodyEstimate:
         """Each crop as a still of its own."""
-        return self.head(self.strips_of_clips(self.standardised(features.global_feature)[:, None])[:, 0])
+        feature = self.standardised(features.global_feature)
+        return self.head(self.strips(feature[:, None], feature.new_zeros(1))[:, 0])
 
-    def strips_of_clips(self, feature: Tensor) -> Tensor:
-        """Standardised features (B,F,C) at the F instants of clips -> movie strips (B,F,hidden)."""
+    def strips(self, feature: Tensor, times: Tensor) -> Tensor:
+        """Standardised features (B,T,C) of B tracks, all at `times` (T,) s -> movie strips (B,T,hidden)."""
         feature = self.encoder(feature)
-        x = self.temporal.narrow(feature).mT
-        return feature + self.temporal(functional.pad(x, (self.temporal.radius,) * 2, mode="replicate").mT)
-
-    def strips_of_track(self, feature: Tensor, times: Tensor) -> Tensor:
-        """Standardised features (T,C) of one track at `times` (T,) s -> movie strips (T,hidden)."""
-        feature = self.encoder(feature)
-        x, seconds = self.temporal.narrow(feature), (times - times[0]).to(feature.dtype)
-        radius = self.temporal.radius
-        offsets = torch.arange(-radius, radius + 1, device=x.device) / RATE
-        parts = []
+        tracks, frames = feature.shape[:2]
+        seconds, radius = (times - times[0]).float(), self.temporal.radius
+        offsets = torch.arange(-radius, radius + 1, device=times.device) / RATE
+        x = self.temporal.narrow(feature).transpose(0, 1).flatten(1)
+        added = []
         for own in seconds.split(_AT_ONCE):
             windows = sample_track(x, seconds, (own[:, None] + offsets).flatten())
-            parts.append(self.temporal(windows.unflatten(0, (len(own), len(offsets))))[:, 0])
-        return feature + torch.cat(parts)
+            windows = windows.view(len(own), len(offsets), tracks, -1).permute(2, 0, 1, 3).flatten(0, 1)
+            added.append(self.temporal(windows).view(tracks, len(own), -1))
+        return feature + torch.cat(added, 1)
 
 
 def sample_track(values: Tensor, times: Tensor, at: Tensor) -> Tensor:

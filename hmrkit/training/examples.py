@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -131,6 +132,11 @@ def fresh_examples(backbone: Backbone, images, batch: int, generator: torch.Gene
     """`batch` new examples from a `SyntheticImages`, on its device: the second half is the first one mirrored, which
     costs a third of what another image does."""
     samples = images(batch // 2, generator)
+    return with_mirrored(backbone, samples)
+
+
+def with_mirrored(backbone: Backbone, samples: Any) -> Examples:
+    """Examples of `Samples` of synthetic images, then of their mirror images."""
     crops = torch.cat([samples.images, samples.images.flip(-1)])
     if crops.shape[-2:] != backbone.input_size:
         crops = functional.interpolate(crops, backbone.input_size, mode="bilinear", antialias=True)
@@ -181,8 +187,12 @@ def make_examples(
     device: torch.device,
     split: Split = "train",
     keep_pyramid: bool = False,
+    images: Callable[[], Any] | None = None,
+    fresh: Callable[..., Examples] = fresh_examples,
 ) -> None:
     """Fill `folder` with shards of kept examples until there are `count`; what is there already stays.
+
+    They are drawn by ``fresh(backbone, images(), batch, generator)``, by default single images of a split.
 
     Shard k is made from seed k, whoever makes it. Several runs may fill one folder side by side: each takes shards that
     no other is making, and waits for the last ones. `keep_pyramid` also keeps the backbone's map at stride 4, four
@@ -191,7 +201,7 @@ def make_examples(
     make_folder(folder)
     shards = [_shard(folder, k) for k in range(-(-count // SHARD))]
     console = Console(stderr=True)
-    images: SyntheticImages | None = None
+    renderer: Any = None
     with Progress(console=console, disable=not console.is_terminal) as bars:
         bar = bars.add_task(f"examples ({SHARD} each)", total=len(shards))
         while missing := [k for k, shard in enumerate(shards) if not shard.is_file()]:
@@ -200,9 +210,10 @@ def make_examples(
             if mine is None:
                 time.sleep(_POLL_SECONDS)  # the last shards are being made by others
                 continue
-            images = images or SyntheticImages(split, device=device)
+            renderer = renderer or (images() if images else SyntheticImages(split, device=device))
+            draw = partial(fresh, backbone, renderer)
             try:
-                _make_shard(shards[mine], mine, backbone, images, keep_pyramid)
+                _make_shard(shards[mine], mine, draw, keep_pyramid)
             finally:
                 _lock(shards[mine]).unlink(missing_ok=True)
             log.info("%s: %d of %d shards", folder, len(shards) - len(missing) + 1, len(shards))
@@ -243,11 +254,11 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _make_shard(path: Path, seed: int, backbone: Backbone, images: SyntheticImages, keep_pyramid: bool) -> None:
+def _make_shard(path: Path, seed: int, draw: Callable[[int, torch.Generator], Examples], keep_pyramid: bool) -> None:
     generator = torch.Generator().manual_seed(seed)
     made = []
     for _ in range(SHARD // _EXAMPLES_AT_ONCE):
-        tensors = fresh_examples(backbone, images, _EXAMPLES_AT_ONCE, generator).tensors()
+        tensors = draw(_EXAMPLES_AT_ONCE, generator).tensors()
         made.append({key: value for key, value in tensors.items() if keep_pyramid or key != PYRAMID})
     save_state({key: torch.cat([m[key] for m in made]).cpu() for key in made[0]}, path)
 
