@@ -132,8 +132,8 @@ class HmmrRegressor(FrameRegressor):
     def strips(self, feature: Tensor, times: Tensor) -> Tensor:
         """Standardised features (B,T,C) of B tracks, all at `times` (T,) s -> movie strips (B,T,hidden)."""
         feature = self.encoder(feature)
-        tracks, frames = feature.shape[:2]
-        seconds, radius = (times - times[0]).float(), self.temporal.radius
+        tracks, radius = len(feature), self.temporal.radius
+        seconds = (times - times[0]).float()
         offsets = torch.arange(-radius, radius + 1, device=times.device) / RATE
         x = self.temporal.narrow(feature).transpose(0, 1).flatten(1)
         added = []
@@ -154,7 +154,7 @@ def sample_track(values: Tensor, times: Tensor, at: Tensor) -> Tensor:
     span = times[after] - times[before]
     share = ((at - times[before]) / span.clamp_min(1e-6)).clamp(0, 1)
     share = torch.where(span > LONGEST_GAP, (share > 0.5).to(share.dtype), share)
-    return torch.lerp(values[before], values[after], share[:, None])
+    return torch.lerp(values[before], values[after], share[:, None].to(values.dtype))
 
 
 def network_on(backbone: str) -> HmmrNetwork:

@@ -27,7 +27,7 @@ DELTA_SECONDS = 0.2
 @dataclass(frozen=True)
 class MotionWeights:
     """Beside the body's loss: rotations of the past and future poses, velocities of the joints (m per frame),
-    accelerations (m per frame squared), and how they move with the whole body across the view."""
+    accelerations (m per frame squared), both with how the whole body moves across the view."""
 
     delta: float = 2.0
     velocity: float = 5.0
@@ -35,7 +35,7 @@ class MotionWeights:
 
 
 class DeltaHead(nn.Module):
-    """The pose some time away: movie strips (N,C) and rotations (N,24,3,3) now -> rotations (N,24,3,3) then."""
+    """The pose some time away: movie strips (...,C) and rotations (...,24,3,3) now -> rotations (...,24,3,3) then."""
 
     def __init__(self, channels: int, width: int = 256) -> None:
         super().__init__()
@@ -44,9 +44,9 @@ class DeltaHead(nn.Module):
         nn.init.zeros_(self.second.bias)
 
     def forward(self, strips: Tensor, rotations: Tensor) -> Tensor:
-        now = rotation_to_6d(rotations, "interleaved").flatten(1)
-        change = self.second(relu(self.first(torch.cat([strips, now], 1))))
-        return rotation_from_6d((now + change).float().view(-1, 24, 6), "interleaved")
+        now = rotation_to_6d(rotations, "interleaved").flatten(-2)
+        change = self.second(relu(self.first(torch.cat([strips, now], -1))))
+        return rotation_from_6d((now + change).float().unflatten(-1, (24, 6)), "interleaved")
 
 
 def delta_heads(channels: int) -> nn.ModuleList:
@@ -65,33 +65,36 @@ class Clips:
 
 def clip_loss(model: Any, clips: Clips, body: Body, weights: LossWeights, motion: MotionWeights) -> Tensor:
     """The loss of a model with ``strips``, ``head`` and ``deltas`` on clips; a still (F = 1) has no motion."""
-    count, frames = clips.feature.shape[:2]
+    frames = len(clips.times)
     with mixed_precision(body.device):
         strips = model.strips(model.standardised(clips.feature), clips.times).flatten(0, 1)
         estimate = model.head(strips)
         total = body_loss(estimate, clips.truth, body, weights)
         if frames == 1:
             return total
-        rotations, wanted = (
-            torch.cat([one.global_orient[:, None], one.body_pose], 1) for one in (estimate, clips.truth)
-        )
         steps = round(DELTA_SECONDS * (frames - 1) / float(clips.times[-1] - clips.times[0]))
         if motion.delta and 0 < steps < frames:
-            for head, ahead in zip(model.deltas, (-steps, steps), strict=True):
-                here, there = (
-                    slice(max(-ahead, 0), frames - max(ahead, 0)),
-                    slice(max(ahead, 0), frames - max(-ahead, 0)),
-                )
-                strip, now = (
-                    value.unflatten(0, (count, frames))[:, here].flatten(0, 1) for value in (strips, rotations)
-                )
-                then = wanted.unflatten(0, (count, frames))[:, there].flatten(0, 1)
-                total = total + motion.delta * (head(strip, now) - then).square().mean()
+            total = total + motion.delta * delta_loss(model.deltas, strips, estimate, clips.truth, frames, steps)
     found, right = placed_joints(estimate, clips.truth, body, frames)
     error = found - right
     velocity = error[:, 1:] - error[:, :-1]
     total = total + motion.velocity * mean_length(velocity)
     return total + motion.acceleration * mean_length(velocity[:, 1:] - velocity[:, :-1])
+
+
+def delta_loss(
+    heads: nn.ModuleList, strips: Tensor, estimate: BodyEstimate, truth: Truth, frames: int, steps: int
+) -> Tensor:
+    """Mean square error of the rotations that the `delta_heads` predict for `steps` frames before and after."""
+    strips = strips.unflatten(0, (-1, frames))
+    now, wanted = (
+        torch.cat([one.global_orient[:, None], one.body_pose], 1).unflatten(0, (-1, frames))
+        for one in (estimate, truth)
+    )
+    past, future = heads
+    before = past(strips[:, steps:], now[:, steps:]) - wanted[:, :-steps]
+    after = future(strips[:, :-steps], now[:, :-steps]) - wanted[:, steps:]
+    return before.square().mean() + after.square().mean()
 
 
 def placed_joints(estimate: BodyEstimate, truth: Truth, body: Body, frames: int) -> tuple[Tensor, Tensor]:

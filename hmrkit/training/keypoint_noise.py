@@ -10,8 +10,8 @@ because BlazePose errs more on rendered people than on real ones; the constant w
 faces is left, since it does that on real people too. Faces among the body points are rotated at random, because they
 were learned on rendered faces alone.
 
-People in motion (`LandmarkNoise.predict_moving`) get errors that last: from the steps of the first frame's nearest person
-to those of the last frame's, and in each frame a small part of anybody's steps, so that points jitter together.
+People in motion (`LandmarkNoise.predict_moving`) get errors that last: they go from the steps of the first frame's
+nearest person to those of the last frame's. Each frame adds a small part of anybody's steps: points jitter together.
 """
 
 from __future__ import annotations
@@ -94,12 +94,14 @@ class LandmarkNoise:
         part = JITTER * torch.rand(clips, 1, generator=generator).expand(clips, frames)
         part = torch.where(torch.rand(clips, frames, generator=generator) < SPIKES, 1.0, part).to(device)
 
-        def moved(points: Landmarks | BodyPoints, steps: tuple[Tensor, Tensor], lengths: tuple[float, float]):
+        def moved(
+            points: Landmarks | BodyPoints, steps: tuple[Tensor, Tensor], lengths: tuple[float, float]
+        ) -> tuple[Tensor, Tensor]:
             length = _lengths(clips, *lengths, generator).to(device)[:, None, None, None]
-            for at, step in zip((points.points_2d[..., :2], points.world), steps, strict=True):
-                slow = torch.lerp(step[first][:, None], step[last][:, None], share)
-                fast = part[..., None, None] * (step[anybody] - step.mean(0))
-                yield at + (length * slow + fast).flatten(0, 1)
+            slow = (length * torch.lerp(step[first][:, None], step[last][:, None], share) for step in steps)
+            fast = (part[..., None, None] * (step[anybody] - step.mean(0)) for step in steps)
+            pixels, metres = ((a + b).flatten(0, 1) for a, b in zip(slow, fast, strict=True))
+            return points.points_2d[..., :2] + pixels, points.world + metres
 
         person = first.repeat_interleave(frames)
         pixels, metres = moved(self._with_face_offsets(true.landmarks), self._landmark_steps, (SHORTEST_STEP, 1.0))
