@@ -133,7 +133,7 @@ class HmmrRegressor(FrameRegressor):
         """Standardised features (B,T,C) of B tracks, all at `times` (T,) s -> movie strips (B,T,hidden)."""
         feature = self.encoder(feature)
         tracks, radius = len(feature), self.temporal.radius
-        seconds = (times - times[0]).float()
+        seconds = times - times[0]
         offsets = torch.arange(-radius, radius + 1, device=times.device) / RATE
         x = self.temporal.narrow(feature).transpose(0, 1).flatten(1)
         added = []

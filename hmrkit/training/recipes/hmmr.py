@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from hmrkit import metrics
 from hmrkit.backbones import Backbone
 from hmrkit.body import Body, load_body
+from hmrkit.errors import UsageError
 from hmrkit.regressors.files import whole_state
 from hmrkit.regressors.hmmr import RATE, SHIPPED, HmmrNetwork, HmmrRegressor, build
 from hmrkit.training.ablation import Variant
@@ -158,10 +159,11 @@ def train(
     if start is not None:
         load_start(regressor, start)
     elif recipe.network.still:
-        _start_from_still(regressor, recipe.network.still)
+        start_from_still(regressor, recipe.network.still)
     held_out = held_out_examples(backbone, held_out_folder(out, examples), data, device)
     source = ExampleSource(backbone, folder, data, device)
-    assert source.kept is not None, "clips and stills are kept; give a number of images"
+    if source.kept is None:
+        raise UsageError("--images 0 is of no use to hmmr: it learns stills from kept images; wanted a number")
     stills = _clips_of(source.kept.parts(slice(0, min(sizes.stills, source.learned))), backbone, 1, device)
     if start is None and not recipe.network.still:
         standardise(regressor, stills.feature[:, 0])
@@ -194,7 +196,7 @@ def train(
     return fit_and_write(regressor, recipe, out, objective, evaluate, resume, run)
 
 
-def _start_from_still(regressor: HmmrRegressor, still: str) -> None:
+def start_from_still(regressor: HmmrRegressor, still: str) -> None:
     """Take encoder, head and statistics of a shipped regressor of single frames."""
     path = SHIPPED.format(still)
     known = {key: value for key, value in whole_state(path).items() if not key.startswith("backbone.")}
