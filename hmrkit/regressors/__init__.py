@@ -64,6 +64,13 @@ REGRESSORS: dict[str, Member] = {
         weights=("regressors/glnet.safetensors",),
         recipe="hmrkit.training.recipes.glnet",
     ),
+    "hmmr": Member(
+        module="hmrkit.regressors.hmmr",
+        summary="HMR's network with a temporal encoder over 13 instants of a track; own weights",
+        paper="Kanazawa et al. 2019, Learning 3D human dynamics from video",
+        weights=("regressors/hmmr.safetensors",),
+        recipe="hmrkit.training.recipes.hmmr",
+    ),
     "toy": Member(
         module="hmrkit.regressors.toy",
         summary="a standing body whose arms hang lower the darker the crop is; for tests",

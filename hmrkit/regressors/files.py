@@ -1,12 +1,13 @@
 """Weights files of trained regressors: tensors as float16, and the recipe that rebuilds the network.
 
 A backbone that ships stands in a file of its own, ``backbones/<name>.safetensors``, and a regressor whose backbone
-equals it leaves it out: regressors share it."""
+equals it leaves it out: regressors share it. A network whose field `still` names another shipped regressor leaves out
+the tensors that are equal there."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +25,11 @@ R = TypeVar("R", bound=nn.Module)
 
 
 def write_regressor(
-    regressor: nn.Module, recipe: Any, path: str | Path, run: dict[str, Any] | None = None, without: str = "adversary."
+    regressor: nn.Module,
+    recipe: Any,
+    path: str | Path,
+    run: dict[str, Any] | None = None,
+    without: tuple[str, ...] = ("adversary.", "deltas."),
 ) -> None:
     """Write `regressor` with its `recipe`, a dataclass whose part `network` says how to build it.
 
@@ -35,6 +40,11 @@ def write_regressor(
     state = {key: value.half().cpu() for key, value in regressor.state_dict().items() if not key.startswith(without)}
     if _is_shipped(_part(state, BACKBONE), described["network"]["backbone"]):
         state = {key: value for key, value in state.items() if not key.startswith(BACKBONE)}
+    if still := _still_file(described["network"]):
+        known = _own_part(still)
+        kept = {key: value for key, value in state.items() if key not in known or not torch.equal(value, known[key])}
+        if len(kept) < len(state):
+            state, metadata["shared"] = kept, verify(still)
     save_state(state, path, metadata)
 
 
@@ -58,16 +68,37 @@ def read_regressor(
     regressor = build(name, fields)
     load_into(regressor, state, path)
     shared = _shared_file(path)
-    regressor.weights_sha256 = verify(path) + (verify(shared) if shared else "")  # type: ignore[assignment]
+    hashes = [verify(path), verify(shared) if shared else "", _shared_hash(path)]
+    regressor.weights_sha256 = "".join(hashes)  # type: ignore[assignment]
     return regressor
 
 
 def whole_state(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a regressor's file in float32, with those of the shipped backbone where it leaves them out."""
+    """The tensors of a regressor's file in float32, with those of the shipped backbone and of another shipped regressor
+    where it leaves them out. WeightsError where that regressor has other weights than it had at the time."""
     state, shared = load_state(path), _shared_file(path)
     if shared:
         state |= {BACKBONE + key: value for key, value in load_state(shared).items()}
+    if wanted := _shared_hash(path):
+        still = str(_still_file(read_network(path)))
+        if verify(still) != wanted:
+            raise WeightsError(f"{path}: wanted {still} with sha256 {wanted}, found {verify(still)}; train it again")
+        state = _own_part(still) | state
     return {key: value.float() for key, value in state.items()}
+
+
+def _shared_hash(path: str | Path) -> str:
+    """The hash of the shipped regressor's file whose tensors a file leaves out; "" where it has all."""
+    return read_metadata(path).get("shared", "") if Path(path).suffix == ".safetensors" else ""
+
+
+def _still_file(network: Mapping[str, Any]) -> str | None:
+    """The file of the shipped regressor that a network is built on."""
+    return f"regressors/{network['still']}.safetensors" if network.get("still") else None
+
+
+def _own_part(path: str) -> dict[str, Tensor]:
+    return {key: value for key, value in load_state(path).items() if not key.startswith(BACKBONE)}
 
 
 def _shared_file(path: str | Path) -> str | None:

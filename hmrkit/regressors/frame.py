@@ -98,7 +98,12 @@ class FrameRegressor(nn.Module):
 def average_flipped(
     straight: BodyEstimate, mirrored: BodyEstimate, features: Features, flipped: Features
 ) -> BodyEstimate:
-    """The mean of the estimates for crops and for their mirror images, with the features that each was made from.
+    """The mean of the estimates for crops and for their mirror images, with the features that each was made from."""
+    return average_by_hips(straight, mirrored, hips_of(features), hips_of(flipped))
+
+
+def average_by_hips(straight: BodyEstimate, mirrored: BodyEstimate, hips: Tensor, flipped: Tensor) -> BodyEstimate:
+    """The mean of the estimates for crops and for their mirror images, with the hips (B,3) seen in each (`hips_of`).
 
     Where the two face opposite ways, their mean would face sideways. The one is taken there whose left agrees better
     with the hips of its own body points; without body points, the one of the crop as it is.
@@ -106,21 +111,23 @@ def average_flipped(
     one, other = (torch.cat([e.global_orient[:, None], e.body_pose], 1) for e in (straight, mirrored))
     other = mirrored_pose(other, SMPL_24.mirror)
     opposite = (one[:, 0] * other[:, 0]).sum((1, 2)) < 1  # The trace of the rotation between: more than 90 degrees.
-    better = _agreement(straight, features) < _agreement(mirrored, flipped)
-    share = torch.where(opposite, better.to(one.dtype), 0.5)[:, None]
+    # Cosine between the body's left and the way from the right hip to the left; 0 where points are unknown.
+    agree, agree_flipped = (
+        torch.cosine_similarity(e.global_orient[:, :, 0], way) for e, way in ((straight, hips), (mirrored, flipped))
+    )
+    share = torch.where(opposite, (agree < agree_flipped).to(one.dtype), 0.5)[:, None]
     camera = mirrored.crop_camera * mirrored.crop_camera.new_tensor([1.0, -1.0, 1.0])
     pose = project_to_rotation(torch.lerp(one, other, share[..., None, None]))
     betas, camera = torch.lerp(straight.betas, mirrored.betas, share), torch.lerp(straight.crop_camera, camera, share)
     return BodyEstimate(pose[:, 0], pose[:, 1:], betas, camera)
 
 
-def _agreement(estimate: BodyEstimate, features: Features) -> Tensor:
-    """Cosine (B,) between the body's left and the way from the right hip to the left; 0 where points are unknown."""
+def hips_of(features: Features) -> Tensor:
+    """The way (B,3) m from the right hip to the left among the body points of crops; 0 where points are unknown."""
     left, right = SMPL_24.indices("left_hip", "right_hip")
     if features.points is None:
-        return estimate.global_orient.new_zeros(len(estimate.global_orient))
-    points = features.points.world
-    return torch.cosine_similarity(estimate.global_orient[:, :, 0], points[:, left] - points[:, right])
+        return features.global_feature.new_zeros(len(features.global_feature), 3)
+    return features.points.world[:, left] - features.points.world[:, right]
 
 
 def mirrored_context(context: CropContext, width: int) -> CropContext:

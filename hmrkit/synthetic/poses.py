@@ -70,6 +70,7 @@ class PoseSampler:
         everyday = (EVERYDAY if varied else 0.0) if everyday is None else everyday
         shipped = POSES if varied or everyday else BENCHMARK
         motion = load_motion(source or find_weights(shipped), split)
+        self.motion = motion
         self.rotations = torch.from_numpy(motion.local_rotations)
         self.varied = varied
         self.tumble, self.everyday = tumble, everyday
@@ -111,11 +112,14 @@ class PoseSampler:
         return local @ axis_angle_to_matrix(rotation), betas
 
     def _frames(self, batch: int, g: torch.Generator, stands: Tensor | None) -> Tensor:
+        return self.rotations[self._rows(batch, g, stands)]
+
+    def _rows(self, batch: int, g: torch.Generator, stands: Tensor | None) -> Tensor:
         rows = torch.randint(len(self.rotations), (batch,), generator=g)
         if stands is not None:
             upright = self._upright[torch.randint(len(self._upright), (batch,), generator=g)]
             rows = torch.where(stands, upright, rows)
-        return self.rotations[rows]
+        return rows
 
     @staticmethod
     def _everyday(local: Tensor, stands: Tensor, g: torch.Generator) -> Tensor:

@@ -94,7 +94,11 @@ def from_named_tensors(kind: type, values: dict[str, Tensor]) -> Any:
 def fresh_examples(backbone: Backbone, images, batch: int, generator: torch.Generator) -> Examples:
     """`batch` new examples from a `SyntheticImages`, on its device: the second half is the first one mirrored, which
     costs a third of what another image does."""
-    samples = images(batch // 2, generator)
+    return with_mirrored(backbone, images(batch // 2, generator))
+
+
+def with_mirrored(backbone: Backbone, samples: Any) -> Examples:
+    """Examples of `Samples` of synthetic images, then of their mirror images."""
     crops = torch.cat([samples.images, samples.images.flip(-1)])
     if crops.shape[-2:] != backbone.input_size:
         crops = functional.interpolate(crops, backbone.input_size, mode="bilinear", antialias=True)

@@ -14,8 +14,10 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -47,8 +49,12 @@ def make_examples(
     device: torch.device,
     split: Split = "train",
     keep_pyramid: bool = False,
+    images: Callable[[], Any] | None = None,
+    fresh: Callable[..., Examples] = fresh_examples,
 ) -> None:
     """Fill `folder` with shards of kept examples until there are `count`; what is there already stays.
+
+    They are drawn by ``fresh(backbone, images(), batch, generator)``, by default single images of a split.
 
     Shard k is made from seed k, whoever makes it. Several runs may fill one folder side by side: each takes shards that
     no other is making, and waits for the last ones. `keep_pyramid` also keeps the backbone's map at stride 4, four
@@ -57,7 +63,7 @@ def make_examples(
     make_folder(folder)
     shards = [_shard(folder, k) for k in range(-(-count // SHARD))]
     console = Console(stderr=True)
-    images: SyntheticImages | None = None
+    renderer: Any = None
     with Progress(console=console, disable=not console.is_terminal) as bars:
         bar = bars.add_task(f"examples ({SHARD} each)", total=len(shards))
         while missing := [k for k, shard in enumerate(shards) if not shard.is_file()]:
@@ -66,9 +72,10 @@ def make_examples(
             if mine is None:
                 time.sleep(_POLL_SECONDS)  # the last shards are being made by others
                 continue
-            images = images or SyntheticImages(split, device=device)
+            renderer = renderer or (images() if images else SyntheticImages(split, device=device))
+            draw = partial(fresh, backbone, renderer)
             try:
-                _make_shard(shards[mine], mine, backbone, images, keep_pyramid)
+                _make_shard(shards[mine], mine, draw, keep_pyramid)
             finally:
                 _lock(shards[mine]).unlink(missing_ok=True)
             log.info("%s: %d of %d shards", folder, len(shards) - len(missing) + 1, len(shards))
@@ -109,11 +116,11 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _make_shard(path: Path, seed: int, backbone: Backbone, images: SyntheticImages, keep_pyramid: bool) -> None:
+def _make_shard(path: Path, seed: int, draw: Callable[[int, torch.Generator], Examples], keep_pyramid: bool) -> None:
     generator = torch.Generator().manual_seed(seed)
     made = []
     for _ in range(SHARD // _EXAMPLES_AT_ONCE):
-        tensors = fresh_examples(backbone, images, _EXAMPLES_AT_ONCE, generator).tensors()
+        tensors = draw(_EXAMPLES_AT_ONCE, generator).tensors()
         made.append({key: value for key, value in tensors.items() if keep_pyramid or key != PYRAMID})
     save_state({key: torch.cat([m[key] for m in made]).cpu() for key in made[0]}, path)
 

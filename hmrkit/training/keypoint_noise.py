@@ -9,6 +9,9 @@ Two corrections make up for the difference between rendered and real people. Ste
 because BlazePose errs more on rendered people than on real ones; the constant way in which it places the features of
 faces is left, since it does that on real people too. Faces among the body points are rotated at random, because they
 were learned on rendered faces alone.
+
+People in motion (`LandmarkNoise.predict_moving`) get errors that last: they go from the steps of the first frame's
+nearest person to those of the last frame's. Each frame adds a small part of anybody's steps: points jitter together.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from hmrkit.crops import REGION_POINTS
 from hmrkit.geometry import axis_angle_to_matrix
 from hmrkit.regressors.crop_camera import CROP, crop_camera, project
 from hmrkit.skeletons import BLAZEPOSE_33, BLAZEPOSE_FACE, SMPL_24
-from hmrkit.synthetic.cameras import TRAINING, draw_views
+from hmrkit.synthetic.cameras import TRAINING, Views, draw_views
 from hmrkit.synthetic.poses import PoseSampler
 from hmrkit.training.examples import Truth
 
@@ -39,7 +42,10 @@ POINT_STEPS = (0.6, 1.4)
 FACE_ROTATION = 0.25
 # The nearest pose is searched for among so many people of the pool.
 CANDIDATES = 64
+# Of people in motion: the part of anybody's steps that each frame of a clip gets, at most, and how often all of them.
+JITTER, SPIKES = 0.35, 0.02
 JOINTS = len(SMPL_24)
+REGION_ROWS = [JOINTS + k for k in BLAZEPOSE_33.indices(*REGION_POINTS)]  # of the points that decide the crop
 _HIPS = BLAZEPOSE_33.indices("left_hip", "right_hip")
 
 
@@ -70,10 +76,7 @@ class LandmarkNoise:
 
     def predict(self, true: PointEstimates, generator: torch.Generator) -> PointEstimates:
         """What the backbone might predict for B people whose `true` points these are."""
-        count, device = len(true.points.world), true.points.world.device
-        candidates = torch.randint(len(self._poses), (count, CANDIDATES), generator=generator).to(device)
-        likeness = torch.einsum("bkc,bc->bk", self._poses[candidates], _pose_vector(true.landmarks.world))
-        rows = candidates.gather(1, likeness.argmax(1, keepdim=True))[:, 0]
+        rows = self._nearest(true.landmarks.world, generator)
         pixels, world = _moved(
             self._with_face_offsets(true.landmarks), self._landmark_steps, rows, (SHORTEST_STEP, 1.0), generator
         )
@@ -81,16 +84,49 @@ class LandmarkNoise:
         points = BodyPoints(*_moved(true.points, self._point_steps, rows, POINT_STEPS, generator), self._spread[rows])
         return PointEstimates(landmarks, jitter_faces(points, generator))
 
+    def predict_moving(self, true: PointEstimates, frames: int, generator: torch.Generator) -> PointEstimates:
+        """`predict` for clips of `frames` frames each, one clip after the other in the rows of `true`."""
+        world = true.landmarks.world.unflatten(0, (-1, frames))
+        clips, device = len(world), world.device
+        first, last = (self._nearest(world[:, at], generator) for at in (0, -1))
+        share = torch.linspace(0, 1, frames, device=device)[:, None, None]
+        anybody = torch.randint(len(self._poses), (clips, frames), generator=generator).to(device)
+        part = JITTER * torch.rand(clips, 1, generator=generator).expand(clips, frames)
+        part = torch.where(torch.rand(clips, frames, generator=generator) < SPIKES, 1.0, part).to(device)
+
+        def moved(
+            points: Landmarks | BodyPoints, steps: tuple[Tensor, Tensor], lengths: tuple[float, float]
+        ) -> tuple[Tensor, Tensor]:
+            length = _lengths(clips, *lengths, generator).to(device)[:, None, None, None]
+            slow = (length * torch.lerp(step[first][:, None], step[last][:, None], share) for step in steps)
+            fast = (part[..., None, None] * (step[anybody] - step.mean(0)) for step in steps)
+            pixels, metres = ((a + b).flatten(0, 1) for a, b in zip(slow, fast, strict=True))
+            return points.points_2d[..., :2] + pixels, points.world + metres
+
+        person = first.repeat_interleave(frames)
+        pixels, metres = moved(self._with_face_offsets(true.landmarks), self._landmark_steps, (SHORTEST_STEP, 1.0))
+        landmarks = Landmarks(torch.cat([pixels, self._visible[person]], -1), metres)
+        points = BodyPoints(*moved(true.points, self._point_steps, POINT_STEPS), self._spread[person])
+        return PointEstimates(landmarks, jitter_faces(points, generator, frames))
+
+    def _nearest(self, world: Tensor, generator: torch.Generator) -> Tensor:
+        """Rows (B,) of the pool, of the people with about the poses of world landmarks (B,33,3)."""
+        candidates = torch.randint(len(self._poses), (len(world), CANDIDATES), generator=generator).to(world.device)
+        likeness = torch.einsum("bkc,bc->bk", self._poses[candidates], _pose_vector(world))
+        return candidates.gather(1, likeness.argmax(1, keepdim=True))[:, 0]
+
     def _with_face_offsets(self, true: Landmarks) -> Landmarks:
         """True landmarks, those of the face moved (in m) to where BlazePose places them."""
         face = true.world[:, :BLAZEPOSE_FACE] + self._face_offsets @ head_frame(true.world).mT
         return replace(true, world=torch.cat([face, true.world[:, BLAZEPOSE_FACE:]], 1))
 
 
-def jitter_faces(points: BodyPoints, generator: torch.Generator) -> BodyPoints:
-    """Points with the faces of B people rotated by `FACE_ROTATION`, in the crop as in metres."""
+def jitter_faces(points: BodyPoints, generator: torch.Generator, frames: int = 1) -> BodyPoints:
+    """Points with the faces of B people rotated by `FACE_ROTATION`, in the crop as in metres; alike in the `frames`
+    frames of each person."""
     face = slice(JOINTS, JOINTS + BLAZEPOSE_FACE)
-    rotation = axis_angle_to_matrix(FACE_ROTATION * torch.randn(len(points.world), 3, generator=generator))
+    angles = FACE_ROTATION * torch.randn(len(points.world) // frames, 3, generator=generator)
+    rotation = axis_angle_to_matrix(angles).repeat_interleave(frames, 0)
     from_middle = points.world[:, face] - points.world[:, face].mean(1, keepdim=True)
     step = from_middle @ rotation.to(from_middle.device).mT - from_middle
     # The size of a metre in the crop.
@@ -104,7 +140,7 @@ def jitter_faces(points: BodyPoints, generator: torch.Generator) -> BodyPoints:
 
 def true_points(truth: Truth, body: Body) -> PointEstimates:
     """True landmarks, all of them visible, and true points of bodies."""
-    points = _points(truth.global_orient, truth.body_pose, truth.betas, body)
+    points = posed_points(truth.global_orient, truth.body_pose, truth.betas, body)
     return _estimates(points, truth.transl_c, truth.focal_px)
 
 
@@ -114,21 +150,25 @@ class NoisyLandmarks:
     def __init__(self, body: Body, noise: LandmarkNoise) -> None:
         self.body, self.noise = body, noise
         self._poses = PoseSampler()
-        self._region = BLAZEPOSE_33.indices(*REGION_POINTS)
 
     @torch.no_grad()
     def __call__(self, batch: int, generator: torch.Generator) -> tuple[PointEstimates, Truth]:
         """`batch` people: noisy landmarks and points, and the truth."""
         orient, pose, betas = (value.to(self.body.device) for value in self._poses(batch, generator))
-        points = _points(orient, pose, betas, self.body)
-        pelvis = points[:, 0]
-        views = draw_views(points[:, JOINTS:][:, self._region], pelvis, TRAINING, CROP, generator)
-        # A body rotates about its pelvis, which does not lie in its origin.
-        transl = views.apply(pelvis[:, None])[:, 0] - pelvis
-        true = _estimates(views.apply(points) - transl[:, None], transl, views.focal_px)
-        joints_2d = (true.points.points_2d[:, :JOINTS] + 1) * (CROP / 2)
-        truth = Truth(views.rotation @ orient, pose, betas, transl, views.focal_px, joints_2d)
+        points = posed_points(orient, pose, betas, self.body)
+        views = draw_views(points[:, REGION_ROWS], points[:, 0], TRAINING, CROP, generator)
+        true, truth = seen_by(views, points, orient, pose, betas)
         return self.noise.predict(true, generator), truth
+
+
+def seen_by(views: Views, points: Tensor, orient: Tensor, pose: Tensor, betas: Tensor) -> tuple[PointEstimates, Truth]:
+    """What a backbone without errors predicts of bodies with such `points` (B,57,3) m in the world, and the truth."""
+    pelvis = points[:, 0]
+    # A body rotates about its pelvis, which does not lie in its origin.
+    transl = views.apply(pelvis[:, None])[:, 0] - pelvis
+    true = _estimates(views.apply(points) - transl[:, None], transl, views.focal_px)
+    joints_2d = (true.points.points_2d[:, :JOINTS] + 1) * (CROP / 2)
+    return true, Truth(views.rotation @ orient, pose, betas, transl, views.focal_px, joints_2d)
 
 
 def _steps(true: Landmarks | BodyPoints, predicted: Landmarks | BodyPoints) -> tuple[Tensor, Tensor]:
@@ -151,7 +191,7 @@ def _lengths(count: int, shortest: float, longest: float, generator: torch.Gener
     return shortest + (longest - shortest) * torch.rand(count, generator=generator)
 
 
-def _points(orient: Tensor, pose: Tensor, betas: Tensor, body: Body) -> Tensor:
+def posed_points(orient: Tensor, pose: Tensor, betas: Tensor, body: Body) -> Tensor:
     """Joints, then landmarks (B,57,3) in m about the body's origin."""
     found = []
     local = torch.cat([orient[:, None], pose], 1)

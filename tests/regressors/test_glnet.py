@@ -24,7 +24,7 @@ from hmrkit.regressors.swing_twist import CHILDREN, LEAVES, TWISTED, SwingTwist,
 from hmrkit.skeletons import SMPL_24
 from hmrkit.synthetic.poses import PoseSampler
 from hmrkit.training import example_source
-from hmrkit.training import examples as kept
+from hmrkit.training import kept_examples as kept
 from hmrkit.training.ablation import _design
 from hmrkit.training.examples import Truth
 from hmrkit.training.glnet_matching import (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -16,8 +17,7 @@ from hmrkit.regressors.hkmr import HkmrNetwork, IteratedEstimate, build, network
 from hmrkit.regressors.hkmr_chains import DEPENDENT_CHAINS, ROOT_CHAIN, SIZE, ChainGroup
 from hmrkit.skeletons import SMPL_24
 from hmrkit.synthetic.poses import PoseSampler
-from hmrkit.training import example_source
-from hmrkit.training import examples as kept
+from hmrkit.training import kept_examples as kept
 from hmrkit.training.examples import Truth
 from hmrkit.training.loop import LoopConfig
 from hmrkit.training.losses import LossWeights, body_loss
@@ -89,7 +89,7 @@ def test_a_group_of_chains_is_the_papers_loop_over_joints(design, chains, rng) -
 def test_the_six_chains_hold_every_joint_once_from_parent_to_child() -> None:
     assert sorted(joint for chain in (ROOT_CHAIN, *CHAINS) for joint in chain) == sorted(SMPL_24.joints)
     for chain in (ROOT_CHAIN, *CHAINS):
-        for parent, child in zip(chain, chain[1:], strict=False):
+        for parent, child in itertools.pairwise(chain):
             assert SMPL_24.parent_names[SMPL_24.index[child]] == parent
     assert {SMPL_24.parent_names[SMPL_24.index[chain[0]]] for chain in CHAINS} <= set(ROOT_CHAIN)
 

@@ -21,7 +21,7 @@ from hmrkit.regressors.sgre_branches import GroupedLinear, JointBranches
 from hmrkit.regressors.soft_argmax import expected_cell, volume_softmax
 from hmrkit.skeletons import SMPL_24
 from hmrkit.training import example_source
-from hmrkit.training import examples as kept
+from hmrkit.training import kept_examples as kept
 from hmrkit.training.examples import Truth
 from hmrkit.training.loop import LoopConfig
 from hmrkit.training.losses import LossWeights

@@ -9,7 +9,7 @@ import torch
 
 from hmrkit.errors import UsageError
 from hmrkit.training import ablation, example_source
-from hmrkit.training import examples as kept
+from hmrkit.training import kept_examples as kept
 from hmrkit.training.ablation import Result, Variant
 from hmrkit.training.loop import LoopConfig
 from hmrkit.training.recipe import changed

@@ -17,8 +17,9 @@ from hmrkit.body import Body, load_body
 from hmrkit.regressors import BodyEstimate
 from hmrkit.regressors.hkmr import HkmrNetwork, HkmrRegressor, IteratedEstimate, build
 from hmrkit.training.ablation import Variant
+from hmrkit.training.clip_examples import clip_examples
 from hmrkit.training.example_source import ExampleSource, ImageData, held_out_examples, held_out_folder
-from hmrkit.training.examples import Truth, clip_examples, concatenate
+from hmrkit.training.examples import Truth, concatenate
 from hmrkit.training.loop import CHECKPOINT, LoopConfig
 from hmrkit.training.losses import LossWeights, body_loss
 from hmrkit.training.point_objective import train_on_points
