@@ -62,7 +62,7 @@ def network_on(backbone: str) -> HkmrNetwork:
 
 @dataclass(frozen=True)
 class IteratedEstimate(BodyEstimate):
-    """The last outer iteration's bodies, and those of the iterations before it (`earlier`), which training reads."""
+    """The last outer iteration's bodies, and those of the `earlier` iterations, which training reads."""
 
     earlier: tuple[BodyEstimate, ...] = ()
 

@@ -32,13 +32,14 @@ class ChainPass(nn.Module):
     Equation 1 (forward) or 2 (`backward`, from the last joint to the first). Its functions f_i and b_i are one linear
     layer each, so the residuals of a chain, as one row, solve the triangular system ``delta = psi W + b + delta E``. E
     is zero but where it leads from an earlier joint to a later one. `solved` gives W and b times ``(I - E)^-1``, so
-    that a pass is one product, without a loop over joints.
+    that a pass is one product, without a loop over joints. A pass is thus a linear map of the embedding with any links;
+    they change how it is learned, not what it can be.
 
     `lengths` are the numbers of joints of the chains. Without `joint_hierarchy` a joint depends on its immediate
     predecessor alone (table 2).
     """
 
-    lasting: Tensor
+    real_slots: Tensor
     links: Tensor
 
     def __init__(self, lengths: Sequence[int], embedding: int, backward: bool, joint_hierarchy: bool) -> None:
@@ -46,7 +47,7 @@ class ChainPass(nn.Module):
         chains, longest = len(lengths), max(lengths)
         self.backward = backward
         self.weight = nn.Parameter(torch.empty(chains, embedding, longest * SIZE))
-        self.bias = nn.Parameter(torch.zeros(chains, 1, longest * SIZE))
+        self.bias = nn.Parameter(torch.zeros(chains * longest * SIZE))  # one row, so that it is not decayed
         self.earlier = nn.Parameter(torch.zeros(chains, longest * SIZE, longest * SIZE))
         for weight in self.weight:
             nn.init.xavier_uniform_(weight, gain=0.01)
@@ -54,12 +55,12 @@ class ChainPass(nn.Module):
         links = torch.ones(longest, longest).triu(1)  # (from, to)
         links = links if joint_hierarchy else links.tril(1)
         links = (links.T if backward else links) * real[:, :, None] * real[:, None]
-        self.register_buffer("lasting", _per_number(real[:, None].float(), 2), persistent=False)
+        self.register_buffer("real_slots", _per_number(real[:, None].float(), 2), persistent=False)
         self.register_buffer("links", _per_number(_per_number(links, 1), 2), persistent=False)
 
     def solved(self) -> tuple[Tensor, Tensor]:
         """Weight (C,d,n) and bias (C,1,n) of the linear map from an embedding to the residuals of a chain's joints."""
-        layer = torch.cat([self.weight, self.bias], 1).float() * self.lasting
+        layer = torch.cat([self.weight, self.bias.view(len(self.weight), 1, -1)], 1).float() * self.real_slots
         identity = torch.eye(layer.shape[-1], device=layer.device)
         system = identity - self.earlier.float() * self.links
         solved = torch.linalg.solve_triangular(
@@ -71,13 +72,14 @@ class ChainPass(nn.Module):
 class ChainGroup(nn.Module):
     """Chains that do not depend on each other: the networks Q_c with embedding modules E_c and passes.
 
-    An outer iteration's `forward` refines the chains' rotations in `inner` passes, forward and backward ones by turns
-    (steps p and p + 1), or forward ones alone without `backward`. The embedding is computed anew for each pass. E_c is
-    two layers on ``[Phi, beta, theta_root, theta]``; the first is written as a sum, because Phi's part is the same in
-    all iterations (`read`) and only the chain's own part changes from pass to pass.
+    An outer iteration's `forward` refines the chains' rotations in `inner` passes, forward and backward ones
+    alternately, or forward ones alone without `backward`. The embedding is computed anew for each pass. E_c is two
+    layers on ``[Phi, beta, theta_root, theta]``; the first is written as a sum, because Phi's part is the same in all
+    iterations (`read`) and only the chain's own part changes from pass to pass.
 
-    `channels` of the feature Phi; `hidden` and `embedding` are the widths of E_c's layers; `inner` the number of
-    passes. `reads_root`: the chains depend on the root chain's rotations.
+    `channels` of the feature Phi; `embedding` is the width of E_c's layers; `inner` the number of passes: the paper's
+    cycle is the two steps p and p + 1, and table 3 has even numbers. `reads_root`: the chains depend on the root
+    chain's rotations.
     """
 
     joints: Tensor
@@ -103,7 +105,7 @@ class ChainGroup(nn.Module):
         self.from_root = nn.Linear(len(ROOT_CHAIN) * SIZE, count * embedding, bias=False) if reads_root else None
         self.from_pose = _uniform(count, self.longest * SIZE, embedding)
         self.second = _uniform(count, embedding, embedding)
-        self.second_bias = nn.Parameter(torch.zeros(count, 1, embedding))
+        self.second_bias = nn.Parameter(torch.zeros(count * embedding))
         self.passes = nn.ModuleList(
             ChainPass(lengths, embedding, reverse, joint_hierarchy)
             for reverse in ((False, True) if backward else (False,))
@@ -133,7 +135,7 @@ class ChainGroup(nn.Module):
     def embed(self, given: Tensor, theta: Tensor) -> Tensor:
         """The embeddings psi (C,B,d) of the chains with rotations `theta` (C,B,n)."""
         first = functional.relu(torch.baddbmm(given, theta, self.from_pose))
-        return functional.relu(torch.baddbmm(self.second_bias, first, self.second))
+        return functional.relu(torch.baddbmm(self.second_bias.view(self.count, 1, -1), first, self.second))
 
     def of_chains(self, pose: Tensor) -> Tensor:
         """Rotations (B,24,6) -> those of each chain as a row (C,B,n), 0 where a chain is shorter than the longest."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -91,7 +91,7 @@ class HkmrLoss:
         every = concatenate(iterations)
         total = body_loss(every, concatenate([truth] * len(iterations)), body, weights)
         if self.vae is not None:
-            total = total + self.divergence * self.vae.divergence(every.body_pose)
+            total = total + self.divergence * self.vae.divergence(every.body_pose).mean()
         return len(iterations) * total
 
 
@@ -104,7 +104,7 @@ def train(
     resume: bool = False,
     start: str | Path | None = None,
     examples: str | Path | None = None,
-    run: dict | None = None,
+    run: dict[str, Any] | None = None,
     clips: Sequence[str | Path] = (),
 ) -> Path:
     """See `hmrkit.training.recipes.Recipe`. `clips` are videos of people without labels, whose bodies a fitting loop
