@@ -45,10 +45,7 @@ def _seconds(part: Callable[[], Tensor]) -> float:
 
 def main(weights: str = "", device: str = "cpu") -> None:
     """Print the times of a file that `hmrkit train sgre` wrote, or of an untrained network."""
-    if weights:
-        regressor = read_regressor("sgre", weights, build, SgreNetwork)
-    else:
-        regressor = build("sgre", weights="default")
+    regressor = read_regressor("sgre", weights, build, SgreNetwork) if weights else build("sgre", weights="default")
     regressor.eval().to(device)
     for name, milliseconds in time_parts(regressor, load_body(device=device)).items():
         sys.stdout.write(f"{name:<10} {milliseconds:8.1f} ms a batch of {BATCH}\n")
