@@ -4,6 +4,10 @@ Sources: Wang and Zhang 2023 (SGRE); Choi et al. 2022, Learning to estimate robu
 crowded scenes (3DCrowdNet). Module names are those of the checkpoint ``snapshot_10.pth.tar``, 1416 tensors. Heatmaps of
 the 2D joints join ResNet-50's features ahead of its bottlenecks. Joints are found in 3D; image features at 15 of them
 go through graph convolutions, those at SMPL's 24 to the branches of eq. 11.
+
+Names and shapes leave some things open, and no output of the published code is here to compare with: that a joint's
+score is the heat at its place, the order of a node's numbers, the order of the graph's joints and its self loops, the
+ReLU behind the graph's product and in the branches, pelvis and neck among the 2D joints. `CONFIDENT` is our choice.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""How long the parts of SGRE take, as table 3 of its paper.
+"""How long the parts of SGRE take, as table 3 of its paper has it for a batch of 64.
 
-``python -m hmrkit.regressors.sgre_timing [weights] [device]`` prints it. The paper's figures at batch 64: features 0.102 s, parameters 0.010 s, mesh 0.045 s.
+``python -m hmrkit.regressors.sgre_timing [weights] [device]`` prints it. The paper: features 0.102 s, parameters 0.010
+s, mesh 0.045 s.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import torch
 from torch import Tensor
 
 from hmrkit.body import Body, load_body
-from hmrkit.regressors.sgre import SgreRegressor, build, load
+from hmrkit.regressors.files import read_regressor
+from hmrkit.regressors.sgre import SgreNetwork, SgreRegressor, build
 
 BATCH, RUNS = 64, 5
 
@@ -43,7 +45,8 @@ def _seconds(part: Callable[[], Tensor]) -> float:
 
 def main(weights: str = "", device: str = "cpu") -> None:
     """Print the times of a file that `hmrkit train sgre` wrote, or of an untrained network."""
-    regressor = load("sgre", weights, device=device) if weights else build("sgre", weights="default").eval().to(device)
+    regressor = read_regressor("sgre", weights, build, SgreNetwork) if weights else build("sgre", weights="default")
+    regressor.eval().to(device)
     for name, milliseconds in time_parts(regressor, load_body(device=device)).items():
         sys.stdout.write(f"{name:<10} {milliseconds:8.1f} ms a batch of {BATCH}\n")
 

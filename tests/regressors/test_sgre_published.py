@@ -13,7 +13,7 @@ from torch.nn import functional
 from hmrkit.errors import UsageError, WeightsError
 from hmrkit.regressors import BodyEstimate, load_regressor
 from hmrkit.regressors.crop_camera import translation
-from hmrkit.regressors.sgre_published import GRAPH_15, JOINTS_30, heatmaps, joints_30
+from hmrkit.regressors.sgre_published import GRAPH_15, JOINTS_30, PublishedSgre, heatmaps, joints_30
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
 
 KEYS = published_keys("sgre")
@@ -170,6 +170,12 @@ def test_the_published_network_wants_2d_joints(checkpoint) -> None:
         load_regressor("sgre", checkpoint=checkpoint)(torch.rand(1, 3, 256, 256))
     with pytest.raises(UsageError, match="was trained on backbone resnet50"):
         load_regressor("sgre", checkpoint=checkpoint, backbone="embedded")
+
+
+def test_no_constant_stays_on_another_device() -> None:
+    regressor = PublishedSgre("sgre").to("meta")
+    crops, joints = torch.empty(2, 3, 256, 256, device="meta"), torch.empty(2, 33, 3, device="meta")
+    assert {value.device.type for value in vars(regressor.eval()(crops, joints_2d=joints)).values()} == {"meta"}
 
 
 def test_heatmaps_are_gaussians_at_the_joints_that_are_known(keypoints) -> None:
