@@ -3,7 +3,7 @@
 Source: HybrIK (Li et al. 2021), as GLNet uses it (Xiao et al., section 3.1): ``R = R_tw R_sw``. The swing is the
 shortest rotation of a bone's rest direction t onto the direction p in which the joints see it, ``p = R t``. The twist
 rotates about the bone by an angle whose cosine and sine are regressed. Twisting about p after the swing is the same as
-twisting about t before it, which is how it is computed here. The solution is HybrIK's adaptive one: p leads from where
+twisting about t first, which is how it is computed here. The solution is HybrIK's adaptive one: p leads from where
 the rotations so far have put a joint to where its child is seen, so that errors do not add up along a chain."""
 
 from __future__ import annotations
