@@ -44,13 +44,10 @@ class MovingPoses(PoseSampler):
         frame = torch.minimum(at.floor().long(), (last - 1).maximum(first))
         u = at - frame
         # Catmull-Rom's spline through the rotation matrices, brought back to rotations.
-        weights = (
+        weights = torch.stack([
             -0.5 * u + u**2 - 0.5 * u**3, 1 - 2.5 * u**2 + 1.5 * u**3, 0.5 * u + 2 * u**2 - 1.5 * u**3,
             -0.5 * u**2 + 0.5 * u**3,
-        )  # fmt: skip
-        matrices = sum(
-            weight[:, None, None, None] * self.rotations[(frame + k - 1).maximum(first).minimum(last)]
-            for k, weight in enumerate(weights)
-        )
-        assert isinstance(matrices, Tensor)
+        ])  # fmt: skip
+        knots = torch.stack([(frame + k).maximum(first).minimum(last) for k in (-1, 0, 1, 2)])
+        matrices = torch.einsum("kb,kbjxy->bjxy", weights, self.rotations[knots])
         return orthonormal_frame(matrices[..., 0], matrices[..., 1])

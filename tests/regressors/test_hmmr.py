@@ -21,6 +21,7 @@ from hmrkit.training import kept_examples as kept
 from hmrkit.training.clip_loss import Clips, MotionWeights, clip_loss, delta_heads
 from hmrkit.training.keypoint_noise import LandmarkNoise, true_points
 from hmrkit.training.moving_people import MovingLandmarks
+from hmrkit.training.recipe import changed
 from hmrkit.training.recipes import hmmr as recipe_of
 from hmrkit.weights import load_state, save_state
 
@@ -50,13 +51,17 @@ def strips(regressor: HmmrRegressor, feature: torch.Tensor, times: torch.Tensor)
     return regressor.strips(feature[None], times)[0]
 
 
-def test_a_frame_sees_thirteen_instants(rng) -> None:
-    regressor, feature = small(), torch.randn(31, CHANNELS, generator=rng)
-    times = torch.arange(31) / RATE
-    before = strips(regressor, feature, times)
-    feature[15] += 1
-    changed = (strips(regressor, feature, times) - before).abs().amax(1) > 1e-5
-    assert changed.nonzero()[:, 0].tolist() == list(range(9, 22))
+def test_fewer_blocks_see_fewer_instants(rng) -> None:
+    seen = {}
+    for variant in recipe_of.ABLATION:
+        blocks = changed(recipe_of.PRESETS["cpu"], variant.changes).network.blocks
+        regressor, feature = small(blocks=blocks), torch.randn(31, CHANNELS, generator=rng)
+        times = torch.arange(31) / RATE
+        before = strips(regressor, feature, times)
+        feature[15] += 1
+        changes = (strips(regressor, feature, times) - before).abs().amax(1) > 1e-5
+        seen[variant.name] = int(changes.sum())
+    assert [seen[name] for name in ("13 instants", "5 instants", "a single instant")] == [13, 5, 1]
 
 
 def test_on_regular_frames_it_is_one_pass_of_residual_convolutions(rng) -> None:

@@ -6,7 +6,6 @@ stays: temporal encoder and head learn."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,7 @@ from hmrkit.regressors.hmmr import RATE, SHIPPED, HmmrNetwork, HmmrRegressor, bu
 from hmrkit.training.ablation import Variant
 from hmrkit.training.clip_loss import Clips, MotionWeights, clip_loss, delta_heads, placed_joints
 from hmrkit.training.example_source import ExampleSource, ImageData, held_out_examples, held_out_folder, measured_noise
-from hmrkit.training.examples import Examples, concatenate, select_rows, to_device
-from hmrkit.training.kept_examples import KeptExamples
+from hmrkit.training.examples import Examples, KeptExamples, concatenate, select_rows
 from hmrkit.training.loop import LoopConfig
 from hmrkit.training.losses import errors
 from hmrkit.training.moving_people import MovingLandmarks, make_clips
@@ -36,6 +34,7 @@ EXTRAS = ()
 # Frame rates of the clips without images, in Hz.
 RATES = (30, 25, 30, 60, 25, 30, 15, 10, 5)
 HELD_OUT_CLIPS = 64
+_AT_ONCE = 128
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class HmmrRecipe(RegressorRecipe):
 
 
 # The head is trained already.
-_LOOP: dict[str, Any] = {"weight_decay": 0.04, "slow_part": "head", "slow_rate": 0.2}
+_LOOP: dict[str, Any] = {"weight_decay": 0.04, "slow_part": "head", "slow_rate": 0.1}
 
 PRESETS: dict[str, HmmrRecipe] = {
     "cpu": HmmrRecipe(
@@ -130,12 +129,15 @@ def _drawn(kept: Clips, count: int, generator: torch.Generator) -> Clips:
 
 
 @torch.no_grad()
-def _clips_of(parts: Iterable[Examples], backbone: Backbone, frames: int, device: torch.device) -> Clips:
-    """Kept examples, a clip's frames one after the other, as features: the backbone is frozen."""
+def _clips_of(
+    examples: Examples | KeptExamples, count: int, backbone: Backbone, frames: int, device: torch.device
+) -> Clips:
+    """The first `count` examples, a clip's frames one after the other, as features: the backbone is frozen."""
     features, truths = [], []
-    for part in parts:
-        features.append(backbone.features(to_device(part.observation, device)).global_feature)
-        truths.append(to_device(part.truth, device))
+    for start in range(0, count, _AT_ONCE):
+        part = examples[slice(start, min(start + _AT_ONCE, count))].to(device)
+        features.append(backbone.features(part.observation).global_feature)
+        truths.append(part.truth)
     times = torch.arange(frames, device=device) / RATE
     return Clips(torch.cat(features).unflatten(0, (-1, frames)), concatenate(truths), times)
 
@@ -165,7 +167,7 @@ def train(
     source = ExampleSource(backbone, folder, data, device)
     if source.kept is None:
         raise UsageError("--images 0 is of no use to hmmr: it learns stills from kept images; wanted a number")
-    stills = _clips_of(source.kept.parts(slice(0, min(sizes.stills, source.learned))), backbone, 1, device)
+    stills = _clips_of(source.kept, min(sizes.stills, source.learned), backbone, 1, device)
     if start is None and not recipe.network.still:
         standardise(regressor, stills.feature[:, 0])
     rendered = None
@@ -173,7 +175,7 @@ def train(
         place = (folder.parent if examples is None else folder) / "clips"
         make_clips(place, sizes.rendered, [k / RATE for k in range(sizes.frames)], backbone, device)
         kept = KeptExamples(place, sizes.rendered * sizes.frames, backbone)
-        rendered = _clips_of(kept.parts(slice(None)), backbone, sizes.frames, device)
+        rendered = _clips_of(kept, len(kept), backbone, sizes.frames, device)
     moving = tests = None
     if sizes.batch:
         noise, generator = measured_noise(source, backbone, body), torch.Generator().manual_seed(1)
@@ -187,7 +189,7 @@ def train(
             layer.p = 0.0  # jitter that is no motion
     regressor.deltas = delta_heads(recipe.network.hidden).to(device)
     objective = ClipObjective(body, backbone, recipe, stills, rendered, moving)
-    new = _clips_of([held_out], backbone, 1, device)
+    new = _clips_of(held_out, len(held_out), backbone, 1, device)
 
     @torch.no_grad()
     def evaluate(model: Any) -> dict[str, float]:
