@@ -86,7 +86,9 @@ def test_refinement_is_that_of_the_paper_in_loops() -> None:
     def ancestors(joint):
         return [] if parents[joint] < 0 else [parents[joint], *ancestors(parents[joint])]
 
-    def near(i, j):  # within two bones of one another
+    def near(i, j):  # how many bones join them; the neck and a shoulder count as neighbours
+        if {i, j} in ({12, 16}, {12, 17}):
+            return 2
         up = [[k, *ancestors(k)] for k in (i, j)]
         meet = next(k for k in up[0] if k in up[1])
         return up[0].index(meet) + up[1].index(meet)
