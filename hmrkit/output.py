@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from hmrkit.types import Take
 if TYPE_CHECKING:
     from hmrkit.rendering.options import RenderOptions
     from hmrkit.rendering.styles import Figure
+
+
+IUV_METHOD = "danet"  # the regressor that estimates IUV maps
 
 
 def export_take(
@@ -70,8 +73,10 @@ def render_take(
     from hmrkit.rendering.overlay import OverlayWriter
     from hmrkit.rendering.sheet import ContactSheet
 
-    _require(take, "regress")
     options = options or RenderOptions()
+    if options.what == "iuv":
+        return _render_iuv(take, path, sheet_path, models, progress, options)
+    _require(take, "regress")
     if options.style == "residual" and set(take.body) - set(take.calibrated):
         raise InputError(f"{take.video.path}: --style residual wants a calibrated take; run `hmrkit calibrate` first")
     rows = {t.track_id: {int(f): row for row, f in enumerate(t.frame_indices)} for t in take.people_with_mesh()}
@@ -94,6 +99,53 @@ def render_take(
             drawn = writer.add_batch(frames, people, indices)
             if sheet:
                 sheet.add_batch(drawn[..., :3], indices)
+            done += len(indices)
+            progress("render", done, total)
+    return [path] + ([sheet_path] if sheet_path else [])
+
+
+def _render_iuv(
+    take: Take, path: Path, sheet_path: Path | None, models: Models, progress: Progress, options: RenderOptions
+) -> list[Path]:
+    """Draw the IUV maps of every person's crops, as the network sees them before any body is made of them."""
+    import torch
+
+    from hmrkit.crops import crop_batch
+    from hmrkit.device import inference
+    from hmrkit.regressors import load_regressor
+    from hmrkit.regressors.stream import crops_of
+    from hmrkit.rendering.iuv import iuv_layers, paint_layer
+    from hmrkit.rendering.overlay import OPACITY
+    from hmrkit.rendering.sheet import ContactSheet
+    from hmrkit.rendering.writer import open_writer
+
+    _require(take, "pose")
+    checkpoint = models.options.checkpoint if models.options.mesh == IUV_METHOD else None
+    regressor: Any = load_regressor(IUV_METHOD, checkpoint, device=models.device)
+    people = [track for track in take.tracks if track.track_id in take.keypoints]
+    crops = crops_of(take, people, regressor) if people else None
+    size, total, done = regressor.input_size[0], len(take.video.frame_indices), 0
+    with contextlib.ExitStack() as stack:
+        writer = stack.enter_context(
+            open_writer(path, take.video.width, take.video.height, _rate(take), first_frame=options.first_frame)
+        )
+        sheet = stack.enter_context(ContactSheet(sheet_path, frames=total)) if sheet_path else None
+        for indices, frames in _images(take, models.options.batch_size, True):
+            assert frames is not None
+            drawn = frames.copy()
+            rows = np.flatnonzero(np.isin(crops.frame, indices)) if crops else np.zeros(0, int)
+            if crops and len(rows):
+                at, maps = np.searchsorted(indices, crops.frame[rows]), crops.cameras.image_from_crop[rows]
+                pixels = torch.from_numpy(frames).to(models.device)
+                with inference(models.device):
+                    cut = crop_batch(pixels, at, crops.region[rows], size, maps)
+                    layers = iuv_layers(regressor.iuv_images(regressor.backbone(cut)))
+                for k, layer, to_image in zip(at, layers, maps, strict=True):
+                    paint_layer(drawn[k], layer, to_image, size, options.opacity or OPACITY)
+            for image, index in zip(drawn, indices, strict=True):
+                writer.write(image, index)
+            if sheet:
+                sheet.add_batch(drawn, indices)
             done += len(indices)
             progress("render", done, total)
     return [path] + ([sheet_path] if sheet_path else [])

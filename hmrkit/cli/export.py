@@ -98,6 +98,9 @@ def render(
     style: Annotated[
         str, typer.Option(help="solid, wireframe, skeleton, parts, or a heat map: residual, reprojection.")
     ] = "solid",
+    what: Annotated[
+        str, typer.Option(help="meshes, or iuv: the body parts, U and V that danet estimates in the footage.")
+    ] = "meshes",
     inset: Annotated[
         bool, typer.Option("--inset/--beside", help="Other views in the corner of the first, or beside it.")
     ] = False,
@@ -124,9 +127,9 @@ def render(
     from hmrkit.take import open_take
 
     o.start_logging(verbose)
-    chosen = ("overlay" if alpha else "overlay,side") if view is None else view
+    chosen = ("overlay" if alpha or what != "meshes" else "overlay,side") if view is None else view
     views = tuple(name.strip() for name in chosen.split(",") if name.strip())
-    drawn = RenderOptions(views, style, inset, alpha, opacity, labels, heat_max, first_frame)
+    drawn = RenderOptions(views, style, inset, alpha, opacity, labels, heat_max, first_frame, what)
     opened = open_take(take)
     models = Models(adopted(Options(**options), opened, ()))
     with o.progress_bar("") as progress:

@@ -27,13 +27,16 @@ from hmrkit.regressors.danet_iuv import (
     convolution,
     crop_about,
     foreground_side,
+    maps_to_image,
     soft_argmax,
     soft_maps,
 )
+from hmrkit.regressors.danet_published import LANDMARK, PublishedDanet, published
 from hmrkit.regressors.encoder import Encoder
-from hmrkit.regressors.files import read_regressor
+from hmrkit.regressors.files import read_regressor, refuse_other_backbone
 from hmrkit.regressors.frame import FrameRegressor
 from hmrkit.regressors.ief import IefHead
+from hmrkit.weights import load_state, verify
 
 SHIPPED = "regressors/{}.safetensors"
 PARTS = JOINTS
@@ -205,6 +208,10 @@ class DanetRegressor(FrameRegressor):
         size = heat.new_tensor(heat.shape[:-3:-1])
         return Dense(feature, raw, soft_maps(raw), heat, (2 * soft_argmax(heat) + 1) / size - 1)
 
+    def iuv_images(self, features: Features) -> Tensor:
+        """Estimated part (joint + 1, 0 for background), U and V (B,h,w,3) of crops; for images of them."""
+        return maps_to_image(self.dense(features).raw)
+
     def regions(self, dense: Dense) -> tuple[Tensor, Tensor]:
         """Centres (B,24,2) and scales (B,24) of the joints' RoIs, eq. 2; jittered in training (section 5.1)."""
         centre = dense.joints
@@ -245,12 +252,19 @@ def load(
     device: str | torch.device,
     weights: str | None = "default",
     backbone: str | None = None,
-) -> DanetRegressor:
-    """See `hmrkit.regressors.load_regressor`."""
+) -> DanetRegressor | PublishedDanet:
+    """See `hmrkit.regressors.load_regressor`. The checkpoint: a file of `hmrkit train`, or the published one."""
     if checkpoint is None and weights is None:
         regressor = build(name, _on(backbone or "embedded"))
     else:
-        regressor = read_regressor(name, checkpoint or SHIPPED.format(name), build, DanetNetwork, backbone)
+        path = checkpoint or SHIPPED.format(name)
+        state = load_state(path) if checkpoint else {}
+        if LANDMARK in state:
+            refuse_other_backbone(path, "hrnet-w48", backbone)
+            regressor = published(name, state, path)
+            regressor.weights_sha256 = verify(path)
+        else:
+            regressor = read_regressor(name, path, build, DanetNetwork, backbone)
     return regressor.eval().requires_grad_(False).to(device)
 
 

@@ -42,8 +42,12 @@ def collection_graph() -> Tensor:
 
 
 def neighbours() -> Tensor:
-    """The graph of eq. 8 without its diagonal (24,24): 1 for neighbours of one or two bones."""
-    return (chain_distances() <= 2).float() - torch.eye(JOINTS)
+    """The graph of eq. 8 without its diagonal (24,24): 1 for joints that one or two bones join, and for the neck with
+    the shoulders, which the published network takes for neighbours."""
+    graph = (chain_distances() <= 2).float() - torch.eye(JOINTS)
+    neck, *shoulders = SMPL_24.indices("neck", "left_shoulder", "right_shoulder")
+    graph[neck, shoulders] = graph[shoulders, neck] = 1
+    return graph
 
 
 def conversion_graph() -> Tensor:
@@ -120,9 +124,9 @@ class Refinement(nn.Module):
     def __init__(self, width: int, numbers: int = 6, mode: Mode = "position", learned_edges: bool = True) -> None:
         super().__init__()
         self.mode = mode
-        self.register_buffer("r2p_A", row_normalised(collection_graph())[None])
-        self.register_buffer("A_mask", neighbours()[None])
-        self.register_buffer("p2r_A", row_normalised(conversion_graph())[None])
+        self.register_buffer("r2p_A", row_normalised(collection_graph())[None], persistent=False)
+        self.register_buffer("A_mask", neighbours()[None], persistent=False)
+        self.register_buffer("p2r_A", row_normalised(conversion_graph())[None], persistent=False)
         self.pose_regressors = nn.ModuleList(JointHeads(width, numbers) for _ in range(2))
         if mode == "none":
             return

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from hmrkit.regressors.danet_graph import JOINTS
 
-U, V, INDEX = range(3)
+INDEX = 2
 Drop = Literal["none", "part", "block", "unit"]
 # A block covers 7 of 56 cells of a map's side (section 5.4.3), on small maps at least 3 cells: one would be Dropout.
 BLOCK_SHARE, SMALLEST_BLOCK = 1 / 8, 3
@@ -108,11 +108,12 @@ def clean_maps(raw: Tensor) -> Tensor:
     return torch.stack([u * chosen, v * chosen, chosen], -4)
 
 
-def maps_to_image(maps: Tensor) -> Tensor:
+def maps_to_image(raw: Tensor) -> Tensor:
     """Estimated maps (B,3,1+P,h,w) -> (B,h,w,3): the likeliest part, 0 for background, and U, V of it there."""
-    part = maps[:, INDEX].argmax(1, keepdim=True)
-    uv = [maps[:, at].gather(1, part)[:, 0] * (part[:, 0] > 0) for at in (U, V)]
-    return torch.stack([part[:, 0].to(maps.dtype), *uv], -1)
+    u, v, index = raw.unbind(1)
+    part = index.argmax(1, keepdim=True)
+    uv = [(values.gather(1, part) * (part > 0))[:, 0] for values in (u, v)]
+    return torch.stack([part[:, 0].to(raw.dtype), *uv], -1)
 
 
 def foreground_side(maps: Tensor) -> Tensor:
@@ -127,15 +128,18 @@ def foreground_side(maps: Tensor) -> Tensor:
     return torch.maximum(extent(seen.any(1)), extent(seen.any(2)))
 
 
-def crop_about(maps: Tensor, centre: Tensor, scale: Tensor, size: int, mode: str = "bilinear") -> Tensor:
+def crop_about(
+    maps: Tensor, centre: Tensor, scale: Tensor, size: int, mode: str = "bilinear", aligned: bool = False
+) -> Tensor:
     """The spatial transformer: maps (B,C,h,w) in squares about 24 joints -> (B,24,C,size,size), zero outside.
 
     `centre` (B,24,2) with the map's edges at -1 and 1; `scale` (B,24), a square's side as a share of the map's.
+    `aligned`: -1 and 1 are the middles of the outermost cells instead, as in PyTorch 1.1.
     """
-    step = cell_centres(size, maps.device)
+    step = torch.linspace(-1, 1, size, device=maps.device) if aligned else cell_centres(size, maps.device)
     offset = torch.stack(torch.meshgrid(step, step, indexing="xy"), -1)
     grid = centre[:, :, None, None] + scale[..., None, None, None] * offset
-    found = functional.grid_sample(maps, grid.flatten(1, 2), mode=mode, align_corners=False)
+    found = functional.grid_sample(maps, grid.flatten(1, 2), mode=mode, align_corners=aligned)
     return found.unflatten(2, (JOINTS, size)).transpose(1, 2)
 
 

@@ -21,12 +21,18 @@ STYLES = {
     "residual": "mm between the calibrated mesh and the body refitted to it, which skinned formats carry",
     "reprojection": "distance of the mesh's keypoints from those seen, % of the box's height",
 }
+WHAT = {
+    "meshes": "the final meshes",
+    "iuv": "the IUV maps that danet estimates in every person's crop, over the footage",
+}
 HEAT_MAX = {"residual": 2.0, "reprojection": 10.0}
 
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """`views` in their order, the first one the largest: the others stand beside it, or with `inset` lie in its corner.
+    """`what` is drawn (`WHAT`); all but the meshes has one view and one style.
+
+    `views` in their order, the first one the largest: the others stand beside it, or with `inset` lie in its corner.
 
     `alpha` leaves out footage and writing: straight (unassociated) RGBA for compositing, of one view. `opacity` None
     lets a little of the footage through, and nothing elsewhere. `heat_max` is the value of the hottest colour (None:
@@ -42,6 +48,7 @@ class RenderOptions:
     labels: bool = True
     heat_max: float | None = None
     first_frame: int = 0
+    what: str = "meshes"
 
     def __post_init__(self) -> None:
         unknown = [view for view in self.views if view not in VIEWS]
@@ -49,6 +56,10 @@ class RenderOptions:
             raise UsageError(f"--view wants some of {', '.join(VIEWS)}, each once, got {','.join(self.views)!r}")
         if self.style not in STYLES:
             raise UsageError(f"--style must be one of {', '.join(STYLES)}, got {self.style!r}")
+        if self.what not in WHAT:
+            raise UsageError(f"--what must be one of {', '.join(WHAT)}, got {self.what}")
+        if self.what != "meshes" and (tuple(self.views) != ("overlay",) or self.style != "solid" or self.alpha):
+            raise UsageError(f"--what {self.what} is drawn over the footage; leave out --view, --style and --alpha")
         if self.alpha and len(self.views) > 1:
             raise UsageError(f"--alpha is for one view, got {','.join(self.views)}; add --view overlay")
         if self.opacity is not None and not 0 < self.opacity <= 1:

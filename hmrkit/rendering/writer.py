@@ -108,6 +108,9 @@ class SequenceWriter:
     def close(self) -> None:
         """Nothing is left to do."""
 
+    def __enter__(self) -> SequenceWriter:
+        return self
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
