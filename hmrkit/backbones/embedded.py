@@ -32,17 +32,27 @@ _LIMB_FEATURES = 12 * (3 + 3 + 1) + 3 * 9 + 2 * 9 + 4
 
 
 @dataclass(frozen=True)
+class TunedMaps:
+    """What the integral head makes of B crops: `stride32` (B,272,8,8), the output of its last blocks, and `points`."""
+
+    stride32: Tensor
+    points: BodyPoints
+
+
+@dataclass(frozen=True)
 class FrozenMaps:
     """The observation: what the published network finds in B crops, all that the trained part needs.
 
     `branch` (B,192,16,16), the regression branch at stride 16; `first32` (B,272,8,8), the first block of stride 32;
-    `landmarks`; `pyramid` (B,48,64,64), the merged map at stride 4, None where it was not kept.
+    `landmarks`; `pyramid` (B,48,64,64), the merged map at stride 4, None where it was not kept; `tuned`, where the
+    integral head is not trained any more and has seen the crops.
     """
 
     branch: Tensor
     first32: Tensor
     landmarks: Landmarks
     pyramid: Tensor | None = None
+    tuned: TunedMaps | None = None
 
 
 @dataclass(frozen=True)
@@ -92,15 +102,19 @@ class EmbeddedBackbone(nn.Module):
 
     def features(self, observation: FrozenMaps) -> Features:
         """The trained part, from what `encode` returned or what was kept of it."""
-        stride32 = self.integral.last_blocks(observation.first32)
-        points = self.integral.points(observation.branch, stride32)
-        features = self.features_of_points(PointEstimates(observation.landmarks, points))
+        tuned = observation.tuned or self.tune(observation)
+        features = self.features_of_points(PointEstimates(observation.landmarks, tuned.points))
         pyramid = () if observation.pyramid is None else (observation.pyramid,)
-        return replace(features, maps=(*pyramid, observation.branch, stride32))
+        return replace(features, maps=(*pyramid, observation.branch, tuned.stride32))
+
+    def tune(self, observation: FrozenMaps) -> TunedMaps:
+        """The integral head's part of `features`."""
+        stride32 = self.integral.last_blocks(observation.first32)
+        return TunedMaps(stride32, self.integral.points(observation.branch, stride32))
 
     def predict_points(self, observation: FrozenMaps) -> PointEstimates:
         """Landmarks of the frozen part and points of the trained one."""
-        return PointEstimates(observation.landmarks, self.integral(observation.branch, observation.first32))
+        return PointEstimates(observation.landmarks, (observation.tuned or self.tune(observation)).points)
 
     def features_of_points(self, estimates: PointEstimates) -> Features:
         """The features without maps, from points alone: also of synthetic ones that have no image."""

@@ -4,17 +4,14 @@ Images, and what the embedded backbone predicts for them where a regressor needs
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from hmrkit.backbones import Backbone, Landmarks
 from hmrkit.backbones.embedded import EmbeddedBackbone, PointEstimates
-from hmrkit.blazepose.integral_head import BodyPoints, IntegralHead
 from hmrkit.body import Body
 from hmrkit.errors import UsageError
 from hmrkit.training.examples import (
@@ -27,9 +24,8 @@ from hmrkit.training.examples import (
     to_device,
 )
 from hmrkit.training.integral_head import points_of
-from hmrkit.training.kept_examples import KeptExamples, load_examples, make_examples
+from hmrkit.training.kept_examples import KeptExamples, load_examples, make_examples, tuned_points
 from hmrkit.training.keypoint_noise import LandmarkNoise, true_points
-from hmrkit.weights import save_state
 
 # Images that no part is trained on: on new images the backbone errs as on them.
 NOISE_POOL = 2048
@@ -55,7 +51,7 @@ class ExampleSource:
     """Batches of training examples: kept ones, or new ones each time. Some kept ones are held out (`held_out_pool`)."""
 
     def __init__(self, backbone: Backbone, folder: Path, data: ImageData, device: torch.device) -> None:
-        self.backbone, self.folder, self.data, self.device = backbone, folder, data, device
+        self.backbone, self.data, self.device = backbone, data, device
         self.kept: KeptExamples | None = None
         if 0 < data.images < FEWEST_IMAGES:
             raise UsageError(f"--images must be 0 or at least {FEWEST_IMAGES}, got {data.images}")
@@ -74,6 +70,12 @@ class ExampleSource:
             return fresh_examples(self.backbone, self.images, self.data.batch, generator)
         rows = torch.randint(self.learned, (self.data.batch,), generator=generator)
         return self.kept[rows].to(self.device)
+
+    def tune(self) -> None:
+        """To be called once nothing of the backbone is trained any more: kept examples are then run through all of it,
+        once (`KeptExamples.tune`)."""
+        if self.kept is not None and isinstance(self.backbone, EmbeddedBackbone):
+            self.kept.tune()
 
     def statistics(self) -> Iterator[Examples]:
         """`STATISTICS_COUNT` examples or a few more to measure statistics on."""
@@ -113,7 +115,8 @@ class PointBatch:
     @staticmethod
     def of(backbone: EmbeddedBackbone, examples: Examples, body: Body) -> PointBatch:
         """Of examples on any device, on the body's device, which is the backbone's."""
-        points = points_of(backbone.integral, examples.observation)
+        tuned = examples.observation.tuned
+        points = tuned.points if tuned else points_of(backbone.integral, examples.observation)
         return PointBatch.of_points(PointEstimates(examples.observation.landmarks, points), examples.truth, body)
 
     @staticmethod
@@ -126,29 +129,17 @@ class PointBatch:
 def point_batches(
     source: ExampleSource, backbone: EmbeddedBackbone, body: Body
 ) -> Callable[[torch.Generator], PointBatch]:
-    """Draws batches whose points come from a frozen integral head; for kept examples they are predicted once."""
+    """Draws batches whose points come from a frozen integral head; for kept examples they are predicted once
+    (`ExampleSource.tune`)."""
     if source.kept is None:
         return lambda generator: PointBatch.of(backbone, source(generator), body)
     columns = source.kept.without_maps(source.learned)
     landmarks = Landmarks(columns["points_2d"], columns["world"])
-    predicted = PointEstimates(landmarks, kept_points(source, backbone.integral))
+    predicted = PointEstimates(landmarks, tuned_points(columns))
     truth, batch = from_named_tensors(Truth, columns), source.data.batch
     parts = (slice(start, start + _AT_ONCE) for start in range(0, source.learned, _AT_ONCE))
     kept = concatenate([PointBatch.of_points(select_rows(predicted, p), select_rows(truth, p), body) for p in parts])
     return lambda generator: select_rows(kept, torch.randint(source.learned, (batch,), generator=generator))
-
-
-def kept_points(source: ExampleSource, integral: IntegralHead) -> BodyPoints:
-    """What a frozen integral head predicts of the kept examples that are learned from, on the CPU. It stands beside
-    them, named by the head's weights, and serves other trainings on the same head."""
-    assert source.kept is not None, "points are kept of kept examples"
-    weights = b"".join(value.cpu().numpy().tobytes() for value in integral.state_dict().values())
-    path = source.folder / f"points-{hashlib.sha256(weights).hexdigest()[:12]}-{source.learned}.safetensors"
-    if not path.is_file():
-        parts = source.kept.parts(slice(0, source.learned))
-        points = concatenate([points_of(integral, examples.observation) for examples in parts])
-        save_state({name: value.cpu() for name, value in vars(points).items()}, path)
-    return BodyPoints(**load_file(path))
 
 
 def measured_noise(source: ExampleSource, backbone: EmbeddedBackbone, body: Body) -> LandmarkNoise:

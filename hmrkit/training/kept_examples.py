@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import hashlib
 import logging
 import multiprocessing
 import os
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,11 +29,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hmrkit.backbones import Backbone, load_backbone
+from hmrkit.backbones.embedded import EmbeddedBackbone, TunedMaps
+from hmrkit.blazepose.integral_head import BodyPoints
 from hmrkit.errors import InputError
 from hmrkit.files import make_folder
 from hmrkit.synthetic.images import SyntheticImages
 from hmrkit.synthetic.mocap import Split
-from hmrkit.training.examples import Examples, fresh_examples
+from hmrkit.training.examples import Examples, fresh_examples, to_device
 from hmrkit.weights import save_state
 
 log = logging.getLogger(__name__)
@@ -39,6 +44,7 @@ SHARD = 128
 _EXAMPLES_AT_ONCE = 32
 _STALE_SECONDS = 600.0  # a shard takes a few seconds
 _POLL_SECONDS = 0.5
+TUNED = "tuned."
 PYRAMID = "pyramid"  # the one part of an observation that is large, and kept only where it is wanted
 
 
@@ -150,7 +156,7 @@ class KeptExamples:
     """
 
     def __init__(self, folder: str | Path, count: int, backbone: Backbone, keep_pyramid: bool = False) -> None:
-        self._observation, self._count = backbone.observation, count
+        self._backbone, self._count, self._paths = backbone, count, []
         self._shards: list[dict[str, Tensor]] = []
         self._ends: list[int] = []
         for path in sorted(Path(folder).glob("examples-*.safetensors")):
@@ -160,6 +166,7 @@ class KeptExamples:
                 raise InputError(
                     f"{path}: wanted examples with their pyramid, found none in it; make them in another folder"
                 )
+            self._paths.append(path)
             self._shards.append(shard)
             self._ends.append((self._ends[-1] if self._ends else 0) + len(next(iter(shard.values()))))
             if self._ends[-1] >= count:
@@ -183,7 +190,25 @@ class KeptExamples:
         starts = [0, *self._ends]
         at = [(self._shards[k], row - starts[k]) for k, row in zip(shards, chosen, strict=True)]
         whole = {key: torch.stack([shard[key][row] for shard, row in at]) for key in self._shards[0]}
-        return Examples.from_tensors(whole, self._observation)
+        examples = Examples.from_tensors(whole, self._backbone.observation)
+        if TUNED + "stride32" not in whole:
+            return examples
+        tuned = TunedMaps(whole[TUNED + "stride32"], tuned_points(whole))
+        return replace(examples, observation=replace(examples.observation, tuned=tuned))
+
+    def tune(self) -> None:
+        """Add what the embedded backbone's integral head makes of each example, once that is not trained any more: it
+        costs much more than what stands on it. It is kept in a folder named by the head's weights, and serves other
+        trainings. Several runs may share the work, each in an order of its own."""
+        assert isinstance(self._backbone, EmbeddedBackbone), "other backbones have no part that is trained first"
+        state = b"".join(value.cpu().numpy().tobytes() for value in self._backbone.integral.state_dict().values())
+        folder = self._paths[0].parent / f"tuned-{hashlib.sha256(state).hexdigest()[:12]}"
+        make_folder(folder)
+        for k in random.Random(os.getpid()).sample(range(len(self._shards)), len(self._shards)):
+            path = folder / self._paths[k].name
+            if not path.is_file():
+                save_state(_tuned(self._backbone, self._shards[k]), path)
+            self._shards[k] |= load_file(path)
 
     def without_maps(self, count: int) -> dict[str, Tensor]:
         """The first `count` examples in memory by the names of `Examples.tensors`, but for what is kept in float16."""
@@ -194,6 +219,26 @@ class KeptExamples:
         """The examples of a slice, some at a time."""
         start, stop, _ = rows.indices(self._count)
         return (self[slice(at, min(at + size, stop))] for at in range(start, stop, size))
+
+
+@torch.no_grad()
+def _tuned(backbone: EmbeddedBackbone, shard: dict[str, Tensor]) -> dict[str, Tensor]:
+    """By the names of files; the map is kept in float16."""
+    device = backbone.integral.grid.device
+    made = []
+    for rows in torch.arange(len(shard["branch"])).split(_EXAMPLES_AT_ONCE):
+        some = {key: value[rows] for key, value in shard.items()}
+        observation = to_device(Examples.from_tensors(some, backbone.observation).observation, device)
+        # Depthwise convolutions are faster this way.
+        first = observation.first32.contiguous(memory_format=torch.channels_last)
+        tuned = backbone.tune(replace(observation, first32=first))
+        made.append({"stride32": tuned.stride32.half().contiguous(), **vars(tuned.points)})
+    return {TUNED + key: torch.cat([part[key] for part in made]).cpu() for key in made[0]}
+
+
+def tuned_points(values: dict[str, Tensor]) -> BodyPoints:
+    """The points that `KeptExamples.tune` keeps, from tensors by the names of files."""
+    return BodyPoints(*(values[TUNED + field.name] for field in fields(BodyPoints)))
 
 
 def load_examples(folder: str | Path, count: int, backbone: Backbone, keep_pyramid: bool = False) -> Examples:

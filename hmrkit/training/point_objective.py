@@ -92,6 +92,7 @@ def train_on_points(
     clips. Returns the path of the weights.
     """
     backbone = regressor.backbone.requires_grad_(False)
+    source.tune()
     pool = concatenate([PointBatch.of(backbone, examples, body) for examples in source.held_out_pool()])
     if fresh:
         standardise(regressor, backbone.features_of_points(pool.predicted).global_feature)

@@ -167,6 +167,8 @@ def train_supervised(
     body, data, backbone = load_body(device=device), recipe.data, regressor.backbone
     held_out = held_out_examples(backbone, held_out_folder(out, examples), data, device)
     source = ExampleSource(backbone, Path(examples or out / "images"), data, device)
+    if not any(p.requires_grad for p in backbone.parameters()):
+        source.tune()
     if start is None:
         observed = (backbone.features(to_device(e.observation, device)) for e in source.statistics())
         standardise(regressor, torch.cat([features.global_feature for features in observed]))

@@ -22,7 +22,8 @@ from hmrkit.regressors.hmmr import RATE, SHIPPED, HmmrNetwork, HmmrRegressor, bu
 from hmrkit.training.ablation import Variant
 from hmrkit.training.clip_loss import Clips, MotionWeights, clip_loss, delta_heads, placed_joints
 from hmrkit.training.example_source import ExampleSource, ImageData, held_out_examples, held_out_folder, measured_noise
-from hmrkit.training.examples import Examples, KeptExamples, concatenate, select_rows
+from hmrkit.training.examples import Examples, concatenate, select_rows
+from hmrkit.training.kept_examples import KeptExamples
 from hmrkit.training.loop import LoopConfig
 from hmrkit.training.losses import errors
 from hmrkit.training.moving_people import MovingLandmarks, make_clips
