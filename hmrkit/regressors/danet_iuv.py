@@ -117,8 +117,11 @@ def maps_to_image(raw: Tensor) -> Tensor:
 
 
 def foreground_side(maps: Tensor) -> Tensor:
-    """max(w_bbox, h_bbox) of eq. 2 (B,) as shares of the map's side, from maps (B,3,1+P,h,w) after `soft_maps`."""
+    """max(w_bbox, h_bbox) of eq. 2 (B,) as shares of the map's side, from maps (B,3,1+P,h,w) after `soft_maps`.
+
+    Where nothing is foreground, as early in training, it is the whole map."""
     seen = maps[:, INDEX, 0] < 0.5
+    seen = seen | ~seen.flatten(1).any(1)[:, None, None]
 
     def extent(line: Tensor) -> Tensor:
         at = torch.arange(line.shape[1], device=line.device)

@@ -38,7 +38,7 @@ HEAT_WIDTH, NEAR = 0.05, 1.2
 class Terms:
     """Weights of DaNet's own terms: L_iuv and L_roi (eq. 3), L_orth (eq. 4), L_refine (section 4.3)."""
 
-    iuv: float = 0.5
+    iuv: float = 1.0
     uv: float = 1.0
     joints: float = 4.0
     heat: float = 4.0
