@@ -167,7 +167,8 @@ def load(
         if LANDMARK in state:
             refuse_other_backbone(path, "resnet50", backbone)
             regressor = PublishedSgre(name)
-            load_into(regressor, state, path)
+            # The body comes from elsewhere here.
+            load_into(regressor, {k: v for k, v in state.items() if not k.startswith("human_model_layer.")}, path)
             regressor.weights_sha256 = verify(path)
         else:
             regressor = read_regressor(name, path, build, SgreNetwork, backbone)

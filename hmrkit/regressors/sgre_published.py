@@ -5,9 +5,9 @@ crowded scenes (3DCrowdNet). Module names are those of the checkpoint ``snapshot
 the 2D joints join ResNet-50's features ahead of its bottlenecks. Joints are found in 3D; image features at 15 of them
 go through graph convolutions, those at SMPL's 24 to the branches of eq. 11.
 
-Names and shapes leave some things open, and no output of the published code is here to compare with: that a joint's
-score is the heat at its place, the order of a node's numbers, the order of the graph's joints and its self loops, the
-ReLU behind the graph's product and in the branches, pelvis and neck among the 2D joints. `CONFIDENT` is our choice.
+The published code and this network give the same numbers for the same crop and heatmaps
+(``tests/data/sgre_oracle.npz``). What lies ahead of it differs a little: there the neck of OpenPose's keypoints is used
+where they have one, and the crop is cut about the keypoints, not about the box.
 """
 
 from __future__ import annotations
@@ -72,11 +72,13 @@ def joints_30(joints_2d: Tensor) -> Tensor:
 
 
 def heatmaps(joints: Tensor) -> Tensor:
-    """Joints (B,J,3) in px of a 256 px crop -> Gaussians (B,J,64,64) with a peak of 1; nothing where uncertain."""
+    """Joints (B,J,3) in px of a 256 px crop -> Gaussians (B,J,64,64) with a peak of 1; nothing where a joint is uncertain
+    or outside of the crop."""
     at = joints[..., :2] * (HEATMAP / SIZE)
     cells = torch.arange(HEATMAP, device=joints.device, dtype=joints.dtype)
     x, y = (torch.exp(-(cells - at[..., axis, None]).square() / (2 * DEVIATION**2)) for axis in (0, 1))
-    seen = (joints[..., 2] > CONFIDENT).to(joints.dtype)
+    inside = ((at >= 0) & (at < HEATMAP)).all(-1)
+    seen = (inside & (joints[..., 2] > CONFIDENT)).to(joints.dtype)
     return seen[..., None, None] * y[..., :, None] * x[..., None, :]
 
 

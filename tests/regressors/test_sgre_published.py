@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from seeded_weights import published_keys, seeded_crops, seeded_state
+from seeded_weights import published_keys, ruled_state, seeded_crops, seeded_state
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,6 +19,7 @@ from hmrkit.regressors.sgre_published import GRAPH_15, JOINTS_30, PublishedSgre,
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
 
 KEYS = published_keys("sgre")
+STORED = Path(__file__).parent.parent / "data" / "sgre_oracle.npz"
 
 
 @pytest.fixture(scope="module")
@@ -201,3 +204,34 @@ def test_a_checkpoint_of_3dcrowdnet_alone_is_refused(state, tmp_path) -> None:
     torch.save({"network": {"module.backbone.conv1.weight": state["backbone.conv1.weight"]}}, path)
     with pytest.raises(WeightsError, match="found neither"):
         load_regressor("sgre", checkpoint=path)
+
+
+def test_it_gives_what_the_authors_code_gives() -> None:
+    stored = {key: torch.from_numpy(value) for key, value in np.load(STORED).items()}
+    joints = torch.cat([4 * stored["joints"][..., :2], stored["openpose"].new_zeros(1, len(JOINTS_30), 1)], -1)
+    # Where the published loader has a joint, whatever its score is, there is a map; else there is none.
+    joints[..., 2] = stored["mask"]
+    heat = heatmaps(joints)
+    torch.testing.assert_close(heat[..., ::4, ::4], stored["heat_sub4"].float(), atol=1e-3, rtol=0)
+    network = PublishedSgre("sgre").eval()
+    network.load_state_dict(ruled_state(KEYS))
+    with torch.inference_mode():
+        found = network.estimate_guided(stored["image"].float() / 255, heat)
+    rotations = torch.cat([found.global_orient[:, None], found.body_pose], 1)
+    torch.testing.assert_close(rotations, stored["rotations"], atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.betas, stored["betas"], atol=1e-4, rtol=0)
+    scale = 2 / (2.5 * stored["camera"][:, 2:].sigmoid())
+    wanted = torch.cat([scale, stored["camera"][:, :2]], 1)
+    torch.testing.assert_close(found.crop_camera, wanted, atol=1e-4, rtol=0)
+
+
+def test_joints_outside_of_the_crop_get_no_heatmap() -> None:
+    joints = torch.tensor([[[-1.0, 100.0, 1.0], [100.0, 257.0, 1.0], [255.0, 3.0, 1.0]]])
+    assert heatmaps(joints).amax((2, 3))[0].gt(0).tolist() == [False, False, True]
+
+
+def test_the_bodys_own_arrays_in_a_checkpoint_are_passed_over(state, tmp_path) -> None:
+    path = tmp_path / "snapshot_10.pth.tar"
+    arrays = {"human_model_layer.th_betas": torch.zeros(1, 10)}
+    torch.save({"network": {f"module.{k}": v for k, v in (state | arrays).items()}}, path)
+    assert isinstance(load_regressor("sgre", checkpoint=path), PublishedSgre)
