@@ -72,8 +72,8 @@ def joints_30(joints_2d: Tensor) -> Tensor:
 
 
 def heatmaps(joints: Tensor) -> Tensor:
-    """Joints (B,J,3) in px of a 256 px crop -> Gaussians (B,J,64,64) with a peak of 1; nothing where a joint is uncertain
-    or outside of the crop."""
+    """Joints (B,J,3) in px of a 256 px crop -> Gaussians (B,J,64,64) with a peak of 1; nothing where a joint is
+    uncertain or outside of the crop."""
     at = joints[..., :2] * (HEATMAP / SIZE)
     cells = torch.arange(HEATMAP, device=joints.device, dtype=joints.dtype)
     x, y = (torch.exp(-(cells - at[..., axis, None]).square() / (2 * DEVIATION**2)) for axis in (0, 1))
