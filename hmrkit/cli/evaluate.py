@@ -49,7 +49,12 @@ def evaluate(
     joint_regressor: Annotated[Path | None, typer.Option(help="J_regressor_h36m.npy, if not in that folder.")] = None,
     save_3dpw_submission: Annotated[Path | None, typer.Option(help="Folder for files of the 3DPW challenge.")] = None,
     extra: Annotated[
-        str, typer.Option("--metrics", help="What else to work out: signed (how far and which way joints are rotated).")
+        str,
+        typer.Option(
+            "--metrics",
+            help="What else to work out, comma-separated: signed (how far and which way joints are rotated), chains "
+            "(error of rotations from the root to the ends).",
+        ),
     ] = "",
     sheet: Annotated[bool, typer.Option("--sheet/--no-sheet", help="Draw the frames that are most wrong.")] = True,
     *,
@@ -66,6 +71,7 @@ def evaluate(
 
     from hmrkit.datasets import DatasetOptions
     from hmrkit.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError
+    from hmrkit.evaluation.chains import write_chains
     from hmrkit.evaluation.report import make_report
     from hmrkit.evaluation.runner import EvalOptions
     from hmrkit.evaluation.runner import evaluate as run
@@ -75,8 +81,12 @@ def evaluate(
     from hmrkit.evaluation.worst import write_sheets
 
     o.start_logging(verbose)
-    if extra not in ("", "signed"):
-        raise UsageError(f"--metrics must be signed, got {extra!r}; the others come with the --protocol")
+    writers = {"signed": write_signed, "chains": write_chains}
+    extras = [name.strip() for name in extra.split(",") if name.strip()]
+    if not writers.keys() >= set(extras):
+        raise UsageError(
+            f"--metrics wants some of {', '.join(writers)}, got {extra!r}; the others come with --protocol"
+        )
     checkpoint, mesh = options.pop("checkpoint"), options.pop("mesh")
 
     def options_of(name: str, checkpoint: str | None = None) -> Options:
@@ -105,8 +115,8 @@ def evaluate(
     made += write_report(report, out)
     if sheet:
         made += write_sheets(evaluation, out, limit)
-    if extra:
-        made += write_signed(evaluation, out)
+    for name in extras:
+        made += writers[name](evaluation, out)
     if save_3dpw_submission:
         made += write_submission(evaluation, save_3dpw_submission)
     console = Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=200)

@@ -19,6 +19,7 @@ from typing import Any
 from hmrkit.datasets import Dataset, DatasetOptions, EvalSequence, load_dataset
 from hmrkit.errors import HmrkitError, UsageError, WeightsError
 from hmrkit.evaluation.bodies import Bodies
+from hmrkit.evaluation.chains import chain_values
 from hmrkit.evaluation.image import image_scores
 from hmrkit.evaluation.predicting import Prediction, predict, predict_crops
 from hmrkit.evaluation.protocols import EvalProtocol, choose_protocol
@@ -237,5 +238,6 @@ def run_sequence(
             scores.append(image_scores(prediction, truth, sequence, protocol, entry.bodies, entry.models))
         else:
             scores.append(score(prediction, truth, protocol, entry.bodies, sequence.fps))
-        scores[-1].pooled.update(signed_values(prediction, truth, scores[-1].counted))
+        for values in (signed_values, chain_values):
+            scores[-1].pooled.update(values(prediction, truth, scores[-1].counted))
     write_scores(path, sequence, scores, record, time.perf_counter() - started, entry.bodies.notes)

@@ -76,6 +76,7 @@ from hmrkit.metrics.rotations import (
     mpjae_deg_per_frame,
     mpjae_pa_deg,
     mpjae_pa_deg_per_frame,
+    rotation_error_deg,
     signed_error_deg,
 )
 from hmrkit.metrics.statistics import Interval, bootstrap_interval
@@ -130,6 +131,7 @@ __all__ = [
     "pve_s_mm_per_frame",
     "reprojection_error",
     "root_point",
+    "rotation_error_deg",
     "rte_percent",
     "rte_percent_per_frame",
     "signed_error_deg",

@@ -43,11 +43,23 @@ def mpjae_pa_deg(predicted: Array, truth: Array, predicted_joints: Array, truth_
     return mean_known(mpjae_pa_deg_per_frame(predicted, truth, predicted_joints, truth_joints))
 
 
+def rotation_error_deg(predicted: Array, truth: Array) -> np.ndarray:
+    """The angle between rotation matrices (...,J,3,3) of every joint -> (...,J), degrees in [0, 180]."""
+    same_shape(predicted, truth)
+    p, t = (torch.as_tensor(np.asarray(value), dtype=torch.float64) for value in (predicted, truth))
+    return _angles_deg(p, t).numpy()
+
+
 def _angle_deg(predicted: Tensor, truth: Tensor) -> Tensor:
-    """Mean angle (N) between rotations (N,J,3,3). Sine and cosine of half the angle are exact at 0 and at 180."""
+    """Mean angle (N) between rotations (N,J,3,3)."""
+    return _angles_deg(predicted, truth).nanmean(-1)
+
+
+def _angles_deg(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Angles (...,J) between rotations (...,J,3,3). Sine and cosine of half the angle are exact at 0 and at 180."""
     sine = torch.linalg.matrix_norm(predicted - truth) / 8**0.5
     cosine = (1 + (predicted * truth).sum((-1, -2))).clamp_min(0).sqrt() / 2
-    return torch.rad2deg(2 * torch.atan2(sine, cosine)).nanmean(-1)
+    return torch.rad2deg(2 * torch.atan2(sine, cosine))
 
 
 def signed_error_deg(predicted: Array, truth: Array) -> np.ndarray:
