@@ -87,8 +87,12 @@ def results_take(results: Results, video: VideoInfo, camera: Camera, body: Body,
     if not same:
         log.warning("%s was made with another body than %s: people get its mean shape", path, body.model_id)
     people = [_inside(person, video, path) for person in results.people]
+    if results.space == "camera" and results.focal_px is None:
+        metres = np.array([1.0, 1.0, np.sqrt(np.prod(camera.focal_px, dtype=np.float64))])
+        people = [replace(person, place=person.place * metres) for person in people]
     bodies = [(person, _params(person, results, body, same)) for person in people if len(person.frame_indices)]
-    bodies = _in_camera(bodies, results, camera, body)
+    if results.space == "world":
+        bodies = _before_a_camera(bodies, results, camera, body)
     tracks: list[tuple[Track, BodyParams]] = []
     for person, params in bodies:
         seen = params.transl_c[:, 2] + _rest_joints(body, params.betas)[0, 2] > NEAREST
@@ -163,21 +167,6 @@ def _params(person: Person, results: Results, body: Body, same: bool) -> BodyPar
 
 
 Bodies = list[tuple[Person, BodyParams]]
-
-
-def _in_camera(bodies: Bodies, results: Results, camera: Camera, body: Body) -> Bodies:
-    """Bodies in the results' space -> in the camera's frame, m."""
-    if results.space == "world":
-        return _before_a_camera(bodies, results, camera, body)
-    if results.focal_px is not None:
-        return bodies
-    # The third number is depth over focal length; the scale that it says is that at the pelvis.
-    focal, moved = float(np.sqrt(np.prod(camera.focal_px))), []
-    for person, params in bodies:
-        transl = params.transl_c.astype(np.float64)
-        transl[:, 2] = person.place[:, 2] * focal
-        moved.append((person, replace(params, transl_c=transl.astype(np.float32))))
-    return moved
 
 
 def _before_a_camera(bodies: Bodies, results: Results, camera: Camera, body: Body) -> Bodies:

@@ -95,7 +95,7 @@ def at_rate(person: Person, rate: float, seconds: np.ndarray, frame_indices: np.
 
 def to_rotations(pose: Any) -> np.ndarray:
     """Rotations (T,24,3,3) of the pose that `make_person` takes."""
-    pose = np.asarray(pose, np.float64)
+    pose = np.array(pose, np.float64)
     flat = pose.reshape(len(pose), -1)
     if pose.shape[-2:] == (3, 3) or flat.shape[1] in _MATRIX_ROWS:
         matrices = torch.from_numpy(np.ascontiguousarray(flat.reshape(len(pose), -1, 3, 3)))
