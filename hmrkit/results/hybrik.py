@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hmrkit.results.people import Results, Space, file_number, make_person
+from hmrkit.results.people import Results, Space, frames_of_names, make_person
 from hmrkit.types import VideoInfo
 
 SPACES = ("camera",)
@@ -28,11 +28,7 @@ def read(data: dict[str, Any], video: VideoInfo, space: Space) -> Results:
     pose = pose.reshape(len(pose), -1)
     place = np.array(data["transl"], float).reshape(-1, 3)
     place[:, 2] *= CROP / (FOCAL * (boxes[:, 2] - boxes[:, 0]))
-    numbers = [file_number(str(name)) for name in data.get("img_path", ())]
-    if not numbers or None in numbers or len(set(numbers)) < len(numbers):
-        frames = np.arange(len(pose))
-    else:
-        frames = np.array([number for number in numbers if number is not None])
-        frames = frames - (0 if 0 in numbers else 1)
+    names = [str(name) for name in data.get("img_path", range(len(pose)))]
+    frames = frames_of_names(names, video.frame_count, first=1)
     person = make_person(1, frames, pose, np.stack(data["pred_betas"]), place)
     return Results((person,), body="smpl" if pose.shape[1] == _SMPL_NUMBERS else "smplx", at="pelvis")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -132,3 +133,15 @@ def file_number(name: str) -> int | None:
         elif digits:
             break
     return int(digits) if digits else None
+
+
+def frames_of_names(names: Sequence[str], frame_count: int, first: int) -> np.ndarray:
+    """Numbers (N,) from 0 of frames that are named (`file_number`), where tools count from `first`, 0 or 1.
+
+    Names that count up to the clip's `frame_count` count from one. Where names say nothing, frames follow one another.
+    """
+    numbers = [number for name in names if (number := file_number(name)) is not None]
+    if not numbers or len(set(numbers)) < len(names):
+        return np.arange(len(names))
+    from_one = 0 not in numbers and (first == 1 or max(numbers) == frame_count)
+    return np.array(numbers) - int(from_one)

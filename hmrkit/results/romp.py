@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hmrkit.results.people import Person, Results, Space, file_number, make_person, weak_place
+from hmrkit.results.people import Person, Results, Space, frames_of_names, make_person, weak_place
 from hmrkit.types import VideoInfo
 
 SPACES = ("camera",)
@@ -33,11 +33,7 @@ def read(data: dict[str, Any], video: VideoInfo, space: Space) -> Results:
     """All people of the clip; without ``track_ids`` each detection is a person of its own, still to be linked."""
     results = data["results"]
     frames = {"0": results} if set(results) >= _WANTED else {name: frame for name, frame in results.items() if frame}
-    numbers = [file_number(str(name)) for name in frames]
-    if None in numbers or len(set(numbers)) < len(numbers):
-        numbers = list(range(len(frames)))
-    elif max(numbers, default=0) == video.frame_count:  # names that count from one
-        numbers = [number - 1 for number in numbers if number is not None]
+    numbers = frames_of_names([str(name) for name in frames], video.frame_count, first=0)
     linked = all("track_ids" in frame for frame in frames.values())
     rows: dict[int, list[tuple[Any, ...]]] = defaultdict(list)
     half = max(video.width, video.height) / 2
@@ -46,7 +42,7 @@ def read(data: dict[str, Any], video: VideoInfo, space: Space) -> Results:
         place = weak_place(scale * half, x / scale, y / scale)
         for k, who in enumerate(frame["track_ids"] if linked else range(len(place))):
             key = int(who) if linked else len(rows)
-            rows[key].append((number, frame["smpl_thetas"][k], frame["smpl_betas"][k], place[k]))
+            rows[key].append((int(number), frame["smpl_thetas"][k], frame["smpl_betas"][k], place[k]))
     people: list[Person] = []
     for key, found in sorted(rows.items()):
         people.append(make_person(key, *(np.stack(column) for column in zip(*found, strict=True))))

@@ -109,10 +109,10 @@ def test_another_tool_s_results_are_a_mesh_stream(film, tmp_path_factory, caplog
     toys = TOYS | {"body": body, "focal": made_results.DIAGONAL}
     made = hmrkit.run(film, **toys, method="toy")
     people, frames = [made.body[1]], [made.tracks[0].frame_indices.tolist()]
-    for write in (made_results.wham, made_results.vibe):
-        path = write(folder, people, frames, made_results.DIAGONAL)
-        found = hmrkit.run(film, **toys, method="pc-hmr", mesh=f"file:{path}")
-        assert list(found.calibrated) == [1]
+    for write, calibrated in ((made_results.wham, True), (made_results.vibe, False)):
+        mesh = f"file:{write(folder, people, frames, made_results.DIAGONAL)}"
+        found = hmrkit.run(film, **toys, method="pc-hmr" if calibrated else mesh, mesh=mesh)
+        assert list(found.calibrated) == [1] * calibrated
         np.testing.assert_allclose(found.body[1].body_pose, made.body[1].body_pose, atol=1e-5)
         np.testing.assert_allclose(found.body[1].transl_c, made.body[1].transl_c, atol=1e-4)
     with pytest.raises(InputError, match="give --focal 160"):
