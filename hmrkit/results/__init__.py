@@ -14,7 +14,7 @@ def _line(module: str, summary: str, paper: str = "", licence: str = "") -> Memb
 RESULTS: dict[str, Member] = {
     "hmrkit": _line("own_npz", "person_01.npz of hmrkit's own npz export"),
     "amass": _line("amass", ".npz of AMASS (SMPL-H or SMPL-X), a recording in a world with z up", "Mahmood 2019"),
-    "smpl": _line("codec", ".smpl of Meshcapade's codec (CameraHMR and PromptHMR write it, too), y up"),
+    "smpl": _line("codec", ".smpl of Meshcapade's codec (PromptHMR writes it, too), y up"),
     "wham": _line("wham", "wham_output.pkl", "Shin 2024"),
     "vibe": _line("vibe", "vibe_output.pkl and the like of PARE and PyMAF: weak perspective", "Kocabas 2020"),
     "phalp": _line("phalp", ".pkl of 4D-Humans and PHALP: weak perspective", "Goel 2023"),
