@@ -55,8 +55,8 @@ MESH_STREAMS: dict[str, StreamMember] = {
     ),
     "file": StreamMember(
         module="hmrkit.results.stream",
-        summary="bodies that a take has already, matched to the people that were tracked",
-        argument="take",
+        summary="bodies of a take or of another tool's results (hmrkit list results), matched to the people tracked",
+        argument="take or results",
         models=("body", "mesh_stream"),
         smooth_by_default=0.0,
     ),

@@ -118,18 +118,21 @@ for _module in ("numpy.core.numeric", "numpy._core.numeric"):
     _ALLOWED[_module, "_frombuffer"] = _from_buffer
 
 
+def find_allowed(module: str, name: str) -> Any:
+    """What a pickle gets for the name that it asks for; WeightsError unless it stands in the closed list."""
+    module = {"copy_reg": "copyreg", "__builtin__": "builtins"}.get(module, module)  # Python 2's names
+    if (module, name) in _ALLOWED:
+        return _ALLOWED[module, name]
+    if module == "chumpy" or module.startswith("chumpy."):
+        return _Chumpy
+    if module.startswith("scipy.sparse") and name in _SPARSE:
+        return _SPARSE[name]
+    raise WeightsError(f"asks for {module}.{name}, which no SMPL model needs: refused; get the file from its makers")
+
+
 class _RestrictedUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        module = {"copy_reg": "copyreg", "__builtin__": "builtins"}.get(module, module)  # Python 2's names
-        if (module, name) in _ALLOWED:
-            return _ALLOWED[module, name]
-        if module == "chumpy" or module.startswith("chumpy."):
-            return _Chumpy
-        if module.startswith("scipy.sparse") and name in _SPARSE:
-            return _SPARSE[name]
-        raise WeightsError(
-            f"asks for {module}.{name}, which no SMPL model needs: refused; get the file from its makers"
-        )
+        return find_allowed(module, name)
 
     def persistent_load(self, pid: Any) -> Any:
         raise WeightsError("asks for a persistent object, which no SMPL model needs: refused")

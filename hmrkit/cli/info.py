@@ -16,7 +16,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 FAMILIES = (
     "methods", "detectors", "trackers", "keypoints", "backbones", "regressors", "lifters", "exporters", "datasets",
-    "protocols",
+    "protocols", "results",
 )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
-"""Mesh stream ``file``: bodies that a take has already, for the people that were tracked in this one.
+"""Mesh stream ``file``: bodies that a take or another tool's results have, for the people that were tracked here.
 
 So meshes that were made once, or elsewhere, can be calibrated, smoothed and exported without being made again. A
-person is matched to the one in the file whose boxes overlap the track's most.
+person is matched to the one in the file whose boxes overlap the track's most. Which results can be read stands in
+`hmrkit.results`.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import numpy as np
 from hmrkit.body import Body
 from hmrkit.crops import paired_iou
 from hmrkit.errors import InputError
-from hmrkit.files import sha256_of
+from hmrkit.results.files import read_file
+from hmrkit.results.formats import read_results, recognised
+from hmrkit.results.imported import camera_of, results_sha256, results_take
 from hmrkit.smoothing import bridge_bodies
-from hmrkit.take import load_take
+from hmrkit.take import is_take, load_take
 from hmrkit.types import BodyParams, Take, Track
 
 if TYPE_CHECKING:
@@ -29,36 +32,43 @@ MIN_OVERLAP = 0.3  # mean intersection over union of two tracks; below they are 
 
 
 def load(name: str, models: Models) -> FileStream:
-    """See `hmrkit.mesh_streams`. InputError where the file is no take, or holds no bodies."""
+    """See `hmrkit.mesh_streams`. InputError where the file is neither a take nor results, or holds no bodies."""
     return FileStream(name.partition(":")[2], models.body)
 
 
 class FileStream:
-    """See `hmrkit.mesh_streams.MeshStream`. The bodies are those of the take's mesh stream, before calibration."""
+    """See `hmrkit.mesh_streams.MeshStream`. A take's bodies are those of its mesh stream, before calibration."""
 
     def __init__(self, path: str, body: Body) -> None:
         self.path, self.body = path, body
-        self.source = load_take(path)
-        self.weights_sha256 = sha256_of(path)
-        if not self.source.body:
-            raise InputError(f"{path}: wanted a take with meshes, found none in it; run `hmrkit regress` on it first")
+        self.source: Take | None = None
+        if is_take(path):
+            self.source = load_take(path)
+            if not self.source.body:
+                raise InputError(
+                    f"{path}: wanted a take with meshes, found none in it; run `hmrkit regress` on it first"
+                )
+        else:
+            recognised(path, read_file(path))
+        self.weights_sha256 = results_sha256(path)
 
     def __call__(
         self, take: Take, tracks: Sequence[Track], progress: Callable[[int, int], None]
     ) -> dict[int, BodyParams]:
         """See `hmrkit.mesh_streams.MeshStream`. Frames that the file lacks get the pose between their neighbours, at
         the ends the nearest one, with a warning. InputError where the file was made with another camera or body."""
-        if take.video.sha256 != self.source.video.sha256:
+        source = self.source or self._results_of(take)
+        if take.video.sha256 != source.video.sha256:
             log.warning("%s was made from another clip than %s", self.path, take.video.path)
-        made, now = self.source.camera, take.camera
+        made, now = source.camera, take.camera
         if not np.allclose([made.focal_px, made.center_px], [now.focal_px, now.center_px], rtol=1e-3):
             raise InputError(
                 f"{self.path}: wanted bodies seen with focal length {now.focal_px[0]:.0f} px, found them made with "
                 f"{made.focal_px[0]:.0f} px; give --focal {made.focal_px[0]:.3f}"
             )
         found: dict[int, BodyParams] = {}
-        for track, person in self._matched(tracks):
-            params = self.source.body[person.track_id]
+        for track, person in _matched(tracks, source):
+            params = source.body[person.track_id]
             if params.model != self.body.model_id:
                 raise InputError(
                     f"{self.path}: wanted bodies of {self.body.model_id}, found those of {params.model}; "
@@ -78,16 +88,28 @@ class FileStream:
         progress(1, 1)
         return found
 
-    def _matched(self, tracks: Sequence[Track]) -> list[tuple[Track, Track]]:
-        """Each of `tracks` that somebody in the file fits, with that person; nobody is given away twice."""
-        from scipy.optimize import linear_sum_assignment
+    def _results_of(self, take: Take) -> Take:
+        """The file's people before the camera that they were made with, else before the take's."""
+        name, results = read_results(self.path, take.video)
+        if results.space == "world":
+            raise InputError(
+                f"{self.path}: wanted people as the camera of {take.video.path} sees them, found a world without one "
+                f"({name}); make a take of it with `hmrkit import`"
+            )
+        camera = take.camera if results.focal_px is None else camera_of(results, take.video)
+        return results_take(results, take.video, camera, self.body, self.path)
 
-        people = self.source.people_with_mesh()
-        overlaps = np.array([[_overlap(track, person) for person in people] for track in tracks]).reshape(
-            len(tracks), len(people)
-        )
-        rows, columns = linear_sum_assignment(-overlaps)
-        return [(tracks[i], people[j]) for i, j in zip(rows, columns, strict=True) if overlaps[i, j] >= MIN_OVERLAP]
+
+def _matched(tracks: Sequence[Track], source: Take) -> list[tuple[Track, Track]]:
+    """Each of `tracks` that somebody in the source fits, with that person; nobody is given away twice."""
+    from scipy.optimize import linear_sum_assignment
+
+    people = source.people_with_mesh()
+    overlaps = np.array([[_overlap(track, person) for person in people] for track in tracks]).reshape(
+        len(tracks), len(people)
+    )
+    rows, columns = linear_sum_assignment(-overlaps)
+    return [(tracks[i], people[j]) for i, j in zip(rows, columns, strict=True) if overlaps[i, j] >= MIN_OVERLAP]
 
 
 def _overlap(a: Track, b: Track) -> float:

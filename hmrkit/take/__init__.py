@@ -3,6 +3,7 @@
 from hmrkit.take.storage import (
     code_version,
     free_body_id,
+    is_take,
     load_take,
     open_take,
     provenance_record,
@@ -10,4 +11,13 @@ from hmrkit.take.storage import (
     with_stage,
 )
 
-__all__ = ["code_version", "free_body_id", "load_take", "open_take", "provenance_record", "save_take", "with_stage"]
+__all__ = [
+    "code_version",
+    "free_body_id",
+    "is_take",
+    "load_take",
+    "open_take",
+    "provenance_record",
+    "save_take",
+    "with_stage",
+]

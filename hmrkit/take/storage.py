@@ -85,6 +85,17 @@ def load_take(source: str | Path | BinaryIO) -> Take:
     return _from_arrays(arrays, manifest)
 
 
+def is_take(path: str | Path) -> bool:
+    """Whether a file looks like a take: a zip with a manifest, or no file at all, which `load_take` then says."""
+    if not Path(path).exists():
+        return True
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "manifest.npy" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
 def _to_arrays(take: Take) -> dict[str, Any]:
     video, camera = take.video, take.camera
     arrays: dict[str, Any] = {

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import made_results
 import numpy as np
 import pytest
 from films import write_film
+from made_smpl import make_smpl
 
 import hmrkit
 from hmrkit.errors import InputError, UsageError
@@ -80,7 +82,7 @@ def test_somebody_elsewhere_in_the_image_is_left_out_and_named(film, made, tmp_p
 
 
 def test_what_cannot_serve_is_named_in_one_line(film, made, file, tmp_path) -> None:
-    with pytest.raises(UsageError, match="should be written file:<take>"):
+    with pytest.raises(UsageError, match="should be written file:<take or results>"):
         Options(method="file")
     with pytest.raises(InputError, match="no such take"):
         hmrkit.run(film, **TOYS, method=f"file:{tmp_path / 'none.take.npz'}")
@@ -99,3 +101,22 @@ def test_another_file_is_another_result(film, made, tmp_path) -> None:
         save_take(replace(made, body={1: replace(body, transl_c=body.transl_c + offset)}), path)
         records.append(hmrkit.run(film, **TOYS, method=f"file:{path}").provenance["regress"])
     assert records[0] != records[1]
+
+
+def test_another_tool_s_results_are_a_mesh_stream(film, tmp_path_factory, caplog):
+    folder = tmp_path_factory.mktemp("results")
+    body = str(make_smpl(folder / "smpl"))
+    toys = TOYS | {"body": body, "focal": made_results.DIAGONAL}
+    made = hmrkit.run(film, **toys, method="toy")
+    people, frames = [made.body[1]], [made.tracks[0].frame_indices.tolist()]
+    for write, calibrated in ((made_results.wham, True), (made_results.vibe, False)):
+        mesh = f"file:{write(folder, people, frames, made_results.DIAGONAL)}"
+        found = hmrkit.run(film, **toys, method="pc-hmr" if calibrated else mesh, mesh=mesh)
+        assert list(found.calibrated) == [1] * calibrated
+        np.testing.assert_allclose(found.body[1].body_pose, made.body[1].body_pose, atol=1e-5)
+        np.testing.assert_allclose(found.body[1].transl_c, made.body[1].transl_c, atol=1e-4)
+    with pytest.raises(InputError, match="give --focal 160"):
+        hmrkit.run(film, **(toys | {"focal": 99.0}), method=f"file:{folder / 'wham_output.pkl'}")
+    walk = made_results.amass(folder, made.body[1], 10)
+    with pytest.raises(InputError, match="make a take of it with `hmrkit import`"):
+        hmrkit.run(film, **toys, method=f"file:{walk}")

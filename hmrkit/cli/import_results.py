@@ -1,0 +1,46 @@
+"""`hmrkit import`: another tool's results as a take."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hmrkit.cli import options as o
+from hmrkit.cli.stages import TakeOut, check_outputs, write_take
+from hmrkit.options import OPTIONS
+
+
+def import_results(
+    results: Annotated[str, typer.Argument(help="A file or folder of results, see: hmrkit list results.")],
+    out: TakeOut,
+    video: Annotated[str, typer.Option(help="The clip that they are of: a video, or a folder of frames.")],
+    space: Annotated[
+        str | None,
+        typer.Option(help="camera or world, of which tools give both; world: before a camera that stands still."),
+    ] = None,
+    focal: Annotated[float | None, typer.Option(help="Focal length in pixels where the results do not say it.")] = None,
+    fov: Annotated[float | None, typer.Option(help="The same as a field of view, see hmrkit run.")] = None,
+    fps: Annotated[float | None, typer.Option(help=OPTIONS["fps"].text)] = None,
+    smooth: Annotated[float, typer.Option(help="Take jitter out of the bodies, without delay: 0 is off.")] = 0.0,
+    body: Annotated[str | None, typer.Option(help=OPTIONS["body"].text)] = None,
+    gender: Annotated[str | None, typer.Option(help="neutral, male or female; else that of the results.")] = None,
+    device: o.Device = "auto",
+    verbose: o.Verbose = False,
+) -> None:
+    """Make a take of another tool's results, for export, render, view, cut and merge.
+
+    To calibrate or refine them: hmrkit run CLIP --mesh file:RESULTS.
+    """
+    from hmrkit.models import Models
+    from hmrkit.options import Options
+    from hmrkit.results.formats import read_results
+    from hmrkit.results.imported import import_take
+    from hmrkit.video import probe
+
+    o.start_logging(verbose)
+    check_outputs(out)
+    clip = probe(video, fps=fps)
+    _, found = read_results(results, clip, space)
+    models = Models(Options(body=body, gender=gender or found.gender, device=device))
+    write_take(import_take(results, found, clip, models.body, smooth, focal, fov), out)

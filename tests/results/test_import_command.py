@@ -1,0 +1,56 @@
+"""`hmrkit import` as a user calls it: a take that exports write as it is."""
+
+from __future__ import annotations
+
+import made_results
+import numpy as np
+from films import write_film
+from made_smpl import make_smpl
+from typer.testing import CliRunner
+
+from hmrkit.body import load_body
+from hmrkit.cli.app import app
+from hmrkit.take import load_take
+
+
+def run(*arguments):
+    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output.splitlines()
+
+
+def test_results_go_through_import_cut_and_export_and_back(tmp_path):
+    film, smpl = write_film(tmp_path / "walk.mp4"), make_smpl(tmp_path / "smpl")
+    frames = [list(range(12)), [1, 2, 3, 4, 7, 8, 9]]
+    places = ((-0.8, 0.1, 4.0), (0.9, 0.0, 5.0))
+    body = load_body(smpl)
+    people = [made_results.make_motion(len(f), body, k, p) for k, (f, p) in enumerate(zip(frames, places, strict=True))]
+    results = made_results.wham(tmp_path, people, frames, made_results.DIAGONAL)
+
+    take = tmp_path / "take.npz"
+    assert run("import", results, "--video", film, "-o", take, "--body", smpl) == [str(take)]
+    run("cut", take, "--people", "1,2", "--start", "1", "--end", "10", "-o", tmp_path / "cut.npz")
+    assert [len(t.frame_indices) for t in load_take(tmp_path / "cut.npz").tracks] == [9, 7]
+    written = run("export", take, "--format", "npz,csv,bvh", "--body", smpl, "--out", tmp_path / "out", "--smooth", "0")
+    assert {path.rpartition(".")[2] for path in written} == {"npz", "csv", "bvh", "json"}
+    with np.load(tmp_path / "out" / "person_02.npz") as person:
+        np.testing.assert_allclose(person["poses"], made_results.axis_angles(people[1]), atol=1e-5)
+        np.testing.assert_allclose(person["trans"], people[1].transl_c, atol=1e-5)
+        np.testing.assert_array_equal(person["frame_indices"], frames[1])
+        np.testing.assert_allclose(person["camera_focal_px"], made_results.DIAGONAL, rtol=1e-6)
+    assert "2" in "\n".join(run("info", take))
+
+    # hmrkit's own files come back, too: in the camera and from the world, whose ground was estimated.
+    run("export", take, "--format", "npz", "--body", smpl, "--out", tmp_path / "world", "--space", "world")
+    for folder in ("out", "world"):
+        run("import", tmp_path / folder / "person_02.npz", "--video", film, "-o", tmp_path / "b.npz", "--body", smpl)
+        back = load_take(tmp_path / "b.npz")
+        np.testing.assert_allclose(back.body[1].transl_c, people[1].transl_c, atol=1e-4)
+        np.testing.assert_allclose(back.body[1].global_orient, people[1].global_orient, atol=1e-4)
+
+    run("export", take, "--format", "smpl", "--body", smpl, "--out", tmp_path / "out")
+    run("import", tmp_path / "out" / "person_01.smpl", "--video", film, "-o", tmp_path / "c.npz", "--body", smpl)
+    back = load_take(tmp_path / "c.npz").body[1]
+    np.testing.assert_allclose(back.body_pose, people[0].body_pose, atol=1e-5)
+    np.testing.assert_allclose(back.global_orient, people[0].global_orient, atol=1e-5)
+    np.testing.assert_allclose(np.diff(back.transl_c, axis=0), np.diff(people[0].transl_c, axis=0), atol=1e-4)
