@@ -16,6 +16,7 @@ import json
 import os
 import pickle
 import re
+from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:  # torch takes a second to import; finding and listing weights
 MANIFEST = "weights.json"
 FIGURES = "regressors/figures.json"
 # Where published checkpoints keep their state dict, when it is not the file's top level.
-_STATE_KEYS = ("state_dict", "model", "model_state_dict", "model_pos", "network", "ema")
+_STATE_KEYS = ("state_dict", "model", "model_state_dict", "model_pos", "network", "gen_state_dict", "ema")
 
 
 def shipped_folder() -> Path:
@@ -145,7 +146,6 @@ def load_state(path: str | Path, device: str = "cpu") -> dict[str, Tensor]:
     Raises WeightsError where the file is absent, damaged, or would have to run code to be read.
     """
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     parts = find_parts(path)
@@ -154,19 +154,23 @@ def load_state(path: str | Path, device: str = "cpu") -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return {key: value for part in parts for key, value in load_file(part, device=str(device)).items()}
-        with torch.serialization.safe_globals(_numpy_scalars()):
+        with torch.serialization.safe_globals(_allowed()):
             loaded = torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
         forbidden = re.search(r"GLOBAL (\S+)", str(error))  # torch's own advice is to switch its guard off
         what = forbidden.group(1) if forbidden else "a pickle that is no checkpoint"
         raise WeightsError(f"{path}: holds more than tensors ({what}), refused; save its state dict alone") from error
-    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
-        raise WeightsError(f"{path}: expected .safetensors or a PyTorch checkpoint, got {error}") from error
+    except Exception as error:  # a damaged file can fail anywhere inside the readers, with any exception
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise WeightsError(f"{path}: expected .safetensors or a PyTorch checkpoint, got {reason}") from error
     return _state_of(loaded, path)
 
 
-def load_into(module: nn.Module, state: dict[str, Tensor], source: str | Path) -> None:
-    """Copy `state` into `module`, strictly: WeightsError names what is missing, unexpected or of another shape."""
+def load_into(module: nn.Module, state: dict[str, Tensor], source: str | Path, assign: bool = False) -> None:
+    """Copy `state` into `module`, strictly: WeightsError names what is missing, unexpected or of another shape.
+
+    With `assign` the module takes the tensors themselves, as one does whose own are on the device "meta".
+    """
     wanted = module.state_dict()
     missing = [key for key in wanted if key not in state]
     unexpected = [key for key in state if key not in wanted]
@@ -182,7 +186,7 @@ def load_into(module: nn.Module, state: dict[str, Tensor], source: str | Path) -
     ]
     if problems:
         raise WeightsError(f"{source} does not fit {type(module).__name__}: {'; '.join(problems)}")
-    module.load_state_dict(state)
+    module.load_state_dict(state, assign=assign)
 
 
 def save_state(
@@ -235,10 +239,44 @@ def _state_of(loaded: Any, path: Path) -> dict[str, Tensor]:
     return {key.removeprefix("module."): value for key, value in loaded.items() if isinstance(value, torch.Tensor)}
 
 
-def _numpy_scalars() -> list[Any]:
-    """Plain numbers that trainers leave in checkpoints as NumPy scalars; none of these can run code."""
+class _Setting:
+    """Stands for an object of a foreign class: takes what the file makes it with, does nothing, keeps nothing."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+# What trainers leave in checkpoints beside the tensors: settings, paths, states of random numbers. Nothing of it is
+# needed, so that stand-ins are read in its place; classes derived from dict are filled key by key, as a dict.
+_STAND_INS: dict[str, Any] = {
+    **dict.fromkeys(
+        (
+            "omegaconf.dictconfig.DictConfig", "omegaconf.listconfig.ListConfig", "omegaconf.base.ContainerMetadata",
+            "omegaconf.base.Metadata", "omegaconf.nodes.AnyNode", "argparse.Namespace", "pathlib.PosixPath",
+            "pathlib.WindowsPath", "collections.defaultdict", "typing.Any", "builtins.dict", "builtins.list",
+            "builtins.int", "builtins.float", "builtins.str", "builtins.bool", "numpy.ndarray",
+            "numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct",
+            "numpy.random.__RandomState_ctor", "numpy.random._pickle.__randomstate_ctor",
+            "numpy.random._pickle.__bit_generator_ctor", "numpy.random._mt19937.MT19937",
+            "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+            "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
+        ),
+        _Setting,
+    ),
+    "yacs.config.CfgNode": OrderedDict,
+    "pytorch_lightning.utilities.parsing.AttributeDict": OrderedDict,
+}  # fmt: skip
+
+
+def _allowed() -> list[Any]:
+    """What a checkpoint may name beside tensors: NumPy's scalars, plain numbers that trainers leave there, and what is
+    read as something else. None of it can run code."""
     import numpy as np
 
     scalar = type(np.float64(0)).__reduce__(np.float64(0))[0]  # numpy's private `scalar`, wherever this version has it
     dtypes = [type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "?")]
-    return [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *dtypes]
+    stand_ins = ((stand_in, name) for name, stand_in in _STAND_INS.items())
+    return [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *dtypes, *stand_ins]

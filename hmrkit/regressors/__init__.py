@@ -71,6 +71,12 @@ REGRESSORS: dict[str, Member] = {
         weights=("regressors/hmmr.safetensors",),
         recipe="hmrkit.training.recipes.hmmr",
     ),
+    "hmr2": Member(
+        module="hmrkit.regressors.hmr2",
+        summary="HMR 2.0: a ViT-H and a transformer decoder; needs its published checkpoint (--checkpoint FILE.ckpt)",
+        paper="Goel et al. 2023, Humans in 4D: reconstructing and tracking humans with transformers",
+        licence="Apache-2.0 (published checkpoint: MIT)",
+    ),
     "toy": Member(
         module="hmrkit.regressors.toy",
         summary="a standing body whose arms hang lower the darker the crop is; for tests",
