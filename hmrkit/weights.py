@@ -11,6 +11,7 @@ the shipped one without complaint, and a damaged shipped one is noticed.
 
 from __future__ import annotations
 
+import collections
 import hashlib
 import json
 import os
@@ -29,6 +30,12 @@ MANIFEST = "weights.json"
 FIGURES = "regressors/figures.json"
 # Where published checkpoints keep their state dict, when it is not the file's top level.
 _STATE_KEYS = ("state_dict", "model", "model_state_dict", "model_pos", "network", "ema")
+# What trainers leave beside it: settings and callbacks of these packages, and the plain types that those name.
+_TRAINERS = ("pytorch_lightning.", "lightning.", "yacs.", "omegaconf.")
+_PLAIN_TYPES = (
+    "typing.Any", "argparse.Namespace", "pathlib.PosixPath", "collections.defaultdict", "dict", "list", "tuple", "set",
+    "str", "int", "float", "bool",
+)  # fmt: skip
 
 
 def shipped_folder() -> Path:
@@ -141,7 +148,8 @@ def load_state(path: str | Path, device: str = "cpu") -> dict[str, Tensor]:
     """State dict of a ``.safetensors`` file (or of its shards) or of a PyTorch checkpoint, read with
     ``weights_only=True``.
 
-    A checkpoint's wrapping (``{"state_dict": ...}``) and the ``module.`` of data-parallel training are taken off.
+    A checkpoint's wrapping (``{"state_dict": ...}``) and the ``module.`` of data-parallel training are taken off. What
+    trainers leave beside the tensors (`_TRAINERS`) is read as empty dictionaries, whether its package is there or not.
     Raises WeightsError where the file is absent, damaged, or would have to run code to be read.
     """
     import torch
@@ -154,8 +162,7 @@ def load_state(path: str | Path, device: str = "cpu") -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return {key: value for part in parts for key, value in load_file(part, device=str(device)).items()}
-        with torch.serialization.safe_globals(_numpy_scalars()):
-            loaded = torch.load(path, map_location=device, weights_only=True)
+        loaded = _read_checkpoint(path, device)
     except pickle.UnpicklingError as error:
         forbidden = re.search(r"GLOBAL (\S+)", str(error))  # torch's own advice is to switch its guard off
         what = forbidden.group(1) if forbidden else "a pickle that is no checkpoint"
@@ -233,6 +240,33 @@ def _state_of(loaded: Any, path: Path) -> dict[str, Tensor]:
     if not isinstance(loaded, dict) or not any(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise WeightsError(f"{path}: expected a state dict of tensors, found {type(loaded).__name__}")
     return {key.removeprefix("module."): value for key, value in loaded.items() if isinstance(value, torch.Tensor)}
+
+
+class _StandIn:
+    """For a class of a trainer: makes an empty dictionary, whatever the file wants of it."""
+
+    def __new__(cls, *args: Any) -> Any:
+        return collections.OrderedDict()
+
+
+def _read_checkpoint(path: Path, device: str) -> Any:
+    """``torch.load`` with ``weights_only=True`` and stand-ins for what trainers leave; each refusal names one class."""
+    import torch
+
+    known: list[Any] = _numpy_scalars()
+    stood_in: set[str] = set()
+    while True:
+        try:
+            with torch.serialization.safe_globals(known):
+                return torch.load(path, map_location=device, weights_only=True)
+        except pickle.UnpicklingError as error:
+            named = re.search(r"GLOBAL (\S+)", str(error))
+            name = named.group(1) if named else ""
+            plain = name.removeprefix("__builtin__.") in _PLAIN_TYPES
+            if name in stood_in or not (plain or name.startswith(_TRAINERS)):
+                raise
+            stood_in.add(name)
+            known += [(_StandIn, name), (_StandIn, f"builtins.{name}")]
 
 
 def _numpy_scalars() -> list[Any]:
