@@ -11,12 +11,12 @@ the shipped one without complaint, and a damaged shipped one is noticed.
 
 from __future__ import annotations
 
+import collections
 import hashlib
 import json
 import os
 import pickle
 import re
-from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,18 @@ MANIFEST = "weights.json"
 FIGURES = "regressors/figures.json"
 # Where published checkpoints keep their state dict, when it is not the file's top level.
 _STATE_KEYS = ("state_dict", "model", "model_state_dict", "model_pos", "network", "gen_state_dict", "ema")
+# What trainers leave beside it: settings and callbacks of these packages (zip files name all of theirs at once), and
+# plain types, paths, arrays and states of random numbers, also in files of the form of before 2020.
+_TRAINERS = ("pytorch_lightning.", "lightning.", "yacs.", "omegaconf.")
+_PLAIN = (
+    "typing.Any", "argparse.Namespace", "pathlib.PosixPath", "pathlib.WindowsPath", "collections.defaultdict",
+    *(f"builtins.{name}" for name in ("dict", "list", "tuple", "set", "str", "int", "float", "bool")),
+    "numpy.ndarray", "numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct",
+    "numpy.random.__RandomState_ctor", "numpy.random._pickle.__randomstate_ctor",
+    "numpy.random._pickle.__bit_generator_ctor", "numpy.random._mt19937.MT19937",
+)  # fmt: skip
+# Of these, the classes derived from dict: they are filled key by key.
+_DICTS = ("yacs.config.CfgNode", "pytorch_lightning.utilities.parsing.AttributeDict")
 
 
 def shipped_folder() -> Path:
@@ -142,7 +154,8 @@ def load_state(path: str | Path, device: str = "cpu") -> dict[str, Tensor]:
     """State dict of a ``.safetensors`` file (or of its shards) or of a PyTorch checkpoint, read with
     ``weights_only=True``.
 
-    A checkpoint's wrapping (``{"state_dict": ...}``) and the ``module.`` of data-parallel training are taken off.
+    A checkpoint's wrapping (``{"state_dict": ...}``) and the ``module.`` of data-parallel training are taken off. What
+    trainers leave beside the tensors (`_TRAINERS`, `_PLAIN`) is not read, whether its package is there or not.
     Raises WeightsError where the file is absent, damaged, or would have to run code to be read.
     """
     import torch
@@ -154,7 +167,7 @@ def load_state(path: str | Path, device: str = "cpu") -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return {key: value for part in parts for key, value in load_file(part, device=str(device)).items()}
-        with torch.serialization.safe_globals(_allowed()):
+        with torch.serialization.safe_globals([*_numpy_scalars(), *_stand_ins(path)]):
             loaded = torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
         forbidden = re.search(r"GLOBAL (\S+)", str(error))  # torch's own advice is to switch its guard off
@@ -239,8 +252,8 @@ def _state_of(loaded: Any, path: Path) -> dict[str, Tensor]:
     return {key.removeprefix("module."): value for key, value in loaded.items() if isinstance(value, torch.Tensor)}
 
 
-class _Setting:
-    """Stands for an object of a foreign class: takes what the file makes it with, does nothing, keeps nothing."""
+class _StandIn:
+    """For an object of a trainer: takes what the file makes it with, does nothing, keeps nothing."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
@@ -249,34 +262,22 @@ class _Setting:
         pass
 
 
-# What trainers leave in checkpoints beside the tensors: settings, paths, states of random numbers. Nothing of it is
-# needed, so that stand-ins are read in its place; classes derived from dict are filled key by key, as a dict.
-_STAND_INS: dict[str, Any] = {
-    **dict.fromkeys(
-        (
-            "omegaconf.dictconfig.DictConfig", "omegaconf.listconfig.ListConfig", "omegaconf.base.ContainerMetadata",
-            "omegaconf.base.Metadata", "omegaconf.nodes.AnyNode", "argparse.Namespace", "pathlib.PosixPath",
-            "pathlib.WindowsPath", "collections.defaultdict", "typing.Any", "builtins.dict", "builtins.list",
-            "builtins.int", "builtins.float", "builtins.str", "builtins.bool", "numpy.ndarray",
-            "numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct",
-            "numpy.random.__RandomState_ctor", "numpy.random._pickle.__randomstate_ctor",
-            "numpy.random._pickle.__bit_generator_ctor", "numpy.random._mt19937.MT19937",
-            "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
-            "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
-        ),
-        _Setting,
-    ),
-    "yacs.config.CfgNode": OrderedDict,
-    "pytorch_lightning.utilities.parsing.AttributeDict": OrderedDict,
-}  # fmt: skip
+def _stand_ins(path: Path) -> list[tuple[Any, str]]:
+    """What is read in place of the things that trainers leave in a checkpoint; their packages need not be there."""
+    import torch
+
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # another file, or one of the form of before 2020
+        names = []
+    named = [name for name in names if name.startswith(_TRAINERS)]
+    return [(collections.OrderedDict if name in _DICTS else _StandIn, name) for name in (*_PLAIN, *named)]
 
 
-def _allowed() -> list[Any]:
-    """What a checkpoint may name beside tensors: NumPy's scalars, plain numbers that trainers leave there, and what is
-    read as something else. None of it can run code."""
+def _numpy_scalars() -> list[Any]:
+    """Plain numbers that trainers leave in checkpoints as NumPy scalars; none of these can run code."""
     import numpy as np
 
     scalar = type(np.float64(0)).__reduce__(np.float64(0))[0]  # numpy's private `scalar`, wherever this version has it
     dtypes = [type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "?")]
-    stand_ins = ((stand_in, name) for name, stand_in in _STAND_INS.items())
-    return [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *dtypes, *stand_ins]
+    return [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *dtypes]

@@ -98,9 +98,8 @@ class ViT(nn.Module):
 
     def features(self, observation: CropImages) -> Features:
         with half_on_cuda(observation.images.device):
-            tokens = (
-                self.patch_embed(self.normalise(observation.images)) + self.pos_embed[:, 1:] + self.pos_embed[:, :1]
-            )
+            patches = self.patch_embed(self.normalise(observation.images))
+            tokens = patches + self.pos_embed[:, 1:] + self.pos_embed[:, :1]
             for block in self.blocks:
                 tokens = block(tokens)
             tokens = self.last_norm(tokens)
@@ -117,8 +116,8 @@ def vit_for(state: dict[str, Tensor]) -> ViT:
 
 
 def count_layers(state: dict[str, Tensor], prefix: str) -> int:
-    """How many numbered layers stand below `prefix`: one more than the highest number."""
-    return 1 + max(int(key.removeprefix(prefix).split(".")[0]) for key in state if key.startswith(prefix))
+    """How many numbered layers stand below `prefix`."""
+    return len({key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)})
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

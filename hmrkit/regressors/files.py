@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from hmrkit.backbones import BACKBONES
 from hmrkit.errors import UsageError, WeightsError
-from hmrkit.weights import find_weights, load_into, load_state, read_metadata, save_state, verify
+from hmrkit.weights import load_into, load_state, read_metadata, save_state, verify
 
 BACKBONE = "backbone."
 
@@ -105,20 +105,6 @@ def _shared_file(path: str | Path) -> str | None:
     """The weights file of the backbone that a regressor's file leaves out; None where it holds its own."""
     weights = _shipped_file(read_network(path).get("backbone", ""))
     return None if any(key.startswith(BACKBONE) for key in load_state(path)) else weights
-
-
-def find_published(name: str, checkpoint: str | Path | None, own: str) -> Path:
-    """The published checkpoint of a regressor that ships no weights: `checkpoint`, or the file `own` of a weights
-    folder. WeightsError that says where to put it."""
-    try:
-        return find_weights(checkpoint or own)
-    except WeightsError as error:
-        if checkpoint:
-            raise
-        raise WeightsError(
-            f"{name} ships no weights: wanted its published checkpoint with --checkpoint FILE, or as {own} in a "
-            "weights folder ($HMRKIT_WEIGHTS or ./weights), found neither"
-        ) from error
 
 
 def refuse_other_backbone(path: str | Path, trained_on: str, wanted: str | None) -> None:

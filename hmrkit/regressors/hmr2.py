@@ -3,7 +3,7 @@
 Source: Goel et al. 2023, Humans in 4D: reconstructing and tracking humans with transformers. Module names are those of
 the published checkpoint (503 tensors), a Lightning file that also holds SMPL's arrays and a discriminator. 6D rotations
 are in the layout "columns", unlike those of HMR and SPIN. The mean pose that the file carries is SPIN's, an interleaved
-one: the network has learned around that, and it is used as it is. Of a crop of 256 px the middle 192 columns are read.
+one: the network has learned around that, and it is used as it is. Crops are 256 x 192 px, the middle of squares.
 """
 
 from __future__ import annotations
@@ -21,16 +21,12 @@ from hmrkit.backbones.vit import ViT, count_layers, join_heads, split_heads, vit
 from hmrkit.errors import WeightsError
 from hmrkit.geometry import rotation_from_6d
 from hmrkit.regressors import BodyEstimate, CropContext
-from hmrkit.regressors.files import find_published, refuse_other_backbone
 from hmrkit.regressors.frame import FrameRegressor
 from hmrkit.weights import load_into, load_state, verify
 
 log = logging.getLogger(__name__)
 
-OWN = "regressors/hmr2.ckpt"  # in a weights folder of yours: found without --checkpoint
 LANDMARK = "smpl_head.transformer.to_token_embedding.weight"
-SIDE = 256
-WINDOW = slice(32, -32)
 # Heads of the decoder's attention by its inner width, see `hmrkit.backbones.vit.HEADS`.
 HEADS = {512: 8, 64: 4}
 
@@ -152,15 +148,16 @@ class SmplHead(nn.Module):
 
 
 class Hmr2Regressor(FrameRegressor):
-    """See `hmrkit.regressors.frame.FrameRegressor`."""
+    """See `hmrkit.regressors.frame.FrameRegressor`. Of wider crops, such as whole squares, the middle is read."""
 
     def __init__(self, name: str, backbone: ViT, smpl_head: SmplHead) -> None:
         super().__init__(name, backbone, framing="box", shape_space="smpl")
         self.smpl_head = smpl_head
-        self.input_size = (SIDE, SIDE)
 
     def estimate(self, crops: Tensor, context: CropContext | None = None) -> BodyEstimate:
-        return super().estimate(crops[..., WINDOW], context)
+        columns = self.input_size[1]
+        start = (crops.shape[-1] - columns) // 2
+        return super().estimate(crops[..., start : start + columns], context)
 
     def regress(self, features: Features, context: CropContext | None = None) -> BodyEstimate:
         return self.smpl_head(features.maps[0])
@@ -174,11 +171,12 @@ def load(
     weights: str | None = "default",
     backbone: str | None = None,
 ) -> Hmr2Regressor:
-    """See `hmrkit.regressors.load_regressor`. Only the published checkpoint has weights for it."""
-    path = find_published(name, checkpoint, OWN)
-    refuse_other_backbone(path, "vit-h", backbone)
-    regressor = published(name, load_state(path), path)
-    regressor.weights_sha256 = verify(path)
+    """See `hmrkit.regressors.load_regressor`; without a checkpoint one of zeros, since nothing trains it here."""
+    if checkpoint is None:
+        regressor = published(name, _zeros(), name)
+    else:
+        regressor = published(name, load_state(checkpoint), checkpoint)
+        regressor.weights_sha256 = verify(checkpoint)
     return regressor.eval().requires_grad_(False).to(device)
 
 
@@ -186,9 +184,8 @@ def published(name: str, state: dict[str, Tensor], path: str | Path) -> Hmr2Regr
     """The network of a checkpoint's tensors, of the sizes that they have."""
     own = {key: value.float() for key, value in state.items() if key.startswith(("backbone.", "smpl_head."))}
     if LANDMARK not in own or "backbone.pos_embed" not in own:
-        raise WeightsError(
-            f"{path}: wanted HMR 2.0's published checkpoint, found {len(state)} tensors of another network"
-        )
+        found = ", ".join(list(state)[:3])
+        raise WeightsError(f"{path}: wanted HMR 2.0's published checkpoint, found {len(state)} others ({found}, ...)")
     passed_over = sorted({key.split(".")[0] for key in state.keys() - own.keys()})
     if passed_over:
         count = len(state) - len(own)
@@ -198,12 +195,19 @@ def published(name: str, state: dict[str, Tensor], path: str | Path) -> Hmr2Regr
         with torch.device("meta"):
             backbone = vit_for(_part(own, "backbone."))
             smpl_head = _head_for(_part(own, "smpl_head."))
-    except (KeyError, WeightsError) as error:
-        raise WeightsError(f"{path}: its sizes are not HMR 2.0's: {error}") from error
+    except (KeyError, IndexError, TypeError, WeightsError) as error:
+        raise WeightsError(f"{path}: its names and sizes are not HMR 2.0's: {error}") from error
     backbone.normalise = ImageNetNormalisation()
     regressor = Hmr2Regressor(name, backbone, smpl_head)
     load_into(regressor, own, path, assign=True)
     return regressor
+
+
+def _zeros() -> dict[str, Tensor]:
+    """Tensors of the published names and sizes."""
+    with torch.device("meta"):
+        network = Hmr2Regressor("", ViT(), SmplHead())
+    return {key: torch.zeros(value.shape) for key, value in network.state_dict().items()}
 
 
 def _head_for(state: dict[str, Tensor]) -> SmplHead:
