@@ -98,6 +98,15 @@ REGRESSORS: dict[str, Member] = {
         "https://github.com/shubham-goel/4D-Humans",
         backbones=("vit-h",),
     ),
+    "vibe": Member(
+        module="hmrkit.regressors.vibe",
+        summary="SPIN's features through a recurrent network over the track; by its published checkpoint and SPIN's",
+        paper="Kocabas et al. 2020, VIBE: Video inference for human body pose and shape estimation",
+        licence="Apache-2.0 (published checkpoints: non-commercial)",
+        published="vibe_model_w_3dpw.pth.tar or vibe_model_wo_3dpw.pth.tar with spin_model_checkpoint.pth.tar beside "
+        "it, both in vibe_data.zip, as linked from https://github.com/mkocabas/VIBE",
+        backbones=("resnet50",),
+    ),
     "toy": Member(
         module="hmrkit.regressors.toy",
         summary="a standing body whose arms hang lower the darker the crop is; for tests",
