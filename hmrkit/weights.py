@@ -17,6 +17,7 @@ import json
 import os
 import pickle
 import re
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # torch takes a second to import; finding and listing weights
 
 MANIFEST = "weights.json"
 FIGURES = "regressors/figures.json"
+LARGEST = 16e9  # bytes of a checkpoint's tensors in memory: a file can claim more than it holds
 # Where published checkpoints keep their state dict, when it is not the file's top level.
 _STATE_KEYS = ("state_dict", "model", "model_state_dict", "model_pos", "network", "gen_state_dict", "ema")
 # What trainers leave beside it: settings and callbacks of these packages (zip files name all of theirs at once), and
@@ -150,13 +152,14 @@ def _verified(path: Path) -> str:
     return found
 
 
-def load_state(path: str | Path, device: str = "cpu") -> dict[str, Tensor]:
+def load_state(path: str | Path, device: str = "cpu", mapped: bool = False) -> dict[str, Tensor]:
     """State dict of a ``.safetensors`` file (or of its shards) or of a PyTorch checkpoint, read with
     ``weights_only=True``.
 
     A checkpoint's wrapping (``{"state_dict": ...}``) and the ``module.`` of data-parallel training are taken off. What
     trainers leave beside the tensors (`_TRAINERS`, `_PLAIN`) is not read, whether its package is there or not.
-    Raises WeightsError where the file is absent, damaged, or would have to run code to be read.
+    With `mapped` the tensors of a PyTorch file stay there until they are read. Raises WeightsError where the file is
+    absent, damaged, or would have to run code to be read.
     """
     import torch
     from safetensors.torch import load_file
@@ -167,12 +170,15 @@ def load_state(path: str | Path, device: str = "cpu") -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return {key: value for part in parts for key, value in load_file(part, device=str(device)).items()}
+        zipped = _is_stored_zip(path)
         with torch.serialization.safe_globals([*_numpy_scalars(), *_stand_ins(path)]):
-            loaded = torch.load(path, map_location=device, weights_only=True)
+            loaded = torch.load(path, map_location=device, weights_only=True, mmap=mapped and zipped)
     except pickle.UnpicklingError as error:
         forbidden = re.search(r"GLOBAL (\S+)", str(error))  # torch's own advice is to switch its guard off
         what = forbidden.group(1) if forbidden else "a pickle that is no checkpoint"
         raise WeightsError(f"{path}: holds more than tensors ({what}), refused; save its state dict alone") from error
+    except WeightsError:
+        raise
     except Exception as error:  # a damaged file can fail anywhere inside the readers, with any exception
         reason = " ".join(str(error).split()) or type(error).__name__
         raise WeightsError(f"{path}: expected .safetensors or a PyTorch checkpoint, got {reason}") from error
@@ -249,7 +255,22 @@ def _state_of(loaded: Any, path: Path) -> dict[str, Tensor]:
             break
     if not isinstance(loaded, dict) or not any(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise WeightsError(f"{path}: expected a state dict of tensors, found {type(loaded).__name__}")
-    return {key.removeprefix("module."): value for key, value in loaded.items() if isinstance(value, torch.Tensor)}
+    state = {key.removeprefix("module."): value for key, value in loaded.items() if isinstance(value, torch.Tensor)}
+    claimed = sum(value.numel() * value.element_size() for value in state.values())
+    if claimed > LARGEST:
+        raise WeightsError(f"{path}: its tensors claim {claimed / 1e9:.1f} GB, refused; no network here has as many")
+    return state
+
+
+def _is_stored_zip(path: Path) -> bool:
+    """Whether a file is a zip file, as PyTorch's have been since 2020. WeightsError where it is compressed, which they
+    never are: it could unfold to any size."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise WeightsError(f"{path}: expected a PyTorch checkpoint, found a compressed zip file, refused")
+    return True
 
 
 class _StandIn:
