@@ -134,7 +134,7 @@ def inspect(source: str | Path) -> Finding:
     """What the file `source` is: a checkpoint, a body of SMPL's family, or unknown. WeightsError where it is absent,
     damaged, or would have to run code to be read."""
     path = find_parts(source)[0]
-    facts = {"path": str(path), "sha256": sha256_of(path)}
+    facts: dict[str, Any] = {"path": str(path), "sha256": sha256_of(path)}
     if _is_body_format(path):
         return _body(read_smpl_file(path), path, facts)
     shapes = {key: tuple(value.shape) for key, value in load_state(path, mapped=True).items()}

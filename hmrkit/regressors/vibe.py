@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from hmrkit.backbones import Features, load_backbone
-from hmrkit.backbones.resnet import ResNet50
 from hmrkit.errors import WeightsError
 from hmrkit.regressors import BodyEstimate, CropContext
 from hmrkit.regressors.frame import FrameRegressor
@@ -45,7 +45,7 @@ class TemporalEncoder(nn.Module):
 class VibeRegressor(FrameRegressor):
     """See `hmrkit.regressors.Regressor`. The code of a crop is its feature (2048)."""
 
-    def __init__(self, name: str, backbone: ResNet50) -> None:
+    def __init__(self, name: str, backbone: Any) -> None:
         super().__init__(name, backbone, framing="box", shape_space="smpl")
         self.encoder = TemporalEncoder()
         self.regressor = IefHead(FEATURE, HIDDEN, activate=False)
