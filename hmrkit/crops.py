@@ -124,6 +124,12 @@ def crop_batch(
     return crops.div_(255.0)
 
 
+def middle_columns(size: tuple[int, int]) -> slice:
+    """Those columns of a square of side H px that a network with crops of `size` (H, W) px sees."""
+    start = (size[0] - size[1]) // 2
+    return slice(start, start + size[1])
+
+
 def _as_homographies(affines: np.ndarray) -> np.ndarray:
     last = np.broadcast_to(np.array([0.0, 0.0, 1.0]), (*affines.shape[:-2], 1, 3))
     return np.concatenate([affines, last], -2)

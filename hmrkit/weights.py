@@ -12,10 +12,13 @@ the shipped one without complaint, and a damaged shipped one is noticed.
 from __future__ import annotations
 
 import collections
+import contextlib
 import hashlib
+import io
 import json
 import os
 import pickle
+import pickletools
 import re
 import zipfile
 from pathlib import Path
@@ -32,8 +35,8 @@ FIGURES = "regressors/figures.json"
 LARGEST = 16e9  # bytes of a checkpoint's tensors in memory: a file can claim more than it holds
 # Where published checkpoints keep their state dict, when it is not the file's top level.
 _STATE_KEYS = ("state_dict", "model", "model_state_dict", "model_pos", "network", "gen_state_dict", "ema")
-# What trainers leave beside it: settings and callbacks of these packages (zip files name all of theirs at once), and
-# plain types, paths, arrays and states of random numbers, also in files of the form of before 2020.
+# What trainers leave beside it: settings and callbacks of these packages, plain types, paths, arrays, and states of
+# random numbers.
 _TRAINERS = ("pytorch_lightning.", "lightning.", "yacs.", "omegaconf.")
 _PLAIN = (
     "typing.Any", "argparse.Namespace", "pathlib.PosixPath", "pathlib.WindowsPath", "collections.defaultdict",
@@ -285,14 +288,22 @@ class _StandIn:
 
 def _stand_ins(path: Path) -> list[tuple[Any, str]]:
     """What is read in place of the things that trainers leave in a checkpoint; their packages need not be there."""
-    import torch
-
-    try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception:  # another file, or one of the form of before 2020
-        names = []
-    named = [name for name in names if name.startswith(_TRAINERS)]
+    named = [name for name in _names_in(path) if name.startswith(_TRAINERS)]
     return [(collections.OrderedDict if name in _DICTS else _StandIn, name) for name in (*_PLAIN, *named)]
+
+
+def _names_in(path: Path) -> list[str]:
+    """The classes and functions that the pickles of a PyTorch file name; what cannot be read has none."""
+    names: dict[str, None] = {}
+    with contextlib.suppress(Exception), open(path, "rb") as file:
+        pickles: list[Any] = [file] * 4  # before 2020: marks of the format, then what was saved
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                pickles = [io.BytesIO(archive.read(n)) for n in archive.namelist() if n.endswith("data.pkl")]
+        for stream in pickles:
+            found = (text for code, text, _ in pickletools.genops(stream) if code.name == "GLOBAL")
+            names |= dict.fromkeys(str(text).replace(" ", ".") for text in found)
+    return list(names)
 
 
 def _numpy_scalars() -> list[Any]:

@@ -66,4 +66,4 @@ def _values(key: str, shape: tuple[int, ...]) -> np.ndarray:
         values = normal * math.sqrt(2 / math.prod(shape[1:])) * (0.2 if key.startswith("dec") else 1)
     else:
         values = 0.1 * normal
-    return values.astype(np.float32)
+    return np.asarray(values, np.float32)

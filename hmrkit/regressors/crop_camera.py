@@ -31,9 +31,7 @@ def crop_camera(transl_c: Tensor, focal_px: Tensor, size: int = CROP) -> Tensor:
     return torch.cat([(2 * focal_px / (size * transl_c[:, 2]))[:, None], transl_c[:, :2]], 1)
 
 
-def translation(
-    camera: Tensor, focal_px: Tensor, size: int = CROP, center_px: Tensor | None = None
-) -> Tensor:
+def translation(camera: Tensor, focal_px: Tensor, size: float = CROP, center_px: Tensor | None = None) -> Tensor:
     """The inverse of `crop_camera`: (B,3) -> (B,3) m; the scale at the root's depth is the weak-perspective one.
 
     `center_px` (B,2): the principal point in crop px where that is not the crop's middle. A scale below

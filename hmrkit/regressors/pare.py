@@ -51,7 +51,10 @@ class Upsampling(nn.Module):
             layers = [
                 layer
                 for _ in range(steps)
-                for layer in (nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True), *_convolution(width, width))
+                for layer in (
+                    nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
+                    *_convolution(width, width),
+                )
             ]
             self.add_module(f"upsample_stage_{steps + 1}", nn.Sequential(*layers))
         initialise(self)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from hmrkit.body import Body
 from hmrkit.camera import CropCameras, crop_cameras, mean_focal, plain_crop_cameras
-from hmrkit.crops import REGION_POINTS, Region, crop_batch, person_region, region_from_boxes
+from hmrkit.crops import REGION_POINTS, Region, crop_batch, middle_columns, person_region, region_from_boxes
 from hmrkit.device import inference
 from hmrkit.regressors import CropContext, Framing, Regressor
 from hmrkit.regressors.crop_camera import to_full_camera, translation
@@ -199,9 +199,7 @@ def crops_of(take: Take, tracks: Sequence[Track], regressor: Regressor) -> Crops
     """Where a regressor has its crops of these tracks. Where they are not square, these are squares of their height."""
     seconds, (height, width) = take.video.seconds, regressor.input_size
     regions = [
-        track_regions(
-            t, take.keypoints[t.track_id], regressor.framing, seconds(t.frame_indices), aspect=width / height
-        )
+        track_regions(t, take.keypoints[t.track_id], regressor.framing, seconds(t.frame_indices), aspect=width / height)
         for t in tracks
     ]
     track_index = np.repeat(np.arange(len(tracks)), [len(t.frame_indices) for t in tracks])
@@ -221,7 +219,7 @@ def crop_images(
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Go through the clip once: rows (n,) of `crops` and their images (n,3,H,W) in [0, 1] of `size` (H, W), a few at a
     time. Where W is less than H they are the middle columns of the squares."""
-    out, columns = size[0], _middle_columns(size)
+    out, columns = size[0], middle_columns(size)
     done, total, at_once = 0, len(take.video.frame_indices), max(batch_size, MAX_CROPS)
     for batch in read_frames(take.video, batch_size=batch_size):
         rows = np.flatnonzero(np.isin(crops.frame, batch.frame_indices))
@@ -237,11 +235,6 @@ def crop_images(
         progress(done, total)
 
 
-def _middle_columns(size: tuple[int, int]) -> slice:
-    start = (size[0] - size[1]) // 2
-    return slice(start, start + size[1])
-
-
 def crop_contexts(take: Take, tracks: Sequence[Track], crops: Crops, size: tuple[int, int]) -> CropContext:
     """What is known of all `crops`, whose images are `size` (H, W) px, besides their pixels; on the CPU."""
     found = [_in_blazepose_order(take.keypoints[track.track_id]) for track in tracks]
@@ -249,7 +242,7 @@ def crop_contexts(take: Take, tracks: Sequence[Track], crops: Crops, size: tuple
     image = np.concatenate([keypoints[..., :2], np.ones_like(keypoints[..., :1])], -1)
     crop = image @ np.linalg.inv(crops.cameras.image_from_crop).swapaxes(1, 2)
     joints = np.concatenate([crop[..., :2] / crop[..., 2:], keypoints[..., 2:]], -1)
-    joints[..., 0] -= _middle_columns(size).start
+    joints[..., 0] -= middle_columns(size).start
     joints[~np.isfinite(joints).all(-1)] = 0
     camera, count, half = take.camera, len(keypoints), crops.region.size[:, None] / 2
     return CropContext(
