@@ -152,7 +152,6 @@ def load_state(path: str | Path, device: str = "cpu") -> dict[str, Tensor]:
     trainers leave beside the tensors (`_TRAINERS`) is read as empty dictionaries, whether its package is there or not.
     Raises WeightsError where the file is absent, damaged, or would have to run code to be read.
     """
-    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

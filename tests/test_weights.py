@@ -211,9 +211,11 @@ class CfgNode(dict):
 def test_settings_and_callbacks_of_trainers_are_passed_over(zipped, tmp_path: Path, monkeypatch) -> None:
     """The packages need not be there: their classes are read as nothing, and never called."""
     for made in (ModelCheckpoint, CfgNode):
-        module = types.ModuleType(made.__module__)
-        setattr(module, made.__name__, made)
-        monkeypatch.setitem(sys.modules, made.__module__, module)
+        parts = made.__module__.split(".")
+        for k in range(len(parts)):
+            name = ".".join(parts[: k + 1])
+            monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+        setattr(sys.modules[made.__module__], made.__name__, made)
     whole = {
         "callbacks": {ModelCheckpoint: {"best": torch.zeros(1), "of": defaultdict(dict)}},
         "hyper_parameters": CfgNode({"PARE": CfgNode({"JOINTS": [1, 2], "any": Any})}),
