@@ -75,7 +75,8 @@ REGRESSORS: dict[str, Member] = {
     "cliff": Member(
         module="hmrkit.regressors.cliff",
         summary="HMR's network that reads where the box lies in the image; by its published checkpoint",
-        paper="Li et al. 2022, CLIFF: Carrying location information in full frames into human pose and shape estimation",
+        paper="Li et al. 2022, CLIFF: Carrying location information in full frames into human pose and shape "
+        "estimation",
         licence="Apache-2.0 (published checkpoint: its own)",
         published="hr48-PA43.0_MJE69.0_MVE81.2_3dpw.pt or res50-PA45.7_MJE72.0_MVE85.3_3dpw.pt, as linked from "
         "https://github.com/huawei-noah/noah-research, folder CLIFF",
@@ -86,7 +87,7 @@ REGRESSORS: dict[str, Member] = {
         summary="each joint reads its features where attention to its body part lies; by its published checkpoint",
         paper="Kocabas et al. 2021, PARE: Part attention regressor for 3D human body estimation",
         licence="Apache-2.0 (published checkpoint: non-commercial)",
-        published="pare_w_3dpw_checkpoint.ckpt or pare_checkpoint.ckpt, from https://pare.is.tue.mpg.de (register there)",
+        published="pare_w_3dpw_checkpoint.ckpt or pare_checkpoint.ckpt; register at https://pare.is.tue.mpg.de",
         backbones=("hrnet-w32",),
     ),
     "hmr2": Member(
