@@ -66,15 +66,17 @@ def camera_from_ray(camera: Camera, pixels: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class CropCameras:
-    """Virtual cameras that see N regions of an image as images of their own, principal point in the middle.
+    """Virtual cameras that see N regions of an image as images of their own.
 
-    `camera_from_crop` (N,3,3) turns their axes into the full camera's, both stand in the same place; `focal_px` (N,)
-    in crop pixels; `image_from_crop` (N,3,3) is the homography from crop pixels (x, y, 1) to image pixels times z.
+    `camera_from_crop` (N,3,3) rotates their axes into the full camera's, both stand in the same place; `focal_px` (N,)
+    in crop pixels; `image_from_crop` (N,3,3) is the homography from crop pixels (x, y, 1) to image pixels times z;
+    `center_px` (N,2), the principal point in crop pixels.
     """
 
     camera_from_crop: np.ndarray
     focal_px: np.ndarray
     image_from_crop: np.ndarray
+    center_px: np.ndarray
 
 
 def crop_cameras(camera: Camera, region: Region, out: int) -> CropCameras:
@@ -91,13 +93,34 @@ def crop_cameras(camera: Camera, region: Region, out: int) -> CropCameras:
     cosine, sine, zero = np.cos(region.angle), np.sin(region.angle), np.zeros(np.shape(region.angle))
     roll = np.stack([cosine, -sine, zero, sine, cosine, zero, zero, zero, zero + 1], -1).reshape(*zero.shape, 3, 3)
     rotation = camera_from_ray(camera, region.center).astype(np.float64) @ roll
-    full_focal = np.sqrt(np.prod(camera.focal_px.astype(np.float64)))
-    focal = full_focal * np.linalg.norm(ray, axis=-1) * out / region.size
+    focal = mean_focal(camera) * np.linalg.norm(ray, axis=-1) * out / region.size
+    return _crop_cameras(camera, rotation, focal, np.full((*zero.shape, 2), out / 2))
+
+
+def plain_crop_cameras(camera: Camera, region: Region, out: int) -> CropCameras:
+    """Cameras with images of side `out` px that are plain pieces of the image: `region` (N), not rotated.
+
+    Their axes are the full camera's. The principal point is then the full image's, in crop pixels: mostly not in the
+    middle, and often outside of the crop. ``f_crop = f out / size``; where the full camera has two focal lengths f is
+    their geometric mean, and the crop's pixels are square.
+    """
+    focal = mean_focal(camera) * out / region.size
+    center = out / 2 - focal[..., None] * pixel_rays(camera, region.center)[..., :2]
+    return _crop_cameras(camera, np.broadcast_to(np.eye(3), (*focal.shape, 3, 3)), focal, center)
+
+
+def mean_focal(camera: Camera) -> float:
+    """The geometric mean of a camera's two focal lengths, px."""
+    return float(np.sqrt(np.prod(camera.focal_px.astype(np.float64))))
+
+
+def _crop_cameras(camera: Camera, rotation: np.ndarray, focal: np.ndarray, center: np.ndarray) -> CropCameras:
     intrinsics = np.diag([*camera.focal_px.astype(np.float64), 1.0])
     intrinsics[:2, 2] = camera.center_px
-    half = zero + out / 2
-    ray_from_crop = np.stack([1 / focal, zero, -half / focal, zero, 1 / focal, -half / focal, zero, zero, zero + 1], -1)
-    return CropCameras(rotation, focal, intrinsics @ rotation @ ray_from_crop.reshape(*zero.shape, 3, 3))
+    zero, (x, y) = np.zeros(focal.shape), np.moveaxis(center, -1, 0)
+    ray_from_crop = np.stack([1 / focal, zero, -x / focal, zero, 1 / focal, -y / focal, zero, zero, zero + 1], -1)
+    image_from_crop = intrinsics @ rotation @ ray_from_crop.reshape(*zero.shape, 3, 3)
+    return CropCameras(rotation, focal, image_from_crop, center)
 
 
 def solve_translation(

@@ -43,10 +43,13 @@ class Region:
         return Region(*(np.stack([getattr(r, name) for r in regions]) for name in ("center", "size", "angle")))
 
 
-def region_from_boxes(boxes_xyxy: np.ndarray, expand: float = 1.25, angle: float | np.ndarray = 0.0) -> Region:
-    """Squares about boxes (...,4): side = `expand` times the box's longer side."""
+def region_from_boxes(
+    boxes_xyxy: np.ndarray, expand: float = 1.25, angle: float | np.ndarray = 0.0, aspect: float = 1.0
+) -> Region:
+    """Squares about boxes (...,4): side = `expand` times the box's longer side; where only the middle of a square is
+    seen, `aspect` times as wide as high, times the height of what holds the box."""
     corners = np.asarray(boxes_xyxy, np.float64).reshape(*np.shape(boxes_xyxy)[:-1], 2, 2)
-    size = expand * (corners[..., 1, :] - corners[..., 0, :]).max(-1)
+    size = expand * ((corners[..., 1, :] - corners[..., 0, :]) / (aspect, 1)).max(-1)
     return Region(corners.mean(-2), size, np.broadcast_to(np.asarray(angle, np.float64), size.shape))
 
 
@@ -119,6 +122,12 @@ def crop_batch(
             grid = torch.where(z > _NEAREST, grid / z, _OUTSIDE)
         crops[n] = functional.grid_sample(patch, grid[None], padding_mode="zeros", align_corners=False)[0]
     return crops.div_(255.0)
+
+
+def middle_columns(size: tuple[int, int]) -> slice:
+    """Those columns of a square of side H px that a network with crops of `size` (H, W) px sees."""
+    start = (size[0] - size[1]) // 2
+    return slice(start, start + size[1])
 
 
 def _as_homographies(affines: np.ndarray) -> np.ndarray:

@@ -46,6 +46,11 @@ def inference(device: torch.device, dtype: torch.dtype = torch.float32) -> Itera
         raise DeviceError(f"{device} ran out of memory; use a smaller --batch-size or --device cpu") from error
 
 
+def half_on_cuda(device: torch.device) -> torch.autocast:
+    """For networks that float16 does not harm: autocast on CUDA, nothing elsewhere."""
+    return torch.autocast("cuda", torch.float16, enabled=device.type == "cuda")
+
+
 def mixed_precision(device: torch.device) -> torch.autocast:
     """For training: bfloat16 on CUDA and on CPUs that multiply in it. On others it takes twice as long as float32."""
     native = device.type != "cpu" or getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Protocol, TypeVar
 
-from hmrkit.errors import UsageError
+from hmrkit.errors import UsageError, WeightsError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,8 @@ class Member:
     `argument` says what must follow ``name:``, [in brackets] where it may be left out, empty where nothing may;
     `weights` are the shipped files that it reads; `licence` is that of its network or library; `for_tests` hides it
     from lists and help texts. `recipe` is the module that trains it (`hmrkit.training.recipes`), "" where nothing does.
+    `published` says of a network without weights of its own which file users bring, and where they get it; `backbones`
+    are those that it can stand on, () all.
     """
 
     module: str
@@ -32,6 +34,8 @@ class Member:
     weights: tuple[str, ...] = ()
     for_tests: bool = False
     recipe: str = ""
+    published: str = ""
+    backbones: tuple[str, ...] = ()
 
     def load_module(self) -> ModuleType:
         """The member's module, imported now."""
@@ -40,6 +44,12 @@ class Member:
     def load_recipe(self) -> ModuleType:
         """The module that trains it, imported now."""
         return importlib.import_module(self.recipe)
+
+
+def refuse_without_checkpoint(member: Member, name: str) -> None:
+    """WeightsError where a member has no weights of its own; for where no checkpoint was given."""
+    if member.published:
+        raise WeightsError(f"{name} has no weights of its own; give --checkpoint FILE: {member.published}")
 
 
 class Listed(Protocol):

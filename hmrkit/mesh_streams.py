@@ -67,6 +67,7 @@ MESH_STREAMS: dict[str, StreamMember] = {
             paper=member.paper,
             licence=member.licence,
             for_tests=member.for_tests,
+            published=member.published,
             models=("body", "regressor"),
         )
         for name, member in REGRESSORS.items()

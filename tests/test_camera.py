@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from hmrkit.camera import assume_camera, camera_from_ray, crop_cameras, pixel_rays, project, solve_translation
+from hmrkit.camera import (
+    assume_camera,
+    camera_from_ray,
+    crop_cameras,
+    pixel_rays,
+    plain_crop_cameras,
+    project,
+    solve_translation,
+)
 from hmrkit.crops import Region, crop_affine
 from hmrkit.errors import UsageError
 from hmrkit.types import Camera
@@ -109,3 +117,18 @@ def test_off_the_axis_a_crops_camera_keeps_the_scale_across_and_undoes_the_stret
     along, across = np.linalg.norm(image[1:] - image[0], axis=-1) / step
     assert across == pytest.approx(400 / 256, rel=1e-3)
     assert along == pytest.approx(400 / 256 / np.cos(away), rel=1e-3)
+
+
+def test_a_plain_crops_camera_is_the_full_one_with_its_centre_elsewhere():
+    rng = np.random.default_rng(5)
+    camera = assume_camera(1920, 1080, fov_deg=70)
+    camera = Camera(camera.focal_px, camera.center_px + np.float32([70, -40]), 1920, 1080)
+    region = Region(rng.uniform([0, 0], [1920, 1080], (20, 2)), rng.uniform(50, 900, 20), np.zeros(20))
+    crops, affine = plain_crop_cameras(camera, region, 256), crop_affine(region, 256)
+    pixels = rng.uniform(0, 256, (20, 50, 2))
+    plain = pixels @ affine[..., :2].transpose(0, 2, 1) + affine[:, None, :, 2]
+    assert np.abs(through(crops.image_from_crop, pixels) - plain).max() < 0.01
+    points = rng.uniform([-0.8, -0.8, 2], [0.8, 0.8, 6], (20, 24, 3))
+    seen = points[..., :2] / points[..., 2:] * crops.focal_px[:, None, None] + crops.center_px[:, None]
+    image = np.stack([project(camera, p) for p in points])
+    assert np.abs(through(crops.image_from_crop, seen) - image).max() < 0.01

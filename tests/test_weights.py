@@ -5,7 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
+import types
+from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -185,6 +189,41 @@ def test_checkpoints_of_trainers_load(tmp_path: Path, wrap) -> None:
 def test_numpy_numbers_beside_the_state_do_no_harm(tmp_path: Path) -> None:
     torch.save({"model": {"a": torch.ones(2)}, "best": np.float64(3), "step": np.int64(2)}, tmp_path / "c.pt")
     assert load_state(tmp_path / "c.pt")["a"].tolist() == [1, 1]
+
+
+class ModelCheckpoint:
+    """Stands for a callback of a trainer."""
+
+    __module__ = "pytorch_lightning.callbacks.model_checkpoint"
+
+
+class CfgNode(dict):
+    """Stands for settings that are a dictionary with attributes."""
+
+    __module__ = "yacs.config"
+
+    def __init__(self, *items) -> None:
+        super().__init__(*items)
+        self.__dict__["__immutable__"] = True
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_settings_and_callbacks_of_trainers_are_passed_over(zipped, tmp_path: Path, monkeypatch) -> None:
+    """The packages need not be there: their classes are read as nothing, and never called."""
+    for made in (ModelCheckpoint, CfgNode):
+        parts = made.__module__.split(".")
+        for k in range(len(parts)):
+            name = ".".join(parts[: k + 1])
+            monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+        setattr(sys.modules[made.__module__], made.__name__, made)
+    whole = {
+        "callbacks": {ModelCheckpoint: {"best": torch.zeros(1), "of": defaultdict(dict)}},
+        "hyper_parameters": CfgNode({"PARE": CfgNode({"JOINTS": [1, 2], "any": Any})}),
+        "state_dict": {"model.a": torch.ones(2)},
+    }
+    torch.save(whole, tmp_path / "last.ckpt", _use_new_zipfile_serialization=zipped)
+    monkeypatch.undo()
+    assert torch.equal(load_state(tmp_path / "last.ckpt")["model.a"], torch.ones(2))
 
 
 def test_half_precision_files_fill_float32_modules(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from hmrkit.weights import find_weights, verify
 
 GENDERS = ("neutral", "male", "female")
 NUM_BETAS = 10
+LARGEST = 4e9  # bytes of all arrays; SMPL-X with all its components has a tenth of that
 # What every reader of SMPL files asks for (Loper et al. 2015).
 SMPL_KEYS = ("v_template", "f", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table")
 
@@ -152,6 +153,8 @@ def _read_npz(raw: bytes) -> dict[str, Any]:
     """Arrays of an ``.npz``; the few object entries of official SMPL-X files go through the restricted unpickler."""
     arrays: dict[str, Any] = {}
     with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        if (size := sum(member.file_size for member in archive.infolist())) > LARGEST:
+            raise WeightsError(f"unfolds to {size / 1e9:.1f} GB, more than any body model has: refused")
         for member in archive.namelist():
             stream = io.BytesIO(archive.read(member))
             version = np.lib.format.read_magic(stream)

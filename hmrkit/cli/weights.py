@@ -1,4 +1,5 @@
-"""`hmrkit weights`: what weights there are, whether they are whole and right, converters, the body as a pickle."""
+"""`hmrkit weights`: what weights there are, whether they are whole and right, what a file is, converters, the body as
+a pickle."""
 
 from __future__ import annotations
 
@@ -56,6 +57,24 @@ def check_weights(
     failed = [entry["name"] for entry in entries if entry["error"]]
     if failed:
         raise WeightsError(f"{len(failed)} of {len(entries)} checks failed: {', '.join(failed)}")
+
+
+@app.command("inspect")
+def inspect_weights(
+    files: Annotated[list[Path], typer.Argument(help="Checkpoints or body files, of anyone's.")],
+    as_json: o.AsJson = False,
+) -> None:
+    """Say what files are, what they need and which options read them; nothing in them is run."""
+    from dataclasses import asdict
+
+    from hmrkit.cli.weights_inspect import inspect, lines
+
+    found = [inspect(file) for file in files]
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in found], indent=1))
+        return
+    for finding in found:
+        typer.echo("\n".join(lines(finding)))
 
 
 @app.command("convert")

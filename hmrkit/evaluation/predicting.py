@@ -93,7 +93,7 @@ def predict_crops(sequence: EvalSequence, regressor: Regressor, models: Models, 
     """A regressor's bodies for images that are crops already (`EvalSequence.cropped`), each person's own image."""
     import torch
 
-    from hmrkit.crops import Region, crop_batch
+    from hmrkit.crops import Region, crop_batch, middle_columns
     from hmrkit.regressors.crop_camera import translation
 
     if not isinstance(sequence.frames, tuple):
@@ -105,15 +105,21 @@ def predict_crops(sequence: EvalSequence, regressor: Regressor, models: Models, 
             frames = truth.frame_indices[start : start + batch]
             stack = np.stack([read_image(sequence.frames[f]) for f in frames])
             cameras = [camera_of(sequence, int(f), stack.shape[2], stack.shape[1], models) for f in frames]
-            side = regressor.input_size[0]
-            half = np.array([stack.shape[2] / 2, stack.shape[1] / 2])
-            count = len(frames)
-            whole = Region(np.tile(half, (count, 1)), np.full(count, float(stack.shape[2])), np.zeros(count))
-            images = torch.from_numpy(stack).to(models.device)
-            with torch.inference_mode():
-                estimate = regressor(crop_batch(images, list(range(count)), whole, side))
+            height, width = regressor.input_size
+            size = np.array([stack.shape[2], stack.shape[1]], np.float32)
+            side, count = float(size[0]) * height / width, len(frames)
+            whole = Region(np.tile(size / 2, (count, 1)), np.full(count, side), np.zeros(count))
             focal = torch.tensor([float(c.focal_px[0]) for c in cameras], dtype=torch.float64)
-            placed = translation(estimate.crop_camera.double().cpu(), focal, stack.shape[2])
+            context = {
+                "boxes_xyxy": torch.tensor([*(size / 2 - side / 2), *(size / 2 + side / 2)]).expand(count, 4),
+                "image_size": torch.from_numpy(size).expand(count, 2),
+                "focal_px": focal.float(),
+            }
+            images = crop_batch(torch.from_numpy(stack).to(models.device), list(range(count)), whole, height)
+            with torch.inference_mode():
+                known = {key: value.to(models.device) for key, value in context.items()}
+                estimate = regressor(images[..., middle_columns(regressor.input_size)], **known)
+            placed = translation(estimate.crop_camera.double().cpu(), focal, side)
             rotated = torch.cat([estimate.global_orient[:, None], estimate.body_pose], 1)
             for part, values in zip(parts, (rotated.cpu(), estimate.betas.cpu(), placed), strict=True):
                 part.append(np.asarray(values, np.float32))

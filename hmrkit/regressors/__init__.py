@@ -13,7 +13,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from hmrkit.members import Member, choose
+from hmrkit.errors import UsageError
+from hmrkit.members import Member, choose, refuse_without_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -71,6 +72,42 @@ REGRESSORS: dict[str, Member] = {
         weights=("regressors/hmmr.safetensors",),
         recipe="hmrkit.training.recipes.hmmr",
     ),
+    "cliff": Member(
+        module="hmrkit.regressors.cliff",
+        summary="HMR's network that reads where the box lies in the image; by its published checkpoint",
+        paper="Li et al. 2022, CLIFF: Carrying location information in full frames into human pose and shape "
+        "estimation",
+        licence="Apache-2.0 (published checkpoint: its own)",
+        published="hr48-PA43.0_MJE69.0_MVE81.2_3dpw.pt or res50-PA45.7_MJE72.0_MVE85.3_3dpw.pt, as linked from "
+        "https://github.com/huawei-noah/noah-research, folder CLIFF",
+        backbones=("resnet50", "hrnet-w48"),
+    ),
+    "pare": Member(
+        module="hmrkit.regressors.pare",
+        summary="each joint reads its features where attention to its body part lies; by its published checkpoint",
+        paper="Kocabas et al. 2021, PARE: Part attention regressor for 3D human body estimation",
+        licence="Apache-2.0 (published checkpoint: non-commercial)",
+        published="pare_w_3dpw_checkpoint.ckpt or pare_checkpoint.ckpt; register at https://pare.is.tue.mpg.de",
+        backbones=("hrnet-w32",),
+    ),
+    "hmr2": Member(
+        module="hmrkit.regressors.hmr2",
+        summary="HMR 2.0: a ViT-H and a transformer decoder; by its published checkpoint",
+        paper="Goel et al. 2023, Humans in 4D: reconstructing and tracking humans with transformers",
+        licence="Apache-2.0 (published checkpoint: MIT)",
+        published="epoch=35-step=1000000.ckpt in hmr2_data.tar.gz, as linked from "
+        "https://github.com/shubham-goel/4D-Humans",
+        backbones=("vit-h",),
+    ),
+    "vibe": Member(
+        module="hmrkit.regressors.vibe",
+        summary="SPIN's features through a recurrent network over the track; by its published checkpoint and SPIN's",
+        paper="Kocabas et al. 2020, VIBE: Video inference for human body pose and shape estimation",
+        licence="Apache-2.0 (published checkpoints: non-commercial)",
+        published="vibe_model_w_3dpw.pth.tar or vibe_model_wo_3dpw.pth.tar with spin_model_checkpoint.pth.tar beside "
+        "it, both in vibe_data.zip, as linked from https://github.com/mkocabas/VIBE",
+        backbones=("resnet50",),
+    ),
     "toy": Member(
         module="hmrkit.regressors.toy",
         summary="a standing body whose arms hang lower the darker the crop is; for tests",
@@ -79,9 +116,13 @@ REGRESSORS: dict[str, Member] = {
 }
 
 
+Framing = Literal["upright", "box", "plain"]  # how crops are cut: see `Regressor`
+
+
 @dataclass(frozen=True)
 class BodyEstimate:
-    """Bodies in B crops, in the crop's own camera (x right, y down, z forward, looking at the crop's middle).
+    """Bodies in B crops, in the crop's own camera: x right, y down, z forward, looking at the crop's middle; of
+    ``plain`` crops (`Regressor`) the axes are the full camera's.
 
     `global_orient` (B,3,3), `body_pose` (B,23,3,3), `betas` (B,10), and `crop_camera` (B,3) = s, tx, ty: HMR's weak
     perspective, ``x = s (X + tx)`` in coordinates that run from -1 to 1 over the crop.
@@ -98,8 +139,8 @@ class CropContext:
     """What is known of B crops besides their pixels; networks that need none of it ignore it.
 
     `joints_2d` (B,33,3): x, y px of the crop and confidence, 0 for joints that the keypoints lack; order:
-    `hmrkit.skeletons.BLAZEPOSE_33`. `boxes_xyxy` (B,4) px, the person's box in the full image; `image_size` (B,2), its
-    width and height px; `focal_px` (B,), its focal length.
+    `hmrkit.skeletons.BLAZEPOSE_33`. `boxes_xyxy` (B,4) px, the square of the full image about the person that the crop
+    was cut from; `image_size` (B,2), the full image's width and height px; `focal_px` (B,), its focal length.
     """
 
     joints_2d: Tensor | None = None
@@ -124,14 +165,15 @@ class Regressor(Protocol):
     """A ``torch.nn.Module`` in two steps: `encode` sees each crop by itself, `decode` one person's track as a whole.
 
     A network that sees one frame at a time does everything in `encode`; a temporal one keeps features of the crops and
-    works over time in `decode`. `input_size` (H, W) px of its crops. `framing` says how they are cut: ``upright`` about
-    the hips and rotated (`hmrkit.crops.person_region`), ``box`` as 1.2 times the box, not rotated. `shape_space` says
-    on whose body it was trained: betas of one mean nothing to the other. `weights_sha256` names its weights, "" where
-    it has none."""
+    works over time in `decode`. `input_size` (H, W) px of its crops, W at most H. `framing` says how they are cut:
+    ``upright`` about the hips and rotated (`hmrkit.crops.person_region`), ``box`` as 1.2 times the box, not rotated.
+    Both are seen by a camera that looks at the crop's middle. ``plain`` is the same box as a plain piece of the image,
+    for networks that read where it lies. `shape_space` says on whose body it was trained: betas of one mean nothing to
+    the other. `weights_sha256` names its weights, "" where it has none."""
 
     name: str
     input_size: tuple[int, int]
-    framing: Literal["upright", "box"]
+    framing: Framing
     shape_space: Literal["hmrkit", "smpl"]
     weights_sha256: str
 
@@ -161,7 +203,12 @@ def load_regressor(
     """Load a regressor by name, ready for inference.
 
     With `checkpoint`, a file of the method's published form or one that `hmrkit train` wrote; without, the shipped
-    weights. `weights` None leaves it untrained, on `backbone`. UsageError lists the known names.
+    weights. `weights` None leaves it untrained, on `backbone`. UsageError lists the known names, and the
+    backbones of a network that cannot stand on all; WeightsError where a network has no weights of its own.
     """
     member, _ = choose(REGRESSORS, name, "regressor")
+    if checkpoint is None and weights is not None:
+        refuse_without_checkpoint(member, name)
+    if backbone and member.backbones and backbone not in member.backbones:
+        raise UsageError(f"{name} stands on {' or '.join(member.backbones)}, not on {backbone}; leave backbone out")
     return member.load_module().load(name, checkpoint, device=device, weights=weights, backbone=backbone)

@@ -4,7 +4,13 @@ A regressor's ``s, tx, ty`` (`hmrkit.regressors.BodyEstimate`) of a crop of side
 length f (crop px) put the body at ``t = (tx, ty, 2 f / (size s))`` m: its scale at the root's depth is the
 weak-perspective one. The crop's camera stands where the full camera stands and looks at the crop's middle
 (`hmrkit.camera.crop_cameras`), so that a rotation R about their common centre leads from one to the other: ``X_full = R
-X_crop``."""
+X_crop``.
+
+A network that reads where its crop lies in the image (CLIFF) has crops that are plain pieces of it: R is the identity
+(`hmrkit.camera.plain_crop_cameras`), and the principal point c, in crop px, is not in the crop's middle. ``s, tx, ty``
+are then meant at the crop's middle, whose ray at the body's depth passes ``(size / 2 - c) / f`` times the depth beside
+the axis: that is added to tx, ty. With a crop of side b px of the full image about (cx, cy) these are the translations
+of CLIFF's section 3.3: ``tx + 2 (cx - W / 2) / (b s)``, ``ty + 2 (cy - H / 2) / (b s)`` and ``2 f / (b s)``."""
 
 from __future__ import annotations
 
@@ -25,13 +31,17 @@ def crop_camera(transl_c: Tensor, focal_px: Tensor, size: int = CROP) -> Tensor:
     return torch.cat([(2 * focal_px / (size * transl_c[:, 2]))[:, None], transl_c[:, :2]], 1)
 
 
-def translation(camera: Tensor, focal_px: Tensor, size: int = CROP) -> Tensor:
+def translation(camera: Tensor, focal_px: Tensor, size: float = CROP, center_px: Tensor | None = None) -> Tensor:
     """The inverse of `crop_camera`: (B,3) -> (B,3) m; the scale at the root's depth is the weak-perspective one.
 
-    A scale below `SMALLEST_SCALE` has no meaning, and zero has no depth: it is raised to that.
+    `center_px` (B,2): the principal point in crop px where that is not the crop's middle. A scale below
+    `SMALLEST_SCALE` has no meaning, and zero has no depth: it is raised to that.
     """
     depth = 2 * focal_px / (size * camera[:, 0].clamp_min(SMALLEST_SCALE))
-    return torch.stack([camera[:, 1], camera[:, 2], depth], -1)
+    beside = camera[:, 1:]
+    if center_px is not None:
+        beside = beside + (size / 2 - center_px) * (depth / focal_px)[:, None]
+    return torch.cat([beside, depth[:, None]], -1)
 
 
 def project(points: Tensor, camera: Tensor, focal_px: Tensor, size: int = CROP) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hmrkit.backbones import Features
 from hmrkit.geometry import mirrored_pose, project_to_rotation
-from hmrkit.regressors import BodyEstimate, CropContext
+from hmrkit.regressors import BodyEstimate, CropContext, Framing
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
 
 # Columns of a body as one row: 24 rotation matrices (the root's first), 10 betas, s, tx, ty of the crop camera.
@@ -49,14 +49,14 @@ class FrameRegressor(nn.Module):
         self,
         name: str,
         backbone: Any,
-        framing: Literal["upright", "box"] = "upright",
+        framing: Framing = "upright",
         shape_space: Literal["hmrkit", "smpl"] = "hmrkit",
         flip: bool = False,
         standardise: bool = False,
     ) -> None:
         super().__init__()
         self.name, self.weights_sha256 = name, ""
-        self.framing: Literal["upright", "box"] = framing
+        self.framing: Framing = framing
         self.shape_space: Literal["hmrkit", "smpl"] = shape_space
         self.flip = flip
         self.backbone = backbone

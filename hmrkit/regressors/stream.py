@@ -3,7 +3,8 @@
 A second pass over the clip: the crops of all people in a batch of frames go through the network together, and only
 its codes are kept; then every track is decoded as a whole. Crops are not cut straight out of the image but seen by a
 camera that looks at the person (`hmrkit.camera.crop_cameras`): an estimate for the crop is then rotated into the full
-camera by one rotation, and every joint keeps its pixel, wherever in the image the person is.
+camera by one rotation, and every joint keeps its pixel, wherever in the image the person is. Only crops of framing
+``plain`` are cut straight: their networks read where in the image they are.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ import torch
 from torch import Tensor
 
 from hmrkit.body import Body
-from hmrkit.camera import CropCameras, crop_cameras
-from hmrkit.crops import REGION_POINTS, Region, crop_batch, person_region, region_from_boxes
+from hmrkit.camera import CropCameras, crop_cameras, mean_focal, plain_crop_cameras
+from hmrkit.crops import REGION_POINTS, Region, crop_batch, middle_columns, person_region, region_from_boxes
 from hmrkit.device import inference
-from hmrkit.regressors import CropContext, Regressor
+from hmrkit.regressors import CropContext, Framing, Regressor
 from hmrkit.regressors.crop_camera import to_full_camera, translation
 from hmrkit.regressors.frame import BETAS, CROP_CAMERA, ROTATIONS, flatten
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24, get_skeleton
@@ -108,7 +109,10 @@ def regress_tracks(
         if not knows_shape:
             estimates[:, BETAS] = 0
         rotation, focal = crops.cameras.camera_from_crop[mine], crops.cameras.focal_px[mine]
-        params[track.track_id] = bodies_in_camera(estimates, rotation, focal, regressor.input_size[0], body, times)
+        center = crops.cameras.center_px[mine]
+        params[track.track_id] = bodies_in_camera(
+            estimates, rotation, focal, regressor.input_size[0], body, times, center
+        )
     return params
 
 
@@ -122,9 +126,9 @@ def _encoded(
     progress: Callable[[int, int], None],
 ) -> tuple[Tensor, np.ndarray]:
     """Codes (N,D) of all crops on the CPU, and which of them (N,) could be read."""
-    context = crop_contexts(take, tracks, crops, regressor.input_size[0])
+    context = crop_contexts(take, tracks, crops, regressor.input_size)
     codes, readable = torch.empty(0), np.zeros(len(crops.track_index), bool)
-    for rows, images in crop_images(take, crops, regressor.input_size[0], device, batch_size, progress):
+    for rows, images in crop_images(take, crops, regressor.input_size, device, batch_size, progress):
         with inference(device):
             found = regressor.encode(images, context.rows(torch.from_numpy(rows)).to(device)).cpu()
         if not len(codes):
@@ -133,15 +137,18 @@ def _encoded(
     return codes, readable
 
 
-def track_regions(track: Track, keypoints: Keypoints, framing: str, times: np.ndarray) -> Region:
-    """Where to cut one person's crops, (T), by a regressor's `framing` ("upright" or "box"), without jitter.
+def track_regions(
+    track: Track, keypoints: Keypoints, framing: Framing, times: np.ndarray, aspect: float = 1.0
+) -> Region:
+    """Where to cut one person's crops, (T), by a regressor's `framing`, without jitter.
 
     "upright" goes by the keypoints: points that are not seen in a frame are taken to lie between where they were
-    before and after. A track that never shows hips and shoulders is framed by its boxes.
+    before and after. A track that never shows hips and shoulders is framed by its boxes. `aspect`: width by height of
+    what the network sees of the square; boxes fit into that.
     """
     region = _upright(keypoints, times) if framing == "upright" else None
     if region is None:
-        region = region_from_boxes(track.boxes_xyxy, BOX_EXPAND)
+        region = region_from_boxes(track.boxes_xyxy, BOX_EXPAND, aspect=aspect)
     side = max(float(np.median(region.size)), 1.0)
     logarithm = np.log(np.maximum(region.size, 1.0))
     series = np.column_stack([region.center / side, logarithm, np.unwrap(region.angle)])[:, None]
@@ -156,13 +163,15 @@ def bodies_in_camera(
     out: int,
     body: Body,
     times: np.ndarray,
+    center_px: np.ndarray | None = None,
 ) -> BodyParams:
     """A regressor's estimates (T,229), NaN where a frame could not be read, as parameters in the full camera.
 
     The columns are those of `hmrkit.regressors.frame.flatten`.
 
     ``s, tx, ty`` of a crop of side `out` seen with focal length f put the body at ``t = (tx, ty, 2 f / (s out))`` m
-    in the crop's camera, so that its scale at the root's depth is the weak-perspective one. In the full camera it is
+    in the crop's camera, so that its scale at the root's depth is the weak-perspective one; `center_px` (T,2) is the
+    principal point of crops that have it elsewhere than in the middle. In the full camera it is
     ``X_c = R (X + t)`` with R = `camera_from_crop` (T,3,3): the body rotates about the camera, its own origin is the
     pelvis J of the resting body, hence ``global_orient_c = R global_orient`` and ``transl_c = R (J + t) - J``.
     One shape a track, the median: a frame in which the network saw a larger person is brought nearer or farther by
@@ -171,7 +180,8 @@ def bodies_in_camera(
     seen = np.all(np.isfinite(estimates), axis=1)
     rotations = estimates[:, ROTATIONS].reshape(-1, 24, 3, 3).astype(np.float64)
     cameras = torch.from_numpy(estimates[:, CROP_CAMERA].astype(np.float64))
-    transl = translation(cameras, torch.from_numpy(focal_px.astype(np.float64)), out).numpy()
+    center = None if center_px is None else torch.from_numpy(center_px.astype(np.float64))
+    transl = translation(cameras, torch.from_numpy(focal_px.astype(np.float64)), out, center).numpy()
     betas = estimates[:, BETAS]
     shape = np.median(betas[seen], 0).astype(np.float32)
     each = _rest_joints(body, np.where(seen[:, None], betas, shape))
@@ -186,26 +196,30 @@ def bodies_in_camera(
 
 
 def crops_of(take: Take, tracks: Sequence[Track], regressor: Regressor) -> Crops:
-    """Where a regressor has its crops of these tracks."""
-    seconds = take.video.seconds
+    """Where a regressor has its crops of these tracks. Where they are not square, these are squares of their height."""
+    seconds, (height, width) = take.video.seconds, regressor.input_size
     regions = [
-        track_regions(t, take.keypoints[t.track_id], regressor.framing, seconds(t.frame_indices)) for t in tracks
+        track_regions(t, take.keypoints[t.track_id], regressor.framing, seconds(t.frame_indices), aspect=width / height)
+        for t in tracks
     ]
     track_index = np.repeat(np.arange(len(tracks)), [len(t.frame_indices) for t in tracks])
     frame = np.concatenate([t.frame_indices for t in tracks])
     region = Region(*(np.concatenate([getattr(r, part) for r in regions]) for part in ("center", "size", "angle")))
-    return Crops(track_index, frame, region, crop_cameras(take.camera, region, regressor.input_size[0]))
+    cameras = (plain_crop_cameras if regressor.framing == "plain" else crop_cameras)(take.camera, region, height)
+    return Crops(track_index, frame, region, cameras)
 
 
 def crop_images(
     take: Take,
     crops: Crops,
-    out: int,
+    size: tuple[int, int],
     device: torch.device,
     batch_size: int = 8,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """Go through the clip once: rows (n,) of `crops` and their images (n,3,out,out) in [0, 1], a few at a time."""
+    """Go through the clip once: rows (n,) of `crops` and their images (n,3,H,W) in [0, 1] of `size` (H, W), a few at a
+    time. Where W is less than H they are the middle columns of the squares."""
+    out, columns = size[0], middle_columns(size)
     done, total, at_once = 0, len(take.video.frame_indices), max(batch_size, MAX_CROPS)
     for batch in read_frames(take.video, batch_size=batch_size):
         rows = np.flatnonzero(np.isin(crops.frame, batch.frame_indices))
@@ -216,25 +230,26 @@ def crop_images(
             maps = crops.cameras.image_from_crop[part]
             assert frames is not None
             images = crop_batch(frames, places, crops.region[part], out, maps)
-            yield part, images.contiguous(memory_format=torch.channels_last)
+            yield part, images[..., columns].contiguous(memory_format=torch.channels_last)
         done += len(batch.frame_indices) + len(batch.failed)
         progress(done, total)
 
 
-def crop_contexts(take: Take, tracks: Sequence[Track], crops: Crops, out: int) -> CropContext:
-    """What is known of all `crops`, of side `out` px, besides their pixels; on the CPU."""
+def crop_contexts(take: Take, tracks: Sequence[Track], crops: Crops, size: tuple[int, int]) -> CropContext:
+    """What is known of all `crops`, whose images are `size` (H, W) px, besides their pixels; on the CPU."""
     found = [_in_blazepose_order(take.keypoints[track.track_id]) for track in tracks]
     keypoints = np.concatenate(found).astype(np.float64)
     image = np.concatenate([keypoints[..., :2], np.ones_like(keypoints[..., :1])], -1)
     crop = image @ np.linalg.inv(crops.cameras.image_from_crop).swapaxes(1, 2)
     joints = np.concatenate([crop[..., :2] / crop[..., 2:], keypoints[..., 2:]], -1)
+    joints[..., 0] -= middle_columns(size).start
     joints[~np.isfinite(joints).all(-1)] = 0
-    camera, count = take.camera, len(keypoints)
+    camera, count, half = take.camera, len(keypoints), crops.region.size[:, None] / 2
     return CropContext(
         torch.from_numpy(joints).float(),
-        torch.from_numpy(np.concatenate([track.boxes_xyxy for track in tracks])).float(),
+        torch.from_numpy(np.concatenate([crops.region.center - half, crops.region.center + half], 1)).float(),
         torch.tensor([[camera.width, camera.height]]).expand(count, 2).float(),
-        torch.tensor(float(np.sqrt(np.prod(camera.focal_px.astype(np.float64))))).expand(count),
+        torch.tensor(mean_focal(camera)).expand(count),
     )
 
 

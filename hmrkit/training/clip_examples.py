@@ -44,7 +44,7 @@ def clip_examples(clips: Sequence[str | Path], regressor: FrameRegressor, device
             continue
         crops = crops_of(take, people, regressor)
         fits = _in_crops([take.body[person.track_id] for person in people], crops.cameras, models.body)
-        for rows, images in crop_images(take, crops, regressor.input_size[0], device):
+        for rows, images in crop_images(take, crops, regressor.input_size, device):
             with inference(device):
                 observation = regressor.backbone.encode(images)
             tensors = named_tensors(observation) | {f.name: getattr(fits, f.name)[rows] for f in fields(Truth)}

@@ -234,6 +234,7 @@ def test_a_clip_without_people_is_said_not_failed(tmp_path):
         (["run", "x.mp4", "--method", "fit", "--mesh", "hmr"], 2),
         (["run", "x.mp4", "--checkpoint", "x.pt"], 2),
         (["regress", "missing.npz", "--method", "hmr", "-o", "-"], 4),
+        (["run", "x.mp4", "--method", "cliff"], 3),
         (["list", "nothing"], 2),
     ],
 )

@@ -251,7 +251,9 @@ def test_a_regressor_is_given_what_is_known_of_a_crop_besides_its_pixels(crowd, 
     regress_tracks(crowd, [crowd.track(2)], regressor, body, CPU, batch_size=9)
     (context,) = regressor.contexts
     readable = crowd.track(2).frame_indices != 6
-    assert context.boxes_xyxy.tolist() == crowd.track(2).boxes_xyxy[readable].tolist()
+    region = track_regions(crowd.track(2), crowd.keypoints[2], "upright", np.arange(5) / 10)[readable]
+    square = np.concatenate([region.center - region.size[:, None] / 2, region.center + region.size[:, None] / 2], 1)
+    assert context.boxes_xyxy.numpy() == pytest.approx(square, abs=1e-3)
     assert context.image_size.tolist() == [[200, 140]] * 4
     assert context.focal_px.tolist() == pytest.approx([float(crowd.camera.focal_px[0])] * 4)
     joints = context.joints_2d
@@ -288,3 +290,44 @@ def test_shapes_of_another_body_are_not_believed(crowd, body, caplog):
 
 def test_nobody_is_no_trouble(crowd, body):
     assert regress_tracks(crowd, [], ToyRegressor(), body, CPU) == {}
+
+
+class Plain(Temporal):
+    """Sees the middle 48 columns of squares of 64 px that are plain pieces of the image."""
+
+    def __init__(self):
+        super().__init__()
+        self.framing, self.input_size, self.images = "plain", (64, 48), []
+
+    def encode(self, crops, context=None):
+        self.images.append(crops)
+        return super().encode(crops, context)
+
+
+def test_plain_crops_are_pieces_of_the_image_and_bodies_stay_in_its_camera(crowd, body):
+    regressor, track = Plain(), crowd.track(2)
+    params = regress_tracks(crowd, [track], regressor, body, CPU, batch_size=9)[2]
+    (context,), (images,) = regressor.contexts, regressor.images
+    assert images.shape == (4, 3, 64, 48)
+    square = context.boxes_xyxy[0].numpy()
+    # 1.2 times the box of 35 by 80 px.
+    assert square == pytest.approx([147.5 - 48, 70 - 48, 147.5 + 48, 70 + 48], abs=0.5)
+    lit = images[0, 0] > 0.5 * images[0].max()
+    columns, rows = (torch.nonzero(lit.any(axis))[:, 0] for axis in (0, 1))
+    assert [int(columns.min()), int(columns.max()) + 1] == pytest.approx([24 - 35 / 3, 24 + 35 / 3], abs=1.1)
+    assert [int(rows.min()), int(rows.max()) + 1] == pytest.approx([32 - 80 / 3, 32 + 80 / 3], abs=1.1)
+    # Where the crop's middle is seen, and where CLIFF's formula puts the body.
+    assert params.global_orient == pytest.approx(np.broadcast_to(np.diag([1.0, -1, -1]), (5, 3, 3)), abs=1e-5)
+    scale, side, focal = 2 / 2.2, square[2] - square[0], float(crowd.camera.focal_px[0])
+    wanted = [2 * (147.5 - 100) / (side * scale), 2 * (70 - 70) / (side * scale), 2 * focal / (side * scale)]
+    assert params.transl_c[0] == pytest.approx(wanted, abs=0.02)
+    joints = context.joints_2d
+    hips = joints[:, BLAZEPOSE_33.indices("left_hip", "right_hip"), 0].mean(1)
+    assert (hips - 24).abs().max() < 1
+
+
+def test_a_wide_person_fits_into_a_narrow_crop():
+    track, keypoints = walker()
+    lying = replace(track, boxes_xyxy=track.boxes_xyxy + np.array([-100, 80, 100, -80], np.float32))
+    assert track_regions(lying, keypoints, "plain", TIMES, aspect=0.75).size == pytest.approx(1.2 * 280 / 0.75, abs=1)
+    assert track_regions(track, keypoints, "plain", TIMES, aspect=0.75).size == pytest.approx(240, abs=0.5)

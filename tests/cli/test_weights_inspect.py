@@ -1,0 +1,147 @@
+"""`hmrkit weights inspect`: published files by their tensors, bodies, our own, unknown ones; hostile ones refused."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from made_smpl import make_smpl
+from seeded_weights import published_keys
+from typer.testing import CliRunner
+
+from hmrkit.cli.app import app
+from hmrkit.errors import WeightsError
+from hmrkit.lifters import LIFTERS
+from hmrkit.regressors.files import write_regressor
+from hmrkit.regressors.hmr import HmrNetwork, build
+from hmrkit.training.recipe import changed
+from hmrkit.training.recipes.hmr import PRESETS
+from hmrkit.weights import shipped_folder
+
+
+def light(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    """Tensors of any shape that take no room, in memory or on disk."""
+    zero = torch.tensor(0.0)
+    return {key: zero.expand(shape) for key, shape in shapes.items()}
+
+
+def hmr2_keys() -> dict[str, tuple[int, ...]]:
+    return {f"{part}.{k}": s for part in ("backbone", "smpl_head") for k, s in published_keys(f"hmr2_{part}").items()}
+
+
+def found(*files) -> list[dict]:
+    result = CliRunner().invoke(app, ["weights", "inspect", *map(str, files), "--json"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+PUBLISHED = {
+    "spin": ("SPIN", published_keys("spin_hmr"), "model"),
+    "cliff": ("CLIFF on HRNet-W48", published_keys("cliff_hr48"), "model"),
+    "cliff ": ("CLIFF on ResNet-50", published_keys("cliff_res50"), "model"),
+    "danet": ("DaNet", published_keys("danet"), "model"),
+    "sgre": ("SGRE", published_keys("sgre"), "network"),
+    "pare": ("PARE", {f"model.{key}": shape for key, shape in published_keys("pare").items()}, "state_dict"),
+    "vibe": ("VIBE", published_keys("vibe_gen"), "gen_state_dict"),
+    "hmr2": ("HMR 2.0", hmr2_keys(), "state_dict"),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_regressors_are_known_by_their_tensors(name, tmp_path) -> None:
+    what, shapes, part = PUBLISHED[name]
+    path = tmp_path / "anything.bin"
+    torch.save({part: {f"module.{key}": value for key, value in light(shapes).items()}, "epoch": 3}, path)
+    (entry,) = found(path)
+    assert entry["what"].startswith(what)
+    assert entry["use"] == f"--method {name.strip()} --checkpoint {path}"
+    assert "--body" in entry["needs"]
+    assert entry["tensors"] == len(shapes)
+
+
+OTHERS = {
+    "VideoPose3D (": ({"expand_conv.weight": (1024, 34, 3), "shrink.weight": (51, 1024, 1)}, "videopose3d"),
+    "VideoPose3D's trajectory": ({"expand_conv.weight": (1024, 34, 3), "shrink.weight": (3, 1024, 1)}, None),
+    "SemGCN": ({"gconv_input.0.gconv.e": (1, 46)}, "semgcn"),
+    "3DCrowdNet": ({"rotation_net.root_pose_out.0.weight": (6, 1920)}, None),
+    "HRNet for COCO": (
+        {"stage4.2.fuse_layers.0.1.0.weight": (32, 64, 1, 1), "final_layer.weight": (17, 32, 1, 1)}, "hrnet",
+    ),
+    "ViTPose": ({"backbone.pos_embed": (1, 193, 768), "keypoint_head.final_layer.weight": (17, 256, 1, 1)}, "vitpose"),
+    "unknown": ({"fc1.weight": (1024, 2208), "fc2.weight": (1, 1)}, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_other_files_are_known_or_shown(what, tmp_path) -> None:
+    shapes, member = OTHERS[what]
+    path = tmp_path / "file.pth"
+    torch.save(light(shapes), path)
+    (entry,) = found(path)
+    assert entry["what"].startswith(what)
+    if member in LIFTERS:
+        assert entry["use"] == f"--lifter {member} --lifter-checkpoint {path}"
+    if member is None:
+        assert entry["use"] == "no part of this hmrkit reads it"
+    assert entry["first_keys"] == (list(shapes) if what == "unknown" else [])
+
+
+def test_our_own_files_and_bodies(tmp_path) -> None:
+    trained = tmp_path / "mine.safetensors"
+    write_regressor(build("hmr", HmrNetwork(hidden=8)), changed(PRESETS["cpu"], {"network.hidden": 8}), trained)
+    smpl = make_smpl(tmp_path) / "SMPL_MALE.npz"
+    ours = shipped_folder() / "detector" / "yolox_nano.safetensors"
+    other = tmp_path / "other.npz"
+    np.savez(other, a=np.zeros(2))
+    entries = found(trained, smpl, ours, other)
+    assert entries[0]["use"] == f"--method hmr --checkpoint {trained}"
+    assert entries[1]["what"].startswith("a body in the form of SMPL, male; ")
+    assert entries[1]["use"] == f"--body {smpl}"
+    assert entries[2]["use"] == "found by itself"
+    assert (entries[3]["what"], entries[3]["first_keys"]) == ("unknown", ["a"])
+    text = CliRunner().invoke(app, ["weights", "inspect", str(trained)]).stdout
+    assert f"use    --method hmr --checkpoint {trained}" in text
+
+
+class Bomb:
+    def __reduce__(self):
+        return exec, ("raise AssertionError('code in a file was run')",)
+
+
+def test_hostile_and_damaged_files_are_refused_in_one_line(tmp_path) -> None:
+    import pickle
+
+    whole = tmp_path / "whole.pt"
+    torch.save({"state_dict": {"a": torch.zeros(1000)}}, whole)
+    names = ("cut.pt", "runs.ckpt", "runs.pkl", "unfolds.pt", "huge.npz", "claims.pt")
+    cut, runs, runs_too, unfolds, huge, claims = (tmp_path / name for name in names)
+    torch.save(light({"a": (10**6, 10**6)}), claims)
+    cut.write_bytes(whole.read_bytes()[:-200])
+    torch.save({"state_dict": {"a": torch.zeros(1)}, "cfg": Bomb()}, runs)
+    runs_too.write_bytes(pickle.dumps({"v_template": Bomb()}))
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(unfolds, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    with zipfile.ZipFile(huge, "w", zipfile.ZIP_DEFLATED) as target, target.open("v_template.npy", "w") as member:
+        member.write(b"\0" * 1000)
+    data = bytearray(huge.read_bytes())
+    at = data.rindex(b"PK\x01\x02") + 24  # the size that the directory promises
+    data[at : at + 4] = (4_200_000_000).to_bytes(4, "little")
+    huge.write_bytes(data)
+    for path, message in {
+        cut: "expected .safetensors or a PyTorch checkpoint",
+        runs: "exec",
+        runs_too: "exec",
+        unfolds: "a compressed zip file, refused",
+        huge: "unfolds to 4.2 GB",
+        claims: "its tensors claim 4000.0 GB",
+        tmp_path / "absent.pt": "not found",
+    }.items():
+        error = CliRunner().invoke(app, ["weights", "inspect", str(path)]).exception
+        assert isinstance(error, WeightsError), (path, error)
+        assert message in str(error), (message, str(error))
+        assert "\n" not in str(error)
+        assert error.exit_code == 3
