@@ -89,11 +89,12 @@ class Place:
             # From the horizon up, enlarged; what the panorama has below is hidden by the ground.
             far_v = 0.5 - torch.atan2(y, ring) * (1 / math.pi / self._zoom)
             far = self._lookup(far_u % 1, far_v)
+            # One lookup for both: a pixel is ground or panorama.
+            found = self._lookup(torch.where(ground, u, far_u % 1), torch.where(ground, v, far_v))
             first = torch.zeros(1, 1, 1, dtype=torch.int64)
-            paper = self._papered(self._lookup(u, v), first)
             mean = self._papered(self._lookup(*_middle(self._paper, 0), blurred=True), first)
-            near = (-(to_ground - ey.abs()).clamp_min(0) / FADES_M).exp()
-            return torch.where(ground, torch.lerp(mean.expand_as(paper), paper, near), far), ground
+            near = ((ey.abs() - to_ground).clamp_max_(0) / FADES_M).exp_()
+            return torch.where(ground, torch.lerp(mean, self._papered(found, first), near), found), ground
         cosine, sine = math.cos(self._rotation), math.sin(self._rotation)
         ray = (cosine * x + sine * z, y, cosine * z - sine * x)
         at = (cosine * ex + sine * ez, ey, cosine * ez - sine * ex)

@@ -20,6 +20,8 @@ PERSON_M = 1.7
 APART_M = 0.8
 # When who leaves crosses the image's border, as a share of the clip.
 LEAVES_AT = 0.6
+# People are at least so tall, as a share of the image's height, where some of so many draws allows it; nor nearer.
+SMALLEST, TRIES, NEAREST_M = 0.33, 12, 2.6
 
 
 @dataclass(frozen=True)
@@ -78,20 +80,23 @@ def draw_scene(
     focal = size[1] / 2 / math.tan(math.radians(_between(38, 62, g)) / 2)
     half = torch.tensor([size[1], size[0]]) / 2 / focal  # the image's border, tangents
 
-    walks = [_seen(motion.draw(frames, fps, kind.leaves and k == 0, g), k, kind, azimuth, g) for k in range(kind.people)]
-    walks = _apart(walks, azimuth, kind.leaves, g)
     target = torch.tensor([0.0, 0.55 * PERSON_M, 0.0])
     rotation = _facing(torch.tensor([azimuth]), torch.tensor([elevation]))[0]
-    # Who leaves is framed as if on the spot, and then moved.
-    framed = [w.pelvis - w.pelvis.mean(0) * torch.tensor([1.0, 0, 1.0]) if kind.leaves and k == 0 else w.pelvis
-              for k, w in enumerate(walks)]  # fmt: skip
-    if kind.leaves:
-        framed[0] = torch.cat([torch.zeros(frames, 1), walks[0].pelvis[:, 1:2], torch.zeros(frames, 1)], 1)
-    distance = max(2.6, _distance(torch.cat(framed), target, rotation, half) * _between(1.02, 1.35, g))
+    room = _between(1.02, 1.35, g)
+    farthest = PERSON_M * focal / (SMALLEST * size[0])
+    for _ in range(TRIES):
+        drawn = [motion.draw(frames, fps, kind.leaves and k == 0, g) for k in range(kind.people)]
+        walks = _apart([_seen(walk, k, kind, azimuth, g) for k, walk in enumerate(drawn)], azimuth, kind.leaves, g)
+        framed = [walk.pelvis for walk in walks]
+        if kind.leaves:  # framed as if on the spot, and then moved
+            framed[0] = framed[0] * torch.tensor([0.0, 1.0, 0.0])
+        distance = max(NEAREST_M, room * _distance(torch.cat(framed), target, rotation, half))
+        if distance <= farthest:
+            break
     if kind.leaves:
         walks[0] = _leaving(walks[0], target, rotation, distance, half)
     path = _camera_path(azimuth, elevation, distance, target, frames, fps, kind.moving, g)
-    boxes = _boxes(kind, rotation, distance, target, half, frames, g)
+    boxes = _boxes(kind, rotation, elevation, distance, target, half, frames, g)
     return Scene(tuple(walks), *path, focal, *boxes)
 
 
@@ -174,8 +179,9 @@ def _camera_path(
 
 
 def _boxes(
-    kind: Kind, rotation: Tensor, distance: float, target: Tensor, half: Tensor, frames: int, g: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
+    kind: Kind, rotation: Tensor, elevation: float, distance: float, target: Tensor, half: Tensor, frames: int,
+    g: torch.Generator,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """A box that passes between camera and people, and for half of the clips a pillar beside its way."""
     right = rotation[0]
     ahead = normalize(rotation[2] * torch.tensor([1.0, 0, 1.0]), dim=0)
@@ -184,10 +190,13 @@ def _boxes(
     near, from_left, yaw = _between(0.45, 0.62, g), _between(-1, 1, g), torch.rand(2, generator=g) - 0.5
     begin, end = _between(-0.2, 0.1, g), _between(0.9, 1.2, g)
     stands = _between(-0.5, 0.5, g)
-    low, high = torch.tensor([[0.2, 0.35, 0.1], [0.08, 1.3, 0.08]]), torch.tensor([[0.45, 0.95, 0.4], [0.16, 1.5, 0.16]])
+    low, high = torch.tensor([[0.2, 0, 0.1], [0.08, 0, 0.08]]), torch.tensor([[0.45, 0, 0.4], [0.16, 0, 0.16]])
+    hides = torch.tensor([_between(0.9, 2.2, g), 2.3])  # m: up to which height it hides who stands behind it
     if not kind.occluded:
         return torch.zeros(frames, 0, 3), torch.zeros(0, 3), torch.zeros(0)
     halves = low + (high - low) * size
+    eye_y = float(target[1]) + distance * math.sin(elevation)
+    halves[:, 1] = (eye_y + (hides - eye_y) * torch.tensor([near, 0.75])) / 2
     at = target * torch.tensor([1.0, 0, 1.0]) - ahead * distance * (1 - near)
     reach = float(half[0]) * near * distance + float(halves[0, :2].norm())
     time = (torch.linspace(0, 1, frames) - begin) / (end - begin)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.nn.functional import normalize
 
 from hmrkit.body import load_body
@@ -221,26 +220,31 @@ class Film:
             mean = math.exp((1 - care) * math.log(max(place, 1e-3)) + care * math.log(max(subject, 1e-3)))
             # Rounded, so that the order of a sum does not decide the last bit of every pixel.
             self._gain = round(0.30 / mean * 2 ** (1.2 * self._stops - 0.6), 3)
-        image = radiance * (self._gain * self._balance)
-        image = _blurred(image.clamp(max=12), self._sigma)
-        image = image + 0.08 * self._veil**3 * self._gain
+        image = (radiance * (self._gain * self._balance)).clamp_(max=12)
+        image = _blurred(image, self._sigma).add_(0.05 * self._veil**3)
         if self._grain:
             noise = torch.randn(image.shape, generator=self._noise)
-            image = image + noise * self._grain * (0.1 * image.clamp_min(0) + 0.002).sqrt()
-        root = (1 - (-image.clamp_min(0)).exp()).sqrt()
+            image += noise.mul_((0.1 * image).add_(0.002).sqrt_()).mul_(self._grain)
+        # A film's shoulder, its gamma as a mixture of roots, contrast and saturation.
+        root = image.clamp_(min=0).neg_().expm1_().neg_().sqrt_()
         image = torch.lerp(root, root.sqrt(), 0.15 * self._steep)
         image = torch.lerp(image, image * image * (3 - 2 * image), 0.7 * self._contrast)
         image = torch.lerp(image.mean(0, keepdim=True), image, 0.7 + 0.5 * self._colour)
-        return (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 3, 0).contiguous()
+        return image.clamp_(0, 1).mul_(255).round_().to(torch.uint8).permute(1, 2, 3, 0).contiguous()
 
 
 def _blurred(image: Tensor, sigma: float) -> Tensor:
     """Planes (3,F,H,W) through a lens whose spot is a Gaussian of `sigma` px."""
-    place = torch.arange(-3, 4)
-    kernel = normalize((-(place**2) / (2 * sigma**2)).exp(), p=1, dim=0)
-    planes = functional.pad(image.flatten(0, 1)[:, None], (3, 3, 3, 3), mode="replicate")
-    planes = functional.conv2d(functional.conv2d(planes, kernel.view(1, 1, 1, 7)), kernel.view(1, 1, 7, 1))
-    return planes[:, 0].view_as(image)
+    kernel = [math.exp(-(k**2) / (2 * sigma**2)) for k in range(4)]
+    kernel = [k / (2 * sum(kernel) - kernel[0]) for k in kernel]
+    for dim in (2, 3):  # sums of shifted planes: a convolution of one channel is several times as slow
+        size = image.shape[dim]
+        edge = torch.cat([image.narrow(dim, 0, 1)] * 3 + [image] + [image.narrow(dim, size - 1, 1)] * 3, dim)
+        out = edge.narrow(dim, 3, size) * kernel[0]
+        for k in range(1, 4):
+            out.add_(edge.narrow(dim, 3 - k, size), alpha=kernel[k]).add_(edge.narrow(dim, 3 + k, size), alpha=kernel[k])
+        image = out
+    return image
 
 
 def _select(found: Fragments, keep: Tensor) -> Fragments:
