@@ -24,7 +24,7 @@ HEADINGS = {
     "pve_shape_mm": "PVE-S", "pve_pose_mm": "PVE-P", "pck_percent": "PCK %", "auc_percent": "AUC %",
     "mpjae_deg": "MPJAE deg", "mpjae_pa_deg": "MPJAE-PA deg", "accel_mm_per_frame2": "Accel mm/f²",
     "accel_m_per_s2": "Accel m/s²", "w_mpjpe_mm": "W-MPJPE", "wa_mpjpe_mm": "WA-MPJPE", "rte_percent": "RTE %",
-    "jitter_10m_per_s3": "Jitter", "jitter_emdb_10m_per_s3": "Jitter", "foot_sliding_mm": "FS mm",
+    "jitter_10m_per_s3": "Jitter", "true_jitter_10m_per_s3": "true jitter", "id_switches_per_1000": "ID sw/1000", "jitter_emdb_10m_per_s3": "Jitter", "foot_sliding_mm": "FS mm",
     "hidden_2d_px": "hidden px", "hidden_pckh_percent": "hidden PCKh %", "visible_pckh_percent": "visible PCKh %",
     "silhouette_accuracy_percent": "FB acc %", "silhouette_f1": "FB F1", "part_accuracy_percent": "part acc %",
     "part_f1": "part F1",

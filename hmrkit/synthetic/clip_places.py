@@ -85,8 +85,9 @@ class Place:
             px, pz = ex + to_ground * x, ez + to_ground * z
             u, v = self._paper.at(px, pz, 0)
             ring = (x * x + z * z).sqrt()
-            far_u = (torch.atan2(x, z) - float(self.yaw)) * (0.5 / math.pi / self._zoom)
-            # From the horizon up, enlarged; what the panorama has below is hidden by the ground.
+            # From the horizon up, enlarged; what the panorama has below is hidden by the ground. Enlarged, it does not
+            # close around: one half of it is the other in a mirror.
+            far_u = torch.atan2(x, z).abs() * (0.5 / math.pi / self._zoom) + float(self.yaw) / (2 * math.pi)
             far_v = 0.5 - torch.atan2(y, ring) * (1 / math.pi / self._zoom)
             far = self._lookup(far_u % 1, far_v)
             # One lookup for both: a pixel is ground or panorama.

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hmrkit.synthetic.wardrobe import Outfit
 
 FPS = 30.0
+MOST_FRAMES = 120  # few of the walks that ship are longer
 _AT_ONCE = 6  # frames rendered together: so many that their planes stay in a CPU's cache
 _LUMA = (0.2126, 0.7152, 0.0722)
 
