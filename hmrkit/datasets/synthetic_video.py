@@ -1,4 +1,5 @@
-"""Rendered clips of people in motion that everybody can make again from what ships: `hmrkit.synthetic.clips`, split test.
+"""Rendered clips of people in motion that everybody can make again from what ships: `hmrkit.synthetic.clips`, split
+test.
 
 Clips are rendered into ``--data`` (by default into the results' folder) when they are first needed, each with a seed of
 its own: clip k is the same whatever is rendered before it. Each has a folder with
@@ -61,7 +62,7 @@ class SyntheticVideo:
         self._clips: SyntheticClips | None = None
 
     def check(self) -> None:
-        """Nothing has to be there; InputError where clips cannot be written, UsageError where they would be too long."""
+        """Nothing has to be there; InputError where clips cannot be written, UsageError where they are too long."""
         if self.root is None:
             raise InputError(f"dataset {self.name}: say with --data where its clips go")
         from hmrkit.synthetic.clips import MOST_FRAMES
@@ -103,7 +104,9 @@ class SyntheticVideo:
                     keypoints_2d=np.concatenate([pixels, seen[..., None]], -1).astype(np.float32),
                     keypoint_skeleton=Skeleton("hmrkit-keypoints", names),
                     body=BodyTruth(
-                        *(facts[key][p] for key in ("global_orient", "body_pose", "betas", "transl")), "neutral", "hmrkit"
+                        *(facts[key][p] for key in ("global_orient", "body_pose", "betas", "transl")),
+                        "neutral",
+                        "hmrkit",
                     ),
                     camera_from_world=facts["camera_from_world"],
                 )

@@ -11,8 +11,8 @@ raise ValueError. Sequences go in one by one, so that no difference in time cros
 
 `points`: positions, one frame at a time. `surface`: distance of meshes of any vertex order. `rotations`: angles.
 `motion`: acceleration, jitter, feet, world trajectories.
-`identity`: people taken for one another. `image`: 2D keypoints. `coco`: AP of COCO and CrowdPose. `masks`: silhouettes, parts and surface correspondence.
-`statistics`: confidence intervals.
+`image`: 2D keypoints. `coco`: AP of COCO and CrowdPose. `masks`: silhouettes, parts and surface correspondence.
+`identity`: people taken for one another. `statistics`: confidence intervals.
 """
 
 from hmrkit.metrics.coco import CROWDPOSE_SIGMAS, coco_keypoint_ap, crowdpose_ap

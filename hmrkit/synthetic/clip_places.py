@@ -29,8 +29,8 @@ _NORMALS = torch.tensor([[-1.0, 0, 0], [1, 0, 0], [0, -1, 0], [0, 1, 0], [0, 0, 
 
 @dataclass(frozen=True)
 class Paper:
-    """Pieces of a panorama as texture of S surfaces, mirrored where they end: `scale` of metres, `shift` (S,2), `corner`
-    (S,2) in the panorama, `tint` (S,3), `plain` (S,) without texture."""
+    """Pieces of a panorama as texture of S surfaces, mirrored where they end: `scale` (S,) of metres, `shift` (S,2),
+    `corner` (S,2) in the panorama, `tint` (S,3), `plain` (S,) without texture."""
 
     scale: Tensor
     shift: Tensor
@@ -89,7 +89,6 @@ class Place:
             # close around: one half of it is the other in a mirror.
             far_u = torch.atan2(x, z).abs() * (0.5 / math.pi / self._zoom) + float(self.yaw) / (2 * math.pi)
             far_v = 0.5 - torch.atan2(y, ring) * (1 / math.pi / self._zoom)
-            far = self._lookup(far_u % 1, far_v)
             # One lookup for both: a pixel is ground or panorama.
             found = self._lookup(torch.where(ground, u, far_u % 1), torch.where(ground, v, far_v))
             first = torch.zeros(1, 1, 1, dtype=torch.int64)
@@ -132,7 +131,7 @@ class Place:
         return functional.interpolate(left, size=size, mode="bilinear", align_corners=False)[:, 0]
 
     def box_radiance(self, found: Fragments, half: Tensor, yaw: Tensor) -> Tensor:
-        """Radiance (P,3) of fragments of boxes (`visible_boxes`) of half sides `half` (K,3) m, rotated by `yaw` (K,)."""
+        """Radiance (P,3) of fragments of boxes (`visible_boxes`): half sides `half` (K,3) m, rotated by `yaw` (K,)."""
         box = found.mesh % len(half)
         normal = _NORMALS[found.face]
         local = interpolate_at(_CORNERS * half[:, None], BOX_FACES, box, found.face, found.barycentrics)

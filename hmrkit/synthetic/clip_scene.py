@@ -114,7 +114,7 @@ def _seen(walk: Walk, number: int, kind: Kind, azimuth: float, g: torch.Generato
 
 
 def _apart(walks: list[Walk], azimuth: float, leaves: bool, g: torch.Generator) -> list[Walk]:
-    """The second person beside or behind the first, never through them: the nearest of some places that is far enough."""
+    """The second person beside or behind the first, never through them: the nearest of some places that are free."""
     if len(walks) < 2:
         return walks
     right = torch.tensor([-math.cos(azimuth), 0.0, math.sin(azimuth)])
@@ -132,7 +132,7 @@ def _apart(walks: list[Walk], azimuth: float, leaves: bool, g: torch.Generator) 
 
 
 def _facing(azimuth: Tensor, elevation: Tensor) -> Tensor:
-    """World (y up) to cameras (x right, y down, z forward) (T,3,3) that look towards `azimuth` from `elevation` above."""
+    """World (y up) to cameras (x right, y down, z forward) (T,3,3) that look to `azimuth` from `elevation` above."""
     sa, ca, se, ce = azimuth.sin(), azimuth.cos(), elevation.sin(), elevation.cos()
     forward = torch.stack([sa * ce, -se, ca * ce], -1)
     right = normalize(torch.stack([-ca, torch.zeros_like(ca), sa], -1), dim=-1)

@@ -1,7 +1,7 @@
 """Rendered clips of people in motion with the truth about them: what temporal methods are judged by.
 
-A clip is seen by one camera as a whole image. Motion, shapes, skins, clothes, place, light and lens are drawn once, from
-a seed of its own; then all frames are rendered, some at a time, deferred as in `images`.
+A clip is seen by one camera as a whole image. Motion, shapes, skins, clothes, place, light and lens are drawn once,
+from a seed of its own; then all frames are rendered, some at a time, deferred as in `images`.
 """
 
 from __future__ import annotations
@@ -243,7 +243,8 @@ def _blurred(image: Tensor, sigma: float) -> Tensor:
         edge = torch.cat([image.narrow(dim, 0, 1)] * 3 + [image] + [image.narrow(dim, size - 1, 1)] * 3, dim)
         out = edge.narrow(dim, 3, size) * kernel[0]
         for k in range(1, 4):
-            out.add_(edge.narrow(dim, 3 - k, size), alpha=kernel[k]).add_(edge.narrow(dim, 3 + k, size), alpha=kernel[k])
+            for side in (3 - k, 3 + k):
+                out.add_(edge.narrow(dim, side, size), alpha=kernel[k])
         image = out
     return image
 
@@ -251,4 +252,3 @@ def _blurred(image: Tensor, sigma: float) -> Tensor:
 def _select(found: Fragments, keep: Tensor) -> Fragments:
     rows = keep.nonzero()[:, 0]
     return Fragments(*(value[rows] for value in vars(found).values()))
-
