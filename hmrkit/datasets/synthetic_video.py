@@ -4,8 +4,10 @@ test.
 Clips are rendered into ``--data`` (by default into the results' folder) when they are first needed, each with a seed of
 its own: clip k is the same whatever is rendered before it. Each has a folder with
 
-- ``clip.mp4``: what the chain reads, H.264;
-- ``take.npz``: a take whose tracks and bodies are the truth: ``hmrkit render`` draws it, ``hmrkit export`` writes it;
+- ``frames``: JPEG images, what the chain reads. No video file, because x264's adaptive quantisation does not give the
+  same bits each time;
+- ``clip.mp4``: the same to be watched;
+- ``take.npz``: a take of that video whose tracks and bodies are the truth: ``hmrkit render`` draws it, ``hmrkit export`` writes it;
 - ``truth.npz``: all that is known, also of the frames in which somebody is not seen (`FACTS`).
 """
 
@@ -39,6 +41,7 @@ FACTS = (
 )  # fmt: skip
 # A person is seen who covers so much of the image, and judged with so many of the keypoints visible.
 SEEN_SHARE, JUDGED_SHARE = 0.001, 0.3
+JPEG_QUALITY = 88
 
 
 class SyntheticVideo:
@@ -112,14 +115,14 @@ class SyntheticVideo:
                 )
             )
         return EvalSequence(
-            f"clip_{k:03d}", folder / "clip.mp4", self.frames, tuple(people), camera, fps=FPS, group=kind.name
+            f"clip_{k:03d}", folder / "frames", self.frames, tuple(people), camera, fps=FPS, group=kind.name
         )
 
 
 def read_facts(folder: Path) -> dict[str, np.ndarray] | None:
     """What is known of a clip that was rendered before by this very code; None: it has to be rendered."""
     path = folder / "truth.npz"
-    if not path.is_file() or not (folder / "clip.mp4").is_file():
+    if not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as archive:
         facts = {key: archive[key] for key in archive.files}
@@ -127,12 +130,14 @@ def read_facts(folder: Path) -> dict[str, np.ndarray] | None:
 
 
 def write_clip(folder: Path, clip: Clip, clips: SyntheticClips) -> dict[str, np.ndarray]:
-    """Write a clip's three files into `folder`; returns what is known of it (`FACTS`)."""
+    """Write a clip's files into `folder`, which it may replace; returns what is known of it (`FACTS`)."""
+    from PIL import Image
+
     from hmrkit.rendering.writer import VideoWriter
     from hmrkit.synthetic.clips import FPS
     from hmrkit.take import save_take
 
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "frames").mkdir(parents=True, exist_ok=True)
     people = len(clip.betas)
     boxes = np.stack([_boxes(clip.owner.numpy() == p) for p in range(people)])
     visible = clip.keypoints_visible.numpy()
@@ -143,8 +148,10 @@ def write_clip(folder: Path, clip: Clip, clips: SyntheticClips) -> dict[str, np.
     facts["keypoint_names"] = np.array(clips.body.keypoint_names)
     height, width = clip.owner.shape[1:]
     with VideoWriter(folder / "clip.mp4", width, height, Fraction(FPS)) as writer:
-        for frame in clip.frames.numpy():
+        for k, frame in enumerate(clip.frames.numpy()):
             writer.write(frame)
+            with atomic_path(folder / "frames" / f"{k:04d}.jpg") as temporary:
+                Image.fromarray(frame).save(temporary, format="JPEG", quality=JPEG_QUALITY)
     save_take(_take(folder / "clip.mp4", facts, clips), folder / "take.npz")
     with atomic_path(folder / "truth.npz") as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, code=np.array(code_version()), **facts)
