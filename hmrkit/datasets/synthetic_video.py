@@ -7,7 +7,8 @@ its own: clip k is the same whatever is rendered before it. Each has a folder wi
 - ``frames``: JPEG images, what the chain reads. No video file, because x264's adaptive quantisation does not give the
   same bits each time;
 - ``clip.mp4``: the same to be watched;
-- ``take.npz``: a take of that video whose tracks and bodies are the truth: ``hmrkit render`` draws it, ``hmrkit export`` writes it;
+- ``take.npz``: a take of that video whose tracks and bodies are the truth: ``hmrkit render`` draws it, ``hmrkit export``
+  writes it;
 - ``truth.npz``: all that is known, also of the frames in which somebody is not seen (`FACTS`).
 """
 
@@ -107,9 +108,12 @@ class SyntheticVideo:
                     keypoints_2d=np.concatenate([pixels, seen[..., None]], -1).astype(np.float32),
                     keypoint_skeleton=Skeleton("hmrkit-keypoints", names),
                     body=BodyTruth(
-                        *(facts[key][p] for key in ("global_orient", "body_pose", "betas", "transl")),
-                        "neutral",
-                        "hmrkit",
+                        facts["global_orient"][p],
+                        facts["body_pose"][p],
+                        facts["betas"][p],
+                        facts["transl"][p],
+                        gender="neutral",
+                        model="hmrkit",
                     ),
                     camera_from_world=facts["camera_from_world"],
                 )
@@ -154,7 +158,7 @@ def write_clip(folder: Path, clip: Clip, clips: SyntheticClips) -> dict[str, np.
                 Image.fromarray(frame).save(temporary, format="JPEG", quality=JPEG_QUALITY)
     save_take(_take(folder / "clip.mp4", facts, clips), folder / "take.npz")
     with atomic_path(folder / "truth.npz") as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, code=np.array(code_version()), **facts)
+        np.savez_compressed(file, code=np.array(code_version()), **facts)  # type: ignore[arg-type]
     return facts
 
 
@@ -188,9 +192,9 @@ def _camera(focal_px: np.ndarray, width: int, height: int) -> Camera:
 
 def _boxes(masks: np.ndarray) -> np.ndarray:
     """Boxes (T,4) about the pixels of masks (T,H,W), NaN where there are too few."""
-    rows, columns = masks.any(2), masks.any(1)
-    low = [line.argmax(1) for line in (columns, rows)]
-    high = [line.shape[1] - line[:, ::-1].argmax(1) for line in (columns, rows)]
+    lines = [np.asarray(masks.any(axis)) for axis in (1, 2)]
+    low = [line.argmax(1) for line in lines]
+    high = [line.shape[1] - line[:, ::-1].argmax(1) for line in lines]
     boxes = np.stack([*low, *high], -1).astype(np.float32)
     boxes[masks.mean((1, 2)) < SEEN_SHARE] = np.nan
     return boxes

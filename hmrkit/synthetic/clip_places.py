@@ -139,8 +139,9 @@ class Place:
         along = torch.where(side == 0, local[:, 2], local[:, 0])
         aside = torch.where(side == 1, local[:, 2], local[:, 1])
         surface = box + 4
-        radiance = self._lookup(*(c[None, None] for c in self._paper.at(along, aside, surface)))[:, 0, 0]
-        albedo = self._papered(radiance[:, None, None], surface[None, None])[:, 0, 0].T / self._level
+        u, v = self._paper.at(along, aside, surface)
+        texture = self._lookup(u[None, None], v[None, None])
+        albedo = self._papered(texture, surface[None, None])[:, 0, 0].T / self._level
         cosine, sine = yaw[box].cos(), yaw[box].sin()
         world = torch.stack(
             [cosine * normal[:, 0] + sine * normal[:, 2], normal[:, 1], cosine * normal[:, 2] - sine * normal[:, 0]], -1
