@@ -7,8 +7,8 @@ its own: clip k is the same whatever is rendered before it. Each has a folder wi
 - ``frames``: JPEG images, what the chain reads. No video file, because x264's adaptive quantisation does not give the
   same bits each time;
 - ``clip.mp4``: the same to be watched;
-- ``take.npz``: a take of that video whose tracks and bodies are the truth: ``hmrkit render`` draws it, ``hmrkit export``
-  writes it;
+- ``take.npz``: a take of that video whose tracks and bodies are the truth: ``hmrkit render`` draws it,
+  ``hmrkit export`` writes it;
 - ``truth.npz``: all that is known, also of the frames in which somebody is not seen (`FACTS`).
 """
 
