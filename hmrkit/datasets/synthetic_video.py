@@ -182,7 +182,9 @@ def _take(video: Path, facts: dict[str, np.ndarray], clips: SyntheticClips):
             betas, facts["joints_c"][p, rows, 0] - pelvis, "neutral", clips.body.model_id,
         )  # fmt: skip
     camera = _camera(facts["focal_px"], info.width, info.height)
-    return Take(info, camera, tracks=tuple(tracks), body=bodies, faces=clips.body.faces)
+    truth = {"options": {"truth": "synthetic-video"}, "weights": {}, "input": info.sha256, "code": code_version()}
+    made = {"track": truth, "regress": truth}
+    return Take(info, camera, tracks=tuple(tracks), body=bodies, faces=clips.body.faces, provenance=made)
 
 
 def _camera(focal_px: np.ndarray, width: int, height: int) -> Camera:

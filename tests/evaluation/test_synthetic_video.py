@@ -106,6 +106,7 @@ def test_the_take_beside_a_clip_holds_the_truth(made):
     _, (_, sequence) = made
     take = load_take(sequence.frames.parent / "take.npz")
     assert [track.track_id for track in take.tracks] == [1, 2]
+    assert set(take.provenance) == {"track", "regress"}  # what render and export ask for
     np.testing.assert_array_equal(take.tracks[0].boxes_xyxy, sequence.people[0].boxes_xyxy)
     np.testing.assert_allclose(
         take.body[1].transl_c + _rest_pelvis(take.body[1].betas), sequence.people[0].joints_c[:, 0], atol=1e-4
