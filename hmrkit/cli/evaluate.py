@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 @o.with_options(without=("method", "people", "start", "end", "every", "fps"))
 def evaluate(
-    dataset: Annotated[str, typer.Option(help="Name of a dataset (hmrkit list); synthetic needs no --data.")],
+    dataset: Annotated[
+        str, typer.Option(help="Name of a dataset (hmrkit list); synthetic and synthetic-video need no --data.")
+    ],
     data: Annotated[Path | None, typer.Option(help="Where the dataset's files are.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for results; holds one protocol's only.")] = Path(
         "evaluation"

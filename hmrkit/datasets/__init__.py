@@ -29,6 +29,11 @@ DATASETS: dict[str, Member] = {
         summary="rendered people made from what ships, the same bits for everyone (needs no --data)",
         licence="Apache-2.0 (textures CC0)",
     ),
+    "synthetic-video": Member(
+        module="hmrkit.datasets.synthetic_video",
+        summary="rendered clips of people in motion with all truth, the same bits for everyone (needs no --data)",
+        licence="Apache-2.0 (textures CC0)",
+    ),
     "npz": Member(
         module="hmrkit.datasets.npz",
         summary="SPIN-style .npz of any dataset (imgname, center, scale, S, pose, shape, ...)",
@@ -119,6 +124,10 @@ DATASETS: dict[str, Member] = {
         licence="yours",
     ),
 }
+
+
+# Made from what ships: --data only says where they are kept, by default in such a folder of the results.
+RENDERED = {"synthetic": "pictures", "synthetic-video": "clips"}
 
 
 @dataclass(frozen=True)
@@ -262,7 +271,7 @@ class Dataset(Protocol):
 def load_dataset(name: str, root: str | Path | None, options: DatasetOptions | None = None) -> Dataset:
     """A dataset by name, its files under `root`. UsageError lists the known names; call `check` before `sequences`."""
     member, _ = choose(DATASETS, name, "dataset")
-    if root is None and name != "synthetic":
+    if root is None and name not in RENDERED:
         raise UsageError(f"dataset {name}: say with --data where its files are")
     return member.load_module().load(name, None if root is None else Path(root), options or DatasetOptions())
 

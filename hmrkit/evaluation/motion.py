@@ -61,7 +61,8 @@ def motion_values(
     if grid.length >= 4 and "jitter_emdb_10m_per_s3" in wanted:
         placed = grid.spread(joints_c - joints_c[:, :1])
         values["jitter_emdb_10m_per_s3"] = grid.gather(metrics.jitter_per_frame(placed, fps, EMDB_STILL) / 10, 2)
-    if body_truth is not None and truth.camera_from_world is not None and "w_mpjpe_mm" in wanted:
+    in_world = bool(wanted & {"w_mpjpe_mm", "jitter_10m_per_s3"})
+    if body_truth is not None and truth.camera_from_world is not None and in_world:
         values |= _world_values(joints_c, feet_c, truth, body_truth, bodies, fps, counted, grid)
     return values
 
@@ -97,7 +98,8 @@ def _world_values(
         values["wa_mpjpe_mm"][known] = metrics.wa_mpjpe_mm_per_frame(p, t)
         values["rte_percent"][known] = metrics.rte_percent_per_frame(p[:, 0], t[:, 0])
     if grid.length >= 4:
-        values["jitter_10m_per_s3"] = grid.gather(metrics.jitter_per_frame(grid.spread(joints), fps) / 10, 2)
+        for name, points in (("jitter_10m_per_s3", joints), ("true_jitter_10m_per_s3", true_joints)):
+            values[name] = grid.gather(metrics.jitter_per_frame(grid.spread(points), fps) / 10, 2)
     if grid.length >= 2 and np.isfinite(feet).any():
         # A frame's value is the mean of its feet at rest; frames weigh alike, not feet.
         sliding = metrics.foot_sliding_mm_per_frame(grid.spread(feet), grid.spread(true_feet))

@@ -43,7 +43,8 @@ class Prediction:
     `rotations` (T,24,3,3) relative to the parent joint, root first in the camera frame; `betas` (T,10); `transl_c`
     (T,3) m. `meshes` gives vertices (n,V,3) and joints (n,24,3) in the camera frame of some rows; None: pose the body
     with the parameters. Results made elsewhere may be `joints_c` (T,J,3) m in the order of `skeleton` (None: the
-    protocol's), and `parts` (T,9,3,3), global rotations as the 3DPW challenge has them, and nothing else.
+    protocol's), and `parts` (T,9,3,3), global rotations as the 3DPW challenge has them, and nothing else. `track_ids`
+    (T,) int: which detected person was taken for this one, -1 for none; None where the boxes were given.
     """
 
     found: np.ndarray
@@ -54,6 +55,7 @@ class Prediction:
     joints_c: np.ndarray | None = None
     skeleton: Skeleton | None = None
     parts: np.ndarray | None = None
+    track_ids: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,13 @@ def predict(
             for track_id, (person, rows) in owners.items():
                 if track_id in take.body:
                     pieces[person].append(_Piece(take, track_id, np.arange(len(rows)), rows))
-    return [_assembled(len(truth.valid), made, models) for truth, made in zip(sequence.people, pieces, strict=True)]
+    made = [_assembled(len(truth.valid), of, models) for truth, of in zip(sequence.people, pieces, strict=True)]
+    if not detect or sequence.stills:
+        return made
+    return [
+        replace(one, track_ids=_track_ids(len(truth.valid), of))
+        for one, truth, of in zip(made, sequence.people, pieces, strict=True)
+    ]
 
 
 def predict_crops(sequence: EvalSequence, regressor: Regressor, models: Models, batch: int = 16) -> list[Prediction]:
@@ -286,6 +294,14 @@ def true_box(truth: GroundTruth, row: int) -> np.ndarray:
     points = truth.keypoints_2d[row]
     points = points[(points[:, 2] > 0) & np.isfinite(points).all(-1), :2]
     return np.concatenate([points.min(0), points.max(0)]) if len(points) else box
+
+
+def _track_ids(frames: int, pieces: Sequence[_Piece]) -> np.ndarray:
+    """The track (frames,) that each row of a person lies in, -1 for none."""
+    ids = np.full(frames, -1)
+    for piece in pieces:
+        ids[piece.rows] = piece.track_id
+    return ids
 
 
 def _assembled(frames: int, pieces: Sequence[_Piece], models: Models) -> Prediction:

@@ -127,6 +127,21 @@ _ALL = (
         metrics=("mpjpe_mm", "pa_mpjpe_mm", "pve_mm", "mpjae_deg", "pve_shape_mm", "pve_pose_mm"),
     ),
     EvalProtocol(
+        name="synthetic-video",
+        summary="joints and surface of the body model, and their motion, of people in clips",
+        source="hmrkit; acceleration as Kanazawa et al. 2019 (HMMR), jitter as Yi et al. 2022 (PIP), a tenth of it, of "
+        "joints in the world, identity switches as Bernardin and Stiefelhagen 2008",
+        joints=SMPL_24.joints,
+        joint_source="model",
+        vertices="root-joint",
+        metrics=(
+            "mpjpe_mm", "pa_mpjpe_mm", "pve_mm", "accel_m_per_s2", "jitter_10m_per_s3", "true_jitter_10m_per_s3",
+            "id_switches_per_1000",
+        ),
+        frames="people of whom three tenths of the keypoints are visible",
+        datasets=("synthetic-video",),
+    ),
+    EvalProtocol(
         name="surface",
         summary="distance of the surfaces, whose vertices need not correspond (free body against SMPL)",
         source="hmrkit; point to surface, both ways, as scans are compared with bodies",

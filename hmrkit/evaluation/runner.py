@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hmrkit.datasets import Dataset, DatasetOptions, EvalSequence, load_dataset
+from hmrkit.datasets import RENDERED, Dataset, DatasetOptions, EvalSequence, load_dataset
 from hmrkit.errors import HmrkitError, UsageError, WeightsError
 from hmrkit.evaluation.bodies import Bodies
 from hmrkit.evaluation.chains import chain_values
@@ -161,8 +161,8 @@ def evaluate(options: EvalOptions, progress: ProgressBar = silent) -> Evaluation
 def prepare(options: EvalOptions) -> tuple[EvalProtocol, Dataset]:
     """Protocol and dataset, both checked."""
     data = options.data
-    if data is None and options.dataset == "synthetic":
-        data = options.out / "pictures"
+    if data is None and options.dataset in RENDERED:
+        data = options.out / RENDERED[options.dataset]
     chosen = replace(options.dataset_options, protocol=options.protocol)
     dataset = load_dataset(options.dataset, data, chosen)
     protocol = choose_protocol(options.protocol or dataset.default_protocol, options.dataset)

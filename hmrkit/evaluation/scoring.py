@@ -53,6 +53,8 @@ def score(prediction: Prediction, truth: GroundTruth, protocol: EvalProtocol, bo
     p[~counted] = np.nan
     values = _pose_values(p, t, poses, case.names, protocol) | poses.vertices
     values |= motion_values(p, t, poses.joints_c, poses.feet, truth, case.body, protocol, bodies, fps, counted)
+    if prediction.track_ids is not None and "id_switches_per_1000" in protocol.metrics:
+        values["id_switches_per_1000"] = 1000 * metrics.identity_switches_per_frame(prediction.track_ids)
     ordered = {m: np.where(counted, values[m], np.nan) for m in protocol.metrics if m in values}
     params = {
         name: value

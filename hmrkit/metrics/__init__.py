@@ -12,11 +12,12 @@ raise ValueError. Sequences go in one by one, so that no difference in time cros
 `points`: positions, one frame at a time. `surface`: distance of meshes of any vertex order. `rotations`: angles.
 `motion`: acceleration, jitter, feet, world trajectories.
 `image`: 2D keypoints. `coco`: AP of COCO and CrowdPose. `masks`: silhouettes, parts and surface correspondence.
-`statistics`: confidence intervals.
+`identity`: people taken for one another. `statistics`: confidence intervals.
 """
 
 from hmrkit.metrics.coco import CROWDPOSE_SIGMAS, coco_keypoint_ap, crowdpose_ap
 from hmrkit.metrics.frames import mean_known, root_point
+from hmrkit.metrics.identity import identity_switches_per_frame
 from hmrkit.metrics.image import (
     COCO_SIGMAS,
     error_px,
@@ -101,6 +102,7 @@ __all__ = [
     "foot_sliding_mm",
     "foot_sliding_mm_per_frame",
     "head_sizes",
+    "identity_switches_per_frame",
     "jitter",
     "jitter_per_frame",
     "mean_known",
