@@ -94,8 +94,8 @@ class Options:
     )
     lifter_skeleton: str | None = option(
         None,
-        "Order of the 2D joints that a published VideoPose3D checkpoint reads, which its file does not show: coco17, or "
-        "h36m17 for those trained on CPN's keypoints. [default: coco17]",
+        "Order of the 2D joints that a published VideoPose3D checkpoint reads, which its file does not show: coco17 or "
+        "h36m17 (those of CPN's keypoints). [default: coco17]",
         ("lift",),
     )
     flip: bool = option(True, "Lift the mirrored keypoints too and average.", ("lift",))

@@ -154,7 +154,7 @@ def load_state(path: str | Path, device: str = "cpu") -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return {key: value for part in parts for key, value in load_file(part, device=str(device)).items()}
-        with torch.serialization.safe_globals(_numpy_scalars()):
+        with torch.serialization.safe_globals([*_numpy_scalars(), *_ignored_generators()]):
             loaded = torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
         forbidden = re.search(r"GLOBAL (\S+)", str(error))  # torch's own advice is to switch its guard off
@@ -240,5 +240,23 @@ def _numpy_scalars() -> list[Any]:
     import numpy as np
 
     scalar = type(np.float64(0)).__reduce__(np.float64(0))[0]  # numpy's private `scalar`, wherever this version has it
-    dtypes = [type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "?")]
+    dtypes = [type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "u4", "?")]
     return [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *dtypes]
+
+
+class _Ignored:
+    """Stands for an object beside the tensors that nothing here needs, and takes whatever it would be made from."""
+
+    def __init__(self, *given: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _ignored_generators() -> list[Any]:
+    """VideoPose3D leaves the state of NumPy's random generator in its checkpoints; it is read as nothing at all."""
+    names = ["numpy.random.__RandomState_ctor", "numpy.random._pickle.__randomstate_ctor"]
+    names += ["numpy.random._pickle.__bit_generator_ctor", "numpy.random._mt19937.MT19937", "numpy.ndarray"]
+    names += [f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")]
+    return [(_Ignored, name) for name in names]

@@ -46,7 +46,9 @@ def convert_keypoints(keypoints_2d: np.ndarray, source: Skeleton, target: Skelet
     if all(name in source.index for name in target.joints):
         return keypoints_2d[:, source.indices(*target.joints)]
     terms = [{name: 1.0} if name in source.index else _SUMS.get(name, {}) for name in target.joints]
-    lacking = [j for j, term in zip(target.joints, terms, strict=True) if not term or not source.index.keys() >= term]
+    lacking = [
+        j for j, term in zip(target.joints, terms, strict=True) if not term or not source.index.keys() >= term.keys()
+    ]
     if lacking:
         raise InputError(f"lifter: wanted {target.name} keypoints, {source.name} gives no {', '.join(lacking)}")
     weights = np.zeros((len(target), len(source)), np.float32)

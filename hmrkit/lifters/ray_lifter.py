@@ -20,7 +20,7 @@ from hmrkit.device import inference
 from hmrkit.errors import WeightsError
 from hmrkit.files import sha256_of
 from hmrkit.lifters.inputs import check_keypoints
-from hmrkit.lifters.rays import NETWORK_FPS, encode
+from hmrkit.lifters.rays import NETWORK_FPS, SMOOTHING_REACH, encode
 from hmrkit.skeletons import COCO_17, H36M_17, Skeleton
 from hmrkit.weights import find_weights, load_into, load_state, read_metadata
 
@@ -49,8 +49,8 @@ class RayNetwork(nn.Module):
 class RayLifter:
     """A `hmrkit.lifters.Lifter` around a ray network, which is moved to `device` and put into eval mode.
 
-    Clips of more than `piece_frames` at 30 Hz go through the network in overlapping pieces, so memory does not grow with
-    the clip.
+    Clips of more than `piece_frames` at 30 Hz go through the network in overlapping pieces, so memory does not grow
+    with the clip.
     """
 
     input_skeleton: Skeleton = COCO_17
@@ -90,7 +90,8 @@ class RayLifter:
         steps = max(1, round((count - 1) / fps * NETWORK_FPS) + 1)
         clip = torch.from_numpy(resample(rays, np.linspace(0, count - 1, steps))).to(self.device)
         focal_known = torch.full((1,), known, device=self.device)
-        piece, margin = self.piece_frames, self.receptive_field
+        piece = self.piece_frames
+        margin = max(self.receptive_field, self.receptive_field // 2 + SMOOTHING_REACH)
         pieces = []
         with inference(self.device):
             for start in range(0, steps, piece):

@@ -118,8 +118,8 @@ def load(
         raise WeightsError(f"{path}: wanted a VideoPose3D or RayNet checkpoint, found {', '.join(list(state)[:4])}")
     if input_skeleton not in (None, COCO_17):
         raise UsageError(
-            f"{path}: this project's own lifter reads {COCO_17.name}, {input_skeleton.name} was asked for; the order of "
-            "joints is to be chosen for published VideoPose3D checkpoints only (--lifter-checkpoint)"
+            f"{path}: this project's own lifter reads {COCO_17.name}, {input_skeleton.name} was asked for; "
+            "--lifter-skeleton is for published VideoPose3D checkpoints"
         )
     return load_ray_lifter(path, _ray_net, device)
 

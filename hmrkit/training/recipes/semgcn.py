@@ -21,7 +21,7 @@ class SemGCNRecipe(LifterRecipe):
 
 
 PRESETS: dict[str, SemGCNRecipe] = {
-    "cpu": SemGCNRecipe(loop=LoopConfig(steps=2500, learning_rate=2e-3, ema=0.998), batch=32),
+    "cpu": SemGCNRecipe(loop=LoopConfig(steps=3000, learning_rate=2e-3, ema=0.998), batch=32),
     "gpu": SemGCNRecipe(
         loop=LoopConfig(steps=60_000, learning_rate=1e-3, warmup=1000, ema=0.9995, log_every=500), batch=256
     ),
