@@ -1,6 +1,7 @@
 """Published lifters give what the authors' code gives (tests/data/README.md), through the door that users call."""
 
 import zlib
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,17 @@ import pytest
 import torch
 from made_keypoints import waving
 
+from hmrkit.camera import assume_camera
 from hmrkit.errors import UsageError, WeightsError
 from hmrkit.lifters import load_lifter
+from hmrkit.lifters.inputs import convert_keypoints
 from hmrkit.lifters.semgcn import SemGCN, SemGCNSize
 from hmrkit.lifters.videopose3d_published import PublishedNet
+from hmrkit.models import Models
+from hmrkit.options import Options, changing
+from hmrkit.pipeline import lift
+from hmrkit.skeletons import BLAZEPOSE_33, COCO_17
+from hmrkit.types import Keypoints, Take, VideoInfo
 
 WIDTH, HEIGHT = 1280, 720
 SIZE = {"width": WIDTH, "height": HEIGHT}
@@ -89,6 +97,27 @@ def test_videopose3d_of_human36m_order(stored, checkpoint):
     coco = load_lifter("videopose3d", checkpoint=path)
     assert coco.input_skeleton.name == "coco-17"
     assert np.abs(coco(points, fps=50.0, **SIZE) - about_pelvis(wanted)).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "network", "joints"),
+    [
+        ({"lifter": "semgcn"}, "semgcn_nonlocal", 16),
+        ({"lifter": "videopose3d", "lifter_skeleton": "h36m17"}, "videopose3d_27", 17),
+    ],
+)
+def test_the_chain_lifts_blazepose_by_networks_of_human36m_order(checkpoint, options, network, joints):
+    chosen = Options(device="cpu", lifter_checkpoint=str(checkpoint(network)), **options)
+    points = np.zeros((6, 33, 3), np.float32)
+    points[:, BLAZEPOSE_33.indices(*COCO_17.joints)] = waving(6)
+    video = VideoInfo("clip.mp4", "00", WIDTH, HEIGHT, Fraction(30), 6, np.arange(6), np.arange(6) / 30)
+    take = Take(video, assume_camera(WIDTH, HEIGHT), keypoints={3: Keypoints(points, None, "blazepose-33")})
+    models = Models(chosen)
+    lifted = lift(take, models, lambda *_: None)["lifted"][3]
+    assert lifted.skeleton == f"h36m-{joints}"
+    given = convert_keypoints(waving(6), COCO_17, models.lifter.input_skeleton)
+    np.testing.assert_array_equal(lifted.joints_c, models.lifter(given, fps=30.0, **SIZE))
+    assert ("lifter_skeleton" in changing("lift")) and "lifter_skeleton" not in changing("pose")
 
 
 def test_81_frames(tmp_path):
