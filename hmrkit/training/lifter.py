@@ -126,7 +126,7 @@ def train_ray_network(
         wanted = (samples.joints_c[:, :, columns] @ real_from_virtual)[:, :: recipe.every].to(device)
         with mixed_precision(device):
             joints = model(features[:, :: recipe.every].to(device))
-        return lifting_loss(joints, wanted, skeleton)
+        return lifting_loss(joints, wanted, skeleton, recipe.every)
 
     @torch.inference_mode()
     def evaluate(model: nn.Module) -> dict[str, float]:
@@ -152,13 +152,13 @@ def export_lifter(network: RayNetwork, recipe: LifterRecipe, path: str | Path) -
     save_state({key: value.half() for key, value in network.state_dict().items()}, path, metadata)
 
 
-def lifting_loss(joints: Tensor, wanted: Tensor, skeleton: Skeleton = H36M_17) -> Tensor:
+def lifting_loss(joints: Tensor, wanted: Tensor, skeleton: Skeleton = H36M_17, every: int = 1) -> Tensor:
     """Mean distance (m) of joints (B,T,J,3) m of `skeleton`, plus weighted distances of bone vectors and of velocities
-    per frame."""
+    per frame, where `every` frames lie between one of T and the next."""
     parents, children = (list(row) for row in zip(*skeleton.bones, strict=True))
     error = joints - wanted
     bones = error[..., children, :] - error[..., parents, :]
-    velocity = error[:, 1:] - error[:, :-1]
+    velocity = (error[:, 1:] - error[:, :-1]) / every
     return _length(error) + _BONE_WEIGHT * _length(bones) + _VELOCITY_WEIGHT * _length(velocity)
 
 
