@@ -54,7 +54,8 @@ class Models:
     def lifter(self):
         from hmrkit.lifters import load_lifter
 
-        return load_lifter(self.options.lifter, checkpoint=self.options.lifter_checkpoint, device=self.device)
+        chosen = self.options
+        return load_lifter(chosen.lifter, chosen.lifter_checkpoint, self.device, chosen.lifter_skeleton)
 
     @cached_property
     def regressor(self):

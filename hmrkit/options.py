@@ -89,7 +89,15 @@ class Options:
     people: str = option("all", "all, largest, or how many (the N most visible).", ("track",))
     keypoints: str = option("blazepose-heavy", "What finds keypoints", ("pose",), choices=KEYPOINTS)
     lifter: str = option("videopose3d", "What lifts keypoints to 3D through time", ("lift",), choices=LIFTERS)
-    lifter_checkpoint: str | None = option(None, "A checkpoint of your own for the lifter.", also=("lift",))
+    lifter_checkpoint: str | None = option(
+        None, "A checkpoint of your own for the lifter (as published, or hmrkit's).", also=("lift",)
+    )
+    lifter_skeleton: str | None = option(
+        None,
+        "Order of the 2D joints that a published VideoPose3D checkpoint reads, which its file does not show: coco17 or "
+        "h36m17 (those of CPN's keypoints). [default: coco17]",
+        ("lift",),
+    )
     flip: bool = option(True, "Lift the mirrored keypoints too and average.", ("lift",))
     smooth: float | None = option(
         None, "Take jitter out of the mesh stream, without delay: 0 is off. [default: 1, for file 0]", ("regress",)

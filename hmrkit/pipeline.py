@@ -177,10 +177,10 @@ def calibrate(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
 
 def _lift_track(points: Keypoints, take: Take, models: Models) -> np.ndarray:
     """(T,J,3) m, root-relative, camera axes: the lifter's estimate from a track's keypoints, matched by name."""
+    from hmrkit.lifters.inputs import convert_keypoints
     from hmrkit.skeletons import get_skeleton
 
-    skeleton = get_skeleton(points.skeleton)
-    inputs = points.keypoints_2d[:, skeleton.indices(*models.lifter.input_skeleton.joints)]
+    inputs = convert_keypoints(points.keypoints_2d, get_skeleton(points.skeleton), models.lifter.input_skeleton)
     camera = take.camera
     return models.lifter(
         inputs,

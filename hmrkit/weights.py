@@ -311,5 +311,5 @@ def _numpy_scalars() -> list[Any]:
     import numpy as np
 
     scalar = type(np.float64(0)).__reduce__(np.float64(0))[0]  # numpy's private `scalar`, wherever this version has it
-    dtypes = [type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "?")]
+    dtypes = [type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "u4", "?")]
     return [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *dtypes]

@@ -226,6 +226,12 @@ def test_settings_and_callbacks_of_trainers_are_passed_over(zipped, tmp_path: Pa
     assert torch.equal(load_state(tmp_path / "last.ckpt")["model.a"], torch.ones(2))
 
 
+def test_the_state_of_a_random_generator_beside_the_state_is_left_out(tmp_path: Path) -> None:
+    """Published VideoPose3D checkpoints hold one."""
+    torch.save({"random_state": np.random.RandomState(3), "model_pos": {"a": torch.ones(2)}}, tmp_path / "c.bin")
+    assert load_state(tmp_path / "c.bin")["a"].tolist() == [1, 1]
+
+
 def test_half_precision_files_fill_float32_modules(tmp_path: Path) -> None:
     layer, other = nn.Linear(2, 3), nn.Linear(2, 3)
     save_state({key: value.half() for key, value in layer.state_dict().items()}, tmp_path / "a.safetensors")

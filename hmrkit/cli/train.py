@@ -12,6 +12,7 @@ import typer
 from hmrkit.backbones import BACKBONES
 from hmrkit.cli import options as o
 from hmrkit.lifters import LIFTERS
+from hmrkit.options import OPTIONS
 from hmrkit.regressors import REGRESSORS
 from hmrkit.training.recipes import trainable
 
@@ -43,11 +44,10 @@ Rotations = Annotated[
     str | None, typer.Option(help="direct or swing-twist, where the recipe has both (else the preset's).")
 ]
 
-# Subcommand -> lifter; ``lifter`` is the one that ships.
-LIFTER_COMMANDS = {name: name for name in trainable(LIFTERS)} | {"lifter": "videopose3d"}
+LifterName = Annotated[str, typer.Option("--name", help=f"One of {', '.join(trainable(LIFTERS))}.")]
 
 
-def lifter(
+def named_lifter(
     context: typer.Context,
     motion: Motion,
     out: Out,
@@ -58,11 +58,26 @@ def lifter(
     device: o.Device = "auto",
     verbose: o.Verbose = False,
 ) -> None:
+    lifter(motion, out, str(context.info_name), preset, steps, start, resume, device, verbose)
+
+
+@app.command()
+def lifter(
+    motion: Motion,
+    out: Out,
+    name: LifterName = "videopose3d",
+    preset: Preset = "cpu",
+    steps: Steps = None,
+    start: Begin = None,
+    resume: Resume = False,
+    device: o.Device = "auto",
+    verbose: o.Verbose = False,
+) -> None:
+    """Train a lifter."""
     from hmrkit.device import resolve_device
     from hmrkit.training.lifter import train_lifter
 
     o.start_logging(verbose)
-    name = LIFTER_COMMANDS[str(context.info_name)]
     path = train_lifter(
         motion, out, preset=preset, steps=steps, device=resolve_device(device), resume=resume, start=start, name=name
     )  # fmt: skip
@@ -115,8 +130,8 @@ def regressor(
 
 for _name, _member in trainable(REGRESSORS).items():
     app.command(_name, help=f"Train {_name}: {_member.summary}.")(regressor)
-for _name, _lifter in LIFTER_COMMANDS.items():
-    app.command(_name, help=f"Train {_lifter}: {LIFTERS[_lifter].summary}.")(lifter)
+for _name, _lifter in trainable(LIFTERS).items():
+    app.command(_name, help=f"Train {_name}: {_lifter.summary}.")(named_lifter)
 
 
 @app.command("examples")
@@ -217,15 +232,17 @@ def ship(
 @app.command("evaluate-lifter")
 def evaluate_lifter(
     motion: Motion,
+    name: LifterName = "videopose3d",
     checkpoint: Annotated[Path | None, typer.Option(help="Weights to measure (else those that ship).")] = None,
+    skeleton: Annotated[str | None, typer.Option("--lifter-skeleton", help=OPTIONS["lifter_skeleton"].text)] = None,
     device: o.Device = "auto",
 ) -> None:
-    """Measure the lifter on the held-out clips: clean, martial arts alone, and with detector-like noise."""
+    """Measure a lifter on the held-out clips: clean, martial arts alone, and with detector-like noise."""
     from hmrkit.device import resolve_device
     from hmrkit.lifters import load_lifter
     from hmrkit.training.lifter import evaluate_lifter as evaluate
 
-    model = load_lifter("videopose3d", checkpoint=checkpoint, device=resolve_device(device))
+    model = load_lifter(name, checkpoint, resolve_device(device), skeleton)
     typer.echo(json.dumps(evaluate(model, motion), indent=1))
 
 

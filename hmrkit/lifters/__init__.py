@@ -7,28 +7,48 @@ features."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from hmrkit.errors import UsageError
 from hmrkit.members import Member, choose
+from hmrkit.skeletons import COCO_17, H36M_17, Skeleton
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from hmrkit.skeletons import Skeleton
+
+# Orders of 2D joints that published checkpoints come in, by what users write.
+INPUT_SKELETONS: dict[str, Skeleton] = {"coco17": COCO_17, "h36m17": H36M_17}
 
 
-LIFTERS: dict[str, Member] = {
-    "videopose3d": Member(
+@dataclass(frozen=True, kw_only=True)
+class LifterMember(Member):
+    """`input_skeletons`: names of `INPUT_SKELETONS` of which a user has to say which one a checkpoint reads, because
+    its tensors do not show it. Its `load` then takes ``input_skeleton`` as well."""
+
+    input_skeletons: tuple[str, ...] = ()
+
+
+LIFTERS: dict[str, LifterMember] = {
+    "videopose3d": LifterMember(
         module="hmrkit.lifters.videopose3d",
         summary="temporal convolution; own weights, or a published VideoPose3D checkpoint (default)",
         paper="Pavllo et al. 2019, 3D human pose estimation in video with temporal convolutions",
         licence="Apache-2.0 (published checkpoints: CC BY-NC 4.0)",
         weights=("lifter/videopose3d.safetensors",),
         recipe="hmrkit.training.recipes.videopose3d",
+        input_skeletons=("coco17", "h36m17"),
     ),
-    "toy": Member(
+    "semgcn": LifterMember(
+        module="hmrkit.lifters.semgcn",
+        summary="graph convolution on each frame; a published SemGCN checkpoint, or one of its recipe",
+        paper="Zhao et al. 2019, Semantic graph convolutional networks for 3D human pose regression",
+        recipe="hmrkit.training.recipes.semgcn",
+    ),
+    "toy": LifterMember(
         module="hmrkit.lifters.toy",
         summary="a flat pose as tall as a person; for tests",
         for_tests=True,
@@ -68,8 +88,21 @@ class Lifter(Protocol):
 
 
 def load_lifter(
-    name: str = "videopose3d", checkpoint: str | Path | None = None, device: str | torch.device = "cpu"
+    name: str = "videopose3d",
+    checkpoint: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    input_skeleton: str | None = None,
 ) -> Lifter:
-    """Load a lifter by name, with its shipped weights or `checkpoint`; UsageError lists the known names."""
+    """Load a lifter by name, with its shipped weights or `checkpoint`; UsageError lists the known names.
+
+    `input_skeleton`, a name of `INPUT_SKELETONS`, is the order of 2D joints that the checkpoint reads, where its lifter
+    knows several (COCO's unless given); UsageError where it does not.
+    """
     member, _ = choose(LIFTERS, name, "lifter")
-    return member.load_module().load(checkpoint, device=device)
+    if input_skeleton is None:
+        return member.load_module().load(checkpoint, device=device)
+    orders = member.input_skeletons
+    if input_skeleton not in orders:
+        wanted = f"takes {' or '.join(orders)}" if orders else "reads one order of joints, leave --lifter-skeleton out"
+        raise UsageError(f"--lifter-skeleton {input_skeleton}: lifter {name} {wanted}")
+    return member.load_module().load(checkpoint, device=device, input_skeleton=INPUT_SKELETONS[input_skeleton])

@@ -20,7 +20,7 @@ from hmrkit.device import inference
 from hmrkit.errors import WeightsError
 from hmrkit.files import sha256_of
 from hmrkit.lifters.inputs import check_keypoints
-from hmrkit.lifters.rays import NETWORK_FPS, encode
+from hmrkit.lifters.rays import NETWORK_FPS, SMOOTHING_REACH, encode
 from hmrkit.skeletons import COCO_17, H36M_17, Skeleton
 from hmrkit.weights import find_weights, load_into, load_state, read_metadata
 
@@ -34,8 +34,11 @@ _OUTSIDE_CONFIDENCE = 0.5
 class RayNetwork(nn.Module):
     """A network from features (B,T,`hmrkit.lifters.rays.FEATURES`) at 30 Hz to joints (B,T,J,3) m about the root.
 
-    The joints are in the virtual camera's axes, T stays the same for any T, and the root comes first, at 0.
+    The joints are those of `output_skeleton` in the virtual camera's axes, T stays the same for any T, and the root
+    comes first, at 0.
     """
+
+    output_skeleton: Skeleton = H36M_17
 
     @property
     def receptive_field(self) -> int:
@@ -46,25 +49,19 @@ class RayNetwork(nn.Module):
 class RayLifter:
     """A `hmrkit.lifters.Lifter` around a ray network, which is moved to `device` and put into eval mode.
 
-    `output_skeleton` names the joints that the network returns. Clips of more than `piece_frames` at 30 Hz go through
-    the network in overlapping pieces, so memory does not grow with the clip.
+    Clips of more than `piece_frames` at 30 Hz go through the network in overlapping pieces, so memory does not grow
+    with the clip.
     """
 
     input_skeleton: Skeleton = COCO_17
     piece_frames = 1024
 
-    def __init__(
-        self,
-        network: RayNetwork,
-        weights_sha256: str = "",
-        device: torch.device | str = "cpu",
-        output_skeleton: Skeleton = H36M_17,
-    ) -> None:
+    def __init__(self, network: RayNetwork, weights_sha256: str = "", device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         self.network = network.to(self.device).eval()
         self.weights_sha256 = weights_sha256
         self.receptive_field = network.receptive_field
-        self.output_skeleton = output_skeleton
+        self.output_skeleton = network.output_skeleton
 
     def __call__(
         self,
@@ -93,7 +90,8 @@ class RayLifter:
         steps = max(1, round((count - 1) / fps * NETWORK_FPS) + 1)
         clip = torch.from_numpy(resample(rays, np.linspace(0, count - 1, steps))).to(self.device)
         focal_known = torch.full((1,), known, device=self.device)
-        piece, margin = self.piece_frames, self.receptive_field
+        piece = self.piece_frames
+        margin = max(self.receptive_field, self.receptive_field // 2 + SMOOTHING_REACH)
         pieces = []
         with inference(self.device):
             for start in range(0, steps, piece):
@@ -152,10 +150,7 @@ def resample(values: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 
 def load_ray_lifter(
-    checkpoint: str | Path,
-    build: Callable[[dict[str, Any]], RayNetwork],
-    device: torch.device | str = "cpu",
-    output_skeleton: Skeleton = H36M_17,
+    checkpoint: str | Path, build: Callable[[dict[str, Any]], RayNetwork], device: torch.device | str = "cpu"
 ) -> RayLifter:
     """A lifter from a weights file whose metadata has the network's sizes, as `hmrkit.training.lifter` writes it.
 
@@ -172,4 +167,4 @@ def load_ray_lifter(
     except (TypeError, KeyError, ValueError) as error:
         raise WeightsError(f"{path}: wanted sizes of the network in the metadata, found {sizes}") from error
     load_into(network, state, path)
-    return RayLifter(network, sha256_of(path), device, output_skeleton)
+    return RayLifter(network, sha256_of(path), device)

@@ -20,6 +20,9 @@ FEATURES = len(COCO_17) * 3 + 4
 
 # Spread in frames (at 30 Hz) of the Gaussians over time: steady against jitter, quick enough for a cartwheel.
 _CENTER_FRAMES, _ROLL_FRAMES, _SIZE_FRAMES = 4.0, 6.0, 15.0
+_DEVIATIONS = 3  # where the Gaussians are cut off
+# Frames before and after that a frame's features depend on.
+SMOOTHING_REACH = int(_DEVIATIONS * _SIZE_FRAMES)
 # The camera faces the trunk; other joints count only where the trunk is missing.
 _TRUNK_WEIGHT, _OTHER_WEIGHT = 1.0, 0.02
 # An upright trunk of this many sizes joins the mean: a trunk seen end-on leaves the roll as it is.
@@ -94,7 +97,7 @@ def _facing(center: Tensor) -> Tensor:
 def _smooth(weighted: Tensor, weight: Tensor, frames: float) -> Tensor:
     """Gaussian mean over time: `weighted` (B,T,C) are values times `weight` (B,T,1); where no weight is near, the
     mean of the clip."""
-    reach = int(3 * frames)
+    reach = int(_DEVIATIONS * frames)
     offsets = torch.arange(-reach, reach + 1, device=weighted.device, dtype=weighted.dtype)
     kernel = torch.exp(-0.5 * (offsets / frames) ** 2)
     kernel = kernel / kernel.sum()

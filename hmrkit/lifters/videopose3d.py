@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, pad
 
-from hmrkit.errors import WeightsError
+from hmrkit.errors import UsageError, WeightsError
 from hmrkit.lifters.ray_lifter import RayNetwork, load_ray_lifter
 from hmrkit.lifters.rays import FEATURES
 from hmrkit.lifters.videopose3d_published import load_published
-from hmrkit.skeletons import H36M_17
+from hmrkit.skeletons import COCO_17, H36M_17, Skeleton
 from hmrkit.weights import find_weights, load_state
 
 if TYPE_CHECKING:
@@ -99,17 +99,28 @@ class RayNet(RayNetwork):
         return pad(joints.unflatten(-1, (-1, 3)), (0, 0, 1, 0))  # the pelvis comes first and is the origin
 
 
-def load(checkpoint: str | Path | None = None, *, device: torch.device | str = "cpu") -> Lifter:
+def load(
+    checkpoint: str | Path | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    input_skeleton: Skeleton | None = None,
+) -> Lifter:
     """Our weights (default) or a checkpoint of either network; its tensors' names say which.
 
-    WeightsError where the file is neither.
+    `input_skeleton` is the order of joints that a published checkpoint reads, COCO's unless given. WeightsError where
+    the file is neither, UsageError for another order than COCO's with our own network.
     """
     path = find_weights(checkpoint or DEFAULT_WEIGHTS)
     state = load_state(path)
     if "expand_conv.weight" in state:
-        return load_published(path, state, device)
+        return load_published(path, state, device, input_skeleton or COCO_17)
     if "stem.weight" not in state:
         raise WeightsError(f"{path}: wanted a VideoPose3D or RayNet checkpoint, found {', '.join(list(state)[:4])}")
+    if input_skeleton not in (None, COCO_17):
+        raise UsageError(
+            f"{path}: this project's own lifter reads {COCO_17.name}, {input_skeleton.name} was asked for; "
+            "--lifter-skeleton is for published VideoPose3D checkpoints"
+        )
     return load_ray_lifter(path, _ray_net, device)
 
 

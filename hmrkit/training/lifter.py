@@ -22,10 +22,11 @@ from hmrkit.device import mixed_precision
 from hmrkit.errors import UsageError
 from hmrkit.geometry import rigid_align
 from hmrkit.lifters import LIFTERS, Lifter
+from hmrkit.lifters.inputs import convert_keypoints
 from hmrkit.lifters.ray_lifter import RayNetwork
 from hmrkit.lifters.rays import NETWORK_FPS, encode
 from hmrkit.members import choose
-from hmrkit.skeletons import COCO_17, H36M_17
+from hmrkit.skeletons import COCO_17, H36M_17, Skeleton
 from hmrkit.synthetic.mocap import Motion, load_motion
 from hmrkit.training.lifter_samples import LifterSampler, SkinnedKeypoints, chain, random_people
 from hmrkit.training.lifter_views import CLEAN, Noise, observe
@@ -43,13 +44,15 @@ class LifterRecipe:
     """Numbers of a ray lifter's training; the weights file has them as JSON under ``recipe``.
 
     `network` is the dataclass of the network's sizes, which rebuilds it on loading; `frames` at 30 Hz a sample, `batch`
-    samples a step.
+    samples a step. Networks that see single frames learn more from frames far apart: of a sample's features every
+    `every`-th is learned from.
     """
 
     network: Any
     loop: LoopConfig
     frames: int = 81
     batch: int = 20
+    every: int = 1
     noise: Noise = field(default_factory=Noise)
 
 
@@ -111,6 +114,8 @@ def train_ray_network(
         begun = {key: value.float() for key, value in load_state(start).items()}
         load_into(network, network.state_dict() | begun, start)
     network = network.to(device)
+    skeleton = network.output_skeleton
+    columns = H36M_17.indices(*skeleton.joints)
     sampler = LifterSampler(load_motion(motion, "train"), recipe.frames, recipe.noise)
     held_out = LifterSampler(load_motion(motion, "test"), recipe.frames, CLEAN, augment=False, known=1.0)
     fixed = held_out(96, torch.Generator().manual_seed(1))
@@ -118,16 +123,16 @@ def train_ray_network(
     def loss(model: nn.Module, generator: torch.Generator) -> Tensor:
         samples = sampler(recipe.batch, generator)
         features, real_from_virtual = encode(samples.keypoints, samples.focal_known)
-        wanted = (samples.joints_c @ real_from_virtual).to(device)
+        wanted = (samples.joints_c[:, :, columns] @ real_from_virtual)[:, :: recipe.every].to(device)
         with mixed_precision(device):
-            joints = model(features.to(device))
-        return lifting_loss(joints, wanted)
+            joints = model(features[:, :: recipe.every].to(device))
+        return lifting_loss(joints, wanted, skeleton, recipe.every)
 
     @torch.inference_mode()
     def evaluate(model: nn.Module) -> dict[str, float]:
         features, real_from_virtual = encode(fixed.keypoints, fixed.focal_known)
         joints = model(features.to(device)).cpu() @ real_from_virtual.mT
-        mpjpe, aligned = joint_errors_mm(joints.flatten(0, 1), fixed.joints_c.flatten(0, 1))
+        mpjpe, aligned = joint_errors_mm(joints.flatten(0, 1), fixed.joints_c[:, :, columns].flatten(0, 1))
         return {"held-out MPJPE mm": float(mpjpe.mean()), "PA": float(aligned.mean())}
 
     average = fit(network, loss, recipe.loop, Path(path).parent, evaluate=evaluate, resume=resume)
@@ -135,24 +140,25 @@ def train_ray_network(
     return Path(path)
 
 
-def export_lifter(network: nn.Module, recipe: LifterRecipe, path: str | Path) -> None:
+def export_lifter(network: RayNetwork, recipe: LifterRecipe, path: str | Path) -> None:
     """Write a network as `hmrkit.lifters.ray_lifter.load_ray_lifter` reads it: float16, with its sizes and recipe."""
     metadata = {
         "network": json.dumps(asdict(recipe.network)),
         "input_skeleton": COCO_17.name,
-        "output_skeleton": H36M_17.name,
+        "output_skeleton": network.output_skeleton.name,
         "fps": str(NETWORK_FPS),
         "recipe": json.dumps(asdict(recipe)),
     }
     save_state({key: value.half() for key, value in network.state_dict().items()}, path, metadata)
 
 
-def lifting_loss(joints: Tensor, wanted: Tensor) -> Tensor:
-    """Mean distance (m) of joints (B,T,17,3) m, plus weighted distances of bone vectors and of velocities per frame."""
-    parents, children = (list(row) for row in zip(*H36M_17.bones, strict=True))
+def lifting_loss(joints: Tensor, wanted: Tensor, skeleton: Skeleton = H36M_17, every: int = 1) -> Tensor:
+    """Mean distance (m) of joints (B,T,J,3) m of `skeleton`, plus weighted distances of bone vectors and of velocities
+    per frame, where `every` frames lie between one of T and the next."""
+    parents, children = (list(row) for row in zip(*skeleton.bones, strict=True))
     error = joints - wanted
     bones = error[..., children, :] - error[..., parents, :]
-    velocity = error[:, 1:] - error[:, :-1]
+    velocity = (error[:, 1:] - error[:, :-1]) / every
     return _length(error) + _BONE_WEIGHT * _length(bones) + _VELOCITY_WEIGHT * _length(velocity)
 
 
@@ -161,7 +167,7 @@ def _length(vectors: Tensor) -> Tensor:
 
 
 def joint_errors_mm(joints: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Per frame (N,): MPJPE of joints (N,17,3) m about the pelvis, and the same after similarity alignment."""
+    """Per frame (N,): MPJPE of joints (N,J,3) m about the pelvis, and the same after similarity alignment."""
     plain = (joints - wanted).norm(dim=-1).mean(-1) * 1000
     rotation, scale, translation = rigid_align(joints, wanted, scale=True)
     moved = scale[:, None, None] * joints @ rotation.mT + translation[:, None]
@@ -175,7 +181,8 @@ _NOISY_BY_LENGTH = replace(_NOISY, jitter=_NOISY.jitter / 2**0.5, offset=_NOISY.
 def evaluate_lifter(
     lifter: Lifter, motion_path: str | Path, seed: int = 0, cameras: int = 3
 ) -> dict[str, dict[str, float]]:
-    """MPJPE / PA-MPJPE in mm on every frame of the held-out clips, each from `cameras` random static cameras.
+    """MPJPE / PA-MPJPE in mm of the lifter's joints on every frame of the held-out clips, each from `cameras` random
+    static cameras.
 
     Through the lifter's public interface, with flip averaging, by protocol:
 
@@ -232,6 +239,8 @@ def _clip_errors(
     found = []
     for rays in samples.keypoints.numpy():
         pixels = np.concatenate([rays[..., :2] * focal + center, rays[..., 2:]], -1)
+        pixels = convert_keypoints(pixels, COCO_17, lifter.input_skeleton)
         given = focal if known else None
         found.append(lifter(pixels, width=width, height=height, fps=motion.fps, flip=True, focal_px=given))
-    return torch.stack(joint_errors_mm(torch.from_numpy(np.concatenate(found)), samples.joints_c.flatten(0, 1))).numpy()
+    wanted = samples.joints_c[:, :, H36M_17.indices(*lifter.output_skeleton.joints)].flatten(0, 1)
+    return torch.stack(joint_errors_mm(torch.from_numpy(np.concatenate(found)), wanted)).numpy()

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from rich.console import Console
@@ -20,6 +21,8 @@ from hmrkit.errors import InputError
 from hmrkit.files import make_folder
 
 log = logging.getLogger(__name__)
+
+N = TypeVar("N", bound=nn.Module)
 
 CHECKPOINT = "checkpoint.pt"
 SCORED = 5  # every so many reports held-out scores are computed, which takes time
@@ -58,14 +61,14 @@ class State:
 
 
 def fit(
-    network: nn.Module,
+    network: N,
     loss: Callable[[nn.Module, torch.Generator], Tensor],
     config: LoopConfig,
     out: str | Path,
     *,
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
     resume: bool = False,
-) -> nn.Module:
+) -> N:
     """Train `network` and return the average of its weights (EMA) as a network in eval mode.
 
     `loss(network, generator)` draws its own batch from the generator, whose seed is the run's seed and the step: a run

@@ -14,11 +14,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hmrkit.camera import assume_camera
 from hmrkit.errors import WeightsError
-from hmrkit.lifters import LIFTERS, load_lifter
+from hmrkit.lifters import LIFTERS, LifterMember, load_lifter
 from hmrkit.lifters.ray_lifter import RayLifter, RayNetwork, load_ray_lifter, resample
 from hmrkit.lifters.rays import FEATURES
 from hmrkit.lifters.videopose3d import RayNet, RayNetSize
-from hmrkit.members import Member
 from hmrkit.skeletons import H36M_17
 from hmrkit.weights import save_state
 
@@ -104,7 +103,7 @@ def test_a_second_network_is_one_module_and_one_line(tmp_path, monkeypatch):
     network, path = Dummy(DummySize(width=5)), tmp_path / "dummy.safetensors"
     save_state(network.state_dict(), path, {"network": json.dumps(asdict(DummySize(width=5)))})
     monkeypatch.setitem(sys.modules, "dummy_lifter", dummy_module(path))
-    monkeypatch.setitem(LIFTERS, "dummy", Member(module="dummy_lifter", summary="a perceptron on each frame"))
+    monkeypatch.setitem(LIFTERS, "dummy", LifterMember(module="dummy_lifter", summary="a perceptron on each frame"))
     lifter = load_lifter("dummy")
     assert lifter.receptive_field == 1
     joints = lifter(waving(), fps=25.0, **SIZE)

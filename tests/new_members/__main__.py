@@ -1,12 +1,12 @@
 """The command line with four more members: each is a file here and one line of a table below."""
 
 from hmrkit.exporters import EXPORTERS
-from hmrkit.lifters import LIFTERS
+from hmrkit.lifters import LIFTERS, LifterMember
 from hmrkit.members import Member
 from hmrkit.regressors import REGRESSORS
 
 REGRESSORS["mapped"] = Member(module="new_members.regressor", summary="maps", recipe="new_members.regressor")
-LIFTERS["linear"] = Member(module="new_members.lifter", summary="linear", recipe="new_members.lifter")
+LIFTERS["linear"] = LifterMember(module="new_members.lifter", summary="linear", recipe="new_members.lifter")
 EXPORTERS["count"] = Member(module="new_members.exporter", class_name="CountExporter", summary="counts people")
 
 from hmrkit.mesh_streams import MESH_STREAMS, StreamMember  # noqa: E402 - reads the regressors
