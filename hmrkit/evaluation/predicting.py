@@ -307,4 +307,5 @@ def _assembled(frames: int, pieces: Sequence[_Piece], models: Models) -> Predict
                 vertices[here], joints[here] = mesh.vertices_c, mesh.joints_c
         return vertices, joints
 
-    return Prediction(found, rotations, betas, transl, meshes)
+    # Without meshes the parameters are scored, by the body that they pose.
+    return Prediction(found, rotations, betas, transl, None if models.options.params_only else meshes)
