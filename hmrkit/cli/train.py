@@ -239,6 +239,9 @@ def uncertainty(
     lifter_checkpoint: Annotated[Path | None, typer.Option(help=OPTIONS["lifter_checkpoint"].text)] = None,
     keypoints: Annotated[str, typer.Option(help=OPTIONS["keypoints"].text)] = Options.keypoints,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many images.")] = None,
+    dataset_option: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE, for what only one dataset has (seed=1).")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file; other pairs in it stay.")] = Path(
         "weights/calibration/pose3d_uncertainty.json"
     ),
@@ -247,7 +250,8 @@ def uncertainty(
 ) -> None:
     """Measure how far the lifted and the direct pose err, joint by joint: what --pose3d fused weights them by."""
     from hmrkit.calibration.pose_uncertainty import save_uncertainty
-    from hmrkit.datasets import load_dataset
+    from hmrkit.cli.evaluate import dataset_settings
+    from hmrkit.datasets import DatasetOptions, load_dataset
     from hmrkit.models import Models
     from hmrkit.training.pose_uncertainty import measure
 
@@ -258,7 +262,8 @@ def uncertainty(
         lifter_checkpoint=None if lifter_checkpoint is None else str(lifter_checkpoint),
     )  # fmt: skip
     with o.progress_bar(dataset) as progress:
-        entry = measure(load_dataset(dataset, data), Models(chosen), limit, progress)
+        held_out = load_dataset(dataset, data, DatasetOptions(settings=dataset_settings(dataset_option or [])))
+        entry = measure(held_out, Models(chosen), limit, progress)
     save_uncertainty(out, lifter, keypoints, {"measured_on": dataset, **entry})
     typer.echo(str(out))
 
