@@ -139,7 +139,7 @@ class Options:
     body: str | None = option(
         None,
         "A SMPL, SMPL-H or SMPL-X file of your own (.pkl or .npz).",
-        also=("regress", "calibrate", *OUTPUTS, "info"),
+        also=("regress", "lift", "calibrate", *OUTPUTS, "info"),
     )
     gender: str = option(
         "neutral", "neutral, male or female; a take's own wins.", ("regress",), also=(*OUTPUTS, "info")

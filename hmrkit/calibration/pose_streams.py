@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hmrkit.body import Body
 from hmrkit.body.landmarks import body_landmarks, world_from_local
+from hmrkit.body.posing import check_model
 from hmrkit.calibration.pose_uncertainty import PoseUncertainty
 from hmrkit.camera import project
 from hmrkit.errors import UsageError
@@ -50,8 +51,10 @@ _SIZE_BONES = tuple(
 def projected_landmarks(body: Body, params: BodyParams, camera: Camera) -> Keypoints:
     """BlazePose's 33 landmarks (T,33,3) px of a track's bodies, all of confidence 1: equations 2 and 3.
 
-    Landmarks that are not in front of the camera are missing (NaN, confidence 0).
+    Landmarks that are not in front of the camera are missing (NaN, confidence 0). ModelMismatchError where the
+    parameters are another body's.
     """
+    check_model(params, body)
     local = torch.from_numpy(np.concatenate([params.global_orient[:, None], params.body_pose], 1)).to(body.device)
     betas = torch.as_tensor(params.betas[:10], dtype=body.dtype, device=body.device)
     points, _ = body_landmarks(body)(world_from_local(local), betas)

@@ -24,11 +24,14 @@ def bench(
 ) -> None:
     """Milliseconds per stage, frames per second and peak memory of the whole chain on one clip."""
     from hmrkit.benchmark import run_benchmark
+    from hmrkit.errors import UsageError
     from hmrkit.exporters import choose_formats
     from hmrkit.options import Options
 
     o.start_logging(verbose)
     chosen = Options(**options)
+    if chosen.params_only and render:
+        raise UsageError("--params-only makes no vertices, which --render draws; leave one out")
     facts = run_benchmark(video, chosen, choose_formats(formats, chosen.params_only), render)
     if as_json:
         typer.echo(json.dumps(facts, indent=1))

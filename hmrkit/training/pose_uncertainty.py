@@ -74,7 +74,7 @@ def _error(pose: LiftedPose, truth: LiftedPose) -> np.ndarray:
 
 def _facts(errors: np.ndarray) -> list[dict[str, list[float]] | None]:
     """Of each joint what is kept of errors (2,N,17,3) of the lifted and the direct pose; None where one is missing."""
-    known = np.isfinite(errors).all((0, 3))
+    known = np.asarray(np.isfinite(errors).all((0, 3)))
     lifted, direct = np.where(known[..., None], errors, 0)
     count = known.sum(0)[:, None]
 
