@@ -11,7 +11,6 @@ import typer
 
 from hmrkit.backbones import BACKBONES
 from hmrkit.cli import options as o
-from hmrkit.datasets import DATASETS
 from hmrkit.lifters import LIFTERS
 from hmrkit.options import OPTIONS, Options
 from hmrkit.regressors import REGRESSORS
@@ -233,7 +232,7 @@ def evaluate_lifter(
 
 @app.command("uncertainty")
 def uncertainty(
-    dataset: Annotated[str, typer.Option(help=f"Held-out people with true joints: {', '.join(DATASETS)}.")],
+    dataset: Annotated[str, typer.Option(help="Held-out people with true 3D joints (hmrkit list datasets).")],
     data: Annotated[Path | None, typer.Option(help="Where its files are, or where its images go.")] = None,
     lifter: Annotated[str, typer.Option(help=OPTIONS["lifter"].text)] = Options.lifter,
     lifter_checkpoint: Annotated[Path | None, typer.Option(help=OPTIONS["lifter_checkpoint"].text)] = None,
