@@ -167,7 +167,7 @@ def _run_clip(result: ClipResult, take: Take, models: Models, outputs: Outputs, 
         save_take(with_stage(take, "files", files_record), take_path)
     result.files = made
     result.detail = report(take)
-    errors = reprojection(take, models)
+    errors = {} if models.options.params_only else reprojection(take, models)
     for person in result.detail["people"]:
         if person["track_id"] in errors:
             person["reprojection_percent_of_box"] = round(100 * errors[person["track_id"]], 2)

@@ -76,6 +76,12 @@ class Models:
         return load_calibration(self.body)
 
     @cached_property
+    def pose_uncertainty(self):
+        from hmrkit.calibration.pose_uncertainty import load_uncertainty
+
+        return load_uncertainty(self.options.lifter, self.options.keypoints)
+
+    @cached_property
     def mesh_stream(self):
         from hmrkit.mesh_streams import load_mesh_stream
 

@@ -33,7 +33,41 @@ METHODS: dict[str, Method] = {
         name: Method(name, stream.summary, for_tests=stream.for_tests, argument=stream.argument)
         for name, stream in MESH_STREAMS.items()
     },
-    "pc-hmr": Method("fit", "a mesh stream (--mesh) calibrated by a temporally lifted pose (PC-HMR, parallel)", True),
+    "pc-hmr": Method("fit", "a mesh stream (--mesh) calibrated by a temporally lifted pose (PC-HMR)", True),
+}
+
+
+@dataclass(frozen=True)
+class Way:
+    """One of the values that an option can have."""
+
+    summary: str
+    for_tests: bool = False
+    argument: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoseStream(Way):
+    """What gives the 3D pose that meshes are calibrated to: the stage that it `reads`, the `models` that it uses, and
+    whether it needs keypoints with 3D joints."""
+
+    models: tuple[str, ...]
+    reads: str = "pose"
+    needs_depth: bool = False
+
+
+MODES: dict[str, Way] = {
+    "parallel": Way("a pose stream beside the mesh stream, which sees the image itself"),
+    "serial": Way("the mesh stream's own joints, projected into the image and lifted"),
+}
+SERIAL = PoseStream("the mesh stream's own 2D joints lifted through time", models=("lifter", "body"), reads="regress")
+# The pose streams of parallel mode.
+POSES_3D: dict[str, PoseStream] = {
+    "lifted": PoseStream("2D keypoints lifted through time", models=("lifter",)),
+    "direct": PoseStream("3D joints that the keypoint estimator sees", models=("body",), needs_depth=True),
+    "fused": PoseStream(
+        "both, joint by joint by how far each errs", models=("lifter", "body", "pose_uncertainty"), needs_depth=True
+    ),
 }
 
 
@@ -98,6 +132,8 @@ class Options:
         "h36m17 (those of CPN's keypoints). [default: coco17]",
         ("lift",),
     )
+    mode: str = option("parallel", "Where the pose comes from that meshes are calibrated to", ("lift",), choices=MODES)
+    pose3d: str = option("lifted", "That pose in parallel mode", ("lift",), choices=POSES_3D)
     flip: bool = option(True, "Lift the mirrored keypoints too and average.", ("lift",))
     smooth: float | None = option(
         None, "Take jitter out of the mesh stream, without delay: 0 is off. [default: 1, for file 0]", ("regress",)
@@ -105,10 +141,13 @@ class Options:
     refine: bool | None = option(
         None, "SMPLify over each whole track. [default: on for fit, off for regressors]", ("regress",)
     )
+    params_only: bool = option(
+        False, "Body parameters and joints only: no vertices are made, refits are compared by joints.", ("calibrate",)
+    )
     body: str | None = option(
         None,
         "A SMPL, SMPL-H or SMPL-X file of your own (.pkl or .npz).",
-        also=("regress", "calibrate", *OUTPUTS, "info"),
+        also=("regress", "lift", "calibrate", *OUTPUTS, "info"),
     )
     gender: str = option(
         "neutral", "neutral, male or female; a take's own wins.", ("regress",), also=(*OUTPUTS, "info")
@@ -147,9 +186,29 @@ class Options:
             raise UsageError(f"--smooth must be 0 or more, got {self.smooth:g}")
         if self.people not in ("all", "largest") and not (self.people.isdigit() and int(self.people) > 0):
             raise UsageError(f"--people must be all, largest or a number from 1, got {self.people!r}")
+        choose(MODES, self.mode, "mode")
+        choose(POSES_3D, self.pose3d, "3D pose")
         object.__setattr__(self, "mesh", mesh)
         object.__setattr__(self, "smooth", stream.smooth_by_default if self.smooth is None else self.smooth)
         object.__setattr__(self, "refine", stream.refine_by_default if self.refine is None else self.refine)
+        if method.calibrated:
+            self._check_pose_stream()
+
+    def _check_pose_stream(self) -> None:
+        """UsageError where the pose stream and the others contradict one another."""
+        has_depth = choose(KEYPOINTS, self.keypoints, "keypoint estimator")[0].has_depth
+        deep = ", ".join(name for name, member in visible(KEYPOINTS).items() if member.has_depth)
+        if self.mode == "serial" and self.pose3d != "lifted":
+            raise UsageError(f"--mode serial lifts the mesh's own pose; --pose3d {self.pose3d} is for --mode parallel")
+        if self.pose_stream.needs_depth and not has_depth:
+            raise UsageError(
+                f"--pose3d {self.pose3d} wants keypoints with 3D ({deep}), --keypoints is {self.keypoints}"
+            )
+        if self.mode == "serial" and self.needs_depth and not has_depth:
+            raise UsageError(
+                f"--mode serial lifts the bodies of --mesh {self.mesh}, which itself needs 3D keypoints, but those of "
+                f"{self.keypoints} are 2D; use --keypoints {deep}, or a regressor without --refine"
+            )
 
     @property
     def calibrated(self) -> bool:
@@ -160,6 +219,16 @@ class Options:
     def stream(self) -> StreamMember:
         """The line of its mesh stream."""
         return choose(MESH_STREAMS, str(self.mesh), "mesh stream")[0]
+
+    @property
+    def needs_depth(self) -> bool:
+        """Whether its mesh stream, or the refinement, wants 3D keypoints."""
+        return self.stream.needs_depth or bool(self.refine)
+
+    @property
+    def pose_stream(self) -> PoseStream:
+        """The line of its pose stream."""
+        return SERIAL if self.mode == "serial" else POSES_3D[self.pose3d]
 
 
 OPTIONS: dict[str, Option] = {item.name: item.metadata["option"] for item in fields(Options)}

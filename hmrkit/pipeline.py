@@ -145,18 +145,21 @@ def _refined_and_smoothed(take: Take, person: Track, params: BodyParams, models:
 
 
 def lift(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
-    """3D pose of every track from its 2D keypoints through time."""
+    """3D pose of every track through time, by the pose stream that the options name."""
+    people = take.body if models.options.mode == "serial" else take.keypoints
     lifted: dict[int, LiftedPose] = {}
-    for done, (i, points) in enumerate(take.keypoints.items(), 1):
-        lifted[i] = LiftedPose(_lift_track(points, take, models), models.lifter.output_skeleton.name)
-        progress("lift", done, len(take.keypoints))
+    for done, i in enumerate(people, 1):
+        lifted[i] = _pose_of_track(i, take, models)
+        progress("lift", done, len(people))
     return {"lifted": lifted}
 
 
 def calibrate(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
-    """PC-HMR, parallel: target joints from the lifted pose, and the body refitted to the calibrated mesh."""
+    """PC-HMR: target joints from the pose stream, and the body refitted to the calibrated mesh. In serial mode nothing
+    but the mesh stream has seen the image: the target follows no keypoints."""
     from hmrkit.calibration.track import calibrate_track
 
+    options = models.options
     calibrated: dict[int, Calibration] = {}
     people = take.people_with_mesh()
     for done, person in enumerate(people, 1):
@@ -165,24 +168,41 @@ def calibrate(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
             person,
             take.body[i],
             take.lifted[i],
-            take.keypoints[i],
+            None if options.mode == "serial" else take.keypoints[i],
             take.camera,
             models.body,
             models.calibration,
             take.video.sampled_fps,
+            params_only=options.params_only,
         )
         progress("calibrate", done, len(people))
     return {"calibrated": calibrated}
 
 
-def _lift_track(points: Keypoints, take: Take, models: Models) -> np.ndarray:
-    """(T,J,3) m, root-relative, camera axes: the lifter's estimate from a track's keypoints, matched by name."""
+def _pose_of_track(i: int, take: Take, models: Models) -> LiftedPose:
+    """A track's pose by the pose stream (`hmrkit.options.PoseStream`)."""
+    from hmrkit.calibration.pose_streams import direct_pose, fused_pose, projected_landmarks
+
+    options = models.options
+    if options.mode == "serial":
+        return _lift_track(projected_landmarks(models.body, take.body[i], take.camera), take, models)
+    points = take.keypoints[i]
+    if options.pose3d == "lifted":
+        return _lift_track(points, take, models)
+    direct = direct_pose(points, models.body)
+    if options.pose3d == "direct":
+        return direct
+    return fused_pose(_lift_track(points, take, models), direct, models.pose_uncertainty)
+
+
+def _lift_track(points: Keypoints, take: Take, models: Models) -> LiftedPose:
+    """The lifter's estimate from a track's keypoints, matched by name."""
     from hmrkit.lifters.inputs import convert_keypoints
     from hmrkit.skeletons import get_skeleton
 
     inputs = convert_keypoints(points.keypoints_2d, get_skeleton(points.skeleton), models.lifter.input_skeleton)
     camera = take.camera
-    return models.lifter(
+    joints = models.lifter(
         inputs,
         width=camera.width,
         height=camera.height,
@@ -191,6 +211,7 @@ def _lift_track(points: Keypoints, take: Take, models: Models) -> np.ndarray:
         focal_px=camera.focal_px,
         center_px=camera.center_px,
     )
+    return LiftedPose(joints, models.lifter.output_skeleton.name)
 
 
 @dataclass(frozen=True)
@@ -215,9 +236,13 @@ def _reads(*names: str) -> Callable[[Options], tuple[str, ...]]:
 
 def _regress_inputs(options: Options) -> tuple[str, ...]:
     """Keypoints; the lifted pose as well where 3D keypoints are needed and the estimator has none."""
-    needs_depth = options.stream.needs_depth or options.refine
     keypoints, _ = choose(KEYPOINTS, options.keypoints, "keypoint estimator")
-    return ("pose", "lift") if needs_depth and not keypoints.has_depth else ("pose",)
+    return ("pose", "lift") if options.needs_depth and not keypoints.has_depth else ("pose",)
+
+
+def _calibrate_inputs(options: Options) -> tuple[str, ...]:
+    """The mesh and the pose it is moved to; keypoints as well where they come from a stream of their own."""
+    return ("regress", "lift") if options.mode == "serial" else ("pose", "regress", "lift")
 
 
 STAGES: dict[str, Stage] = {
@@ -225,8 +250,14 @@ STAGES: dict[str, Stage] = {
     "track": Stage(track, ("tracks", "dropped_tracks"), _reads("detect"), _reads()),
     "pose": Stage(pose, ("keypoints",), _reads("track"), _reads("keypoints"), camera=True),
     "regress": Stage(regress, ("body", "faces"), _regress_inputs, lambda options: options.stream.models),
-    "lift": Stage(lift, ("lifted",), _reads("pose"), _reads("lifter"), on_demand=True),
-    "calibrate": Stage(calibrate, ("calibrated",), _reads("pose", "regress", "lift"), _reads("body", "calibration")),
+    "lift": Stage(
+        lift,
+        ("lifted",),
+        lambda options: (options.pose_stream.reads,),
+        lambda options: options.pose_stream.models,
+        on_demand=True,
+    ),
+    "calibrate": Stage(calibrate, ("calibrated",), _calibrate_inputs, _reads("body", "calibration")),
 }
 
 

@@ -179,7 +179,8 @@ class BodyParams:
 
 @dataclass(frozen=True)
 class LiftedPose:
-    """3D joints lifted from the 2D keypoints of a whole track: `joints_c` (T,J,3) m about the root joint."""
+    """3D joints of a whole track by the pose stream, as a rule lifted from 2D keypoints: `joints_c` (T,J,3) m about the
+    root joint."""
 
     joints_c: np.ndarray
     skeleton: str
@@ -193,7 +194,8 @@ class Calibration:
     """What PC-HMR adds to a track; with `BodyParams` it is all that is needed to make the calibrated mesh again.
 
     `joints_c` (T,24,3) m, the target joints in the camera frame; `params` the body refitted to the calibrated mesh;
-    `refit_residual_mm` (T,) mean distance between the calibrated vertices and the refitted body's.
+    `refit_residual_mm` (T,) mean distance between the calibrated vertices and the refitted body's; where only
+    parameters were wanted (``--params-only``), between `joints_c` and the refitted body's joints.
     """
 
     joints_c: np.ndarray

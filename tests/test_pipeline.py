@@ -392,3 +392,98 @@ def test_keypoints_are_cleaned_once_a_person_for_fitting_and_refining(film, monk
     take = hmrkit.run(film, **{**TOYS, "keypoints": "blazepose-heavy"}, method="fit")
     assert take.body
     assert calls == sorted(take.body)
+
+
+# ------------------------------------------------------------------------------------------------- modes of PC-HMR
+
+
+def uncertain_of(share):
+    """Errors by which the direct pose has about this `share` in all joints."""
+    from hmrkit.calibration.pose_uncertainty import PoseUncertainty
+    from hmrkit.skeletons import H36M_17
+
+    both = {"lifted_mm": (share**0.5,) * 2, "direct_mm": ((1 - share) ** 0.5,) * 2, "correlation": (0.0, 0.0)}
+    return PoseUncertainty(dict.fromkeys(H36M_17.joints, both), "measured")
+
+
+def test_in_serial_mode_the_pose_is_lifted_from_the_mesh_and_not_from_the_keypoints(take):
+    from hmrkit.take.storage import _digest
+
+    models = Models(Options(**TOYS, mode="serial"))
+    assert stages_of(models.options) == ("detect", "track", "pose", "regress", "lift", "calibrate")
+    still = replace(take.body[1], **{k: np.repeat(v[:1], 12, 0) for k, v in moving(take.body[1]).items()})
+    waving = take.keypoints[1].keypoints_2d.copy()
+    waving[..., :2] += 10 * np.random.default_rng(0).random((12, *waving.shape[1:2], 2), np.float32)
+    standing = replace(
+        keep_stages(take, ["detect", "track", "pose", "regress"]),
+        body={1: still},
+        keypoints={1: replace(take.keypoints[1], keypoints_2d=waving)},
+    )
+    done = run_stages(standing, ["lift", "calibrate"], models)
+    assert np.ptp(done.lifted[1].joints_c, axis=0).max() < 1e-6
+    assert np.ptp(done.calibrated[1].joints_c, axis=0).max() < 1e-5  # nor do keypoints pull at it
+    beside = run_stages(standing, ["lift"], Models(Options(**TOYS)))
+    assert np.ptp(beside.lifted[1].joints_c, axis=0).max() > 1e-2
+    assert done.provenance["lift"]["input"] == _digest({"regress": done.provenance["regress"]})
+    assert set(done.provenance["lift"]["weights"]) == {"lifter", "body"}
+    again = run_stages(done, ["regress"], Models(replace(models.options, refine=False)))
+    assert "lift" not in again.provenance  # it was built on the bodies
+
+
+def moving(params):
+    return {name: getattr(params, name) for name in ("global_orient", "body_pose", "transl_c")}
+
+
+def test_in_parallel_mode_the_pose_does_not_read_the_mesh(take):
+    from hmrkit.take.storage import _digest
+
+    assert take.provenance["lift"]["input"] == _digest({"pose": take.provenance["pose"]})
+    assert set(take.provenance["lift"]["weights"]) == {"lifter"}
+
+
+def test_direct_and_fused_poses_in_the_chain(take):
+    poses = {"lifted": take.lifted[1].joints_c}
+    for pose3d in ("direct", "fused"):
+        models = Models(Options(**TOYS, pose3d=pose3d))
+        models.pose_uncertainty = uncertain_of(0.5)
+        done = run_stages(take, ["lift", "calibrate"], models)
+        poses[pose3d] = done.lifted[1].joints_c
+        assert np.isfinite(done.calibrated[1].joints_c).all()
+        assert ("pose_uncertainty" in done.provenance["lift"]["weights"]) == (pose3d == "fused")
+    off = [np.linalg.norm(poses[name] - poses["lifted"], axis=-1).mean() for name in ("fused", "direct")]
+    assert 0 < off[0] < off[1]
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        ({"mode": "x"}, "choose one of parallel, serial"),
+        ({"pose3d": "x"}, "choose one of lifted, direct, fused"),
+        ({"mode": "serial", "pose3d": "direct"}, "is for --mode parallel"),
+        ({"pose3d": "fused", "keypoints": "movenet-thunder"}, r"wants keypoints with 3D \(blazepose-heavy\)"),
+        ({"mode": "serial", "keypoints": "movenet-thunder"}, "which itself needs 3D keypoints"),
+    ],
+)
+def test_pose_streams_that_cannot_be_are_refused(bad, why):
+    with pytest.raises(UsageError, match=why):
+        Options(**bad)
+    assert Options(mode="serial", mesh="hmr", keypoints="movenet-thunder").pose_stream.reads == "regress"
+
+
+def test_with_params_only_no_vertices_are_made(film, take, monkeypatch, tmp_path):
+    from hmrkit.body import Body
+    from hmrkit.exporters import choose_formats
+
+    models = Models(Options(**TOYS, params_only=True))
+    made = []
+    whole = Body.__call__
+    monkeypatch.setattr(Body, "__call__", lambda *a, **k: made.append(len((out := whole(*a, **k)).vertices)) or out)
+    done = run_stages(take, ["calibrate"], models).calibrated[1]
+    assert set(made) <= {1}  # the resting body, for what the keypoints mark
+    assert done.refit_residual_mm.shape == (12,)
+    assert done.params.betas.shape == (10,)  # one shape a person
+    assert np.array_equal(done.params.body_pose, take.calibrated[1].params.body_pose)
+    assert done.refit_residual_mm.max() < take.calibrated[1].refit_residual_mm.max() + 1
+    assert choose_formats(None, True) == ["npz"]
+    with pytest.raises(UsageError, match="--params-only makes no vertices, which --format obj,abc writes"):
+        choose_formats("npz,obj,abc", True)

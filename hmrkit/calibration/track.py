@@ -31,18 +31,20 @@ def calibrate_track(
     fps: float,
     options: TargetOptions | None = None,
     batch: int = 64,
+    params_only: bool = False,
 ) -> Calibration:
-    """PC-HMR in parallel mode for one person: target joints from the lifted pose and the 2D keypoints, and a refit.
+    """PC-HMR for one person: target joints from the pose stream (`lifted`) and the 2D keypoints, and a refit.
 
-    `params`, `lifted` and `keypoints` hold the track's T frames, taken at `fps` Hz. ModelMismatchError where
-    parameters, body and weights are not of the same body model; ValueError where the numbers of frames differ.
+    `params`, `lifted` and `keypoints` hold the track's T frames, taken at `fps` Hz; without `keypoints` nothing draws
+    the mesh to the image (serial mode). `params_only`: see `refit`. ModelMismatchError where parameters, body and
+    weights are not of the same body model; ValueError where the numbers of frames differ.
     """
     _check_models(body, params, weights)
     if len(params.transl_c) != len(track.frame_indices):
         raise ValueError(f"expected parameters of {len(track.frame_indices)} frames, got {len(params.transl_c)}")
     joints, offsets = _mesh_joints(body, params)
     joints_c = build_target(joints, lifted, keypoints, camera, fps, options, offsets)
-    refitted, residual = refit(body, params, joints_c, weights, batch)
+    refitted, residual = refit(body, params, joints_c, weights, batch, params_only)
     return Calibration(joints_c, refitted, residual)
 
 
@@ -61,12 +63,18 @@ def calibrated_vertices(
 
 @torch.inference_mode()
 def refit(
-    body: Body, params: BodyParams, joints_c: np.ndarray, weights: CalibrationWeights, batch: int = 64
+    body: Body,
+    params: BodyParams,
+    joints_c: np.ndarray,
+    weights: CalibrationWeights,
+    batch: int = 64,
+    params_only: bool = False,
 ) -> tuple[BodyParams, np.ndarray]:
     """Body parameters of the meshes `params` calibrated to `joints_c` (T,24,3) m, and what they miss (T,) mm.
 
     Analytic: every joint's rotation is rotated as the bone that starts there was (Psi), shape stays, the root goes to
-    its target. The residual is the mean distance between calibrated and refitted vertices.
+    its target. The residual is the mean distance between calibrated and refitted vertices; with `params_only` no
+    vertices are made, and it is that between `joints_c` and the refitted joints.
     """
     _check_models(body, params, weights)
     target = torch.as_tensor(joints_c, dtype=body.dtype, device=body.device)
@@ -84,6 +92,9 @@ def refit(
         body_pose=local.cpu().numpy().astype(np.float32),
         transl_c=(params.transl_c + shift).astype(np.float32),
     )
+    if params_only:
+        gap = target - posed_skeleton(body, refitted).joints
+        return refitted, (gap.norm(dim=-1).mean(-1) * 1000).cpu().numpy().astype(np.float32)
     residual = []
     for start in range(0, len(target), batch):
         rows = slice(start, start + batch)

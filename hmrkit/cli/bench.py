@@ -13,7 +13,9 @@ from hmrkit.cli import options as o
 @o.with_options()
 def bench(
     video: Annotated[str, typer.Argument(help="A video, or a folder of frames.")],
-    formats: Annotated[str, typer.Option("--format", help="Comma-separated: npz, obj.")] = "npz,obj",
+    formats: Annotated[
+        str | None, typer.Option("--format", help="Comma-separated. [default: npz,obj; npz with --params-only]")
+    ] = None,
     render: Annotated[bool, typer.Option("--render/--no-render", help="Measure drawing, too.")] = False,
     *,
     options: dict[str, Any],
@@ -22,11 +24,15 @@ def bench(
 ) -> None:
     """Milliseconds per stage, frames per second and peak memory of the whole chain on one clip."""
     from hmrkit.benchmark import run_benchmark
-    from hmrkit.exporters import check_formats
+    from hmrkit.errors import UsageError
+    from hmrkit.exporters import choose_formats
     from hmrkit.options import Options
 
     o.start_logging(verbose)
-    facts = run_benchmark(video, Options(**options), check_formats(formats), render)
+    chosen = Options(**options)
+    if chosen.params_only and render:
+        raise UsageError("--params-only makes no vertices, which --render draws; leave one out")
+    facts = run_benchmark(video, chosen, choose_formats(formats, chosen.params_only), render)
     if as_json:
         typer.echo(json.dumps(facts, indent=1))
         return

@@ -98,7 +98,7 @@ def evaluate(
     names = [name.strip() for name in method.split(",") if name.strip()] or ([] if predictions else ["pc-hmr"])
     # A checkpoint is the regressors' among the methods; with none among them it is an error, which `Options` reports.
     trained = [name for name in names if "regressor" in options_of(name).stream.models] or names
-    chosen = DatasetOptions(split, subset, frame_list, _settings(dataset_option or []))
+    chosen = DatasetOptions(split, subset, frame_list, dataset_settings(dataset_option or []))
     wanted = EvalOptions(
         dataset=dataset, data=data, out=out,
         methods=tuple(options_of(name, checkpoint if name in trained else None) for name in names),
@@ -131,7 +131,8 @@ def evaluate(
     raise typer.Exit(EXIT_SOME_FAILED if failed else EXIT_OK)
 
 
-def _settings(pairs: list[str]) -> dict[str, str]:
+def dataset_settings(pairs: list[str]) -> dict[str, str]:
+    """``KEY=VALUE`` of --dataset-option by key; UsageError where one is not written so."""
     from hmrkit.errors import UsageError
 
     if wrong := [pair for pair in pairs if "=" not in pair]:

@@ -22,7 +22,13 @@ def run(
     inputs: Annotated[list[str] | None, typer.Argument(help="Videos, or folders of frames.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for results: one folder a clip.")] = Path("meshes"),
     input_list: Annotated[str | None, typer.Option(help="File with one input a line, or - for standard input.")] = None,
-    formats: Annotated[str, typer.Option("--format", help=f"Comma-separated, of: {', '.join(EXPORTERS)}.")] = "npz,obj",
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help=f"Comma-separated, of: {', '.join(EXPORTERS)}. [default: npz,obj; npz with --params-only]",
+        ),
+    ] = None,
     render: Annotated[
         str | None, typer.Option(help="Also draw NAME.mp4 and NAME_sheet.png in each clip's folder.")
     ] = None,
@@ -35,14 +41,17 @@ def run(
 ) -> None:
     """Turn videos into meshes of the people in them. The same command resumes a run that was interrupted."""
     from hmrkit.batch import Outputs, exit_code, plan, run_batch
-    from hmrkit.exporters import check_formats
+    from hmrkit.errors import UsageError
+    from hmrkit.exporters import choose_formats
     from hmrkit.models import Models
     from hmrkit.options import Options, changing
     from hmrkit.pipeline import load_models, stages_of
 
     o.start_logging(verbose)
     chosen = Options(**options)
-    outputs = Outputs(out, check_formats(formats), render, overwrite)
+    if chosen.params_only and render:
+        raise UsageError("--params-only makes no vertices, which --render draws; leave one out")
+    outputs = Outputs(out, choose_formats(formats, chosen.params_only), render, overwrite)
     planned = plan([*(inputs or []), *_listed(input_list)], chosen, outputs)
     reported = {result.error for result, _ in planned if result.error}
     for line in sorted(reported):

@@ -56,7 +56,7 @@ def regress(take: TakeIn, out: TakeOut, *, options: dict[str, Any], verbose: o.V
 
 @o.with_options("lift")
 def lift(take: TakeIn, out: TakeOut, *, options: dict[str, Any], verbose: o.Verbose = False) -> None:
-    """Lift every person's 2D keypoints to 3D through time."""
+    """The 3D pose of every person that meshes are calibrated to: as a rule 2D keypoints lifted through time."""
     _chain("lift", take, out, verbose, options)
 
 

@@ -12,7 +12,7 @@ import typer
 from hmrkit.backbones import BACKBONES
 from hmrkit.cli import options as o
 from hmrkit.lifters import LIFTERS
-from hmrkit.options import OPTIONS
+from hmrkit.options import OPTIONS, Options
 from hmrkit.regressors import REGRESSORS
 from hmrkit.training.recipes import trainable
 
@@ -244,6 +244,43 @@ def evaluate_lifter(
 
     model = load_lifter(name, checkpoint, resolve_device(device), skeleton)
     typer.echo(json.dumps(evaluate(model, motion), indent=1))
+
+
+@app.command("uncertainty")
+def uncertainty(
+    dataset: Annotated[str, typer.Option(help="Held-out people with true 3D joints (hmrkit list datasets).")],
+    data: Annotated[Path | None, typer.Option(help="Where its files are, or where its images go.")] = None,
+    lifter: Annotated[str, typer.Option(help=OPTIONS["lifter"].text)] = Options.lifter,
+    lifter_checkpoint: Annotated[Path | None, typer.Option(help=OPTIONS["lifter_checkpoint"].text)] = None,
+    keypoints: Annotated[str, typer.Option(help=OPTIONS["keypoints"].text)] = Options.keypoints,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many images.")] = None,
+    dataset_option: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE, for what only one dataset has (seed=1).")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file; other pairs in it stay.")] = Path(
+        "weights/calibration/pose3d_uncertainty.json"
+    ),
+    device: o.Device = "auto",
+    verbose: o.Verbose = False,
+) -> None:
+    """Measure how far the lifted and the direct pose err, joint by joint: what --pose3d fused weights them by."""
+    from hmrkit.calibration.pose_uncertainty import save_uncertainty
+    from hmrkit.cli.evaluate import dataset_settings
+    from hmrkit.datasets import DatasetOptions, load_dataset
+    from hmrkit.models import Models
+    from hmrkit.training.pose_uncertainty import measure
+
+    o.start_logging(verbose)
+    # The stages are those of a lifted pose; the direct one is in the keypoints.
+    chosen = Options(
+        lifter=lifter, keypoints=keypoints, device=device,
+        lifter_checkpoint=None if lifter_checkpoint is None else str(lifter_checkpoint),
+    )  # fmt: skip
+    with o.progress_bar(dataset) as progress:
+        held_out = load_dataset(dataset, data, DatasetOptions(settings=dataset_settings(dataset_option or [])))
+        entry = measure(held_out, Models(chosen), limit, progress)
+    save_uncertainty(out, lifter, keypoints, {"measured_on": dataset, **entry})
+    typer.echo(str(out))
 
 
 @app.command("poses")

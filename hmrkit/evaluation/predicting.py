@@ -77,14 +77,13 @@ def predict(
     """
     stages = [s for s in stages_of(models.options) if detect or s not in ("detect", "track")]
     pieces: list[list[_Piece]] = [[] for _ in sequence.people]
-    for take, frames in _open(sequence, models, alone=detect):
-        if detect:
+    if detect:
+        for take, frames in _open(sequence, models, alone=True):
             take = run_stages(take, stages, models, progress)
             for person, rows, track_id, track_rows in _matched(take, frames, sequence.people):
                 pieces[person].append(_Piece(take, track_id, track_rows, rows))
-        else:
-            take, owners = _with_true_boxes(take, frames, sequence)
-            take = run_stages(take, stages, models, progress)
+    else:
+        for take, owners in takes_with_true_boxes(sequence, models, stages, progress):
             for track_id, (person, rows) in owners.items():
                 if track_id in take.body:
                     pieces[person].append(_Piece(take, track_id, np.arange(len(rows)), rows))
@@ -95,6 +94,16 @@ def predict(
         replace(one, track_ids=_track_ids(len(truth.valid), of))
         for one, truth, of in zip(made, sequence.people, pieces, strict=True)
     ]
+
+
+def takes_with_true_boxes(
+    sequence: EvalSequence, models: Models, stages: Sequence[str], progress: Progress = lambda *_: None
+) -> Iterator[tuple[Take, dict[int, tuple[int, np.ndarray]]]]:
+    """Takes of a sequence that went through `stages` by the true boxes; by track id whose track it is: the person's
+    number, and which rows of the person's truth its rows are."""
+    for take, frames in _open(sequence, models, alone=False):
+        take, owners = _with_true_boxes(take, frames, sequence)
+        yield run_stages(take, stages, models, progress), owners
 
 
 def predict_crops(sequence: EvalSequence, regressor: Regressor, models: Models, batch: int = 16) -> list[Prediction]:
@@ -329,4 +338,5 @@ def _assembled(frames: int, pieces: Sequence[_Piece], models: Models) -> Predict
                 vertices[here], joints[here] = mesh.vertices_c, mesh.joints_c
         return vertices, joints
 
-    return Prediction(found, rotations, betas, transl, meshes)
+    # Without meshes the parameters are scored, by the body that they pose.
+    return Prediction(found, rotations, betas, transl, None if models.options.params_only else meshes)

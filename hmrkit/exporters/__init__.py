@@ -8,6 +8,7 @@ at once; write every file through `hmrkit.files.atomic_path`."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,85 +18,99 @@ from hmrkit.members import Member
 if TYPE_CHECKING:
     from hmrkit.scene import ExportOptions, Scene
 
-EXPORTERS: dict[str, Member] = {
-    "npz": Member(
+
+@dataclass(frozen=True, kw_only=True)
+class ExporterMember(Member):
+    """`needs_vertices`: it writes the exact vertices of every frame, which parameters alone do not have."""
+
+    needs_vertices: bool = False
+
+
+EXPORTERS: dict[str, ExporterMember] = {
+    "npz": ExporterMember(
         module="hmrkit.exporters.npz",
         class_name="NpzExporter",
         summary="one .npz a person: pose, shape and translation in AMASS's layout, joints, keypoints, camera",
         paper="Mahmood et al. 2019, AMASS: Archive of Motion Capture as Surface Shapes",
     ),
-    "smpl": Member(
+    "smpl": ExporterMember(
         module="hmrkit.exporters.smpl",
         class_name="SmplExporter",
         summary="one .smpl a person, as Meshcapade's programs and plug-ins read it (needs smplcodec)",
         licence="MIT",
     ),
-    "obj": Member(
+    "obj": ExporterMember(
         module="hmrkit.exporters.obj",
         class_name="ObjExporter",
         summary="one folder of .obj files a person, one a frame: exact vertices, one topology",
+        needs_vertices=True,
     ),
-    "ply": Member(
+    "ply": ExporterMember(
         module="hmrkit.exporters.ply",
         class_name="PlyExporter",
         summary="one folder of binary .ply files a person, one a frame: exact vertices, one topology",
+        needs_vertices=True,
     ),
-    "stl": Member(
+    "stl": ExporterMember(
         module="hmrkit.exporters.mesh_files",
         class_name="StlExporter",
         summary="one folder of binary .stl files a person, one a frame, for printing; names no unit",
         licence="MIT",
+        needs_vertices=True,
     ),
-    "off": Member(
+    "off": ExporterMember(
         module="hmrkit.exporters.mesh_files",
         class_name="OffExporter",
         summary="one folder of .off files a person, one a frame: exact vertices, one topology",
         licence="MIT",
+        needs_vertices=True,
     ),
-    "3mf": Member(
+    "3mf": ExporterMember(
         module="hmrkit.exporters.mesh_files",
         class_name="ThreeMfExporter",
         summary="one folder of .3mf files a person, one a frame, for printing: in full size, with its unit",
+        needs_vertices=True,
     ),
-    "fbx": Member(
+    "fbx": ExporterMember(
         module="hmrkit.exporters.fbx",
         class_name="FbxExporter",
         summary="one binary FBX a clip: skinned, animated people in their own shape, camera; no Blender needed",
     ),
-    "bvh": Member(
+    "bvh": ExporterMember(
         module="hmrkit.exporters.bvh",
         class_name="BvhExporter",
         summary="one .bvh a person: skeleton with the person's bone lengths, rotations and root motion",
         paper="Meredith and Maddock 2001, Motion Capture File Formats Explained",
     ),
-    "glb": Member(
+    "glb": ExporterMember(
         module="hmrkit.exporters.glb",
         class_name="GlbExporter",
         summary="one binary glTF a clip: skinned, animated people in their own shape, camera (y up, metres)",
         paper="Khronos Group, glTF 2.0 Specification",
     ),
-    "usd": Member(
+    "usd": ExporterMember(
         module="hmrkit.exporters.usd",
         class_name="UsdExporter",
         summary="one .usdc a clip: UsdSkel characters, camera; exact vertices in a second file (needs usd-core)",
         licence="Modified Apache 2.0",
     ),
-    "abc": Member(
+    "abc": ExporterMember(
         module="hmrkit.exporters.abc",
         class_name="AbcExporter",
         summary="one Alembic point cache a clip: exact vertices of every frame, camera",
+        needs_vertices=True,
     ),
-    "csv": Member(
+    "csv": ExporterMember(
         module="hmrkit.exporters.joints",
         class_name="CsvExporter",
         summary="one .csv a person: places of the joints, a row a frame",
     ),
-    "json": Member(
+    "json": ExporterMember(
         module="hmrkit.exporters.joints",
         class_name="JsonExporter",
         summary="one .json a clip: joints, skeleton, camera, clock and options",
     ),
-    "trc": Member(
+    "trc": ExporterMember(
         module="hmrkit.exporters.trc",
         class_name="TrcExporter",
         summary="one .trc a person for OpenSim and other biomechanics programs: joints as markers, mm",
@@ -121,6 +136,17 @@ def check_formats(formats: str | Sequence[str]) -> list[str]:
     unknown = [name for name in names if name not in EXPORTERS]
     if unknown:
         raise UsageError(f"unknown export format {', '.join(unknown)}; choose from {', '.join(EXPORTERS)}")
+    return names
+
+
+def choose_formats(formats: str | None, params_only: bool) -> list[str]:
+    """What a run writes: the `formats` asked for, else npz and obj, or npz alone where no vertices are to be made.
+
+    UsageError where one of them needs vertices that `params_only` does not make.
+    """
+    names = check_formats(formats or ("npz" if params_only else "npz,obj"))
+    if params_only and (meshes := [name for name in names if EXPORTERS[name].needs_vertices]):
+        raise UsageError(f"--params-only makes no vertices, which --format {','.join(meshes)} writes; leave one out")
     return names
 
 

@@ -23,7 +23,8 @@ Root and translation are those of the camera frame (x right, y down, z forward),
 ``--space world`` they are those of the world, y up or, like AMASS, z up (``--up z``), as are the joints, ``joints_w``;
 ``world_from_camera`` (3,4) takes the camera frame there. Always metres, and without ``--scale``, which SMPL cannot say.
 ``calibrated`` says whether the parameters are the refit to the calibrated mesh; then ``refit_residual_mm`` (T,) is the
-mean distance between the two (the exact vertices are what ``obj`` writes).
+mean distance between the two (the exact vertices are what ``obj`` writes), after ``--params-only`` that between the
+target joints and the parameters'.
 """
 
 from __future__ import annotations

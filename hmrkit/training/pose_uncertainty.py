@@ -1,0 +1,94 @@
+"""How far the lifted and the direct pose err, joint by joint, on people whose joints are known.
+
+Both poses are those of the chain by the true boxes, about the pelvis and brought to the true size, which one camera
+cannot measure. Left and right are taken together.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hmrkit.calibration.pose_streams import direct_pose, pose_size
+from hmrkit.datasets import Dataset, GroundTruth
+from hmrkit.errors import InputError
+from hmrkit.evaluation.predicting import takes_with_true_boxes
+from hmrkit.evaluation.subsets import limited
+from hmrkit.models import Models
+from hmrkit.pipeline import Progress
+from hmrkit.skeletons import H36M_17, common_joints, get_skeleton
+from hmrkit.types import LiftedPose
+
+# Joints that the truth calls otherwise, where they are the same place of the body.
+_TRUE_NAMES = {"thorax": "neck", "spine": "spine2"}
+_HIPS = H36M_17.indices("left_hip", "right_hip")
+_AXES = (slice(0, 2), slice(2, 3))  # the image plane, depth
+
+
+def measure(
+    dataset: Dataset, models: Models, limit: int | None = None, progress: Progress = lambda *_: None
+) -> dict[str, Any]:
+    """Errors in mm as `hmrkit.calibration.pose_uncertainty` keeps them, of the first `limit` images (None: all).
+
+    InputError where the dataset gives no joints in 3D that both poses have.
+    """
+    dataset.check()
+    parts: list[np.ndarray] = []
+    for sequence in limited(dataset.sequences(), limit):
+        for take, owners in takes_with_true_boxes(sequence, models, ("pose", "lift"), progress):
+            for track_id, (person, rows) in owners.items():
+                truth = true_pose(sequence.people[person], rows)
+                poses = (take.lifted[track_id], direct_pose(take.keypoints[track_id], models.body))
+                parts.append(np.stack([_error(pose, truth) for pose in poses]))
+    errors = np.concatenate(parts, 1) if parts else np.zeros((2, 0, len(H36M_17), 3))
+    errors = errors[:, np.isfinite(errors).any((0, 2, 3))]
+    joints = {name: facts for name, facts in zip(H36M_17.joints, _facts(errors), strict=True) if facts}
+    if not joints:
+        raise InputError(f"dataset {dataset.name}: wanted people with true 3D joints and keypoints, found none")
+    weights = {name: getattr(models, name).weights_sha256 for name in ("keypoints", "lifter")}
+    return {"frames": errors.shape[1], "people": len(parts), "weights": weights, "joints": joints}
+
+
+def true_pose(truth: GroundTruth, rows: np.ndarray) -> LiftedPose:
+    """True joints of some rows in Human3.6M's order, m about the middle of the hips; NaN where they are not known."""
+    pose = np.full((len(rows), len(H36M_17), 3), np.nan)
+    if truth.joints_c is not None and truth.skeleton is not None:
+        known = np.where(truth.valid[rows, None, None], truth.joints_c[rows].astype(np.float64), np.nan)
+        source, target = common_joints(truth.skeleton, H36M_17)
+        pose[:, target] = known[:, source]
+        for name, other in _TRUE_NAMES.items():
+            if other in truth.skeleton.index:
+                pose[:, H36M_17.index[name]] = known[:, truth.skeleton.index[other]]
+    pose[:, 0] = pose[:, _HIPS].mean(1)
+    return LiftedPose((pose - pose[:, :1]).astype(np.float32), H36M_17.name)
+
+
+def _error(pose: LiftedPose, truth: LiftedPose) -> np.ndarray:
+    """Steps (T,17,3) in mm from the true joints to those of a pose brought to the true size."""
+    found = np.full_like(truth.joints_c, np.nan)
+    source, target = common_joints(get_skeleton(pose.skeleton), H36M_17)
+    found[:, target] = pose.joints_c[:, source] * (pose_size(truth) / pose_size(pose))
+    return 1000 * (found - truth.joints_c)
+
+
+def _facts(errors: np.ndarray) -> list[dict[str, list[float]] | None]:
+    """Of each joint what is kept of errors (2,N,17,3) of the lifted and the direct pose; None where one is missing."""
+    known = np.asarray(np.isfinite(errors).all((0, 3)))
+    lifted, direct = np.where(known[..., None], errors, 0)
+    count = known.sum(0)[:, None]
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        """(N,17,3) -> (17,2): means over frames, axes of the image plane, and sides."""
+        both = np.stack([values[..., axes].mean(-1) for axes in _AXES], -1).sum(0) / count.clip(1)
+        return (both + both[list(H36M_17.mirror)]) / 2
+
+    a, b, c = mean(lifted**2), mean(direct**2), mean(lifted * direct)
+    same = c / np.sqrt(a * b).clip(1e-9)
+    rows = (np.sqrt(a).round(1), np.sqrt(b).round(1), same.round(3))
+    return [
+        dict(zip(("lifted_mm", "direct_mm", "correlation"), (row[j].tolist() for row in rows), strict=True))
+        if count[j] and a[j].all() and b[j].all()
+        else None
+        for j in range(len(H36M_17))
+    ]
