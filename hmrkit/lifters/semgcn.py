@@ -155,6 +155,8 @@ class SemGCN(ScreenNetwork):
         blocks = [layer for _ in range(size.blocks) for layer in followed(ResidualBlock(size.width))]
         self.gconv_layers = nn.Sequential(*blocks)
         self.gconv_output = SemanticConv(size.width, 3)
+        with torch.no_grad():
+            self.gconv_output.W.mul_(0.1)  # a new network starts with a pose of a person's size, not of several
 
     @classmethod
     def for_state(cls, state: dict[str, Tensor]) -> SemGCN:
