@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -114,14 +114,15 @@ class NonLocal(nn.Module):
         y = x[:, _PAIRED]
         values, keys = (_mapped(conv[0], y).unflatten(1, (-1, 2)).amax(2) for conv in (self.g, self.phi))
         # The projection of a joint's and a pair's features side by side is the sum of their own projections.
-        of_joint, of_pair = self.concat_project.get_parameter("0.weight").flatten().chunk(2)
+        projection: Any = self.concat_project[0]
+        of_joint, of_pair = projection.weight.flatten().chunk(2)
         score = ((_mapped(self.theta, y) @ of_joint)[:, :, None] + (keys @ of_pair)[:, None]).relu() / keys.shape[1]
         return (y + _normalised(self.W[1], _mapped(self.W[0], score @ values)))[:, _IN_ORDER]
 
 
-def _mapped(conv: nn.Module, x: Tensor) -> Tensor:
+def _mapped(conv: Any, x: Tensor) -> Tensor:
     """A convolution over one joint at a time of features (B,16,I), as a linear layer, which is faster on a CPU."""
-    return linear(x, conv.get_parameter("weight").flatten(1), conv.get_parameter("bias"))
+    return linear(x, conv.weight.flatten(1), conv.bias)
 
 
 def _normalised(norm: nn.Module, x: Tensor) -> Tensor:
