@@ -114,7 +114,8 @@ class NonLocal(nn.Module):
         y = x[:, _PAIRED]
         values, keys = (_mapped(conv[0], y).unflatten(1, (-1, 2)).amax(2) for conv in (self.g, self.phi))
         # The projection of a joint's and a pair's features side by side is the sum of their own projections.
-        of_joint, of_pair = self.concat_project[0].weight.flatten().chunk(2)  # type: ignore[union-attr, operator]
+        projection: Any = self.concat_project[0]
+        of_joint, of_pair = projection.weight.flatten().chunk(2)
         score = ((_mapped(self.theta, y) @ of_joint)[:, :, None] + (keys @ of_pair)[:, None]).relu() / keys.shape[1]
         return (y + _normalised(self.W[1], _mapped(self.W[0], score @ values)))[:, _IN_ORDER]
 
@@ -155,6 +156,8 @@ class SemGCN(ScreenNetwork):
         blocks = [layer for _ in range(size.blocks) for layer in followed(ResidualBlock(size.width))]
         self.gconv_layers = nn.Sequential(*blocks)
         self.gconv_output = SemanticConv(size.width, 3)
+        with torch.no_grad():
+            self.gconv_output.W.mul_(0.1)  # a new network starts with a pose of a person's size, not of several
 
     @classmethod
     def for_state(cls, state: dict[str, Tensor]) -> SemGCN:
