@@ -6,7 +6,7 @@ stays: temporal encoder and head learn."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ EXTRAS = ()
 # Frame rates of the clips without images, in Hz.
 RATES = (30, 25, 30, 60, 25, 30, 15, 10, 5)
 HELD_OUT_CLIPS = 64
+_FEWEST_CLIPS = 8
 _AT_ONCE = 128
 
 
@@ -57,6 +58,12 @@ class HmmrRecipe(RegressorRecipe):
     network: HmmrNetwork = field(default_factory=HmmrNetwork)
     clips: ClipData = field(default_factory=ClipData)
     motion: MotionWeights = field(default_factory=MotionWeights)
+
+    def with_steps(self, steps: int) -> HmmrRecipe:
+        """As `RegressorRecipe.with_steps`; a short run renders fewer clips, too."""
+        share = min(1.0, steps / self.loop.steps)
+        rendered = min(self.clips.rendered, max(_FEWEST_CLIPS, int(share * self.clips.rendered)))
+        return replace(super().with_steps(steps), clips=replace(self.clips, rendered=rendered))
 
 
 # The head is trained already.
@@ -121,7 +128,7 @@ def moving_clips(
 
 
 def _drawn(kept: Clips, count: int, generator: torch.Generator) -> Clips:
-    """Some of the kept clips, as of now on the body's device."""
+    """Some of the kept clips."""
     frames = len(kept.times)
     which = torch.randint(len(kept.feature), (count,), generator=generator)
     rows = (which[:, None] * frames + torch.arange(frames)).flatten()
