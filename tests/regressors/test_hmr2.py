@@ -44,7 +44,7 @@ def small(small_state, tmp_path_factory):
 
 @torch.inference_mode()
 def test_the_small_network_gives_the_published_output(small, caplog) -> None:
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="hmrkit"):
         regressor = load_regressor("hmr2", checkpoint=small)
     assert "passed over 3 tensors that inference does not need (discriminator, initialized, smpl)" in caplog.text
     assert (regressor.framing, regressor.shape_space, regressor.input_size) == ("box", "smpl", (256, 192))

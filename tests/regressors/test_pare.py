@@ -102,7 +102,7 @@ def compare(found, b: int, plain: tuple[Tensor, Tensor, Tensor]) -> None:
 
 @torch.no_grad()
 def test_the_published_checkpoint_is_the_published_network(checkpoint, state, caplog) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, logger="hmrkit")
     regressor = load_regressor("pare", checkpoint=checkpoint)
     assert (regressor.framing, regressor.shape_space, regressor.input_size) == ("box", "smpl", (224, 224))
     assert regressor.weights_sha256 == sha256_of(checkpoint)

@@ -83,7 +83,7 @@ def test_spins_file_may_lie_in_a_weights_folder_and_must_lie_somewhere(folder, t
     with pytest.raises(WeightsError, match=r"wanted spin_model_checkpoint\.pth\.tar or model_checkpoint\.pt beside it"):
         load_regressor("vibe", checkpoint=alone)
     os.link(folder / "spin_model_checkpoint.pth.tar", own / "model_checkpoint.pt")
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="hmrkit"):
         assert load_regressor("vibe", checkpoint=alone).name == "vibe"
     assert "passed over 12 tensors of SMPL" in caplog.text
     swapped = folder / "spin_model_checkpoint.pth.tar"
