@@ -221,4 +221,5 @@ def _rate(take: Take) -> Fraction | float:
 
 def _require(take: Take, stage: str) -> None:
     if take.tracks and stage not in take.provenance:
-        raise InputError(f"{take.video.path}: the take has no meshes yet; run `hmrkit {stage}` on it first")
+        lacks = {"regress": "meshes", "pose": "keypoints"}[stage]
+        raise InputError(f"{take.video.path}: its take has no {lacks} yet; run `hmrkit {stage}` on it first")

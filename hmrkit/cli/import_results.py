@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -40,7 +41,8 @@ def import_results(
 
     o.start_logging(verbose)
     check_outputs(out)
+    options = Options(body=body, device=device, smooth=smooth)
     clip = probe(video, fps=fps)
     _, found = read_results(results, clip, space)
-    models = Models(Options(body=body, gender=gender or found.gender, device=device))
+    models = Models(replace(options, gender=gender or found.gender))
     write_take(import_take(results, found, clip, models.body, smooth, focal, fov), out)

@@ -128,10 +128,10 @@ def results_sha256(path: str | Path) -> str:
 def _inside(person: Person, video: VideoInfo, path: str) -> Person:
     """The frames of a person that the clip has."""
     inside = np.isin(person.frame_indices, video.frame_indices)
-    beyond = int((person.frame_indices >= video.frame_count).sum())
+    beyond = int(((person.frame_indices < 0) | (person.frame_indices >= video.frame_count)).sum())
     if beyond:
         log.warning(
-            "%s: person %d has %d frames beyond the clip's %d: is it of another clip?",
+            "%s: person %d has %d frames outside of the clip's %d: is it of another clip?",
             path, person.number, beyond, video.frame_count,
         )  # fmt: skip
     return replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -84,8 +85,10 @@ def make_person(number: Any, frames: Any, pose: Any, betas: Any, place: Any) -> 
 def at_rate(person: Person, rate: float, seconds: np.ndarray, frame_indices: np.ndarray) -> Person:
     """A recording's rows at `rate` Hz -> the rows nearest in time to a clip's frames, as far as the recording goes.
 
-    `seconds` (N,) since the clip's first frame and numbers (N,) of the clip's frames.
+    `seconds` (N,) since the clip's first frame and numbers (N,) of the clip's frames. InputError where `rate` is none.
     """
+    if not 0 < rate < math.inf:
+        raise InputError(f"wanted a recording's frame rate above 0 Hz, found {rate:g}; the file is damaged")
     rows = np.round((seconds - seconds[0]) * rate).astype(np.int64)
     inside = rows < len(person.frame_indices)
     rows = rows[inside]

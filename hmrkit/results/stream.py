@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,6 +43,8 @@ class FileStream:
     def __init__(self, path: str, body: Body) -> None:
         self.path, self.body = path, body
         self.source: Take | None = None
+        if not Path(path).exists():
+            raise InputError(f"{path}: no such file; wanted a take or another tool's results, check the path")
         if is_take(path):
             self.source = load_take(path)
             if not self.source.body:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from hmrkit.body import load_body
 from hmrkit.cli.app import app
+from hmrkit.errors import InputError, UsageError
 from hmrkit.take import load_take
 
 
@@ -54,3 +55,13 @@ def test_results_go_through_import_cut_and_export_and_back(tmp_path):
     np.testing.assert_allclose(back.body_pose, people[0].body_pose, atol=1e-5)
     np.testing.assert_allclose(back.global_orient, people[0].global_orient, atol=1e-5)
     np.testing.assert_allclose(np.diff(back.transl_c, axis=0), np.diff(people[0].transl_c, axis=0), atol=1e-4)
+
+
+def test_what_cannot_be_is_one_line(tmp_path):
+    film = write_film(tmp_path / "walk.mp4")
+    results = tmp_path / "amass.npz"
+    np.savez(results, poses=np.zeros((5, 156)), trans=np.zeros((5, 3)), betas=np.zeros(16), mocap_framerate=0.0)
+    line = ["import", str(results), "--video", str(film), "-o", str(tmp_path / "t.npz")]
+    for extra, error in ((["--smooth", "nan"], UsageError), (["--smooth", "-1"], UsageError), ([], InputError)):
+        assert isinstance(CliRunner().invoke(app, [*line, *extra]).exception, error)
+        assert not (tmp_path / "t.npz").exists()

@@ -84,7 +84,7 @@ def test_somebody_elsewhere_in_the_image_is_left_out_and_named(film, made, tmp_p
 def test_what_cannot_serve_is_named_in_one_line(film, made, file, tmp_path) -> None:
     with pytest.raises(UsageError, match="should be written file:<take or results>"):
         Options(method="file")
-    with pytest.raises(InputError, match="no such take"):
+    with pytest.raises(InputError, match="no such file"):
         hmrkit.run(film, **TOYS, method=f"file:{tmp_path / 'none.take.npz'}")
     save_take(replace(made, body={}, faces=None), tmp_path / "empty.take.npz")
     with pytest.raises(InputError, match="wanted a take with meshes, found none"):
