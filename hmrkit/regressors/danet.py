@@ -33,12 +33,11 @@ from hmrkit.regressors.danet_iuv import (
 )
 from hmrkit.regressors.danet_published import LANDMARK, PublishedDanet, published
 from hmrkit.regressors.encoder import Encoder
-from hmrkit.regressors.files import read_regressor, refuse_other_backbone
+from hmrkit.regressors.files import load_trained, refuse_other_backbone
 from hmrkit.regressors.frame import FrameRegressor
 from hmrkit.regressors.ief import IefHead
 from hmrkit.weights import load_state, verify
 
-SHIPPED = "regressors/{}.safetensors"
 PARTS = JOINTS
 DELTA = 0.1  # of eq. 2
 EQUAL_SCALE = 0.5  # alpha_k of D-Net-ES, and where learned ones start
@@ -254,17 +253,13 @@ def load(
     backbone: str | None = None,
 ) -> DanetRegressor | PublishedDanet:
     """See `hmrkit.regressors.load_regressor`. The checkpoint: a file of `hmrkit train`, or the published one."""
-    if checkpoint is None and weights is None:
-        regressor = build(name, _on(backbone or "embedded"))
+    state = load_state(checkpoint) if checkpoint else {}
+    if checkpoint and LANDMARK in state:
+        refuse_other_backbone(checkpoint, "hrnet-w48", backbone)
+        regressor = published(name, state, checkpoint)
+        regressor.weights_sha256 = verify(checkpoint)
     else:
-        path = checkpoint or SHIPPED.format(name)
-        state = load_state(path) if checkpoint else {}
-        if LANDMARK in state:
-            refuse_other_backbone(path, "hrnet-w48", backbone)
-            regressor = published(name, state, path)
-            regressor.weights_sha256 = verify(path)
-        else:
-            regressor = read_regressor(name, path, build, DanetNetwork, backbone)
+        regressor = load_trained(name, checkpoint, build, DanetNetwork, _on, weights, backbone)
     return regressor.eval().requires_grad_(False).to(device)
 
 

@@ -20,6 +20,7 @@ from hmrkit.errors import UsageError, WeightsError
 from hmrkit.weights import load_into, load_state, read_metadata, save_state, verify
 
 BACKBONE = "backbone."
+SHIPPED = "regressors/{}.safetensors"
 
 R = TypeVar("R", bound=nn.Module)
 
@@ -71,6 +72,22 @@ def read_regressor(
     hashes = [verify(path), verify(shared) if shared else "", _shared_hash(path)]
     regressor.weights_sha256 = "".join(hashes)  # type: ignore[assignment]
     return regressor
+
+
+def load_trained(
+    name: str,
+    checkpoint: str | Path | None,
+    build: Callable[..., R],
+    network: Callable[..., Any],
+    network_on: Callable[[str], Any],
+    weights: str | None,
+    backbone: str | None,
+) -> R:
+    """What `checkpoint` holds (`read_regressor`), else the shipped file; without either, which is where `weights` is
+    None, an untrained network as ``network_on`` has it on the `backbone`."""
+    if checkpoint is None and weights is None:
+        return build(name, network_on(backbone or "embedded"))
+    return read_regressor(name, checkpoint or SHIPPED.format(name), build, network, backbone)
 
 
 def whole_state(path: str | Path) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ residuals are computed for the cells that need them, which gives the same number
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,13 +23,12 @@ from hmrkit.body import load_body
 from hmrkit.geometry import rotation_from_6d
 from hmrkit.regressors import BodyEstimate, CropContext
 from hmrkit.regressors.encoder import Encoder
-from hmrkit.regressors.files import read_regressor
+from hmrkit.regressors.files import load_trained
 from hmrkit.regressors.frame import FrameRegressor
 from hmrkit.regressors.glnet_cells import PARTS, Cells, LocalEncoding
 from hmrkit.regressors.ief import CAMERA, SHAPE, IefHead, standing_pose
 from hmrkit.regressors.swing_twist import SwingTwist
 
-SHIPPED = "regressors/{}.safetensors"
 Rotations = Literal["direct", "swing-twist"]
 
 
@@ -144,8 +143,5 @@ def load(
     backbone: str | None = None,
 ) -> GlnetRegressor:
     """See `hmrkit.regressors.load_regressor`. There is no published checkpoint."""
-    if checkpoint is None and weights is None:
-        regressor = build(name, replace(GlnetNetwork(), backbone=backbone or "embedded"))
-    else:
-        regressor = read_regressor(name, checkpoint or SHIPPED.format(name), build, GlnetNetwork, backbone)
+    regressor = load_trained(name, checkpoint, build, GlnetNetwork, GlnetNetwork, weights, backbone)
     return regressor.eval().requires_grad_(False).to(device)

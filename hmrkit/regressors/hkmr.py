@@ -18,11 +18,10 @@ from hmrkit.backbones import Features, load_backbone
 from hmrkit.geometry import rotation_from_6d, rotation_to_6d
 from hmrkit.regressors import BodyEstimate, CropContext
 from hmrkit.regressors.encoder import Encoder
-from hmrkit.regressors.files import read_regressor
+from hmrkit.regressors.files import load_trained
 from hmrkit.regressors.frame import FrameRegressor
 from hmrkit.regressors.hkmr_chains import DEPENDENT_CHAINS, ROOT_CHAIN, SIZE, ChainGroup
 
-SHIPPED = "regressors/{}.safetensors"
 BETAS, CAMERA = 10, 3
 
 
@@ -138,8 +137,5 @@ def load(
     backbone: str | None = None,
 ) -> HkmrRegressor:
     """See `hmrkit.regressors.load_regressor`. The paper's authors have published no checkpoint."""
-    if checkpoint is None and weights is None:
-        regressor = build(name, network_on(backbone or "embedded"))
-    else:
-        regressor = read_regressor(name, checkpoint or SHIPPED.format(name), build, HkmrNetwork, backbone)
+    regressor = load_trained(name, checkpoint, build, HkmrNetwork, network_on, weights, backbone)
     return regressor.eval().requires_grad_(False).to(device)

@@ -21,11 +21,10 @@ from torch.nn import functional
 from hmrkit.backbones import Features, load_backbone
 from hmrkit.regressors import BodyEstimate, CropContext
 from hmrkit.regressors.encoder import Encoder
-from hmrkit.regressors.files import read_regressor
+from hmrkit.regressors.files import load_trained
 from hmrkit.regressors.frame import FrameRegressor, average_by_hips, hips_of
 from hmrkit.regressors.ief import IefHead
 
-SHIPPED = "regressors/{}.safetensors"
 RATE = 25.0  # instants per second of the temporal encoder
 # Frames farther apart than this many seconds do not see each other; more than two radii of the temporal encoder.
 LONGEST_GAP = 0.5
@@ -177,8 +176,5 @@ def load(
     backbone: str | None = None,
 ) -> HmmrRegressor:
     """See `hmrkit.regressors.load_regressor`."""
-    if checkpoint is None and weights is None:
-        regressor = build(name, network_on(backbone or "embedded"))
-    else:
-        regressor = read_regressor(name, checkpoint or SHIPPED.format(name), build, HmmrNetwork, backbone)
+    regressor = load_trained(name, checkpoint, build, HmmrNetwork, network_on, weights, backbone)
     return regressor.eval().requires_grad_(False).to(device)

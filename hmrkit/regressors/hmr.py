@@ -17,12 +17,10 @@ from hmrkit.backbones import Features, load_backbone
 from hmrkit.backbones.resnet import ResNet50
 from hmrkit.regressors import BodyEstimate, CropContext
 from hmrkit.regressors.encoder import Encoder
-from hmrkit.regressors.files import read_regressor, refuse_other_backbone
+from hmrkit.regressors.files import SHIPPED, read_regressor, refuse_other_backbone
 from hmrkit.regressors.frame import FrameRegressor
 from hmrkit.regressors.ief import IefHead
 from hmrkit.weights import load_into, load_state, verify
-
-SHIPPED = "regressors/{}.safetensors"
 
 
 @dataclass(frozen=True)

@@ -22,14 +22,13 @@ from hmrkit.errors import UsageError
 from hmrkit.geometry import rotation_from_6d
 from hmrkit.regressors import BodyEstimate, CropContext
 from hmrkit.regressors.encoder import Encoder
-from hmrkit.regressors.files import read_regressor, refuse_other_backbone
+from hmrkit.regressors.files import SHIPPED, load_trained, refuse_other_backbone
 from hmrkit.regressors.frame import FrameRegressor
 from hmrkit.regressors.sgre_branches import JOINTS, JointBranches
 from hmrkit.regressors.sgre_published import LANDMARK, PublishedSgre
 from hmrkit.regressors.soft_argmax import expected_cell, volume_softmax
 from hmrkit.weights import load_into, load_state, verify
 
-SHIPPED = "regressors/{}.safetensors"
 DEPTHS = 8  # cells of the joints' volume along z
 
 
@@ -159,17 +158,14 @@ def load(
 ) -> SgreRegressor | PublishedSgre:
     """See `hmrkit.regressors.load_regressor`."""
     regressor: SgreRegressor | PublishedSgre
-    if checkpoint is None and weights is None:
-        regressor = build(name, network_on(backbone or "embedded"))
+    path = checkpoint or SHIPPED.format(name)
+    state = load_state(path) if checkpoint or weights else {}
+    if LANDMARK in state:
+        refuse_other_backbone(path, "resnet50", backbone)
+        regressor = PublishedSgre(name)
+        # The body comes from elsewhere here.
+        load_into(regressor, {k: v for k, v in state.items() if not k.startswith("human_model_layer.")}, path)
+        regressor.weights_sha256 = verify(path)
     else:
-        path = checkpoint or SHIPPED.format(name)
-        state = load_state(path)
-        if LANDMARK in state:
-            refuse_other_backbone(path, "resnet50", backbone)
-            regressor = PublishedSgre(name)
-            # The body comes from elsewhere here.
-            load_into(regressor, {k: v for k, v in state.items() if not k.startswith("human_model_layer.")}, path)
-            regressor.weights_sha256 = verify(path)
-        else:
-            regressor = read_regressor(name, path, build, SgreNetwork, backbone)
+        regressor = load_trained(name, checkpoint, build, SgreNetwork, network_on, weights, backbone)
     return regressor.eval().requires_grad_(False).to(device)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from hmrkit.backbones import Features
+from hmrkit.backbones import BACKBONES, Features
 from hmrkit.body import Body, load_body
 from hmrkit.device import mixed_precision
 from hmrkit.regressors import BodyEstimate, CropContext
@@ -27,6 +27,8 @@ from hmrkit.training.loop import fit
 from hmrkit.training.losses import LossWeights, body_loss, errors
 from hmrkit.training.recipe import Losses, RegressorRecipe
 from hmrkit.weights import load_into
+
+T = TypeVar("T")
 
 _AT_ONCE = 128
 # Errors of keypoints (standard deviation, px of a crop) where the backbone predicts none.
@@ -115,6 +117,16 @@ def estimates_of(model: Any, examples: Examples, body: Body) -> BodyEstimate:
 def load_start(regressor: nn.Module, start: str | Path) -> None:
     """Begin from the weights of a trained regressor's file."""
     load_into(regressor, whole_state(start), start)
+
+
+def on_shipped_backbone(build: Callable[..., T], name: str, recipe: RegressorRecipe) -> T:
+    """A new network of the recipe. A backbone that ships weights has them and stays as it is; another is trained,
+    too."""
+    torch.manual_seed(recipe.loop.seed)
+    regressor: Any = build(name, recipe.network, weights="default")
+    if BACKBONES[recipe.network.backbone].weights:
+        regressor.backbone.requires_grad_(False)
+    return regressor
 
 
 def standardise(regressor: Any, feature: Tensor) -> None:

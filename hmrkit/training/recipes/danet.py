@@ -26,7 +26,7 @@ from hmrkit.training.examples import Truth
 from hmrkit.training.loop import LoopConfig
 from hmrkit.training.losses import LossWeights, body_loss, mean_length
 from hmrkit.training.recipe import RegressorRecipe
-from hmrkit.training.regressors import train_supervised
+from hmrkit.training.regressors import on_shipped_backbone, train_supervised
 
 EXTRAS = ()
 
@@ -166,10 +166,7 @@ def train(
     **rest: Any,
 ) -> Path:
     """See `hmrkit.training.recipes.Recipe`."""
-    torch.manual_seed(recipe.loop.seed)
-    regressor = build(name, recipe.network, weights="default")
-    if recipe.network.backbone == "embedded":
-        regressor.backbone.requires_grad_(False)
+    regressor = on_shipped_backbone(build, name, recipe)
     loss = DanetLoss(load_body(device=device), recipe.terms)
     return train_supervised(regressor, recipe, out, device=device, loss=loss, **rest)
 

@@ -8,9 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from hmrkit.backbones import BACKBONES
 from hmrkit.errors import UsageError
 from hmrkit.regressors.glnet import GlnetNetwork, build
 from hmrkit.training.ablation import Variant
@@ -18,7 +15,7 @@ from hmrkit.training.example_source import ImageData
 from hmrkit.training.glnet_matching import MatchedLoss, Matching
 from hmrkit.training.loop import LoopConfig
 from hmrkit.training.recipe import RegressorRecipe, changed
-from hmrkit.training.regressors import train_supervised
+from hmrkit.training.regressors import on_shipped_backbone, train_supervised
 
 EXTRAS = ("rotations",)
 ROTATIONS = ("direct", "swing-twist")
@@ -58,10 +55,7 @@ def train(
         raise UsageError(f"--rotations must be one of {', '.join(ROTATIONS)}, got {rotations!r}")
     if rotations:
         recipe = changed(recipe, {"network.rotations": rotations})
-    torch.manual_seed(recipe.loop.seed)
-    regressor = build(name, recipe.network, weights="default")
-    if BACKBONES[recipe.network.backbone].weights:
-        regressor.backbone.requires_grad_(False)
+    regressor = on_shipped_backbone(build, name, recipe)
     return train_supervised(regressor, recipe, out, loss=MatchedLoss(recipe.matching), **rest)
 
 

@@ -17,8 +17,8 @@ from hmrkit import metrics
 from hmrkit.backbones import Backbone
 from hmrkit.body import Body, load_body
 from hmrkit.errors import UsageError
-from hmrkit.regressors.files import whole_state
-from hmrkit.regressors.hmmr import RATE, SHIPPED, HmmrNetwork, HmmrRegressor, build
+from hmrkit.regressors.files import SHIPPED, whole_state
+from hmrkit.regressors.hmmr import RATE, HmmrNetwork, HmmrRegressor, build
 from hmrkit.training.ablation import Variant
 from hmrkit.training.clip_loss import Clips, MotionWeights, clip_loss, delta_heads, placed_joints
 from hmrkit.training.example_source import ExampleSource, ImageData, held_out_examples, held_out_folder, measured_noise

@@ -22,7 +22,7 @@ from hmrkit.training.examples import Truth
 from hmrkit.training.loop import LoopConfig
 from hmrkit.training.losses import LossWeights, body_loss
 from hmrkit.training.recipe import RegressorRecipe
-from hmrkit.training.regressors import train_supervised
+from hmrkit.training.regressors import on_shipped_backbone, train_supervised
 
 EXTRAS = ()
 
@@ -113,8 +113,5 @@ def true_joints(truth: Truth, body: Body) -> Tensor:
 
 def train(name: str, recipe: SgreRecipe, out: str | Path, **rest: Any) -> Path:
     """See `hmrkit.training.recipes.Recipe` and `hmrkit.training.regressors.train_supervised`, which has the rest."""
-    torch.manual_seed(recipe.loop.seed)
-    regressor = build(name, recipe.network, weights="default")
-    if recipe.network.backbone == "embedded":
-        regressor.backbone.requires_grad_(False)
+    regressor = on_shipped_backbone(build, name, recipe)
     return train_supervised(regressor, recipe, out, loss=SgreLoss(recipe.joints), **rest)
