@@ -10,11 +10,13 @@ import types
 import zlib
 from collections import defaultdict
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from hmrkit.body.posing import skeleton_joints
 from hmrkit.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from hmrkit.types import BodyParams
 
@@ -108,11 +110,30 @@ def dump_joblib(value, path, compress=False):
 # Each writes people into a folder and returns what to import. `frames`: each person's frame numbers.
 
 
-def vibe(folder, people, frames, focal, matrices_too=False):
+def seen_weakly(params, body, focal):
+    """What a tool without perspective has of people before a camera of `focal` px: bodies whose roots are relative to
+    the ray to the pelvis, the pelvis (T,3) m, and pixels a metre (T,)."""
+    pelvis = skeleton_joints(body, params)[:, 0].astype(float)
+    return (
+        replace(params, global_orient=ray_rotation(pelvis).swapaxes(1, 2) @ params.global_orient),
+        pelvis,
+        (focal / pelvis[:, 2]),
+    )
+
+
+def ray_rotation(points) -> np.ndarray:
+    """Smallest rotations (T,3,3) from straight ahead to points (T,3)."""
+    axis = np.cross([0.0, 0, 1], points)
+    angle = np.arctan2(np.linalg.norm(axis, axis=1), points[:, 2])
+    axis = axis / np.linalg.norm(axis, axis=1, keepdims=True)
+    return axis_angle_to_matrix(torch.from_numpy(axis * angle[:, None])).numpy().astype(np.float32)
+
+
+def vibe(folder, people, frames, focal, body, matrices_too=False):
     written = {}
-    for number, (params, seen) in enumerate(zip(people, frames, strict=True), 3):
+    for number, (known, seen) in enumerate(zip(people, frames, strict=True), 3):
+        params, _, scale = seen_weakly(known, body, focal)
         x, y, z = params.transl_c.T
-        scale = focal / z  # px per metre
         written[number] = {
             "orig_cam": np.stack([2 * scale / 128, 2 * scale / 96, x, y], 1), "pred_cam": np.ones((len(z), 3)),
             "pose": matrices(params) if matrices_too else axis_angles(params),
@@ -122,50 +143,103 @@ def vibe(folder, people, frames, focal, matrices_too=False):
     return dump_joblib(written, folder / "vibe_output.pkl")
 
 
-def pare(folder, people, frames, focal):
-    return vibe(folder, people, frames, focal, matrices_too=True)
+def pare(folder, people, frames, focal, body):
+    return vibe(folder, people, frames, focal, body, matrices_too=True)
 
 
-def crop_cameras(folder, people, frames, focal):
+MIDDLE, SIDE = np.array([70.0, 40.0]), 50.0  # of crops
+
+
+def crop_camera(params, pixels) -> np.ndarray:
+    """The weak-perspective camera (T,3) of a crop."""
+    x, y, _ = params.transl_c.T
+    return np.stack(
+        [2 * pixels / SIDE, x - (MIDDLE[0] - 64) / pixels, y - (MIDDLE[1] - 48) / pixels], 1
+    )  # fmt: skip
+
+
+def crop_cameras(folder, people, frames, focal, body):
     """VIBE's, where only the crops' cameras are kept."""
     written = {}
-    for number, (params, seen) in enumerate(zip(people, frames, strict=True)):
-        x, y, z = params.transl_c.T
-        pixels, side, middle = focal / z, 50.0, np.array([70.0, 40.0])
-        camera = np.stack([2 * pixels / side, x - (middle[0] - 64) / pixels, y - (middle[1] - 48) / pixels], 1)
+    for number, (known, seen) in enumerate(zip(people, frames, strict=True)):
+        params, _, pixels = seen_weakly(known, body, focal)
         written[number] = {
-            "pred_cam": camera, "bboxes": np.tile([*middle, side, side], (len(z), 1)), "pose": axis_angles(params),
-            "betas": np.tile(params.betas, (len(z), 1)), "frame_ids": np.asarray(seen),
+            "pred_cam": crop_camera(params, pixels), "bboxes": np.tile([*MIDDLE, SIDE, SIDE], (len(pixels), 1)),
+            "pose": axis_angles(params), "betas": np.tile(params.betas, (len(pixels), 1)),
+            "frame_ids": np.asarray(seen),
         }  # fmt: skip
     path = folder / "output.pkl"
     path.write_bytes(pickle.dumps(written))
     return path
 
 
-def phalp(folder, people, frames, focal):
+def _rows(people, frames):
+    """Frame, person and row of all detections, frame by frame."""
+    return sorted((t, i, k) for i, seen in enumerate(frames) for k, t in enumerate(seen))
+
+
+def humandata(folder, people, frames, focal, body, weak=True):
+    rows = _rows(people, frames)
+    seen = [seen_weakly(params, body, focal) if weak else (params, None, None) for params in people]
+    poses = np.stack([axis_angles(seen[i][0])[k].reshape(24, 3) for _, i, k in rows])
+    smpl = {
+        "global_orient": poses[:, 0],
+        "body_pose": poses[:, 1:],
+        "betas": np.stack([people[i].betas for _, i, _ in rows]),
+    }
+    data = {"image_path": [f"images/{t:06d}.png" for t, _, _ in rows], "__data_len__": len(rows)}
+    if weak:
+        half = SIDE / 1.25 / 2 * np.array([0.5, 1])
+        cameras = [crop_camera(params, pixels) for params, _, pixels in seen]
+        data |= {
+            "pred_cams": [cameras[i][k] for _, i, k in rows], "frame_id": [t for t, _, _ in rows],
+            "bboxes_xyxy": np.array([[*(MIDDLE - half), *(MIDDLE + half), 0.9] for _ in rows]),
+            "person_id": [i for _, i, _ in rows],
+        }  # fmt: skip
+    else:
+        smpl["transl"] = np.stack([people[i].transl_c[k] for _, i, k in rows])
+        data["misc"] = {"focal_length": np.array([[focal, focal]]), "principal_point": np.array([[60.0, 50.0]])}
+        data["meta"] = {"gender": ["neutral"] * len(rows)}
+    path = folder / "inference_result.npz"
+    np.savez(path, smpl=smpl, **data)
+    return path
+
+
+def metric_humandata(folder, people, frames, focal, body=None):
+    return humandata(folder, people, frames, focal, body, weak=False)
+
+
+def phalp(folder, people, frames, focal, body):
     """Person 1 is predicted, not seen, in frame 2."""
     written = {}
+    seen_people = [seen_weakly(params, body, focal) for params in people]
     for t in range(12):
         entry = {"time": t, "shot": 0, "tid": [], "smpl": [], "camera": [], "size": [], "tracked_time": [], "mask": []}
-        for number, (params, seen) in enumerate(zip(people, frames, strict=True), 1):
+        for number, ((params, pelvis, _), seen) in enumerate(zip(seen_people, frames, strict=True), 1):
             ghost = t not in seen
             row = list(seen).index(t) if not ghost else 0
-            x, y, z = params.transl_c[row]
+            x, y = params.transl_c[row, :2]
             entry["tid"].append(number)
             entry["smpl"].append({
                 "global_orient": params.global_orient[row][None], "body_pose": params.body_pose[row],
                 "betas": params.betas,
             })  # fmt: skip
-            entry["camera"].append(np.array([x, y, z / focal * 5000 * 128 / 256], np.float32))
+            entry["camera"].append(np.array([x, y, pelvis[row, 2] / focal * 5000 * 128 / 256], np.float32))
             entry["size"].append([96, 128])
             entry["tracked_time"].append(int(ghost))
         written[f"outputs/_DEMO/clip/img/{t + 1:06d}.jpg"] = entry
     return dump_joblib(written, folder / "demo_clip.pkl", compress=True)
 
 
-def wham(folder, people, frames, focal):
+def hips(body, params) -> np.ndarray:
+    """The middle of the hips (T,3) m."""
+    return skeleton_joints(body, params)[:, 1:3].mean(1)
+
+
+def wham(folder, people, frames, focal, body=None):
     written = defaultdict(dict)
     for number, (params, seen) in enumerate(zip(people, frames, strict=True)):
+        middle = params.transl_c if body is None else hips(body, params)
         level = np.diag([1.0, -1, -1])
         world = BodyParams(
             (level @ params.global_orient).astype(np.float32), params.body_pose, params.betas,
@@ -173,12 +247,12 @@ def wham(folder, people, frames, focal):
         )  # fmt: skip
         written[number] |= {
             "pose": axis_angles(params), "trans": params.transl_c, "pose_world": axis_angles(world),
-            "trans_world": world.transl_c, "betas": np.tile(params.betas, (len(seen), 1)), "frame_ids": np.array(seen),
+            "trans_world": middle @ level, "betas": np.tile(params.betas, (len(seen), 1)), "frame_ids": np.array(seen),
         }  # fmt: skip
     return dump_joblib(written, folder / "wham_output.pkl")
 
 
-def cliff(folder, people, frames, focal, tracked=True):
+def cliff(folder, people, frames, focal, body=None, tracked=True):
     rows = sorted((t, k, i) for i, seen in enumerate(frames) for k, t in enumerate(seen))
     boxes = [[t, 0, 0, 9, 9, 0.9, 0.99, i if tracked else 0] for t, k, i in rows]
     path = folder / "clip_cliff_hr48.npz"
@@ -190,16 +264,16 @@ def cliff(folder, people, frames, focal, tracked=True):
     return path
 
 
-def untracked_cliff(folder, people, frames, focal):
+def untracked_cliff(folder, people, frames, focal, body=None):
     return cliff(folder, people, frames, focal, tracked=False)
 
 
-def tram(folder, people, frames, focal):
+def tram(folder, people, frames, focal, body=None):
     (folder / "hps").mkdir()
     count = 12
     camera = {
         "pred_cam_R": np.tile(np.eye(3), (count, 1, 1)), "img_focal": focal, "img_center": np.array([64.0, 48.0]),
-        "world_cam_R": np.tile(np.eye(3), (count, 1, 1)), "world_cam_T": np.zeros((count, 3)),
+        "world_cam_R": np.tile(np.diag([1.0, -1, -1]), (count, 1, 1)), "world_cam_T": np.zeros((count, 3)),
     }  # fmt: skip
     np.save(folder / "camera.npy", camera)
     for k, (params, seen) in enumerate(zip(people, frames, strict=True)):
@@ -240,16 +314,29 @@ def prompthmr(folder, people, frames, focal):
     return dump_joblib({"people": written, "camera": camera, "masks": None}, folder / "results.pkl")
 
 
-def smpler_x(folder, people, frames, focal):
+def prompthmr_image(folder, people, frames, focal):
+    """One image of 128 x 96 px, fitted into 896 x 896."""
+    camera = torch.tensor([[focal * 7.0, 0, 448], [0, focal * 7.0, 448], [0, 0, 1]]).expand(len(people), 3, 3)
+    torch.save({
+        "rotmat": torch.from_numpy(np.stack([matrices(params)[0, :22] for params in people])),
+        "betas": torch.from_numpy(np.stack([params.betas for params in people])),
+        "transl": torch.from_numpy(np.stack([params.transl_c[0] for params in people])), "cam_int": camera,
+        "pose": torch.zeros(len(people), 132), "vertices": torch.zeros(len(people), 3, 3),
+    }, folder / "output.pt")  # fmt: skip
+    return folder / "output.pt"
+
+
+def smpler_x(folder, people, frames, focal, body):
     for name in ("smplx", "meta"):
         (folder / name).mkdir()
-    for i, (params, seen) in enumerate(zip(people, frames, strict=True)):
+    for i, (known, seen) in enumerate(zip(people, frames, strict=True)):
+        params, pelvis, _ = seen_weakly(known, body, focal)
         pose = axis_angles(params, 22).reshape(-1, 22, 3)
         for k, t in enumerate(seen):
             order = i if t % 2 else len(people) - 1 - i  # its numbers follow nobody
-            x, y, z = params.transl_c[k]
+            x, y, _ = params.transl_c[k]
             own, center = 3 * focal, np.array([50.0, 60.0])
-            depth = z * own / focal
+            depth = pelvis[k, 2] * own / focal
             shift = (center - [64, 48]) * depth / own
             np.savez(
                 folder / "smplx" / f"{t + 1:05d}_{order}.npz", global_orient=pose[k, :1], body_pose=pose[k, 1:],
@@ -260,29 +347,78 @@ def smpler_x(folder, people, frames, focal):
     return folder
 
 
-def romp(folder, people, frames, focal, hips=None, tracked=True):
-    """`hips`: each person's middle of the hips (T,3), the origin of ROMP's bodies."""
+def romp(folder, people, frames, focal, body, tracked=True, joints=True, aligned=False):
+    """`joints`: they are kept; `aligned`: bodies are about the middle of their hips, not SMPL's origin."""
     results = {}
+    seen_people = [seen_weakly(params, body, focal) for params in people]
+    about = [hips(body, params) if aligned else params.transl_c for params in people]
     for t in range(12):
         rows = [(i, list(seen).index(t)) for i, seen in enumerate(frames) if t in seen]
-        scale = [focal / hips[i][k][2] / 64 for i, k in rows]
+        scale = [seen_people[i][2][k] / 64 for i, k in rows]
+        points = np.zeros((len(rows), 71, 3))
+        points[:, 0] = [seen_people[i][1][k] - about[i][k] for i, k in rows]
         results[f"{t:08d}.jpg"] = {
-            "smpl_thetas": np.array([axis_angles(people[i])[k] for i, k in rows]),
+            "smpl_thetas": np.array([axis_angles(seen_people[i][0])[k] for i, k in rows]),
             "smpl_betas": np.array([people[i].betas for i, _ in rows]),
-            "cam": np.array([[s, s * hips[i][k][0], s * hips[i][k][1]] for s, (i, k) in zip(scale, rows, strict=True)]),
+            "cam": np.array([[s, *(s * about[i][k][:2])] for s, (i, k) in zip(scale, rows, strict=True)]),
             **({"track_ids": np.array([i + 1 for i, _ in rows])} if tracked else {}),
-        }
+            **({"joints": points} if joints else {}),
+        }  # fmt: skip
     np.savez(folder / "video_results.npz", results=results)
     return folder / "video_results.npz"
 
 
-def hybrik(folder, people, frames, focal, pelvis):
-    params, seen = people[0], frames[0]
-    boxes = np.tile([10.0, 5.0, 60.0, 55.0], (len(seen), 1))
-    transl = pelvis * [1, 1, 1000 * 50 / 256 / focal]
+def bev(folder, people, frames, focal, body, tracked=True, joints=True):
+    """With perspective, whose focal length is BEV's own. Person 2 is a little younger."""
+    results = {}
+    middles = [hips(body, params) for params in people]
+    for t in range(12):
+        rows = [(i, list(seen).index(t)) for i, seen in enumerate(frames) if t in seen]
+        points = np.zeros((len(rows), 71, 3))
+        points[:, 0] = [skeleton_joints(body, people[i])[k, 0] - middles[i][k] for i, k in rows]
+        results[f"{t:08d}__2_0.08.png"] = {
+            "smpl_thetas": np.array([axis_angles(people[i])[k] for i, k in rows]),
+            "smpl_betas": np.array([[*people[i].betas, 0.4 * i] for i, _ in rows]),
+            "cam": np.zeros((len(rows), 3)), "cam_trans": np.array([middles[i][k] for i, k in rows]),
+            **({"track_ids": np.array([i + 1 for i, _ in rows])} if tracked else {}),
+            **({"joints": points} if joints else {}),
+        }  # fmt: skip
+    np.savez(folder / "video_results.npz", results=results)
+    return folder / "video_results.npz"
+
+
+def trace(folder, people, frames, focal, body):
+    """Its world is the first frame's camera, from which the camera has turned by 0.5 since."""
+    rows, camera_from_world = _rows(people, frames), axis_angle_to_matrix(torch.tensor([0.0, 0.5, 0])).numpy()
+    joints = [skeleton_joints(body, params) for params in people]
+    middles = [hips(body, params) for params in people]
+    points = np.zeros((len(rows), 44, 3))
+    points[:, :24] = [joints[i][k] - middles[i][k] for _, i, k in rows]
+    orients = np.stack([camera_from_world.T @ people[i].global_orient[k] for _, i, k in rows])
+    outputs = {
+        "reorganize_idx": np.array([t for t, _, _ in rows]), "track_ids": np.array([i + 5 for _, i, _ in rows]),
+        "smpl_thetas": np.stack([axis_angles(people[i])[k] for _, i, k in rows]), "j3d": points,
+        "smpl_betas": np.stack([people[i].betas for _, i, _ in rows]),
+        "cam_trans": np.stack([middles[i][k] for _, i, k in rows]),
+        "world_global_rots": matrix_to_axis_angle(torch.from_numpy(orients)).numpy(),
+        "world_trans": np.stack([middles[i][k] @ camera_from_world for _, i, k in rows]),
+    }  # fmt: skip
+    np.savez(folder / "clip.npz", outputs=outputs, imgpaths=[f"{t:08d}.jpg" for t, _, _ in rows])
+    return folder / "clip.npz"
+
+
+HYBRIK_BOX = np.array([10.0, 5.0, 60.0, 55.0])
+HYBRIK_FOCAL = 1000 * 50 / 256  # px, of that box
+
+
+def hybrik(folder, people, frames, focal, body):
+    params, pelvis, pixels = seen_weakly(people[0], body, focal)
+    place = np.stack([*pelvis.T[:2], HYBRIK_FOCAL / pixels], 1)
+    params = replace(params, global_orient=ray_rotation(place) @ params.global_orient)
     written = {
-        "pred_thetas": [row.reshape(-1) for row in matrices(params)], "pred_betas": [params.betas for _ in seen],
-        "transl": list(transl), "bbox": list(boxes), "img_path": [f"raw_images/clip-{t + 1:06d}.png" for t in seen],
+        "pred_thetas": [row.reshape(-1) for row in matrices(params)], "pred_betas": [params.betas for _ in frames[0]],
+        "transl": list(place), "bbox": [HYBRIK_BOX for _ in frames[0]],
+        "img_path": [f"raw_images/clip-{t + 1:06d}.png" for t in frames[0]],
     }  # fmt: skip
     (folder / "res.pk").write_bytes(pickle.dumps(written))
     return folder / "res.pk"

@@ -19,10 +19,14 @@ RESULTS: dict[str, Member] = {
     "vibe": _line("vibe", "vibe_output.pkl and the like of PARE and PyMAF: weak perspective", "Kocabas 2020"),
     "phalp": _line("phalp", ".pkl of 4D-Humans and PHALP: weak perspective", "Goel 2023"),
     "gvhmr": _line("gvhmr", "hmr4d_results.pt (SMPL-X)", "Shen 2024"),
-    "prompthmr": _line("prompthmr", "results.pkl of PromptHMR's video pipeline (SMPL-X)", "Wang 2025"),
+    "prompthmr": _line(
+        "prompthmr", "results.pkl of PromptHMR's video pipeline, output.pt of its image demo (SMPL-X)", "Wang 2025"
+    ),
     "tram": _line("tram", "TRAM's folder of a clip: camera.npy and hps/", "Wang 2024"),
     "cliff": _line("cliff", ".npz of CLIFF's demos", "Li 2022"),
-    "romp": _line("romp", "video_results.npz, or one frame's .npz: weak perspective", "Sun 2021"),
+    "romp": _line("romp", ".npz of ROMP (weak perspective) and BEV, of a clip or one frame", "Sun 2021, 2022"),
+    "trace": _line("trace", ".npz of TRACE's clip", "Sun 2023"),
     "hybrik": _line("hybrik", "res.pk of HybrIK and HybrIK-X: weak perspective", "Li 2021"),
+    "humandata": _line("humandata", ".npz of MMHuman3D's HumanData: its demo's, weak perspective, or data sets'"),
     "smpler-x": _line("smpler_x", "folder with smplx/ and meta/ of SMPLer-X: weak perspective", "Cai 2023"),
 }

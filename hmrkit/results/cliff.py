@@ -1,6 +1,10 @@
 """``.npz`` of CLIFF's demos (Li et al. 2022): a row a detection: ``pose`` (N,72) or (N,24,3,3), ``shape`` (N,10),
 ``global_t`` (N,3) m in the full camera, ``focal_l`` (N,) px, ``detection_all`` (N,8): frame, box, scores, person (the
-official demo, which does not track, has 0 there)."""
+official demo, which does not track, has 0 there).
+
+Checked in haofanwang/CLIFF, commit f38cad8: ``demo.py``. ``global_t`` is SMPL's ``transl``, the centre is in the
+middle; frames count from 0.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,10 @@
 """``hmr4d_results.pt`` (Shen et al., GVHMR, 2024): one person of SMPL-X in every frame. ``smpl_params_incam`` and
 ``smpl_params_global`` (y up), each ``global_orient`` (T,3), ``body_pose`` (T,63), ``betas`` (T,10), ``transl`` (T,3);
-``K_fullimg`` (T,3,3)."""
+``K_fullimg`` (T,3,3).
+
+Checked in zju3dv/GVHMR, commit 44fbc19: ``tools/demo/demo.py`` and ``hmr4d/model/gvhmr/gvhmr_pl_demo.py``. Both
+``transl`` are SMPL-X's. The demo works on a copy of the clip with all of its frames.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import torch
 
 from hmrkit.body import Body, load_body
 from hmrkit.body.posing import skeleton_joints, take_rows
-from hmrkit.camera import assume_camera, project
+from hmrkit.camera import assume_camera, camera_from_ray, mean_focal, project
 from hmrkit.errors import InputError, UsageError
 from hmrkit.files import sha256_of
 from hmrkit.results.linking import linked_rows
@@ -87,10 +87,7 @@ def results_take(results: Results, video: VideoInfo, camera: Camera, body: Body,
     if not same:
         log.warning("%s was made with another body than %s: people get its mean shape", path, body.model_id)
     people = [_inside(person, video, path) for person in results.people]
-    if results.space == "camera" and results.focal_px is None:
-        metres = np.array([1.0, 1.0, np.sqrt(np.prod(camera.focal_px, dtype=np.float64))])
-        people = [replace(person, place=person.place * metres) for person in people]
-    bodies = [(person, _params(person, results, body, same)) for person in people if len(person.frame_indices)]
+    bodies = [(person, _params(person, results, body, same, camera)) for person in people if len(person.frame_indices)]
     if results.space == "world":
         bodies = _before_a_camera(bodies, results, camera, body)
     tracks: list[tuple[Track, BodyParams]] = []
@@ -146,24 +143,39 @@ def _rest_joints(body: Body, betas: np.ndarray) -> np.ndarray:
         return body.joints_only(betas=betas).joints[0].double().cpu().numpy()
 
 
-def _params(person: Person, results: Results, body: Body, same: bool) -> BodyParams:
+def _params(person: Person, results: Results, body: Body, same: bool, camera: Camera) -> BodyParams:
     """A person on `body`, in the results' own space, with the pelvis where it is in the results."""
     betas = person.betas if same else np.zeros_like(person.betas)
     rest = _rest_joints(body, betas)
-    place = person.place
-    if results.at == "origin" and not same:
-        known = PELVIS.get(results.body)
-        place = place + (_rest_joints(load_body(gender=results.gender), person.betas)[0] if known is None else known)
-        place = place - rest[0]
-    elif results.at != "origin":
-        place = place - rest[0]
-        if results.at == "hips":
-            hips = rest[list(SMPL_24.indices("left_hip", "right_hip"))].mean(0) - rest[0]
-            place = place - person.rotations[:, 0] @ hips
-    rotations = person.rotations.astype(np.float32)
+    orient, place = person.rotations[:, 0], person.place
+    if results.at == "origin":
+        place = place + (rest[0] if same else _rest_pelvis(results, person.betas))
+    if results.is_weak:
+        orient, place = _in_perspective(orient, np.concatenate([place[:, :2], person.place[:, 2:]], 1), camera)
+    if results.at == "hips":
+        hips = rest[list(SMPL_24.indices("left_hip", "right_hip"))].mean(0) - rest[0]
+        place = place - orient @ hips
+    pose = person.rotations[:, 1:].astype(np.float32)
     return BodyParams(
-        rotations[:, 0], rotations[:, 1:], betas, place.astype(np.float32), body.gender, body.model_id
+        orient.astype(np.float32), pose, betas, (place - rest[0]).astype(np.float32), body.gender, body.model_id
     )  # fmt: skip
+
+
+def _rest_pelvis(results: Results, betas: np.ndarray) -> np.ndarray:
+    """The pelvis (3,) m of the body that the results are of, at rest."""
+    known = PELVIS.get(results.body)
+    return _rest_joints(load_body(gender=results.gender), betas)[0] if known is None else known
+
+
+def _in_perspective(orient: np.ndarray, place: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """Weak-perspective root rotations (T,3,3) and places (T,3) (see `Results`) -> those in `camera`, m.
+
+    A tool with such a camera sees, and draws, everybody as from straight ahead, wherever in the image they are: its
+    rotation is relative to the ray to the person (Li et al., CLIFF, 2022, section 3). In a camera with perspective the
+    person is rotated with that ray, and so looks as in the tool's own rendering.
+    """
+    place = place * [1.0, 1.0, mean_focal(camera)]
+    return camera_from_ray(camera, project(camera, place)) @ orient, place
 
 
 Bodies = list[tuple[Person, BodyParams]]

@@ -41,8 +41,9 @@ class Results:
     `body`: whose shape space and rest pose they mean, ``smpl``, ``smplx`` or ``hmrkit`` (the free body), of `gender`.
     `at` is what `place` moves: the body's ``origin`` (it is SMPL's ``transl``), its ``pelvis``, or the middle of its
     ``hips``. In `space` ``camera`` (x right, y down, z forward) it is metres, seen with `focal_px` and `center_px`
-    (2,) (None: the image's middle); without `focal_px` the tool has a weak-perspective camera, and the third number is
-    the depth divided by the focal length, metres per pixel. In ``world`` it is metres with `up` (3,) against gravity.
+    (2,) (None: the image's middle). Without `focal_px` the tool has a weak-perspective camera (`is_weak`): the third
+    number is the pelvis's depth divided by the focal length, metres per pixel, and the root's rotation is relative to
+    the ray to the person. In ``world`` it is metres with `up` (3,) against gravity.
     `linked`: the same number in two frames is the same person.
     """
 
@@ -56,6 +57,11 @@ class Results:
     focal_px: float | None = None
     center_px: tuple[float, float] | None = None
     linked: bool = True
+
+    @property
+    def is_weak(self) -> bool:
+        """Whether the tool's camera is a weak-perspective one."""
+        return self.space == "camera" and self.focal_px is None
 
 
 def make_person(number: Any, frames: Any, pose: Any, betas: Any, place: Any) -> Person:

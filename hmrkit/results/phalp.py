@@ -5,6 +5,10 @@ number.
 
 ``camera`` is a translation in front of a camera of focal length 5000 in an image of 256 px, into which the longer side
 of the frame fits, its centre in the middle. That is so long a lens that it says scale and place, not depth.
+
+Checked in brjathu/PHALP, commit 96f7e6c (``phalp/trackers/PHALP.py``, ``phalp/models/hmar/hmar.py``,
+``phalp/visualize/py_renderer.py``), which shubham-goel/4D-Humans' ``track.py`` (6ec7965) runs: ``camera`` is SMPL's
+``transl``. ``time`` counts from 0 at the first frame that it was given, also with ``video.start_frame``.
 """
 
 from __future__ import annotations

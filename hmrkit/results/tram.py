@@ -1,7 +1,12 @@
 """TRAM's folder of a clip (Wang et al. 2024): ``hps/hps_track_0.npy`` ..., each ``pred_rotmat`` (T,24,3,3),
 ``pred_shape`` (T,10), ``pred_trans`` (T,1,3), ``frame`` (T,), tensors in a dictionary; and ``camera.npy``:
-``img_focal``, ``img_center`` (2,), and in a world, which has y down, ``world_cam_R`` (N,3,3) and ``world_cam_T`` (N,3)
-of all frames."""
+``img_focal``, ``img_center`` (2,), and in a world with y up ``world_cam_R`` (N,3,3) and ``world_cam_T`` (N,3) of all
+frames, from the camera to the world.
+
+Checked in yufu-wang/tram, commit 4861c11: ``pred_trans`` is SMPL's ``transl`` in the full camera
+(``lib/pipeline/visualization.py``; ``get_trans`` of ``lib/models/hmr_vimo.py``); ``lib/camera/est_gravity.py`` negates
+y and z on the way to the world, whose floor is where y is smallest.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +44,6 @@ def read(data: dict[str, Any], video: VideoInfo, space: Space) -> Results:
     return Results(
         tuple(people),
         space=space,
-        up=(0.0, -1.0, 0.0),
         focal_px=float(np.asarray(camera["img_focal"], float).mean()),
         center_px=(float(center[0]), float(center[1])),
     )

@@ -4,6 +4,10 @@ axis-angle or (T,24,3,3) matrices, ``betas`` (T,10), ``frame_ids`` (T,), and a w
 ``orig_cam`` (T,4), sx, sy, tx, ty: a point X of the body is seen at ``W/2 + W/2 sx (X + tx)`` px and ``H/2 + H/2 sy (Y
 + ty)``. Where it is missing, it follows from that of the crop, ``pred_cam`` (T,3), and ``bboxes`` (T,4), middle and
 sides: ``H/2 sy = side/2 s`` with ``pred_cam = s, tx, ty``.
+
+Checked in mkocabas/VIBE (851f779: ``lib/utils/demo_utils.py``, ``lib/utils/renderer.py``), mkocabas/PARE (f848b2f:
+``pare/core/tester.py``) and HongwenZhang/PyMAF (c866830: ``demo.py``): all three draw bodies about SMPL's origin under
+``orig_cam``, without perspective.
 """
 
 from __future__ import annotations

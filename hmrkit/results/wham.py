@@ -1,12 +1,16 @@
 """``wham_output.pkl`` (Shin et al., WHAM, 2024; joblib): person -> ``pose`` (T,72) and ``trans`` (T,3) in the camera,
-``pose_world`` and ``trans_world`` in a world with y up, ``betas`` (T,10), ``frame_ids`` (T,).
+``pose_world`` and ``trans_world`` in a world with y up, ``betas`` (T,10), ``frame_ids`` (T,) from 0.
 
-Without a calibration WHAM takes the image's diagonal for the focal length, with the centre in the middle.
+Checked in yohanshin/WHAM, commit 2b54f77: ``demo.py`` takes the hips' middle off ``trans``, which so is SMPL's
+``transl``; ``trans_world`` is the hips' middle itself (``lib/models/smpl.py``, ``get_output``), that of COCO's hips,
+for which SMPL's joints stand here. Everybody's world is their own: they all begin near its origin. The focal length is
+the image's diagonal (``lib/utils/imutils.py``; ``--calib`` goes to the camera's motion only), the centre in the
+middle.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -32,4 +36,5 @@ def read(data: dict[Any, dict[str, Any]], video: VideoInfo, space: Space) -> Res
         make_person(number, one["frame_ids"], one[pose], one["betas"], one[place])
         for number, one in enumerate(data.values(), 1)
     )
-    return Results(people, space=space, focal_px=float(np.hypot(video.width, video.height)))
+    at: Literal["origin", "hips"] = "hips" if space == "world" else "origin"
+    return Results(people, at=at, space=space, focal_px=float(np.hypot(video.width, video.height)))

@@ -6,6 +6,7 @@ import os
 import pickle
 import zlib
 from dataclasses import replace
+from fractions import Fraction
 
 import made_results as made
 import numpy as np
@@ -17,12 +18,14 @@ from made_smpl import make_smpl
 from hmrkit.body import Body, load_body
 from hmrkit.body.files import find_body, read_smpl_file
 from hmrkit.body.posing import skeleton_joints, take_rows
-from hmrkit.camera import assume_camera
+from hmrkit.camera import assume_camera, project
 from hmrkit.errors import InputError, UsageError
+from hmrkit.geometry import axis_angle_to_matrix
 from hmrkit.results import RESULTS, pickles
 from hmrkit.results.files import read_file
 from hmrkit.results.formats import read_results, recognised
 from hmrkit.results.imported import camera_of, results_take
+from hmrkit.results.people import to_rotations
 from hmrkit.types import Take
 from hmrkit.video import probe
 
@@ -75,24 +78,41 @@ def check(take, people, frames=FRAMES, shapes=True):
     [
         ("vibe", made.vibe), ("vibe", made.pare), ("vibe", made.crop_cameras), ("phalp", made.phalp),
         ("wham", made.wham), ("cliff", made.cliff), ("cliff", made.untracked_cliff), ("tram", made.tram),
+        ("humandata", made.humandata), ("humandata", made.metric_humandata), ("romp", made.bev), ("trace", made.trace),
     ],
 )  # fmt: skip
 def test_smpl_results_come_back(name, write, video, smpl, tmp_path):
     people = two_people(smpl)
-    focal = made.DIAGONAL if name in ("wham", "cliff", "tram") else WEAK_FOCAL
-    path = write(tmp_path, people, FRAMES, focal)
+    own = {"wham": made.DIAGONAL, "cliff": made.DIAGONAL, "tram": made.DIAGONAL, "trace": 137.0}
+    focal = 443.4 / 4 if write is made.bev else own.get(name, WEAK_FOCAL)
+    path = write(tmp_path, people, FRAMES, focal, smpl)
     assert recognised(path, read_file(path))[0] == name
     take = imported(path, video, smpl, focal)
     check(take, people)
     np.testing.assert_allclose(take.camera.focal_px, focal, rtol=1e-5)
+    np.testing.assert_allclose(take.camera.center_px, [60, 50] if write is made.metric_humandata else [64, 48])
 
 
 @pytest.mark.parametrize(("name", "write"), [("prompthmr", made.prompthmr), ("smpler-x", made.smpler_x)])
 def test_smplx_results_come_back_on_their_body(name, write, video, smplx, tmp_path):
     people = two_people(smplx)
-    path = write(tmp_path, people, FRAMES, WEAK_FOCAL)
+    body = {"body": smplx} if write is made.smpler_x else {}
+    path = write(tmp_path, people, FRAMES, WEAK_FOCAL, **body)
     assert recognised(path, read_file(path))[0] == name
     check(imported(path, video, smplx, WEAK_FOCAL), people)
+
+
+def test_prompthmr_s_image_is_the_first_frame_and_its_fast_clips_have_fewer(video, smplx, tmp_path):
+    people = [take_rows(params, np.arange(1)) for params in two_people(smplx)]
+    path = made.prompthmr_image(tmp_path, people, FRAMES, 140.0)
+    take = imported(path, video, smplx)
+    check(take, people, [[0], [0]])
+    np.testing.assert_allclose(take.camera.focal_px, 140)
+    with pytest.raises(InputError, match="leave out --space world"):
+        read_results(path, video, "world")
+    path = made.prompthmr(tmp_path, two_people(smplx)[1:], FRAMES[1:], 140.0)
+    _, results = read_results(path, replace(video, fps=Fraction(120000, 1001)))
+    assert results.people[0].frame_indices.tolist() == [3, 5, 7, 9, 15, 17, 19]
 
 
 def test_gvhmr_comes_back_and_its_pelvis_on_another_body(video, smplx, smpl, tmp_path, caplog):
@@ -108,17 +128,72 @@ def test_gvhmr_comes_back_and_its_pelvis_on_another_body(video, smplx, smpl, tmp
 
 
 @pytest.mark.parametrize("tracked", [True, False])
-def test_romp_moves_the_hips(video, smpl, tmp_path, tracked):
+@pytest.mark.parametrize(
+    ("write", "kept"),
+    [
+        (made.romp, {}), (made.romp, {"aligned": True}), (made.romp, {"joints": False}),
+        (made.bev, {}), (made.bev, {"joints": False}),
+    ],
+)  # fmt: skip
+def test_romp_s_joints_say_where_the_pelvis_is(video, smpl, tmp_path, tracked, write, kept, caplog):
     people = two_people(smpl)
-    hips = [skeleton_joints(smpl, params)[:, 1:3].mean(1) for params in people]
-    path = made.romp(tmp_path, people, FRAMES, WEAK_FOCAL, hips, tracked)
-    check(imported(path, video, smpl, WEAK_FOCAL), people)
+    focal = 443.4 / 4 if write is made.bev else WEAK_FOCAL
+    check(imported(write(tmp_path, people, FRAMES, focal, smpl, tracked, **kept), video, smpl, focal), people)
+    assert ("BEV saw children in 7 detections" in caplog.text) == (write is made.bev)
 
 
 def test_hybrik_moves_the_pelvis_and_counts_frames_from_one(video, smpl, tmp_path):
     params, seen = take_rows(made.make_motion(12, smpl), np.arange(3, 9)), list(range(3, 9))
-    path = made.hybrik(tmp_path, [params], [seen], WEAK_FOCAL, skeleton_joints(smpl, params)[:, 0])
+    path = made.hybrik(tmp_path, [params], [seen], WEAK_FOCAL, smpl)
     check(imported(path, video, smpl, WEAK_FOCAL), [params], [seen])
+
+
+def drawn_by_vibe(data, body):
+    """Where VIBE's renderer puts joints: no perspective, px (T,24,2)."""
+    one = next(iter(data.values()))
+    sx, sy, x, y = one["orig_cam"].T[..., None]
+    joints = posed(body, one["pose"], one["betas"][0])
+    return np.stack([64 + 64 * sx * (joints[..., 0] + x), 48 + 48 * sy * (joints[..., 1] + y)], -1)
+
+
+def drawn_by_phalp(data, body):
+    """Where PHALP's renderer puts joints: focal length 5000 in 256 px, into which the frame is fitted."""
+    rows = [(frame["smpl"][0], frame["camera"][0]) for frame in data.values()]
+    pose = np.stack([np.concatenate([smpl["global_orient"], smpl["body_pose"]]) for smpl, _ in rows])
+    joints = posed(body, pose, rows[0][0]["betas"]) + np.stack([camera for _, camera in rows])[:, None]
+    return 5000 / 2 * joints[..., :2] / joints[..., 2:] + [64, 48]
+
+
+def drawn_by_hybrik(data, body):
+    """Where HybrIK's renderer puts joints: its own focal length for each box, about the pelvis."""
+    joints = posed(body, np.stack(data["pred_thetas"]).reshape(-1, 24, 3, 3), data["pred_betas"][0])
+    joints = joints - joints[:, :1] + np.stack(data["transl"])[:, None]
+    return made.HYBRIK_FOCAL * joints[..., :2] / joints[..., 2:] + [64, 48]
+
+
+def posed(body, pose, betas) -> np.ndarray:
+    rotations = to_rotations(pose).astype(np.float32)
+    with torch.inference_mode():
+        return body.joints_only(rotations[:, 0], rotations[:, 1:], np.float32(betas)).joints.double().numpy()
+
+
+@pytest.mark.parametrize(
+    ("write", "drawn"),
+    [(made.vibe, drawn_by_vibe), (made.phalp, drawn_by_phalp), (made.hybrik, drawn_by_hybrik)],
+)
+def test_people_without_perspective_look_as_their_tool_draws_them(video, smpl, tmp_path, write, drawn):
+    focal = 110.0  # 60 degrees across the image
+    params = made.make_motion(12, smpl, place=(1.5, -0.2, 3.5))
+    path = write(tmp_path, [params], FRAMES[:1], focal, smpl)
+    take, wanted = imported(path, video, smpl, focal), drawn(read_file(path), smpl)
+    pixels = project(take.camera, skeleton_joints(smpl, take.body[1]))
+    height = np.ptp(wanted[..., 1], axis=1).mean()
+    np.testing.assert_allclose(pixels[:, 0], wanted[:, 0], atol=1e-3)
+    assert np.linalg.norm(pixels - wanted, axis=-1).mean() < 0.03 * height
+    rays = made.ray_rotation(skeleton_joints(smpl, take.body[1])[:, 0])
+    as_in_the_file = replace(take.body[1], global_orient=rays.swapaxes(1, 2) @ take.body[1].global_orient)
+    off = project(take.camera, skeleton_joints(smpl, as_in_the_file)) - wanted
+    assert np.linalg.norm(off, axis=-1).mean() > 1.5 * np.linalg.norm(pixels - wanted, axis=-1).mean()
 
 
 def test_amass_is_taken_at_the_clip_s_frames_upright_before_a_camera(video, smpl, tmp_path):
@@ -139,19 +214,26 @@ def test_amass_is_taken_at_the_clip_s_frames_upright_before_a_camera(video, smpl
     assert (take.tracks[0].boxes_xyxy[:, 2:] < [128, 96]).all()
 
 
-def test_wham_s_world_has_the_same_steps(video, smpl, tmp_path):
+@pytest.mark.parametrize("write", [made.wham, made.tram, made.trace])
+def test_worlds_are_upright_and_have_the_same_steps(video, smpl, tmp_path, write):
     people = two_people(smpl)
-    path = made.wham(tmp_path, people, FRAMES, made.DIAGONAL)
+    path = write(tmp_path, people, FRAMES, made.DIAGONAL, smpl)
     take = imported(path, video, smpl, space="world")
+    rotated = axis_angle_to_matrix(torch.tensor([0.0, 0.5, 0])).numpy().T if write is made.trace else np.eye(3)
     for i, params in zip(take.body, people, strict=True):
-        np.testing.assert_allclose(np.diff(take.body[i].transl_c, axis=0), np.diff(params.transl_c, axis=0), atol=1e-5)
+        found, known = (skeleton_joints(smpl, one) for one in (take.body[i], params))
+        known = known @ rotated.T
+        np.testing.assert_allclose(found - found[:1, :1], known - known[:1, :1], atol=1e-3)
+
+
+def test_a_space_that_a_tool_does_not_have_is_refused(video, smpl, tmp_path):
     with pytest.raises(UsageError, match="results of vibe have --space camera, not 'world'"):
-        imported(made.vibe(tmp_path, people, FRAMES, 1.0), video, smpl, space="world")
+        imported(made.vibe(tmp_path, two_people(smpl), FRAMES, 1.0, smpl), video, smpl, space="world")
 
 
 def test_what_does_not_fit_is_one_clear_line(video, smpl, tmp_path):
     people = two_people(smpl)
-    path = made.vibe(tmp_path, people, FRAMES, WEAK_FOCAL)
+    path = made.vibe(tmp_path, people, FRAMES, WEAK_FOCAL, smpl)
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     with pytest.raises(InputError, match=r"wanted results of one of hmrkit, amass.*found a"):
         read_results(tmp_path / "other.npz", video)
@@ -166,7 +248,7 @@ def test_what_does_not_fit_is_one_clear_line(video, smpl, tmp_path):
     (tmp_path / "cut.pkl").write_bytes(path.read_bytes()[:-300])
     with pytest.raises(InputError, match="cut-off"):
         read_results(tmp_path / "cut.pkl", video)
-    late = made.vibe(_folder(tmp_path, "l"), people, [[t + 50 for t in seen] for seen in FRAMES], WEAK_FOCAL)
+    late = made.vibe(_folder(tmp_path, "l"), people, [[t + 50 for t in seen] for seen in FRAMES], WEAK_FOCAL, smpl)
     with pytest.raises(InputError, match="found none"):
         imported(late, video, smpl)
     _, results = read_results(made.gvhmr(tmp_path, people[:1], FRAMES, 170.0), video)

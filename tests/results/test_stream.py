@@ -11,6 +11,7 @@ from films import write_film
 from made_smpl import make_smpl
 
 import hmrkit
+from hmrkit.body import load_body
 from hmrkit.errors import InputError, UsageError
 from hmrkit.models import Models
 from hmrkit.options import Options
@@ -110,7 +111,7 @@ def test_another_tool_s_results_are_a_mesh_stream(film, tmp_path_factory, caplog
     made = hmrkit.run(film, **toys, method="toy")
     people, frames = [made.body[1]], [made.tracks[0].frame_indices.tolist()]
     for write, calibrated in ((made_results.wham, True), (made_results.vibe, False)):
-        mesh = f"file:{write(folder, people, frames, made_results.DIAGONAL)}"
+        mesh = f"file:{write(folder, people, frames, made_results.DIAGONAL, load_body(body))}"
         found = hmrkit.run(film, **toys, method="pc-hmr" if calibrated else mesh, mesh=mesh)
         assert list(found.calibrated) == [1] * calibrated
         np.testing.assert_allclose(found.body[1].body_pose, made.body[1].body_pose, atol=1e-5)
