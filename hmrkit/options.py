@@ -71,6 +71,8 @@ POSES_3D: dict[str, PoseStream] = {
 }
 
 
+# Options that only methods which calibrate have a use for.
+POSE_CHOICES = ("mode", "pose3d")
 OUTPUTS = ("export", "render", "view")
 
 
@@ -193,6 +195,11 @@ class Options:
         object.__setattr__(self, "refine", stream.refine_by_default if self.refine is None else self.refine)
         if method.calibrated:
             self._check_pose_stream()
+        elif given := [name for name in POSE_CHOICES if getattr(self, name) != getattr(Options, name)]:
+            raise UsageError(
+                f"--{given[0]} is about the pose that meshes are calibrated to, but --method {self.method} calibrates "
+                f"none; leave it out, or use --method pc-hmr --mesh {mesh}"
+            )
 
     def _check_pose_stream(self) -> None:
         """UsageError where the pose stream and the others contradict one another."""

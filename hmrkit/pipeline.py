@@ -21,7 +21,7 @@ from hmrkit.errors import InputError
 from hmrkit.keypoints import KEYPOINTS
 from hmrkit.members import choose
 from hmrkit.models import Models
-from hmrkit.options import Options, changing
+from hmrkit.options import POSE_CHOICES, Options, changing
 from hmrkit.take import provenance_record, with_stage
 from hmrkit.types import BodyParams, Calibration, Detections, Keypoints, LiftedPose, Take, Track
 
@@ -292,6 +292,8 @@ def adopted(options: Options, take: Take, stages: Sequence[str]) -> Options:
         if name in STAGES and name not in stages:
             kept |= {k: v for k, v in record["options"].items() if k in changing(name)}
     mesh = kept.pop("mesh", options.mesh)
+    if not options.calibrated:
+        kept = {key: value for key, value in kept.items() if key not in POSE_CHOICES}
     return replace(options, **kept, mesh=mesh if options.calibrated else options.mesh)
 
 

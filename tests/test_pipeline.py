@@ -462,6 +462,8 @@ def test_direct_and_fused_poses_in_the_chain(take):
         ({"mode": "serial", "pose3d": "direct"}, "is for --mode parallel"),
         ({"pose3d": "fused", "keypoints": "movenet-thunder"}, r"wants keypoints with 3D \(blazepose-heavy\)"),
         ({"mode": "serial", "keypoints": "movenet-thunder"}, "which itself needs 3D keypoints"),
+        ({"method": "fit", "mode": "serial"}, "--mode is about the pose .* use --method pc-hmr --mesh fit"),
+        ({"method": "hmr", "pose3d": "direct"}, "--pose3d is about .* --method hmr calibrates none"),
     ],
 )
 def test_pose_streams_that_cannot_be_are_refused(bad, why):

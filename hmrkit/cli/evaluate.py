@@ -11,7 +11,7 @@ import typer
 
 from hmrkit.cli import options as o
 from hmrkit.members import choose
-from hmrkit.options import METHODS, OPTIONS, Options
+from hmrkit.options import METHODS, OPTIONS, POSE_CHOICES, Options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,9 +93,14 @@ def evaluate(
 
     def options_of(name: str, checkpoint: str | None = None) -> Options:
         member, _ = choose(METHODS, name, "method")
-        return Options(method=name, mesh=mesh if member.calibrated else None, checkpoint=checkpoint, **options)
+        own = options
+        if calibrated and not member.calibrated:
+            own = options | {key: getattr(Options, key) for key in POSE_CHOICES}
+        return Options(method=name, mesh=mesh if member.calibrated else None, checkpoint=checkpoint, **own)
 
     names = [name.strip() for name in method.split(",") if name.strip()] or ([] if predictions else ["pc-hmr"])
+    # The choices of a pose are the calibrated methods' among them; with none among them they are an error, too.
+    calibrated = any(choose(METHODS, name, "method")[0].calibrated for name in names)
     # A checkpoint is the regressors' among the methods; with none among them it is an error, which `Options` reports.
     trained = [name for name in names if "regressor" in options_of(name).stream.models] or names
     chosen = DatasetOptions(split, subset, frame_list, dataset_settings(dataset_option or []))

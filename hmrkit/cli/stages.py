@@ -79,12 +79,28 @@ def _stage(name: str, take: Take, out: list[str], options: Any) -> None:
     from hmrkit.models import Models
     from hmrkit.pipeline import STAGES, adopted, run_stages
 
+    _refuse_imported(name, take)
     options = adopted(options, take, [name])
     wanted = STAGES[name].inputs(options)
     missing = [stage for stage in wanted if stage not in take.provenance and STAGES[stage].on_demand]
     with o.progress_bar("") as progress:
         take = run_stages(take, [*missing, name], Models(options), progress)
     write_take(take, out)
+
+
+def _refuse_imported(name: str, take: Take) -> None:
+    """InputError where a stage needs what nobody made of the clip, since the take's bodies came from a file."""
+    from hmrkit.errors import InputError
+
+    if not take.body or "track" in take.provenance or name not in ("pose", "regress", "lift", "calibrate"):
+        return
+    mesh = take.provenance.get("regress", {}).get("options", {}).get("mesh") or "file:TAKE"
+    focal = f" --focal {float(take.camera.focal_px[0]):.3f}" if take.camera.source == "given" else ""
+    raise InputError(
+        f"{name} reads keypoints, which a take of imported results does not have; run "
+        f"`hmrkit run {take.video.path} --method pc-hmr --mesh {mesh}{focal}` (with the --body of the import), "
+        "which finds them and calibrates"
+    )
 
 
 def check_outputs(out: list[str]) -> None:

@@ -180,6 +180,8 @@ def ablate(
     known = {name: module for name, module in modules.items() if hasattr(module, "ABLATION")}
     if paper not in known:
         raise UsageError(f"--paper must be one of {', '.join(known)}, got {paper!r}")
+    if examples is not None and not examples.is_dir():
+        raise UsageError(f"--examples {examples}: no such folder; check the path, or leave it out to make examples")
     results = ablation.ablate(
         paper, known[paper], out, preset=preset, steps=steps, images=images, seeds=seeds, groups=group or (),
         device=resolve_device(device), examples=examples,

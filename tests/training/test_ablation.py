@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from hmrkit.cli.app import app
 from hmrkit.errors import UsageError
 from hmrkit.training import ablation, example_source
 from hmrkit.training import kept_examples as kept
@@ -49,6 +51,15 @@ def test_every_variant_is_trained_once_a_seed_and_used_again(module, tmp_path) -
     assert again[0].figures["MPJPE mm"] == results[0].figures["MPJPE mm"][:1]
     ablation.draw(results, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+def test_kept_examples_that_are_not_there_are_refused_before_any_work(tmp_path) -> None:
+    absent = tmp_path / "none"
+    line = ["train", "ablate", "--paper", "sgre", "-o", str(tmp_path / "out"), "--examples", str(absent)]
+    error = CliRunner().invoke(app, line).exception
+    assert isinstance(error, UsageError)
+    assert "no such folder" in str(error)
+    assert not list(tmp_path.iterdir())
 
 
 def test_unknown_groups_are_refused(module, tmp_path) -> None:
