@@ -160,6 +160,8 @@ class BodyParams:
 
     `global_orient` (T,3,3) and `body_pose` (T,23,3,3) are rotation matrices relative to the parent joint, root first
     in the camera frame; `betas` (10,) shape coefficients; `transl_c` (T,3) m moves the posed body into that frame.
+    `fingers` (T,30,3,3), SMPL-H's and SMPL-X's, left hand first, are those of imported results that have them: no body
+    here moves them, the exports npz and smpl write them.
     """
 
     global_orient: np.ndarray
@@ -168,6 +170,7 @@ class BodyParams:
     transl_c: np.ndarray
     gender: str
     model: str
+    fingers: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         letters: dict[str, int] = {}
@@ -175,6 +178,8 @@ class BodyParams:
         _check("BodyParams", "body_pose", self.body_pose, ("T", 23, 3, 3), letters, "f")
         _check("BodyParams", "betas", self.betas, ("S",), letters, "f")
         _check("BodyParams", "transl_c", self.transl_c, ("T", 3), letters, "f")
+        if self.fingers is not None:
+            _check("BodyParams", "fingers", self.fingers, ("T", 30, 3, 3), letters, "f")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ ALL = slice(None)
 
 def take_rows(params: BodyParams, rows: Rows) -> BodyParams:
     """Some frames of body parameters."""
-    return replace(params, **{name: getattr(params, name)[rows] for name in MOVING})
+    fingers = None if params.fingers is None else params.fingers[rows]
+    return replace(params, fingers=fingers, **{name: getattr(params, name)[rows] for name in MOVING})
 
 
 def check_model(params: BodyParams, body: Body) -> None:

@@ -4,7 +4,8 @@ AMASS's own names (Mahmood et al. 2019; amass.is.tue.mpg.de), T frames, those in
 
 ==================== ============ =====================================================================================
 ``poses``            (T,72)       axis-angle, radians: SMPL's 24 joints x 3, root first. AMASS has 156, SMPL-H's 52
-                                  joints; the first 66 mean the same, hands (66:72 here) have no fingers
+                                  joints; the first 66 mean the same, hands (66:72 here) have no fingers. People of
+                                  imported results whose fingers are known have AMASS's (T,156)
 ``root_orient``      (T,3)        ``poses[:, :3]``
 ``pose_body``        (T,63)       ``poses[:, 3:66]``
 ``betas``            (10,)        shape coefficients of the body model `model_id`
@@ -113,8 +114,10 @@ def person_arrays(scene: Scene, character: Character) -> dict[str, Any]:
 
 
 def axis_angle_poses(params: BodyParams) -> np.ndarray:
-    """(T,72) float32: root and 23 joints as axis-angle, radians."""
+    """(T,72) float32: root and 23 joints as axis-angle, radians; (T,156), SMPL-H's joints, where fingers are known."""
     rotations = np.concatenate([params.global_orient[:, None], params.body_pose], 1)
+    if params.fingers is not None:
+        rotations = np.concatenate([rotations[:, :22], params.fingers], 1)
     return matrix_to_axis_angle(torch.from_numpy(rotations).to(torch.float64)).flatten(1).to(torch.float32).numpy()
 
 

@@ -1,9 +1,10 @@
 """One ``person_{id:02d}.smpl`` a person, through `smplcodec` (MIT): Meshcapade's programs, Blender and Maya add-ons.
 
-SMPL parameters (24 joints, 10 shape components), metres, y up, in the scene's space: in camera space the camera looks
-along -z, in world space the ground is y = 0. Shape components mean something only to the body they were made with:
-those of the free body are not SMPL's (`README`: ``--body``). Frames follow one another at the scene's rate; in gaps the
-motion is bridged, because the format has no word for a person who is not there.
+SMPL parameters (24 joints, 10 shape components; SMPL-H's or SMPL-X's where fingers are known), metres, y up, in the
+scene's space: in camera space the camera looks along -z, in world space the ground is y = 0. Shape components mean
+something only to the body they were made with: those of the free body are not SMPL's (`README`: ``--body``). Frames
+follow one another at the scene's rate; in gaps the motion is bridged, because the format has no word for a person who
+is not there.
 """
 
 from __future__ import annotations
@@ -34,14 +35,20 @@ class SmplExporter:
         files = []
         for character in scene.characters:
             params = scene.smpl_parameters(character, up="y")
+            pose, version, hands = axis_angle_poses(params).reshape(len(character), -1, 3), SMPLVersion.SMPL, {}
+            if params.fingers is not None:
+                version = SMPLVersion.SMPLX if params.model.startswith("smplx") else SMPLVersion.SMPLH
+                pose, *both = np.split(pose, (22, 37), axis=1)
+                hands = dict(zip(("left_hand_pose", "right_hand_pose"), both, strict=True))
             codec = SMPLCodec(
-                smpl_version=SMPLVersion.SMPL,
+                smpl_version=version,
                 gender=SMPLGender.from_string(params.gender),
                 shape_parameters=params.betas.astype(np.float32),
                 frame_count=len(character),
                 frame_rate=float(scene.fps),
                 body_translation=params.transl_c,
-                body_pose=axis_angle_poses(params).reshape(-1, 24, 3),
+                body_pose=pose,
+                **hands,
             )
             path = Path(folder) / f"{character.name}.smpl"
             with atomic_path(path) as temporary:

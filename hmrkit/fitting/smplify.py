@@ -8,7 +8,7 @@ fitted: it was measured over the whole track."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -86,7 +86,7 @@ def refine_track(
         rotations[piece] = project_to_rotation(torch.from_numpy(blend)).numpy() if low < done else rotated.numpy()
         moved[piece] = fade[:, None] * shifted.numpy() + (1 - fade)[:, None] * moved[piece]
         done = stop
-    return BodyParams(rotations[:, 0], rotations[:, 1:], params.betas, moved, params.gender, params.model)
+    return replace(params, global_orient=rotations[:, 0], body_pose=rotations[:, 1:], transl_c=moved)
 
 
 class _Energy:

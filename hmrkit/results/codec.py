@@ -1,7 +1,8 @@
 """``.smpl`` of Meshcapade's codec (smplcodec, MIT): a zip of arrays without pickles, y up.
 
 ``smplVersion`` 0 SMPL, 1 SMPL-H, 2 SMPL-X; ``gender`` 0 neutral, 1 male, 2 female; ``shapeParameters`` (S,);
-``frameCount``, ``frameRate`` Hz; ``bodyTranslation`` (T,3) m; ``bodyPose`` (T,24,3) or (T,22,3) axis-angle.
+``frameCount``, ``frameRate`` Hz; ``bodyTranslation`` (T,3) m; ``bodyPose`` (T,24,3) or (T,22,3) axis-angle;
+``leftHandPose`` and ``rightHandPose`` (T,15,3).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hmrkit.errors import InputError
-from hmrkit.results.people import Results, Space, at_rate, make_person
+from hmrkit.results.people import BODY_JOINTS, Results, Space, at_rate, make_person
 from hmrkit.types import VideoInfo
 
 SPACES = ("world",)
@@ -33,6 +34,9 @@ def read(data: dict[str, Any], video: VideoInfo, space: Space) -> Results:
         raise InputError("wanted a motion, found a body without poses")
     pose = np.asarray(data["bodyPose"], float)
     pose = pose.reshape(-1, *pose.shape[-2:])
+    hands = [data.get(key, np.zeros((len(pose), 15, 3))) for key in ("leftHandPose", "rightHandPose")]
+    if version != 0:
+        pose = np.concatenate([pose[:, :BODY_JOINTS], *(np.asarray(h, float).reshape(-1, 15, 3) for h in hands)], 1)
     place = data.get("bodyTranslation", np.zeros((len(pose), 3)))
     person = make_person(1, np.arange(len(pose)), pose, data.get("shapeParameters", np.zeros(10)), place)
     rate = float(data.get("frameRate", video.fps))

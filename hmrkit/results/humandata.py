@@ -6,6 +6,9 @@ weak-perspective s, tx, ty of a crop whose side is 1.25 times the longer side of
 sets have ``transl`` (N,3) m in the camera, ``image_path`` and, in ``misc`` or ``meta``, ``focal_length`` and
 ``principal_point`` (1 or N,2) px.
 
+Hands are kept where ``misc`` says ``flat_hand_mean``: else they are meant about SMPL-X's mean hand, which is in its
+file.
+
 Checked in open-mmlab/mmhuman3d, commit 8c95747: ``docs/human_data.md``, ``demo/estimate_smpl.py``,
 ``mmhuman3d/core/visualization/visualize_smpl.py`` (`visualize_smpl_hmr`), ``mmhuman3d/utils/demo_utils.py``.
 ``demo/estimate_smplx.py`` leaves out the boxes, so that nobody can say where its people are.
@@ -43,9 +46,12 @@ def read(data: dict[str, Any], video: VideoInfo, space: Space) -> Results:
     else:
         place, focal, center = _metric_place(data, params)
     count = len(params["betas"])
-    pose = np.concatenate(
-        [np.asarray(params[key], float).reshape(count, -1) for key in ("global_orient", "body_pose")], 1
+    hands = ("left_hand_pose", "right_hand_pose")
+    has_hands = (
+        kind == "smplx" and set(hands) <= set(params) and bool(np.all(_metadata(data, "flat_hand_mean") or False))
     )
+    keys = ("global_orient", "body_pose", *(hands if has_hands else ()))
+    pose = np.concatenate([np.asarray(params[key], float).reshape(count, -1) for key in keys], 1)
     frames, linked = _frames(data, video, count), "person_id" in data
     who = np.asarray(data["person_id"]).reshape(-1).astype(int) if linked else np.arange(count)
     betas = np.asarray(params["betas"], float)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from hmrkit.geometry import rotation_between
-from hmrkit.results.people import Results, Space, frames_of_names, make_person, to_rotations
+from hmrkit.results.people import Results, Space, frames_of_names, make_person, to_fingers, to_rotations
 from hmrkit.types import VideoInfo
 
 SPACES = ("camera",)
@@ -40,5 +40,5 @@ def read(data: dict[str, Any], video: VideoInfo, space: Space) -> Results:
     place[:, 2] *= CROP / (FOCAL * (boxes[:, 2] - boxes[:, 0]))
     names = [str(name) for name in data.get("img_path", range(len(pose)))]
     frames = frames_of_names(names, video.frame_count, first=1)
-    person = make_person(1, frames, rotations, np.stack(data["pred_betas"]), place)
+    person = make_person(1, frames, rotations, np.stack(data["pred_betas"]), place, to_fingers(pose))
     return Results((person,), body="smpl" if pose.shape[1] == _SMPL_NUMBERS else "smplx", at="pelvis")

@@ -131,10 +131,7 @@ def _inside(person: Person, video: VideoInfo, path: str) -> Person:
             "%s: person %d has %d frames outside of the clip's %d: is it of another clip?",
             path, person.number, beyond, video.frame_count,
         )  # fmt: skip
-    return replace(
-        person, frame_indices=person.frame_indices[inside], rotations=person.rotations[inside],
-        place=person.place[inside],
-    )  # fmt: skip
+    return person.at_rows(inside, person.frame_indices[inside])
 
 
 def _rest_joints(body: Body, betas: np.ndarray) -> np.ndarray:
@@ -155,10 +152,9 @@ def _params(person: Person, results: Results, body: Body, same: bool, camera: Ca
     if results.at == "hips":
         hips = rest[list(SMPL_24.indices("left_hip", "right_hip"))].mean(0) - rest[0]
         place = place - orient @ hips
-    pose = person.rotations[:, 1:].astype(np.float32)
-    return BodyParams(
-        orient.astype(np.float32), pose, betas, (place - rest[0]).astype(np.float32), body.gender, body.model_id
-    )  # fmt: skip
+    pose, transl = person.rotations[:, 1:].astype(np.float32), (place - rest[0]).astype(np.float32)
+    fingers = None if person.fingers is None else person.fingers.astype(np.float32)
+    return BodyParams(orient.astype(np.float32), pose, betas, transl, body.gender, body.model_id, fingers)
 
 
 def _rest_pelvis(results: Results, betas: np.ndarray) -> np.ndarray:

@@ -50,5 +50,7 @@ def _joined(rows: list[tuple[Track, BodyParams]], number: int) -> tuple[Track, B
         name: np.concatenate([getattr(params, name) for params in bodies])
         for name in ("global_orient", "body_pose", "transl_c")
     }
+    if all(params.fingers is not None for params in bodies):
+        moving["fingers"] = np.concatenate([params.fingers for params in bodies if params.fingers is not None])
     betas = np.mean([params.betas for params in bodies], 0).astype(np.float32)
     return replace(tracks[0], track_id=number, **track_arrays), replace(bodies[0], betas=betas, **moving)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hmrkit.results.people import Results, Space, make_person, to_rotations
+from hmrkit.results.people import Results, Space, make_person, to_fingers, to_rotations
 from hmrkit.types import VideoInfo
 
 SPACES = ("camera",)
@@ -31,7 +31,7 @@ def read(data: dict[str, Any], video: VideoInfo, space: Space) -> Results:
         poses, place = rotations, (np.asarray(data["joints_w"], float)[:, 0] - world_from_camera[:, 3]) @ rotation
     model = str(data["model_id"])
     return Results(
-        people=(make_person(number, frames, poses, data["betas"], place),),
+        people=(make_person(number, frames, poses, data["betas"], place, to_fingers(data["poses"])),),
         body=model.partition("-")[0],
         gender=str(data["gender"]),
         model=model,

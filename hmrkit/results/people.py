@@ -16,6 +16,7 @@ from hmrkit.geometry import axis_angle_to_matrix, project_to_rotation
 Space = Literal["camera", "world"]
 JOINTS = 24
 BODY_JOINTS = 22  # the first joints of SMPL, SMPL-H and SMPL-X are the same; then come SMPL's two hands, or fingers
+_FINGERS_FROM = {52: 22, 55: 25}  # of SMPL-H; of SMPL-X, after jaw and eyes
 SHAPES = 10
 # How many numbers a frame has where they are rotation matrices in one row: 22, 24, 52 and 55 joints.
 _MATRIX_ROWS = {198, 216, 468, 495}
@@ -25,13 +26,21 @@ _NOT_ROTATION = 0.05  # largest entry of R^T R - 1; float16 and printed numbers 
 @dataclass(frozen=True)
 class Person:
     """`frame_indices` (T,) in the clip, rising; `rotations` (T,24,3,3) relative to the parent, root first;
-    `betas` (10,); `place` (T,3): see `Results`."""
+    `betas` (10,); `place` (T,3): see `Results`; `fingers` (T,30,3,3) or None: see `BodyParams`."""
 
     number: int
     frame_indices: np.ndarray
     rotations: np.ndarray
     betas: np.ndarray
     place: np.ndarray
+    fingers: np.ndarray | None = None
+
+    def at_rows(self, rows: np.ndarray, frame_indices: np.ndarray) -> Person:
+        """Some rows, as those of other frames."""
+        fingers = None if self.fingers is None else self.fingers[rows]
+        return replace(
+            self, frame_indices=frame_indices, rotations=self.rotations[rows], place=self.place[rows], fingers=fingers
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,16 +73,18 @@ class Results:
         return self.space == "camera" and self.focal_px is None
 
 
-def make_person(number: Any, frames: Any, pose: Any, betas: Any, place: Any) -> Person:
+def make_person(number: Any, frames: Any, pose: Any, betas: Any, place: Any, fingers: Any = None) -> Person:
     """One person of T frames, in order of time, each frame once.
 
     `pose`: axis-angle (T,3 J) or (T,J,3), or matrices (T,J,3,3) or (T,9 J), of SMPL's 24 joints or of SMPL-H's or
-    SMPL-X's, whose hands become flat; `betas` (S,) or (T,S), of which the mean and the first 10 count; `place` (T,3).
+    SMPL-X's; `betas` (S,) or (T,S), of which the mean and the first 10 count; `place` (T,3); `fingers` (T,30,3,3) where
+    `pose` does not have them.
     InputError where sizes do not fit, or where what should be rotations is none.
     """
     frames = np.asarray(frames).reshape(-1).astype(np.int64)
     count = len(frames)
     rotations, place = to_rotations(pose), np.asarray(place, np.float64).reshape(-1, 3)
+    fingers = to_fingers(pose) if fingers is None else fingers
     shape = np.asarray(betas, np.float64)
     shape = shape.reshape(-1, shape.shape[-1]).mean(0)[:SHAPES] if shape.size else np.zeros(0)
     if not count or len(rotations) != count or len(place) != count:
@@ -85,7 +96,7 @@ def make_person(number: Any, frames: Any, pose: Any, betas: Any, place: Any) -> 
         raise InputError(f"wanted numbers for person {number}, found NaN or infinity among places or shapes")
     _, rows = np.unique(frames, return_index=True)
     betas = np.concatenate([shape, np.zeros(SHAPES - len(shape))]).astype(np.float32)
-    return Person(int(number), frames[rows], rotations[rows], betas, place[rows])
+    return Person(int(number), frames, rotations, betas, place, fingers).at_rows(rows, frames[rows])
 
 
 def at_rate(person: Person, rate: float, seconds: np.ndarray, frame_indices: np.ndarray) -> Person:
@@ -97,14 +108,29 @@ def at_rate(person: Person, rate: float, seconds: np.ndarray, frame_indices: np.
         raise InputError(f"wanted a recording's frame rate above 0 Hz, found {rate:g}; the file is damaged")
     rows = np.round((seconds - seconds[0]) * rate).astype(np.int64)
     inside = rows < len(person.frame_indices)
-    rows = rows[inside]
-    return replace(
-        person, frame_indices=frame_indices[inside], rotations=person.rotations[rows], place=person.place[rows]
-    )
+    return person.at_rows(rows[inside], frame_indices[inside])
 
 
 def to_rotations(pose: Any) -> np.ndarray:
     """Rotations (T,24,3,3) of the pose that `make_person` takes."""
+    matrices = _matrices(pose)
+    rotations = np.broadcast_to(np.eye(3), (len(matrices), JOINTS, 3, 3)).copy()
+    kept = JOINTS if matrices.shape[1] == JOINTS else BODY_JOINTS
+    rotations[:, :kept] = matrices[:, :kept]
+    return rotations
+
+
+def to_fingers(pose: Any) -> np.ndarray | None:
+    """Fingers (T,30,3,3) of the pose that `make_person` takes; None where it has none, or they are at rest."""
+    matrices = _matrices(pose)
+    first = _FINGERS_FROM.get(matrices.shape[1])
+    if first is None or np.allclose(matrices[:, first:], np.eye(3), atol=1e-6):
+        return None
+    return matrices[:, first:]
+
+
+def _matrices(pose: Any) -> np.ndarray:
+    """All joints' rotations (T,J,3,3). InputError where they are none."""
     pose = np.array(pose, np.float64)
     flat = pose.reshape(len(pose), -1)
     if pose.shape[-2:] == (3, 3) or flat.shape[1] in _MATRIX_ROWS:
@@ -121,10 +147,7 @@ def to_rotations(pose: Any) -> np.ndarray:
         raise InputError(f"wanted poses of 22 or more joints, found arrays of shape {pose.shape}")
     if matrices.shape[1] < BODY_JOINTS:
         raise InputError(f"wanted poses of 22 or more joints, found {matrices.shape[1]}")
-    rotations = np.broadcast_to(np.eye(3), (len(pose), JOINTS, 3, 3)).copy()
-    kept = JOINTS if matrices.shape[1] == JOINTS else BODY_JOINTS
-    rotations[:, :kept] = matrices[:, :kept].numpy()
-    return rotations
+    return matrices.numpy()
 
 
 def weak_place(pixels_per_metre: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from hmrkit.errors import InputError
-from hmrkit.results.people import Results, Space, make_person
+from hmrkit.results.people import BODY_JOINTS, Results, Space, make_person
 from hmrkit.types import VideoInfo
 
 SPACES = ("camera", "world")
@@ -44,7 +44,10 @@ def read(data: dict[str, Any], video: VideoInfo, space: Space) -> Results:
     people = []
     for number, one in enumerate(data["people"].values(), 1):
         params = one[_KEYS[space]]
-        pose = params["pose"] if "pose" in params else params["rotmat"]
+        # Its hands are no rotations: it has none.
+        pose = (
+            np.asarray(params["pose"])[:, : 3 * BODY_JOINTS] if "pose" in params else params["rotmat"][:, :BODY_JOINTS]
+        )
         frames = (np.asarray(one["frames"]).astype(int) + 1) * skip - 1
         people.append(make_person(number, frames, pose, params["shape"], params["trans"]))
     focal = float(np.asarray(data["camera"]["img_focal"], float).mean())

@@ -1,6 +1,7 @@
 """SMPLer-X's folder (Cai et al. 2023): ``smplx/00001_0.npz`` (frame from 1, number in the frame): ``global_orient``
 (3,), ``body_pose`` (21,3), ``betas`` (10,), ``transl`` (3,) of SMPL-X; ``meta/00001_0.json``: ``focal`` and
-``princpt``, a camera of each box's own. Numbers do not follow people through the clip.
+``princpt``, a camera of each box's own. Numbers do not follow people through the clip. Its hands are meant about
+SMPL-X's mean hand, which is in SMPL-X's file, and are left out.
 
 Checked in MotrixLab/SMPLer-X, commit 5f0df54: ``main/inference.py`` draws SMPL-X with ``transl`` under that camera
 (``main/SMPLer_X.py``, ``get_coord``). ``main/slurm_inference.sh`` takes frames at a rate that the user gives: the clip

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -130,11 +131,16 @@ def _on_frames(params: BodyParams, given: np.ndarray, wanted: np.ndarray, times:
     _, into, rows = np.intersect1d(wanted, given, return_indices=True)
     seen = np.zeros(len(wanted), bool)
     seen[into] = True
-    rotations = np.zeros((len(wanted), 24, 3, 3), np.float32)
-    rotations[into] = np.concatenate([params.global_orient[:, None], params.body_pose], 1)[rows]
+    parts = [params.global_orient[:, None], params.body_pose, *([] if params.fingers is None else [params.fingers])]
+    known = np.concatenate(parts, 1)
+    rotations = np.zeros((len(wanted), *known.shape[1:]), np.float32)
+    rotations[into] = known[rows]
     transl = np.zeros((len(wanted), 3), np.float32)
     transl[into] = params.transl_c[rows]
     if not seen.all():
         rotations, transl = bridge_bodies(rotations, transl, seen, times)
     rotations, transl = rotations.astype(np.float32), transl.astype(np.float32)
-    return BodyParams(rotations[:, 0], rotations[:, 1:], params.betas, transl, params.gender, params.model)
+    fingers = None if params.fingers is None else rotations[:, 24:]
+    return replace(
+        params, global_orient=rotations[:, 0], body_pose=rotations[:, 1:24], transl_c=transl, fingers=fingers
+    )  # fmt: skip

@@ -69,7 +69,7 @@ def clean(
         if options.fingers == "rest":
             pose = params.body_pose.copy()
             pose[:, [hand - 1 for hand in HANDS]] = np.eye(3)
-            params = replace(params, body_pose=pose)
+            params = replace(params, body_pose=pose, fingers=None)
             facts["fingers"] = "rest"
         if options.lock_feet and up_c is not None:
             params, facts["lock_feet"] = feet_locked(params, motion.visible, body, float(fps), up_c, ground)

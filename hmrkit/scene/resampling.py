@@ -162,6 +162,7 @@ def sample_params(params: BodyParams, rows: np.ndarray) -> BodyParams:
         global_orient=sample_rotations(params.global_orient, rows),
         body_pose=sample_rotations(params.body_pose, rows),
         transl_c=sample(params.transl_c, rows),
+        fingers=None if params.fingers is None else sample_rotations(params.fingers, rows),
     )
 
 

@@ -13,9 +13,9 @@ Arrays beside it (shapes and units as in `hmrkit.types`; ``{id}`` is the track i
     detections/counts (frames,)  detections/boxes_xyxy (sum,4)  detections/scores (sum,)  detections/appearance (sum,D)
     track/{id}/frame_indices  boxes_xyxy  scores  interpolated
     keypoints/{id}/keypoints_2d  joints_3d
-    body/{id}/global_orient  body_pose  betas  transl_c
+    body/{id}/global_orient  body_pose  betas  transl_c  fingers (of some imported results)
     lifted/{id}/joints_c
-    calibrated/{id}/joints_c  refit_residual_mm  global_orient  body_pose  betas  transl_c
+    calibrated/{id}/joints_c  refit_residual_mm  global_orient  body_pose  betas  transl_c  fingers
 
 Equal takes give equal bytes: nothing in the file depends on when or where it was written.
 """
@@ -120,13 +120,13 @@ def _to_arrays(take: Take) -> dict[str, Any]:
         if points.joints_3d is not None:
             arrays[f"keypoints/{i}/joints_3d"] = points.joints_3d
     for i, params in take.body.items():
-        arrays |= {f"body/{i}/{name}": getattr(params, name) for name in _BODY_ARRAYS}
+        arrays |= _body_arrays(f"body/{i}", params)
     for i, lifted in take.lifted.items():
         arrays[f"lifted/{i}/joints_c"] = lifted.joints_c
     for i, item in take.calibrated.items():
         arrays[f"calibrated/{i}/joints_c"] = item.joints_c
         arrays[f"calibrated/{i}/refit_residual_mm"] = item.refit_residual_mm
-        arrays |= {f"calibrated/{i}/{name}": getattr(item.params, name) for name in _BODY_ARRAYS}
+        arrays |= _body_arrays(f"calibrated/{i}", item.params)
     manifest = {
         "format": FORMAT,
         "version": VERSION,
@@ -159,13 +159,18 @@ def free_body_id(topology_id: str, gender: str) -> str:
     return f"{topology_id}-{gender}"
 
 
+def _body_arrays(prefix: str, params: BodyParams) -> dict[str, np.ndarray]:
+    fingers = {} if params.fingers is None else {f"{prefix}/fingers": params.fingers}
+    return {f"{prefix}/{name}": getattr(params, name) for name in _BODY_ARRAYS} | fingers
+
+
 def _from_arrays(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Take:
     def body(prefix: str, meta: dict[str, str]) -> BodyParams:
         orient, pose, betas, transl = (arrays[f"{prefix}/{name}"] for name in _BODY_ARRAYS)
         model = meta["model"]
         if model == "hmrkit-body-0":  # takes made before ids named the sex
             model = free_body_id(model, meta["gender"])
-        return BodyParams(orient, pose, betas, transl, meta["gender"], model)
+        return BodyParams(orient, pose, betas, transl, meta["gender"], model, arrays.get(f"{prefix}/fingers"))
 
     meta = manifest["video"] | {"fps": Fraction(manifest["video"]["fps"])}
     meta["failed_frames"] = tuple(meta["failed_frames"])
