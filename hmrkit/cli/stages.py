@@ -94,7 +94,13 @@ def _refuse_imported(name: str, take: Take) -> None:
 
     if not take.body or "track" in take.provenance or name not in ("pose", "regress", "lift", "calibrate"):
         return
-    mesh = take.provenance.get("regress", {}).get("options", {}).get("mesh") or "file:TAKE"
+    made = take.provenance.get("regress", {}).get("options", {})
+    if made.get("space") == "world":
+        raise InputError(
+            f"{name} reads keypoints, but the take's people were imported from a world, before a camera of their own: "
+            "the clip does not show them there; import them with --space camera, where their tool has that"
+        )
+    mesh = made.get("mesh") or "file:TAKE"
     focal = f" --focal {float(take.camera.focal_px[0]):.3f}" if take.camera.source == "given" else ""
     raise InputError(
         f"{name} reads keypoints, which a take of imported results does not have; run "

@@ -67,6 +67,7 @@ def import_take(
         for track in take.tracks
     }
     options = {"mesh": f"file:{path}", "smooth": smooth, "refine": False, "gender": body.gender}
+    options["space"] = results.space
     hashes = {"body": body.weights_sha256, "mesh_stream": results_sha256(path)}
     return with_stage(take, "regress", provenance_record(options, hashes, video.sha256), body=bodies)
 

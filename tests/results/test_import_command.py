@@ -83,6 +83,10 @@ def test_calibrating_an_import_says_what_to_run_and_that_runs(tmp_path, film, sm
         command = str(error).partition("`hmrkit ")[2].partition("`")[0].split()
         assert command[:4] == ["run", str(film), "--method", "pc-hmr"]
         assert command[4:6] == ["--mesh", f"file:{results}"]
+    run("import", results, "--video", film, "-o", tmp_path / "w.npz", "--body", smpl, "--space", "world")
+    error = CliRunner().invoke(app, ["calibrate", str(tmp_path / "w.npz"), "-o", str(tmp_path / "c.npz")]).exception
+    assert isinstance(error, InputError)
+    assert "imported from a world" in str(error)
     run(
         *command,
         *(f"--{name}=toy" for name in toys),
