@@ -131,6 +131,8 @@ def _versions(take: Take, models: Models, what: str) -> list[tuple[str, Take, Mo
         name = str(take.provenance["regress"]["options"].get("mesh", "")).partition(":")[0]
         title = f"mesh stream {name}, not calibrated"
         return [(title, replace(take, calibrated={}), models), ("calibrated (PC-HMR)", take, models)]
+    if set(take.body) - set(take.lifted):
+        raise InputError(f"{take.video.path}: --what rigid wants a lifted pose; run `hmrkit lift` first")
     # As a rule the target's bones are as long as the mesh's, and Delta is 0. The lifted pose's are not.
     stretched = replace(take, **calibrate(take, models, lambda *_: None, TargetOptions(keep_lengths=False)))
     rigid = copy.copy(models)  # the same body, and the same weights but for W
