@@ -99,7 +99,8 @@ def render_take(
         overlays = [Overlay(take.camera, take.faces, rate, options, models.device, up, parts) for _ in versions]
         comparison = Comparison(overlays, [title for title, _, _ in versions], stacked=len(options.views) > 1)
         writer = stack.enter_context(open_writer(path, *comparison.size, rate, options.alpha, options.first_frame))
-        sheet = stack.enter_context(ContactSheet(sheet_path, frames=total)) if sheet_path else None
+        tiles = {"columns": 3, "tile_width": 800} if len(versions) == 1 else {"columns": 2, "tile_width": 1200}
+        sheet = stack.enter_context(ContactSheet(sheet_path, total, **tiles)) if sheet_path else None
         for indices, frames in _images(take, models.options.batch_size, options.needs_footage):
             people: list[list[list[Figure]]] = [[[] for _ in indices] for _ in versions]
             for i, row in rows.items():
