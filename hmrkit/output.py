@@ -129,8 +129,8 @@ def _versions(take: Take, models: Models, what: str) -> list[tuple[str, Take, Mo
     if what == "meshes":
         return [("", take, models)]
     if what == "compare":
-        name = str(take.provenance["regress"]["options"].get("mesh", "")).partition(":")[0]
-        title = f"mesh stream {name}, not calibrated"
+        made = take.provenance.get("regress", {}).get("options", {})  # none where there is nobody
+        title = f"mesh stream {str(made.get('mesh', '')).partition(':')[0]}, not calibrated"
         return [(title, replace(take, calibrated={}), models), ("calibrated (PC-HMR)", take, models)]
     if set(take.body) - set(take.lifted):
         raise InputError(f"{take.video.path}: --what rigid wants a lifted pose; run `hmrkit lift` first")

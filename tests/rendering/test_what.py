@@ -104,6 +104,13 @@ def test_takes_without_what_is_compared_are_refused(take, models, tmp_path):
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.parametrize("what", ["compare", "rigid"])
+def test_a_clip_without_people_is_drawn(models, tmp_path, what):
+    take = open_clip(write_film(tmp_path / "empty.mp4", frames=2, empty=True), models.options)
+    render_take(take, tmp_path / "o", None, models, lambda *_: None, RenderOptions(what=what))
+    assert len(list((tmp_path / "o").iterdir())) == 2
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
