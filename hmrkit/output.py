@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from hmrkit.body.posing import skeleton_joints
-from hmrkit.errors import InputError
+from hmrkit.calibration.target import TargetOptions
+from hmrkit.errors import InputError, UsageError
+from hmrkit.files import atomic_path
 from hmrkit.meshes import mesh_slice
 from hmrkit.models import Models
-from hmrkit.pipeline import Progress
+from hmrkit.pipeline import Progress, calibrate
 from hmrkit.scene import ExportOptions
 from hmrkit.skeletons import SMPL_24
 from hmrkit.types import Take
@@ -67,36 +72,51 @@ def render_take(
 ) -> list[Path]:
     """Draw the final meshes as a video, or a folder of PNG where `path` is no ``.mp4``, and as a contact sheet.
 
-    InputError where the style shows what the take does not have.
+    The weights (`RenderOptions.what`) are one PNG. InputError where what is to be drawn is not in the take.
     """
+    from hmrkit.rendering.comparison import Comparison
     from hmrkit.rendering.options import RenderOptions
-    from hmrkit.rendering.overlay import OverlayWriter
+    from hmrkit.rendering.overlay import Overlay
     from hmrkit.rendering.sheet import ContactSheet
+    from hmrkit.rendering.writer import open_writer
 
     options = options or RenderOptions()
     if options.what == "iuv":
         return _render_iuv(take, path, sheet_path, models, progress, options)
+    if options.what == "weights":
+        return _render_weights(path, sheet_path, models, options)
     _require(take, "regress")
-    if options.style == "residual" and set(take.body) - set(take.calibrated):
-        raise InputError(f"{take.video.path}: --style residual wants a calibrated take; run `hmrkit calibrate` first")
+    if set(take.body) - set(take.calibrated) and (options.style == "residual" or options.what != "meshes"):
+        wanted = "--style residual" if options.style == "residual" else f"--what {options.what}"
+        raise InputError(f"{take.video.path}: {wanted} wants a calibrated take; run `hmrkit calibrate` first")
+    versions = _versions(take, models, options.what)
     rows = {t.track_id: {int(f): row for row, f in enumerate(t.frame_indices)} for t in take.people_with_mesh()}
     parts = models.body.weights.argmax(1).cpu().numpy() if options.style == "parts" else None
     up = upright(take, models) if set(options.views) != {"overlay"} else None
     total, done = len(take.video.frame_indices), 0
     with contextlib.ExitStack() as stack:
-        writer = stack.enter_context(
-            OverlayWriter(path, take.camera, take.faces, _rate(take), options, models.device, up, parts)
-        )
-        sheet = stack.enter_context(ContactSheet(sheet_path, frames=total)) if sheet_path else None
+        rate = _rate(take)
+        overlays = [Overlay(take.camera, take.faces, rate, options, models.device, up, parts) for _ in versions]
+        comparison = Comparison(overlays, [title for title, _, _ in versions], stacked=len(options.views) > 1)
+        writer = stack.enter_context(open_writer(path, *comparison.size, rate, options.alpha, options.first_frame))
+        tiles = {"columns": 3, "tile_width": 800} if len(versions) == 1 else {"columns": 2, "tile_width": 1200}
+        sheet = stack.enter_context(ContactSheet(sheet_path, total, **tiles)) if sheet_path else None
         for indices, frames in _images(take, models.options.batch_size, options.needs_footage):
-            people: list[list[Figure]] = [[] for _ in indices]
+            people: list[list[list[Figure]]] = [[[] for _ in indices] for _ in versions]
             for i, row in rows.items():
                 here = [k for k, f in enumerate(indices) if f in row]
-                if here:
-                    figures = _figures(take, i, np.array([row[indices[k]] for k in here]), models, options.style)
-                    for k, figure in zip(here, figures, strict=True):
-                        people[k].append(figure)
-            drawn = writer.add_batch(frames, people, indices)
+                if not here:
+                    continue
+                chosen = np.array([row[indices[k]] for k in here])
+                figures = [_figures(source, i, chosen, using, options.style) for _, source, using in versions]
+                if options.style == "misplacement":
+                    figures = [_apart(of_version, figures[0]) for of_version in figures]
+                for of_version, drawn_in in zip(figures, people, strict=True):
+                    for k, figure in zip(here, of_version, strict=True):
+                        drawn_in[k].append(figure)
+            drawn = comparison.draw(frames, people, indices)
+            for image, index in zip(drawn, indices, strict=True):
+                writer.write(image, index)
             if sheet:
                 sheet.add_batch(drawn[..., :3], indices)
             done += len(indices)
@@ -104,12 +124,56 @@ def render_take(
     return [path] + ([sheet_path] if sheet_path else [])
 
 
+def _versions(take: Take, models: Models, what: str) -> list[tuple[str, Take, Models]]:
+    """What stands beside each other: a title, and the take and the models that give the version's meshes."""
+    if what == "meshes":
+        return [("", take, models)]
+    if what == "compare":
+        made = take.provenance.get("regress", {}).get("options", {})  # none where there is nobody
+        title = f"mesh stream {str(made.get('mesh', '')).partition(':')[0]}, not calibrated"
+        return [(title, replace(take, calibrated={}), models), ("calibrated (PC-HMR)", take, models)]
+    if set(take.body) - set(take.lifted):
+        raise InputError(f"{take.video.path}: --what rigid wants a lifted pose; run `hmrkit lift` first")
+    # As a rule the target's bones are as long as the mesh's, and Delta is 0. The lifted pose's are not.
+    stretched = replace(take, **calibrate(take, models, lambda *_: None, TargetOptions(keep_lengths=False)))
+    rigid = copy.copy(models)  # the same body, and the same weights but for W
+    rigid.calibration = replace(models.calibration, place=torch.zeros_like(models.calibration.place))
+    return [
+        ("calibrated to the lifted pose and its proportions", stretched, models),
+        ("the same without the non-rigid term W Delta (eq. 12)", stretched, rigid),
+    ]
+
+
+def _apart(figures: Sequence[Figure], others: Sequence[Figure]) -> list[Figure]:
+    """The figures with their vertices' distances from the same people's in `others`, mm, as their heat."""
+    return [
+        replace(figure, heat=np.linalg.norm(figure.vertices_c - other.vertices_c, axis=-1) * 1000)
+        for figure, other in zip(figures, others, strict=True)
+    ]
+
+
+def _render_weights(path: Path, sheet_path: Path | None, models: Models, options: RenderOptions) -> list[Path]:
+    """Draw A, W and A * W of the take's body as one image."""
+    from hmrkit.rendering.calibration_weights import weights_image
+    from hmrkit.rendering.options import BONES
+
+    if path.suffix.lower() != ".png" or sheet_path:
+        raise UsageError(f"--what weights is one image: wanted --out with a name that ends in .png, no --sheet: {path}")
+    body, weights = models.body, models.calibration
+    bones = [SMPL_24.index[name] - 1 for name in options.bones or BONES]
+    rest = body()
+    image = weights_image(
+        rest.vertices[0], rest.joints[0], body.faces, weights.attachment, weights.place, bones, body.model_id
+    )
+    with atomic_path(path) as temporary:
+        image.save(temporary, format="PNG")
+    return [path]
+
+
 def _render_iuv(
     take: Take, path: Path, sheet_path: Path | None, models: Models, progress: Progress, options: RenderOptions
 ) -> list[Path]:
     """Draw the IUV maps of every person's crops, as the network sees them before any body is made of them."""
-    import torch
-
     from hmrkit.crops import crop_batch
     from hmrkit.device import inference
     from hmrkit.regressors import load_regressor

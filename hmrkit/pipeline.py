@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from hmrkit.models import Models
 from hmrkit.options import POSE_CHOICES, Options, changing
 from hmrkit.take import provenance_record, with_stage
 from hmrkit.types import BodyParams, Calibration, Detections, Keypoints, LiftedPose, Take, Track
+
+if TYPE_CHECKING:
+    from hmrkit.calibration.target import TargetOptions
 
 log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]  # stage, done, total
@@ -154,7 +157,7 @@ def lift(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     return {"lifted": lifted}
 
 
-def calibrate(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
+def calibrate(take: Take, models: Models, progress: Progress, target: TargetOptions | None = None) -> dict[str, Any]:
     """PC-HMR: target joints from the pose stream, and the body refitted to the calibrated mesh. In serial mode nothing
     but the mesh stream has seen the image: the target follows no keypoints."""
     from hmrkit.calibration.track import calibrate_track
@@ -173,6 +176,7 @@ def calibrate(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
             models.body,
             models.calibration,
             take.video.sampled_fps,
+            target,
             params_only=options.params_only,
         )
         progress("calibrate", done, len(people))

@@ -87,20 +87,35 @@ def export(
 @o.with_options("render")
 def render(
     take: TakeIn,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Video to write (.mp4), or a folder for a PNG sequence.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Video to write (.mp4), or a folder for PNGs; for weights a .png.")
+    ],
     view: Annotated[
         str | None,
         typer.Option(
             help="Comma-separated, the first the largest: overlay, side, top, turntable. "
-            "[default: overlay,side; overlay with alpha]"
+            "[default: overlay,side; overlay with alpha or --what compare]"
         ),
     ] = None,
     style: Annotated[
-        str, typer.Option(help="solid, wireframe, skeleton, parts, or a heat map: residual, reprojection.")
-    ] = "solid",
+        str | None,
+        typer.Option(
+            help="solid, wireframe, skeleton, parts, or a heat map: residual, reprojection, misplacement. "
+            "[default: solid; misplacement with --what rigid]"
+        ),
+    ] = None,
     what: Annotated[
-        str, typer.Option(help="meshes, or iuv: the body parts, U and V that danet estimates in the footage.")
+        str,
+        typer.Option(
+            help="meshes; iuv: the body parts, U and V that danet estimates in the footage; compare: the mesh stream "
+            "beside the calibrated mesh; rigid: PC-HMR's calibration with its non-rigid term and without; weights: "
+            "the calibration's A, W and A*W on the body."
+        ),
     ] = "meshes",
+    bones: Annotated[
+        str | None,
+        typer.Option(help="Of --what weights: comma-separated joints where bones end. [default: six of the left side]"),
+    ] = None,
     inset: Annotated[
         bool, typer.Option("--inset/--beside", help="Other views in the corner of the first, or beside it.")
     ] = False,
@@ -123,16 +138,22 @@ def render(
     from hmrkit.options import Options
     from hmrkit.output import render_take
     from hmrkit.pipeline import adopted
-    from hmrkit.rendering.options import RenderOptions
+    from hmrkit.rendering.options import DEFAULTS, RenderOptions
     from hmrkit.take import open_take
 
     o.start_logging(verbose)
-    chosen = ("overlay" if alpha or what != "meshes" else "overlay,side") if view is None else view
-    views = tuple(name.strip() for name in chosen.split(",") if name.strip())
-    drawn = RenderOptions(views, style, inset, alpha, opacity, labels, heat_max, first_frame, what)
+    usual_views, usual_style = DEFAULTS.get(what, DEFAULTS["meshes"])
+    views = _names(view) if view is not None else ("overlay",) if alpha else usual_views
+    drawn = RenderOptions(
+        views, style or usual_style, inset, alpha, opacity, labels, heat_max, first_frame, what, _names(bones or "")
+    )
     opened = open_take(take)
     models = Models(adopted(Options(**options), opened, ()))
     with o.progress_bar("") as progress:
         files = render_take(opened, out, sheet, models, progress, drawn)
     for path in files:
         typer.echo(str(path))
+
+
+def _names(listed: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in listed.split(",") if name.strip())

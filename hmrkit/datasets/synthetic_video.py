@@ -42,6 +42,11 @@ FACTS = (
 )  # fmt: skip
 # A person is seen who covers so much of the image, and judged with so many of the keypoints visible.
 SEEN_SHARE, JUDGED_SHARE = 0.001, 0.3
+# The sources that clips hang on: other ones may change, and kept clips still stand.
+_MADE_BY = (
+    "synthetic", "body/model.py", "body/landmarks.py", "rendering/rasteriser.py", "rendering/shading.py", "geometry.py",
+    "skeletons.py", "datasets/synthetic_video.py",
+)  # fmt: skip
 JPEG_QUALITY = 88
 
 
@@ -124,13 +129,13 @@ class SyntheticVideo:
 
 
 def read_facts(folder: Path) -> dict[str, np.ndarray] | None:
-    """What is known of a clip that was rendered before by this very code; None: it has to be rendered."""
+    """What is known of a clip that was rendered before by the code as it is; None: it has to be rendered."""
     path = folder / "truth.npz"
     if not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as archive:
         facts = {key: archive[key] for key in archive.files}
-    return facts if str(facts.pop("code")) == code_version() else None
+    return facts if str(facts.pop("code")) == code_version(*_MADE_BY) else None
 
 
 def write_clip(folder: Path, clip: Clip, clips: SyntheticClips) -> dict[str, np.ndarray]:
@@ -158,7 +163,7 @@ def write_clip(folder: Path, clip: Clip, clips: SyntheticClips) -> dict[str, np.
                 Image.fromarray(frame).save(temporary, format="JPEG", quality=JPEG_QUALITY)
     save_take(_take(folder / "clip.mp4", facts, clips), folder / "take.npz")
     with atomic_path(folder / "truth.npz") as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, code=np.array(code_version()), **facts)  # type: ignore[arg-type]
+        np.savez_compressed(file, code=np.array(code_version(*_MADE_BY)), **facts)  # type: ignore[arg-type]
     return facts
 
 

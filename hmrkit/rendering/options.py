@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hmrkit.errors import UsageError
+from hmrkit.skeletons import SMPL_24
 
 VIEWS = {
     "overlay": "over the footage, from its camera",
@@ -20,24 +21,39 @@ STYLES = {
     "parts": "a colour for each joint's part of the skin",
     "residual": "mm between the calibrated mesh and the body refitted to it, which skinned formats carry",
     "reprojection": "distance of the mesh's keypoints from those seen, % of the box's height",
+    "misplacement": "mm between the mesh calibrated without the non-rigid term and with it (--what rigid)",
 }
 WHAT = {
     "meshes": "the final meshes",
     "iuv": "the IUV maps that danet estimates in every person's crop, over the footage",
+    "compare": "the mesh stream's meshes and the calibrated ones beside each other",
+    "rigid": "meshes calibrated to the lifted pose's proportions, with and without the non-rigid term",
+    "weights": "the calibration weights A and W of the take's body, at rest, as one image",
 }
-HEAT_MAX = {"residual": 2.0, "reprojection": 10.0}
+# Views and style where none are chosen; what is drawn in one way only has no others.
+DEFAULTS = {
+    "meshes": (("overlay", "side"), "solid"),
+    "iuv": (("overlay",), "solid"),
+    "compare": (("overlay",), "solid"),
+    "rigid": (("overlay", "side"), "misplacement"),
+    "weights": (("overlay",), "solid"),
+}
+ONE_WAY = ("iuv", "weights")
+BONES = ("left_shoulder", "left_elbow", "left_wrist", "left_knee", "left_ankle", "neck")
+HEAT_MAX = {"residual": 2.0, "reprojection": 10.0, "misplacement": 20.0}
 
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """`what` is drawn (`WHAT`); all but the meshes has one view and one style.
+    """`what` is drawn (`WHAT`); the IUV maps and the weights have one view and one style.
 
     `views` in their order, the first one the largest: the others stand beside it, or with `inset` lie in its corner.
 
     `alpha` leaves out footage and writing: straight (unassociated) RGBA for compositing, of one view. `opacity` None
     lets a little of the footage through, and nothing elsewhere. `heat_max` is the value of the hottest colour (None:
-    `HEAT_MAX`). `first_frame` is the number of the source's frame 0 in the names of a PNG sequence.
-    UsageError where they do not go together.
+    `HEAT_MAX`). `first_frame` is the number of the source's frame 0 in the names of a PNG sequence. `bones` are the
+    columns of the weights, each named by the joint where it ends (none: `BONES`). UsageError where they do not go
+    together.
     """
 
     views: Sequence[str] = ("overlay", "side")
@@ -49,6 +65,7 @@ class RenderOptions:
     heat_max: float | None = None
     first_frame: int = 0
     what: str = "meshes"
+    bones: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         unknown = [view for view in self.views if view not in VIEWS]
@@ -58,8 +75,17 @@ class RenderOptions:
             raise UsageError(f"--style must be one of {', '.join(STYLES)}, got {self.style!r}")
         if self.what not in WHAT:
             raise UsageError(f"--what must be one of {', '.join(WHAT)}, got {self.what}")
-        if self.what != "meshes" and (tuple(self.views) != ("overlay",) or self.style != "solid" or self.alpha):
-            raise UsageError(f"--what {self.what} is drawn over the footage; leave out --view, --style and --alpha")
+        if self.what in ONE_WAY and ((tuple(self.views), self.style) != DEFAULTS[self.what] or self.alpha):
+            raise UsageError(f"--what {self.what} is drawn in one way; leave out --view, --style and --alpha")
+        if self.what in ("compare", "rigid") and (self.alpha or self.style in ("skeleton", "residual")):
+            raise UsageError(f"--what {self.what} compares skins; leave out --alpha and --style skeleton or residual")
+        if self.style == "misplacement" and self.what != "rigid":
+            raise UsageError(f"--style misplacement is for --what rigid, got --what {self.what}")
+        if unknown := [bone for bone in self.bones if bone not in SMPL_24.joints[1:]]:
+            known = ", ".join(SMPL_24.joints[1:])
+            raise UsageError(f"--bones wants joints where bones end, some of {known}; got {', '.join(unknown)}")
+        if self.bones and self.what != "weights":
+            raise UsageError(f"--bones is for --what weights, got --what {self.what}")
         if self.alpha and len(self.views) > 1:
             raise UsageError(f"--alpha is for one view, got {','.join(self.views)}; add --view overlay")
         if self.opacity is not None and not 0 < self.opacity <= 1:

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import torch
@@ -21,7 +19,6 @@ from hmrkit.rendering.options import HEAT_MAX, RenderOptions
 from hmrkit.rendering.shading import draw_meshes, shade, track_colour, vertex_normals
 from hmrkit.rendering.styles import Figure, Style, heat_colours
 from hmrkit.rendering.views import FollowingView, Look, level_rotation
-from hmrkit.rendering.writer import open_writer
 from hmrkit.types import Camera
 
 People = Sequence[Figure]  # of one frame
@@ -46,8 +43,8 @@ class Panel:
         return images[..., self.y : self.y + self.height, self.x : self.x + self.width, :]
 
 
-class OverlayWriter:
-    """Draws people over frames and writes the result: a video, or with a path that is not ``.mp4`` a PNG sequence.
+class Overlay:
+    """Draws people over frames, through every view: images of `size` (W, H).
 
     `camera` is the one the meshes were placed with, `faces` (F,3) their topology (None where there is nobody), `up_c`
     (3,) the direction against gravity in the camera frame (None: the image's own up). `part_of_vertex` (V,) is for the
@@ -56,7 +53,6 @@ class OverlayWriter:
 
     def __init__(
         self,
-        path: str | Path,
         camera: Camera,
         faces: np.ndarray | None,
         fps: Fraction | float,
@@ -71,27 +67,28 @@ class OverlayWriter:
         self._heat_max = options.heat_max or HEAT_MAX.get(options.style, 1.0)
         corners = np.zeros((0, 3), np.int64) if faces is None else faces
         self._style = Style(options.style, corners, self._device, part_of_vertex, self._heat_max)
-        self._width, self._panels = lay_out(options, camera, float(fps))
+        width, self._panels = lay_out(options, camera, float(fps))
+        self.size = width, camera.height
         self._level = level_rotation(up_c)
         opaque = options.alpha or options.style == "skeleton"
         self._opacity = options.opacity or (1.0 if opaque else OPACITY)
         self._font = ImageFont.load_default(max(13, min(camera.height, camera.width) // 24))
-        self._writer = open_writer(path, self._width, camera.height, fps, options.alpha, options.first_frame)
 
-    def add(self, frame_rgb: np.ndarray | None, people: People, frame_index: int) -> np.ndarray:
-        """Draw and write one frame (H,W,3) uint8; returns the image (H,W',3|4)."""
-        return self.add_batch(None if frame_rgb is None else frame_rgb[None], [people], [frame_index])[0]
-
-    def add_batch(
-        self, frames: np.ndarray | Tensor | None, people: Sequence[People], frame_indices: Sequence[int]
+    def draw(
+        self,
+        frames: np.ndarray | Tensor | None,
+        people: Sequence[People],
+        frame_indices: Sequence[int],
+        followed: Sequence[People] | None = None,
     ) -> np.ndarray:
-        """Draw and write frames (B,H,W,3) uint8 RGB in order; returns the images (B,H,W',3) uint8, with alpha 4.
+        """Draw on frames (B,H,W,3) uint8 RGB, in the clip's order: images (B,H,W',3) uint8, with alpha 4.
 
-        `frames` are not wanted (None) where there is no overlay, or with alpha.
+        `frames` are not wanted (None) where there is no overlay, or with alpha. The views from where no camera stood
+        follow `followed` (default: `people`), so that two drawings can be seen from the same place.
         """
         pixels = frames.cpu().numpy() if isinstance(frames, Tensor) else frames
         options, count = self._options, len(people)
-        canvas = np.zeros((count, self._camera.height, self._width, 4 if options.alpha else 3), np.uint8)
+        canvas = np.zeros((count, *self.size[::-1], 4 if options.alpha else 3), np.uint8)
         flat = [(b, figure) for b, here in enumerate(people) for figure in here]
         vertices = normals = colours = None
         frame_of = torch.tensor([b for b, _ in flat], device=self._device)
@@ -99,7 +96,7 @@ class OverlayWriter:
             vertices, colours = self._style.meshes([figure for _, figure in flat])
             normals = vertex_normals(vertices, self._style.faces)
         for panel in self._panels:
-            looks = self._backdrop(panel, canvas, pixels, people)
+            looks = self._backdrop(panel, canvas, pixels, people if followed is None else followed)
             labels: list[list[tuple[float, float, int]]] = [[] for _ in people]
             if vertices is not None and normals is not None and colours is not None:
                 seen, rotated, focal, center = self._through(panel, looks, vertices, normals, frame_of)
@@ -108,8 +105,6 @@ class OverlayWriter:
             if not options.alpha:
                 for image, here, index, look in zip(panel.of(canvas), labels, frame_indices, looks, strict=True):
                     self._annotate(image, panel, here if options.labels else [], index, look)
-        for image, index in zip(canvas, frame_indices, strict=True):
-            self._writer.write(image, index)
         return canvas
 
     def _backdrop(
@@ -231,7 +226,7 @@ class OverlayWriter:
             length, y = unit * 8, image.shape[0] - unit * 1.4
             ramp = (heat_colours(torch.linspace(0, 1, length))[None].expand(unit * 2 // 3, -1, -1) * 255).byte()
             page.paste(Image.fromarray(ramp.numpy()), (int(unit * 0.6), int(y + unit * 0.3)))
-            scale = "mm" if self._options.style == "residual" else "% of the box"
+            scale = "% of the box" if self._options.style == "reprojection" else "mm"
             text = f"{self._options.style}, 0 to {self._heat_max:g} {scale}"
             draw.text((unit + length, y), text, (255, 255, 255), self._font, **edge)
         for x, y, track_id in labels:
@@ -243,18 +238,6 @@ class OverlayWriter:
             draw.rounded_rectangle(box, unit * 0.35, track_colour(track_id), (20, 20, 20), max(1, unit // 12))
             draw.text((x, y + unit * 0.65), text, (20, 20, 20), self._font, anchor="mm")
         image[:] = np.asarray(page)
-
-    def close(self) -> None:
-        """Finish the files and give them their names."""
-        self._writer.close()
-
-    def __enter__(self) -> OverlayWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._writer.__exit__(kind, error, trace)
 
 
 def lay_out(options: RenderOptions, camera: Camera, fps: float) -> tuple[int, list[Panel]]:

@@ -34,7 +34,7 @@ class ContactSheet:
         self.add_batch(image[None], [frame_index])
 
     def add_batch(self, images: np.ndarray, frame_indices: Sequence[int]) -> None:
-        """The next images (B,H,W,3) uint8 RGB of the clip, as `OverlayWriter.add_batch` returns them."""
+        """The next images (B,H,W,3) uint8 RGB of the clip, as `Overlay.draw` returns them."""
         for image, index in zip(images, frame_indices, strict=True):
             if self._seen in self._wanted:
                 tile = Image.fromarray(image)

@@ -78,11 +78,11 @@ def part_colours() -> Tensor:
     return torch.tensor([colorsys.hsv_to_rgb(k * 0.618034 % 1, 0.62, 0.95) for k in range(24)])
 
 
-def heat_colours(values: Tensor) -> Tensor:
-    """RGB (...,3) of values in [0, 1]; beyond is the hottest, NaN is grey."""
-    place = values.nan_to_num(0).clamp(0, 1) * (len(HEAT) - 1)
-    low = place.floor().long().clamp(max=len(HEAT) - 2)
-    ramp, share = HEAT.to(values.device), (place - low)[..., None]
+def heat_colours(values: Tensor, ramp: Tensor = HEAT) -> Tensor:
+    """RGB (...,3) of values in [0, 1] on a `ramp` (n,3); beyond is the hottest, NaN is grey."""
+    place = values.nan_to_num(0).clamp(0, 1) * (len(ramp) - 1)
+    low = place.floor().long().clamp(max=len(ramp) - 2)
+    ramp, share = ramp.to(values.device), (place - low)[..., None]
     colours = ramp[low] * (1 - share) + ramp[low + 1] * share
     return torch.where(values.isnan()[..., None], colours.new_tensor(UNKNOWN), colours)
 

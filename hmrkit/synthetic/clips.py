@@ -163,12 +163,14 @@ class _Look:
                 scene.box_center[rows], self._corners, rotation, transl, scene.focal_px, (height, width)
             )
             boxes = _select(boxes, boxes.depth < depth[boxes.pixel])
-            colours = self._place.box_radiance(boxes, scene.box_half, scene.box_yaw)
-            canvas.view(3, -1)[:, boxes.pixel] = colours.T
+            if len(boxes.pixel):
+                colours = self._place.box_radiance(boxes, scene.box_half, scene.box_yaw)
+                canvas.view(3, -1)[:, boxes.pixel] = colours.T
             depth[boxes.pixel] = boxes.depth
             found = _select(found, found.depth <= depth[found.pixel])
         owner[found.pixel] = (found.mesh // frames).to(torch.int8)
-        canvas.view(3, -1)[:, found.pixel] = self._colours(found, clothed, joints, eye).T
+        if len(found.pixel):
+            canvas.view(3, -1)[:, found.pixel] = self._colours(found, clothed, joints, eye).T
         return canvas, owner.view(frames, height, width), depth.view(frames, height, width)
 
     def _colours(self, found: Fragments, clothed: Tensor, joints: Tensor, eye: Tensor) -> Tensor:

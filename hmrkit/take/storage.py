@@ -221,11 +221,15 @@ def open_take(source: str) -> Take:
 
 
 @lru_cache(maxsize=1)
-def code_version() -> str:
-    """sha256 (16 digits) over this package's sources: a stage made by other code is made again."""
+def code_version(*parts: str) -> str:
+    """sha256 (16 digits) over this package's sources: a stage made by other code is made again.
+
+    `parts`, files and folders relative to the package, limit it to what a result hangs on.
+    """
     root = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
+    chosen = [root / part for part in parts] or [root]
+    for path in sorted(path for part in chosen for path in ([part] if part.is_file() else part.rglob("*.py"))):
         digest.update(str(path.relative_to(root)).encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

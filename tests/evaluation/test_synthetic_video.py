@@ -45,6 +45,11 @@ def test_clips_are_made_again_bit_for_bit(clips, made, tmp_path):
     assert len(list((tmp_path / "frames").iterdir())) == second.frame_count == 6
 
 
+def test_a_box_that_no_frame_shows_is_no_error():
+    clip = SyntheticClips("test", (48, 64))(KINDS[6], 2, 1)
+    assert torch.isfinite(clip.joints_c).all()
+
+
 @pytest.mark.parametrize("kind", [6, 7])
 def test_the_truth_lies_on_the_people_that_are_drawn(clips, kind):
     clip = clips(KINDS[kind], 4, 31 + kind)

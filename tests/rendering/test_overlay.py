@@ -1,14 +1,12 @@
 """The overlay: right place, right order in depth, the side view's direction, and batches that change nothing."""
 
-import av
 import numpy as np
 import pytest
-from PIL import Image
 
 from hmrkit.camera import assume_camera, project
-from hmrkit.errors import InputError, UsageError
+from hmrkit.errors import UsageError
 from hmrkit.rendering.options import RenderOptions
-from hmrkit.rendering.overlay import OverlayWriter, lay_out
+from hmrkit.rendering.overlay import Overlay, lay_out
 from hmrkit.rendering.shading import track_colour
 from hmrkit.rendering.styles import Figure
 from hmrkit.types import Camera
@@ -36,11 +34,10 @@ def _figures(people):
     return [[Figure(*person) for person in here] for here in people]
 
 
-def _draw(path, faces, people, frames=None, camera=CAMERA, **options):
+def _draw(faces, people, frames=None, camera=CAMERA, **options):
     if frames is None:
         frames = np.zeros((len(people), camera.height, camera.width, 3), np.uint8)
-    with OverlayWriter(path, camera, faces, 10, RenderOptions(**options)) as writer:
-        return writer.add_batch(frames, _figures(people), list(range(len(people))))
+    return Overlay(camera, faces, 10, RenderOptions(**options)).draw(frames, _figures(people), range(len(people)))
 
 
 def test_mesh_lies_where_the_camera_projects_it_and_the_rest_of_the_footage_is_untouched(tmp_path, ball):
@@ -48,7 +45,7 @@ def test_mesh_lies_where_the_camera_projects_it_and_the_rest_of_the_footage_is_u
     frames = np.random.default_rng(0).integers(0, 255, (1, HEIGHT, WIDTH, 3), np.uint8)
     camera = Camera(np.array([150, 120], np.float32), np.array([70, 66], np.float32), WIDTH, HEIGHT)
     here = vertices + np.array([0.5, 0.2, 3], np.float32)
-    drawn = _draw(tmp_path / "o.mp4", faces, [[(1, here)]], frames, camera)[0, :, :WIDTH]
+    drawn = _draw(faces, [[(1, here)]], frames, camera)[0, :, :WIDTH]
     pixels = project(camera, here)
     low, high = pixels.min(0), pixels.max(0)
     x, y = project(camera, np.array([0.5, 0.2, 3], np.float32)).astype(int)
@@ -65,18 +62,18 @@ def test_nearer_people_hide_farther_ones_in_both_views(tmp_path, ball):
     vertices, faces = ball
     near, far = vertices + np.array([0, 0.0, 3], np.float32), vertices + np.array([0.1, 0, 4.5], np.float32)
     for people in ([(1, near), (2, far)], [(2, far), (1, near)]):
-        drawn = _draw(tmp_path / "o.mp4", faces, [people])[0]
+        drawn = _draw(faces, [people])[0]
         assert _is(drawn[HEIGHT // 2, WIDTH // 2], 1)
     # From the right, who stands further to the right is in front.
     left, right = vertices + np.array([-0.6, 0.1, 4], np.float32), vertices + np.array([0.6, 0.1, 4], np.float32)
-    drawn = _draw(tmp_path / "o.mp4", faces, [[(1, left), (2, right)]])[0]
+    drawn = _draw(faces, [[(1, left), (2, right)]])[0]
     assert _is(drawn[HEIGHT // 2, WIDTH + HEIGHT // 2], 2)
 
 
 def test_side_view_shows_depth_to_the_right_and_to_scale(tmp_path, ball):
     vertices, faces = ball
     near, far = vertices + np.array([0, 0.0, 3], np.float32), vertices + np.array([0, 0, 4.0], np.float32)
-    panel = _draw(tmp_path / "o.mp4", faces, [[(1, near), (2, far)]])[0, :, WIDTH:]
+    panel = _draw(faces, [[(1, near), (2, far)]])[0, :, WIDTH:]
     assert panel.shape == (HEIGHT, HEIGHT, 3)
     row = panel[HEIGHT // 2]
     first = np.flatnonzero([_is(p, 1) for p in row])
@@ -92,33 +89,31 @@ def test_batches_change_nothing(tmp_path, ball):
     people = [[(i, vertices + np.array([0.1 * k - 0.3 * i, 0, 3 + 0.2 * k + i], np.float32)) for i in range(k % 3)]
               for k in range(6)]  # fmt: skip
     frames = np.random.default_rng(0).integers(0, 255, (6, HEIGHT, WIDTH, 3), np.uint8)
-    whole = _draw(tmp_path / "a.mp4", faces, people, frames)
-    with OverlayWriter(tmp_path / "b.mp4", CAMERA, faces, 10) as writer:
-        single = [writer.add(f, here, k) for k, (f, here) in enumerate(zip(frames, _figures(people), strict=True))]
+    whole = _draw(faces, people, frames)
+    overlay = Overlay(CAMERA, faces, 10)
+    single = [overlay.draw(frames[k, None], _figures([here]), [k])[0] for k, here in enumerate(people)]
     # Where a sample falls on an outline may hang on the region that is drawn, which a batch shares.
     differs = (np.abs(np.stack(single).astype(int) - whole) > 2).any(-1)
     assert differs.mean() < 1e-3
-    with av.open(str(tmp_path / "b.mp4")) as container:
-        assert len(list(container.decode(video=0))) == 6
 
 
 def test_people_out_of_sight_behind_the_camera_or_missing_draw_nothing(tmp_path, ball):
     vertices, faces = ball
     for shift in ((50, 0, 3), (-50, 0, 3), (0, 50, 3), (0, 0, -3), (0, 0, np.nan)):
         people = [[(1, vertices + np.array(shift, np.float32))], []]
-        drawn = _draw(tmp_path / "o.mp4", faces, people)[:, 20:, :WIDTH]  # below the caption
+        drawn = _draw(faces, people)[:, 20:, :WIDTH]  # below the caption
         assert drawn.max() == 0
 
 
 def test_a_clip_without_people_needs_no_faces(tmp_path):
-    assert _draw(tmp_path / "o.mp4", None, [[], []]).shape == (2, HEIGHT, WIDTH + HEIGHT, 3)
-    assert _draw(tmp_path / "o.mp4", None, [[]], views=("overlay",)).shape == (1, HEIGHT, WIDTH, 3)
+    assert _draw(None, [[], []]).shape == (2, HEIGHT, WIDTH + HEIGHT, 3)
+    assert _draw(None, [[]], views=("overlay",)).shape == (1, HEIGHT, WIDTH, 3)
 
 
 def test_seen_from_above_far_is_up_and_right_is_right(tmp_path, ball):
     vertices, faces = ball
     near, far = vertices + np.array([-0.5, 0, 3], np.float32), vertices + np.array([0.5, 0, 4], np.float32)
-    drawn = _draw(tmp_path / "o.mp4", faces, [[(1, near), (2, far)]], views=("top",))[0]
+    drawn = _draw(faces, [[(1, near), (2, far)]], views=("top",))[0]
     assert drawn.shape == (HEIGHT, WIDTH, 3)
     first, second = (np.argwhere([[_is(p, i) for p in row] for row in drawn]).mean(0) for i in (1, 2))
     assert second[0] < first[0]
@@ -130,7 +125,7 @@ def test_seen_from_above_far_is_up_and_right_is_right(tmp_path, ball):
 def test_the_turntable_comes_back_after_eight_seconds_and_halfway_sees_the_back(tmp_path, ball):
     vertices, faces = ball
     left, right = vertices + np.array([-0.6, 0, 4], np.float32), vertices + np.array([0.6, 0, 4], np.float32)
-    drawn = _draw(tmp_path / "o.mp4", faces, [[(1, left), (2, right)]] * 81, views=("turntable",), labels=False)
+    drawn = _draw(faces, [[(1, left), (2, right)]] * 81, views=("turntable",), labels=False)
     columns = {
         (k, i): np.flatnonzero([_is(p, i) for p in drawn[k, HEIGHT // 2]]).mean() for k in (0, 40, 80) for i in (1, 2)
     }
@@ -143,16 +138,9 @@ def test_the_turntable_comes_back_after_eight_seconds_and_halfway_sees_the_back(
 def test_with_alpha_there_are_only_people_in_their_own_colours(tmp_path, ball):
     vertices, faces = ball
     here = vertices + np.array([0.1, 0.05, 3], np.float32)
-    folder = tmp_path / "matte"
-    options = RenderOptions(("overlay",), alpha=True, first_frame=1001)
-    with OverlayWriter(folder, CAMERA, faces, 10, options) as writer:
-        (drawn,) = writer.add_batch(None, [[Figure(1, here)]], [7])
-    (path,) = folder.iterdir()
-    assert path.name == "frame_001008.png"
-    image = np.asarray(Image.open(path))
+    (image,) = Overlay(CAMERA, faces, 10, RenderOptions(("overlay",), alpha=True)).draw(None, [[Figure(1, here)]], [7])
     assert image.shape == (HEIGHT, WIDTH, 4)
-    np.testing.assert_array_equal(image, drawn)
-    solid = _draw(tmp_path / "o.mp4", faces, [[(1, here)]], views=("overlay",), labels=False, opacity=1.0)[0]
+    solid = _draw(faces, [[(1, here)]], views=("overlay",), labels=False, opacity=1.0)[0]
     # Straight alpha: over black it is what is drawn over black, also where an edge pixel is covered in part.
     partly = (image[..., 3] > 0) & (image[..., 3] < 255)
     assert partly.sum() > 20
@@ -167,8 +155,8 @@ def test_insets_lie_in_the_corner_of_the_first_view(tmp_path, ball):
     frames = np.full((1, HEIGHT, WIDTH, 3), 200, np.uint8)
     here = [[(1, vertices + np.array([0, 0, 3], np.float32))]]
     options = {"views": ("overlay", "side", "top"), "labels": False}
-    inset = _draw(tmp_path / "a.mp4", faces, here, frames, inset=True, **options)[0]
-    beside = _draw(tmp_path / "b.mp4", faces, here, frames, **options)[0]
+    inset = _draw(faces, here, frames, inset=True, **options)[0]
+    beside = _draw(faces, here, frames, **options)[0]
     assert inset.shape == (HEIGHT, WIDTH, 3)
     assert beside.shape == (HEIGHT, WIDTH + 2 * HEIGHT, 3)
     _, panels = lay_out(RenderOptions(inset=True, **options), CAMERA, 10.0)
@@ -186,7 +174,7 @@ def test_an_image_in_an_image_shows_the_footage_smaller(tmp_path, ball):
     frames = np.zeros((1, HEIGHT, WIDTH, 3), np.uint8)
     frames[:, :, WIDTH // 2 :] = (0, 200, 0)
     here = [[(1, vertices + np.array([0, 0, 3], np.float32))]]
-    drawn = _draw(tmp_path / "a.mp4", faces, here, frames, views=("turntable", "overlay"), inset=True)
+    drawn = _draw(faces, here, frames, views=("turntable", "overlay"), inset=True)
     _, panels = lay_out(RenderOptions(("turntable", "overlay"), inset=True), CAMERA, 10.0)
     small = panels[1].of(drawn)[0]
     assert small.shape[1] / small.shape[0] == pytest.approx(WIDTH / HEIGHT, rel=0.05)
@@ -211,17 +199,3 @@ def test_an_image_in_an_image_shows_the_footage_smaller(tmp_path, ball):
 def test_what_does_not_go_together_is_said(options):
     with pytest.raises(UsageError, match="--"):
         RenderOptions(**options)
-
-
-def test_an_mp4_has_no_alpha_and_a_sequence_is_a_folder(tmp_path):
-    with pytest.raises(UsageError, match="no alpha"):
-        OverlayWriter(tmp_path / "o.mp4", CAMERA, None, 10, RenderOptions(("overlay",), alpha=True))
-    with pytest.raises(InputError, match="folder"):
-        OverlayWriter(tmp_path / "o.mov", CAMERA, None, 10)
-
-
-def test_an_exception_leaves_no_file(tmp_path, ball):
-    with pytest.raises(KeyError), OverlayWriter(tmp_path / "o.mp4", CAMERA, ball[1], 10) as writer:
-        writer.add(np.zeros((HEIGHT, WIDTH, 3), np.uint8), [], 0)
-        raise KeyError
-    assert list(tmp_path.iterdir()) == []

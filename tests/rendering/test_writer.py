@@ -5,9 +5,10 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
-from hmrkit.errors import InputError
-from hmrkit.rendering.writer import VideoWriter
+from hmrkit.errors import InputError, UsageError
+from hmrkit.rendering.writer import VideoWriter, open_writer
 
 
 def _read(path):
@@ -76,3 +77,19 @@ def test_closing_twice_and_wrong_frames(tmp_path):
     writer.close()
     writer.close()
     assert len(_read(tmp_path / "clip.mp4")[1]) == 1
+
+
+def test_a_sequence_keeps_alpha_and_counts_from_its_first_frame(tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (8, 12, 4), np.uint8)
+    with open_writer(tmp_path / "matte", 12, 8, 10, alpha=True, first_frame=1001) as writer:
+        writer.write(image, 7)
+    (path,) = (tmp_path / "matte").iterdir()
+    assert path.name == "frame_001008.png"
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), image)
+
+
+def test_an_mp4_has_no_alpha_and_a_sequence_is_a_folder(tmp_path):
+    with pytest.raises(UsageError, match="no alpha"):
+        open_writer(tmp_path / "o.mp4", 12, 8, 10, alpha=True)
+    with pytest.raises(InputError, match="folder"):
+        open_writer(tmp_path / "o.mov", 12, 8, 10)
