@@ -155,16 +155,16 @@ def load_state(path: str | Path, device: str = "cpu", mapped: bool = False) -> d
     try:
         if path.suffix == ".safetensors":
             return {key: value for part in parts for key, value in load_file(part, device=str(device)).items()}
-        state = _state_of(read_checkpoint(path, mapped), path, mapped)
-        return {key: value.to(device) for key, value in state.items()}
+        loaded = read_checkpoint(path, mapped)
     except WeightsError as error:
-        what = str(error).split(", which")[0].removeprefix("asks for ")
-        if str(error).startswith(str(path)):
-            raise
-        raise WeightsError(f"{path}: holds more than tensors ({what}), refused; save its state dict alone") from error
+        what = str(error).split(", which")[0]
+        if what.startswith("asks for "):
+            what = f"holds more than tensors ({what.removeprefix('asks for ')})"
+        raise WeightsError(f"{path}: {what}, refused; save its state dict alone") from error
     except Exception as error:  # a damaged file can fail anywhere inside the readers, with any exception
         reason = " ".join(str(error).split()) or type(error).__name__
         raise WeightsError(f"{path}: expected .safetensors or a PyTorch checkpoint, got {reason}") from error
+    return {key: value.to(device) for key, value in _state_of(loaded, path, mapped).items()}
 
 
 def load_into(module: nn.Module, state: dict[str, Tensor], source: str | Path, assign: bool = False) -> None:

@@ -51,9 +51,9 @@ def _read(stream: BinaryIO, path: Path) -> Any:
     if head.startswith(b"PK"):
         with zipfile.ZipFile(stream) as archive:
             ours = not any(name.endswith("data.pkl") for name in archive.namelist())
-        return read_npz(stream) if ours else read_checkpoint(path, arrays=True)
+        return read_npz(stream, objects=unpickle_results) if ours else read_checkpoint(path, arrays=True)
     if head == b"\x93NUMPY":
-        return read_npy(stream)
+        return read_npy(stream, unpickle_results)
     if head[:1] in (b"{", b"["):
         return json.loads(stream.read().decode())
     return unpickle_results(stream)

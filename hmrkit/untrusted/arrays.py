@@ -9,7 +9,7 @@ import io
 import os
 import stat
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,8 +37,11 @@ def open_regular(path: str | Path) -> BinaryIO:
     return file
 
 
-def read_npz(stream: BinaryIO, names: Iterable[str] | None = None) -> dict[str, Any]:
-    """Members of an ``.npz`` by name without ``.npy``, all or those of `names`: arrays, and what objects hold.
+Objects = Callable[[BinaryIO], Any]
+
+
+def read_npz(stream: BinaryIO, names: Iterable[str] | None = None, objects: Objects = unpickle) -> dict[str, Any]:
+    """Members of an ``.npz`` by name without ``.npy``, all or those of `names`: arrays, and what `objects` reads.
 
     WeightsError where they would unfold to more than `most_of` the file's size or ask for what no file of arrays needs;
     zipfile.BadZipFile, ValueError, KeyError and others where it is damaged.
@@ -50,17 +53,17 @@ def read_npz(stream: BinaryIO, names: Iterable[str] | None = None) -> dict[str, 
         found = {}
         for member in archive.namelist() if names is None else [f"{name}.npy" for name in names]:
             with archive.open(member) as part:
-                found[member.removesuffix(".npy")] = read_npy(io.BytesIO(part.read()))
+                found[member.removesuffix(".npy")] = read_npy(io.BytesIO(part.read()), objects)
         return found
 
 
-def read_npy(stream: BinaryIO) -> Any:
-    """The array of a ``.npy``, or what its objects hold. ValueError where it is not as long as it says."""
+def read_npy(stream: BinaryIO, objects: Objects = unpickle) -> Any:
+    """The array of a ``.npy``, or what `objects` reads of its pickle. ValueError where it is not as long as it says."""
     major, _ = np.lib.format.read_magic(stream)
     read_header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}[major]
     shape, fortran, dtype = read_header(stream)  # type: ignore[operator]
     if dtype.hasobject and dtype == np.dtype(object):
-        return unpickle(stream)
+        return objects(stream)
     dtype = array_kind(dtype.str[1:]).newbyteorder(dtype.str[0]) if dtype.isbuiltin != 0 or dtype.kind in "SU" else None
     if dtype is None:
         raise refused("asks for an array of records")

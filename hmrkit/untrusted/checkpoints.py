@@ -34,22 +34,10 @@ _REBUILD = "torch._utils._rebuild_tensor_v2"
 _REBUILD_V3 = "torch._utils._rebuild_tensor_v3"  # has bytes as its storage, and its dtype
 _PARAMETER = "torch._utils._rebuild_parameter"
 FROM_BYTES = "torch.storage._load_from_bytes"  # a storage inside an ordinary pickle
-DTYPES = [
-    "float64",
-    "float32",
-    "float16",
-    "bfloat16",
-    "int64",
-    "int32",
-    "int16",
-    "int8",
-    "uint8",
-    "bool",
-    "complex64",
-    "complex128",
-    "float8_e4m3fn",
-    "float8_e5m2",
-]
+DTYPES = (
+    "float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool", "complex64",
+    "complex128", "float8_e4m3fn", "float8_e5m2",
+)  # fmt: skip
 _STORAGES = {
     "Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "Long": "int64", "Int": "int32",
     "Short": "int16", "Char": "int8", "Byte": "uint8", "Bool": "bool", "ComplexFloat": "complex64",
@@ -95,7 +83,8 @@ def read_stream(stream: BinaryIO, arrays: bool = False) -> Any:
     machine = Machine(stream, allowed, outside=True)
     tree = machine.run()
     builder = values.Builder(values.limit_of(size))
-    wanted = {key: kind for key, *kind in (_kind_of(builder.plain(found.pid)) for found in machine.outsides)}
+    kinds = [_kind_of(builder.plain(found.pid)) for found in machine.outsides]
+    wanted = {key: (name, count) for key, name, count in kinds}
     storages: dict[str, Tensor] = {}
     for key in plain():
         name, count = wanted[key]
@@ -104,12 +93,9 @@ def read_stream(stream: BinaryIO, arrays: bool = False) -> Any:
         nbytes = count * _torch_dtype(name).itemsize
         if not 0 <= nbytes <= size - stream.tell():
             raise EOFError("the file is cut off")
-        storages[key] = _typed(
-            torch.frombuffer(bytearray(stream.read(nbytes)), dtype=torch.uint8)
-            if nbytes
-            else torch.zeros(0, dtype=torch.uint8),
-            name,
-        )
+        data = torch.empty(nbytes, dtype=torch.uint8)
+        stream.readinto(memoryview(data.numpy()))  # type: ignore[attr-defined]
+        storages[key] = _typed(data, name)
     return _tensors(tree, lambda key, name, count: storages[key], size, arrays)
 
 
@@ -165,7 +151,10 @@ def _object(builder: values.Builder, node: Made, depth: int) -> Any:
     if node.name not in (_REBUILD, _REBUILD_V3, _PARAMETER):
         return None
     args = [builder.plain(arg, depth) for arg in node.args]
-    return args[0] if node.name == _PARAMETER else tensor_of(*args[:4], args[6] if node.name == _REBUILD_V3 else None)
+    if node.name == _PARAMETER:
+        return args[0]
+    storage, offset, size, stride = args[:4]
+    return tensor_of(storage, offset, size, stride, args[6] if node.name == _REBUILD_V3 else None)
 
 
 def array_of_tensor(builder: values.Builder, tensor: Any) -> Any:

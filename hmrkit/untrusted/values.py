@@ -25,41 +25,10 @@ import numpy as np
 from hmrkit.untrusted.machine import Machine, Made, Name, Outside, Pairs, refused
 
 MAX_DEPTH = 100
-_KINDS = [
-    "b1",
-    "i1",
-    "i2",
-    "i4",
-    "i8",
-    "u1",
-    "u2",
-    "u4",
-    "u8",
-    "f2",
-    "f4",
-    "f8",
-    "c8",
-    "c16",
-    "O",
-    "O8",
-    "O4",
-    "?",
-    "b",
-    "B",
-    "h",
-    "H",
-    "i",
-    "I",
-    "l",
-    "L",
-    "q",
-    "Q",
-    "e",
-    "f",
-    "d",
-    "F",
-    "D",
-]
+_KINDS = (
+    "b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16", "O", "O4", "O8",
+    *"?bBhHiIlLqQefdFD",
+)  # fmt: skip
 _TEXT_KIND = re.compile(r"[SU]\d{1,9}", re.ASCII)
 _CORES = ("numpy.core", "numpy._core")  # before and since NumPy 2
 _ARRAY = {f"{core}.multiarray._reconstruct" for core in _CORES}
