@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from hmrkit.errors import WeightsError
 
 MAX_NUMBER = 1024  # bytes of one integer, digits of one in text
-FREE_OBJECTS = 1 << 20  # containers, records and memo entries of any file; a larger one may have a third of its bytes
+FREE_OBJECTS = 1 << 18  # containers, records and memo entries of any file; a larger one may have a third of its bytes
 _PYTHON_2 = {"copy_reg": "copyreg", "__builtin__": "builtins"}
 
 
