@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 from hmrkit.errors import InputError, WeightsError
 from hmrkit.results.pickles import unpickle_results
 from hmrkit.untrusted.arrays import open_regular, read_npy, read_npz
-from hmrkit.untrusted.checkpoints import read_checkpoint
+from hmrkit.untrusted.checkpoints import MAGIC, read_checkpoint, read_stream
 
 # What is read of a folder, by its path in it: TRAM's and SMPLer-X's; where one of `ALONE` is there, that file alone.
 PARTS = ("camera.npy", "hps/hps_track_*.npy", "smplx/*.npz", "meta/*.json")
@@ -56,7 +56,8 @@ def _read(stream: BinaryIO, path: Path) -> Any:
         return read_npy(stream, unpickle_results)
     if head[:1] in (b"{", b"["):
         return json.loads(stream.read().decode())
-    return unpickle_results(stream)
+    found = unpickle_results(stream)
+    return read_stream(stream, arrays=True) if found == MAGIC else found
 
 
 def _inside(path: Path, folder: Path) -> Path:

@@ -45,7 +45,7 @@ _STORAGES = {
 }  # fmt: skip
 _KINDS = {f"torch.{kind}Storage": dtype for kind, dtype in _STORAGES.items()}
 _KINDS |= {"torch.storage.UntypedStorage": "uint8", "torch.UntypedStorage": "uint8"}
-_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # before 2020 a file begins with these two, pickled
+MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # before 2020 a file begins with these two, pickled
 
 Storage = Callable[[str, str, int], "Tensor"]  # key, name of its dtype, count of items -> a tensor with one axis
 
@@ -77,7 +77,7 @@ def read_stream(stream: BinaryIO, arrays: bool = False) -> Any:
     size = stream.seek(0, io.SEEK_END)
     stream.seek(0)
     plain = lambda: values.Builder(values.limit_of(0)).plain(Machine(stream, allowed).run())  # noqa: E731
-    if (plain(), plain()) != (_MAGIC, _PROTOCOL):
+    if (plain(), plain()) != (MAGIC, _PROTOCOL):
         raise ValueError("no file of PyTorch")
     plain()  # sizes on the machine that wrote it
     machine = Machine(stream, allowed, outside=True)
@@ -106,7 +106,10 @@ def _read_zip(stream: BinaryIO, path: str | Path, mapped: bool, arrays: bool) ->
         members = {member.filename: member for member in archive.infolist()}
         if any(member.compress_type != zipfile.ZIP_STORED for member in members.values()):
             raise refused("is a compressed zip file, which could unfold to any size")
-        (main,) = (name for name in members if name.endswith("data.pkl") and name.count("/") <= 1)
+        mains = [name for name in members if name.endswith("data.pkl") and name.count("/") <= 1]
+        if len(mains) != 1:
+            raise ValueError(f"a zip file with {len(mains)} members data.pkl")
+        main = mains[0]
         folder = main.removesuffix("data.pkl")
         order = f"{folder}byteorder"
         if order in members and archive.read(order) != b"little":

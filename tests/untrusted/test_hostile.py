@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from made_results import dump_joblib
 
@@ -68,7 +69,8 @@ def doubled(levels: int) -> bytes:
 
 PICKLES = {
     "a kind that hides a pointer": P + b"}" + text("v") + array(hides_objects(), (3,), b"A" * 24) + b"s.",
-    "a kind filled as another": P + array(kind("f8", b"(K\x03" + text("<") + b"NNNK\x01K\x01K\0tb"), (3,), b"A" * 24) + b".",
+    "a kind filled as another": P + array(kind("f8", b"(K\x03" + text("<") + b"NNNK\x01K\x01K\0tb"), (3,), b"A" * 24)
+    + b".",
     "objects from bytes": P + array("O8", (3,), b"A" * 24) + b".",
     "a shape without bytes": P + array("f8", (1 << 40,), b"A" * 24) + b".",
     "sizes that overflow": P + array("f8", (1 << 32, 1 << 32, 0), b"") + b".",
@@ -80,8 +82,8 @@ PICKLES = {
     "many levels": P + b"]" * 10**5 + b"a" * (10**5 - 1) + b".",
     "a list that doubles": doubled(60),
     "one array many times": P + b"(" + array("u1", (1 << 20,), bytes(1 << 20)) + b"\x94" + b"h\0" * 10**5 + b"l.",
-    "copies of one text": P + text("a" * (1 << 20)) + b"\x94c_codecs\nencode\n\x94h\0h\1" + b"".join(
-        b"h\1h\0\x85R" for _ in range(10**4)) + b"l.",
+    "copies of one text": P + text("a" * (1 << 20)) + b"\x940c_codecs\nencode\n\x940("
+    + b"h\1h\0\x85R" * 10**4 + b"l.",
     "nothing but objects": P + b"(" + b"]\x94" * (4 * 10**5) + b"l.",
     "a number of 2 GB": P + b"\x8b" + struct.pack("<i", 2**31 - 1) + b"\1.",
     "a number of a million digits": b"I" + b"9" * 10**6 + b"\n.",
@@ -89,28 +91,42 @@ PICKLES = {
     "keys that collide": P + b"}(" + b"".join(
         b"\x8a\x0a" + (k * (2**61 - 1)).to_bytes(10, "little") + b"N" for k in range(1, 20_000)) + b"u.",
     "keys of many parts": P + b"}" + b"(" + b"N" * 100 + b"tNs.",
-    "a sparse matrix of a terabyte": pickle.dumps({}, 2)[:-1] + text("J") + b"cscipy.sparse\ncsc_matrix\n)\x81}" + text(
-        "shape") + number(10**6) * 2 + b"\x86s}0" + b"}(" + text("shape") + number(10**6) * 2 + b"\x86" + text("data") + array(
-        "f8", (1,), bytes(8)) + text("indices") + array("i4", (1,), bytes(4)) + text("indptr") + array(
-        "i4", (2,), struct.pack("<2i", 0, 1)) + b"ubs.",
-    "a selection that grows": P + b"cchumpy.ch\nSelect\n)\x81}(" + text("a") + array("f8", (1,), bytes(8)) + text("idxs")
-    + array("i8", (1 << 20,), bytes(8 << 20)) + text("preferred_shape") + number(1 << 62) + b"\x85ub.",
+    "a sparse matrix of a terabyte": pickle.dumps(scipy.sparse.coo_matrix((10**6, 10**6))),
+    "a selection that grows": P + b"cchumpy.ch\nSelect\n)\x81}(" + text("a") + array("U1000", (1,), bytes(4000))
+    + text("idxs") + array("i8", (1 << 18,), bytes(8 << 18)) + b"ub.",
     "another file": P + b"cjoblib.numpy_pickle\nNDArrayWrapper\n)\x81.",
     "an extension": P + b"\x82\1.",
     "a buffer from outside": P + b"\x97.",
 }  # fmt: skip
 
 
+REASONS = {
+    "a kind that hides a pointer": "kind 'V8'", "a kind filled as another": "contradicts itself",
+    "objects from bytes": "found other data", "a shape without bytes": "found other data",
+    "sizes that overflow": "cannot reshape", "endless items without size": "without size",
+    "a state for a class": "no new object", "a state for a function": "no new object", "two states": "no new object",
+    "a list that holds itself": "holds itself", "many levels": "more than 100 levels",
+    "a list that doubles": "unfolds to more", "one array many times": "unfolds to more",
+    "copies of one text": "unfolds to more", "nothing but objects": "more than 528812 objects",
+    "a number of 2 GB": "a number of", "a number of a million digits": "a number of", "bytes of an exabyte": "cut off",
+    "keys that collide": "a key that", "keys of many parts": "a key that",
+    "a sparse matrix of a terabyte": "unfolds to more", "a selection that grows": "unfolds to more",
+    "another file": "NDArrayWrapper", "an extension": "no opcode", "a buffer from outside": "no opcode",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("what", PICKLES)
 def test_pickles_made_to_do_harm_are_refused_in_one_line(what, tmp_path) -> None:
+    with pytest.raises((WeightsError, ValueError, EOFError), match=REASONS[what]):
+        unpickle(io.BytesIO(PICKLES[what]))
     path = tmp_path / "made.pkl"
     path.write_bytes(PICKLES[what])
-    for reader in READERS.values():
-        with pytest.raises((InputError, WeightsError)) as error:
-            reader(path)
-        assert "\n" not in str(error.value)
-        assert str(path) in str(error.value)
-        assert len(str(error.value)) < 600
+    reader = list(READERS.values())[len(what) % len(READERS)]
+    with pytest.raises((InputError, WeightsError)) as error:
+        reader(path)
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
+    assert len(str(error.value)) < 600
 
 
 class Calls:
@@ -135,7 +151,7 @@ def test_a_call_inside_any_container_is_never_made(tmp_path, monkeypatch) -> Non
         "True.pt": (load_state, read_file), "False.pt": (load_state, read_file), "a.pkl": (read_file,),
     }.items():  # fmt: skip
         for reader in readers:
-            with pytest.raises((InputError, WeightsError), match="refused|wanted"):
+            with pytest.raises((InputError, WeightsError), match=r"refused|wanted"):
                 reader(name)
     assert not Path("it-ran").exists()
 
@@ -177,17 +193,17 @@ def peak_mb(reader: str, *paths: Path) -> tuple[float, list[str]]:
 
 def test_bombs_fill_no_memory(tmp_path) -> None:
     """Each would take from half a gigabyte to an exabyte; limits for such small files are about 64 MB."""
-    paths = [bomb(tmp_path / "a.npz", "v_template.npy", 1 << 29)]
+    paths = [bomb(tmp_path / "a.npz", "v_template.npy", 1 << 28)]
     claims = io.BytesIO()
     np.lib.format.write_array_header_1_0(claims, {"descr": "<f8", "fortran_order": False, "shape": (1 << 36,)})
     for name, raw in {"b.npz": claims.getvalue() + bytes(64), "nested.npz": paths[0].read_bytes()}.items():
         with zipfile.ZipFile(tmp_path / name, "w") as archive:
             archive.writestr("v_template.npy", raw)
         paths.append(tmp_path / name)
-    (tmp_path / "packed.pkl").write_bytes(zlib.compress(pickle.dumps(bytes(1 << 29))))
+    (tmp_path / "packed.pkl").write_bytes(zlib.compress(pickle.dumps(bytes(1 << 28))))
     tensor = torch.zeros(1)
     torch.save({"state_dict": {"a": tensor.expand(1 << 30)}}, tmp_path / "claims.pt")
-    paths += [tmp_path / "packed.pkl", tmp_path / "claims.pt", bomb(tmp_path / "zip.pt", "archive/data.pkl", 1 << 29)]
+    paths += [tmp_path / "packed.pkl", tmp_path / "claims.pt", bomb(tmp_path / "zip.pt", "archive/data.pkl", 1 << 28)]
     for k, data in enumerate(PICKLES.values()):
         (tmp_path / f"{k}.pkl").write_bytes(data)
         paths.append(tmp_path / f"{k}.pkl")
