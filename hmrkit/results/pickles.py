@@ -15,6 +15,7 @@ import numpy as np
 
 from hmrkit.untrusted import checkpoints, values
 from hmrkit.untrusted.arrays import most_of
+from hmrkit.untrusted.kinds import array_of, array_size
 from hmrkit.untrusted.machine import Machine, Made, Name, Pairs, refused
 
 MAX_BYTES = 4 << 30  # of what a compressed stream may hold
@@ -83,10 +84,10 @@ def _joblib_array(made: Made, stream: BinaryIO, machine: Machine) -> Any:
         return tree
     if state.get("numpy_array_alignment_bytes") is not None:
         stream.read(stream.read(1)[0])
-    _, size = values.array_size(shape, dtype)
+    _, size = array_size(shape, dtype)
     if size > machine.end - stream.tell():
         raise ValueError("an array is longer than its file")
-    return values.array_of(stream.read(size), dtype, shape, order)
+    return array_of(stream.read(size), dtype, shape, order)
 
 
 def _tensor(builder: values.Builder, node: Made, depth: int) -> Any:

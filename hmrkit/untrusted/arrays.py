@@ -15,8 +15,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from hmrkit.untrusted.kinds import array_kind, array_of, array_size
 from hmrkit.untrusted.machine import refused
-from hmrkit.untrusted.values import array_kind, array_of, array_size, unpickle
+from hmrkit.untrusted.values import unpickle
 
 SMALLEST = 64 << 20  # bytes that any file may unfold to
 FACTOR = 50  # and how many times its size a larger one may: zeros compress a thousandfold, measured motion twofold

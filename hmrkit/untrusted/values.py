@@ -3,7 +3,7 @@
 `unpickle` is the one way in this project to read a pickle. Its promises, for any bytes:
 
 - nothing is imported, called or filled by a state; a name outside the closed list is refused when it is read;
-- an array's kind stands in a literal list (`_KINDS`); its shape times its item size equals its bytes;
+- an array's kind stands in a literal list (`kinds`); its shape times its item size equals its bytes;
 - keys of dictionaries are text, bytes and numbers, so that hashing cannot run away;
 - what comes back, written out with every shared part as often as it is referred to, stays below `limit_of` the stream's
   size, and so does what is made on the way; it refers to no part of itself and nests at most `MAX_DEPTH` levels.
@@ -14,22 +14,15 @@ neither package is needed.
 
 from __future__ import annotations
 
-import math
-import re
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from hmrkit.untrusted.kinds import array_kind, array_of, array_size, object_array
 from hmrkit.untrusted.machine import Machine, Made, Name, Outside, Pairs, refused
 
 MAX_DEPTH = 100
-_KINDS = (
-    "b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16", "O", "O4", "O8",
-    *"?bBhHiIlLqQefdFD",
-)  # fmt: skip
-_TEXT_KIND = re.compile(r"[SU]\d{1,9}", re.ASCII)
 _CORES = ("numpy.core", "numpy._core")  # before and since NumPy 2
 _ARRAY = {f"{core}.multiarray._reconstruct" for core in _CORES}
 _SCALAR = {f"{core}.multiarray.scalar" for core in _CORES}
@@ -61,48 +54,7 @@ def unpickle(stream: BinaryIO) -> Any:
     struct.error where it is damaged.
     """
     machine = Machine(stream, allowed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of escapes in Python 2's strings
-        tree = machine.run()
-    return Builder(limit_of(machine.size)).plain(tree)
-
-
-def array_kind(kind: Any, state: Any = None) -> np.dtype:
-    """The plain dtype of NumPy's code for it (``f8``) and of what a pickle would fill it with; others are refused."""
-    kind = kind.decode("latin1") if isinstance(kind, bytes) else kind
-    if not isinstance(kind, str) or not (kind in _KINDS or _TEXT_KIND.fullmatch(kind)):
-        raise refused(f"asks for arrays of kind {str(kind)[:50]!r}")
-    dtype = np.dtype(kind)
-    if state is None:
-        return dtype
-    if not isinstance(state, tuple) or len(state) < 7 or any(part is not None for part in state[2:5]):
-        raise refused("asks for an array of records")
-    order = state[1].decode("latin1") if isinstance(state[1], bytes) else state[1]
-    if order not in ("<", ">", "=", "|") or state[5] not in (-1, dtype.itemsize):
-        raise refused("asks for a kind of array that contradicts itself")
-    return dtype if order in ("|", "=") else dtype.newbyteorder(order)
-
-
-def array_size(shape: Any, dtype: np.dtype) -> tuple[tuple[int, ...], int]:
-    """A shape as integers, and its array's bytes; ValueError where it is none."""
-    shape = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
-    if len(shape) > 32 or not all(isinstance(n, (int, np.integer)) and 0 <= n < 1 << 62 for n in shape):
-        raise ValueError("a shape that is none")
-    shape = tuple(int(n) for n in shape)
-    if not dtype.itemsize and math.prod(shape) > 1 << 20:
-        raise ValueError("too many items without size")
-    return shape, math.prod(shape) * dtype.itemsize
-
-
-def array_of(data: Any, dtype: np.dtype, shape: Any, order: str = "C") -> np.ndarray:
-    """A new array of the bytes `data`; ValueError unless they are as many as `shape` and `dtype` have."""
-    shape, size = array_size(shape, dtype)
-    if dtype.hasobject or not isinstance(data, (bytes, bytearray)) or len(data) != size:
-        raise ValueError(f"wanted an array of {size} bytes, found other data")
-    flat = np.frombuffer(data, dtype) if size else np.empty(math.prod(shape), dtype)
-    if dtype.kind == "b":  # NumPy counts on bytes of 0 and 1 when it indexes
-        flat = flat.view(np.uint8) != 0
-    return (flat.reshape(shape[::-1]).T if order == "F" else flat.reshape(shape)).copy(order="K")
+    return Builder(limit_of(machine.size)).plain(machine.run())
 
 
 class Builder:
@@ -284,22 +236,6 @@ class Builder:
         matrix = np.zeros(shape, data.dtype)
         np.add.at(matrix, (np.asarray(rows).astype(np.int64), np.asarray(columns).astype(np.int64)), data)
         return matrix
-
-
-def object_array(items: Any, shape: Any, order: str = "C") -> np.ndarray:
-    """An array of a tree's nodes, which `Builder` makes values of."""
-    shape, _ = array_size(shape, np.dtype(object))
-    if not isinstance(items, list) or len(items) != math.prod(shape):
-        raise ValueError("an array of objects that are not as many as its shape has")
-    array = np.empty(len(items), object)
-    for k, item in enumerate(items):
-        array[k] = item
-    return array.reshape(shape, order=order)  # type: ignore[call-overload]
-
-
-def nodes_of(stream: BinaryIO) -> Any:
-    """The tree of the plain pickle that begins where `stream` stands: joblib puts arrays of objects so."""
-    return Machine(stream, allowed).run()
 
 
 def _sparse_kind(name: str) -> str | None:

@@ -200,10 +200,10 @@ def test_bombs_fill_no_memory(tmp_path) -> None:
         with zipfile.ZipFile(tmp_path / name, "w") as archive:
             archive.writestr("v_template.npy", raw)
         paths.append(tmp_path / name)
-    (tmp_path / "packed.pkl").write_bytes(zlib.compress(pickle.dumps(bytes(1 << 28))))
+    (tmp_path / "packed.pkl").write_bytes(zlib.compress(pickle.dumps(bytes(1 << 28)), 1))
     tensor = torch.zeros(1)
     torch.save({"state_dict": {"a": tensor.expand(1 << 30)}}, tmp_path / "claims.pt")
-    paths += [tmp_path / "packed.pkl", tmp_path / "claims.pt", bomb(tmp_path / "zip.pt", "archive/data.pkl", 1 << 28)]
+    paths += [tmp_path / "packed.pkl", tmp_path / "claims.pt", bomb(tmp_path / "zip.pt", "archive/data.pkl", 1 << 24)]
     for k, data in enumerate(PICKLES.values()):
         (tmp_path / f"{k}.pkl").write_bytes(data)
         paths.append(tmp_path / f"{k}.pkl")
