@@ -11,42 +11,25 @@ the shipped one without complaint, and a damaged shipped one is noticed.
 
 from __future__ import annotations
 
-import collections
-import contextlib
 import hashlib
-import io
 import json
 import os
-import pickle
-import pickletools
-import re
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hmrkit.errors import WeightsError
 from hmrkit.files import atomic_path, sha256_of
+from hmrkit.untrusted.checkpoints import read_checkpoint
 
 if TYPE_CHECKING:  # torch takes a second to import; finding and listing weights must not wait for it
     from torch import Tensor, nn
 
 MANIFEST = "weights.json"
 FIGURES = "regressors/figures.json"
+SHARED = 8  # times a file's size that its tensors may claim: several may share one storage
 LARGEST = 16e9  # bytes of a checkpoint's tensors in memory: a file can claim more than it holds
 # Where published checkpoints keep their state dict, when it is not the file's top level.
 _STATE_KEYS = ("state_dict", "model", "model_state_dict", "model_pos", "network", "gen_state_dict", "ema")
-# What trainers leave beside it: settings and callbacks of these packages, plain types, paths, arrays, and states of
-# random numbers.
-_TRAINERS = ("pytorch_lightning.", "lightning.", "yacs.", "omegaconf.")
-_PLAIN = (
-    "typing.Any", "argparse.Namespace", "pathlib.PosixPath", "pathlib.WindowsPath", "collections.defaultdict",
-    *(f"builtins.{name}" for name in ("dict", "list", "tuple", "set", "str", "int", "float", "bool")),
-    "numpy.ndarray", "numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct",
-    "numpy.random.__RandomState_ctor", "numpy.random._pickle.__randomstate_ctor",
-    "numpy.random._pickle.__bit_generator_ctor", "numpy.random._mt19937.MT19937",
-)  # fmt: skip
-# Of these, the classes derived from dict: they are filled key by key.
-_DICTS = ("yacs.config.CfgNode", "pytorch_lightning.utilities.parsing.AttributeDict")
 
 
 def shipped_folder() -> Path:
@@ -156,15 +139,14 @@ def _verified(path: Path) -> str:
 
 
 def load_state(path: str | Path, device: str = "cpu", mapped: bool = False) -> dict[str, Tensor]:
-    """State dict of a ``.safetensors`` file (or of its shards) or of a PyTorch checkpoint, read with
-    ``weights_only=True``.
+    """State dict of a ``.safetensors`` file (or of its shards) or of a PyTorch checkpoint, read as
+    `hmrkit.untrusted.checkpoints` does.
 
     A checkpoint's wrapping (``{"state_dict": ...}``) and the ``module.`` of data-parallel training are taken off. What
-    trainers leave beside the tensors (`_TRAINERS`, `_PLAIN`) is not read, whether its package is there or not.
+    trainers leave beside the tensors is not read, whether its package is there or not.
     With `mapped` the tensors of a PyTorch file stay there until they are read. Raises WeightsError where the file is
-    absent, damaged, or would have to run code to be read.
+    absent, damaged, claims tensors that it does not hold, or would have to run code to be read.
     """
-    import torch
     from safetensors.torch import load_file
 
     parts = find_parts(path)
@@ -173,23 +155,20 @@ def load_state(path: str | Path, device: str = "cpu", mapped: bool = False) -> d
     try:
         if path.suffix == ".safetensors":
             return {key: value for part in parts for key, value in load_file(part, device=str(device)).items()}
-        zipped = _is_stored_zip(path)
-        with torch.serialization.safe_globals([*_numpy_scalars(), *_stand_ins(path)]):
-            loaded = torch.load(path, map_location=device, weights_only=True, mmap=mapped and zipped)
-    except pickle.UnpicklingError as error:
-        forbidden = re.search(r"GLOBAL (\S+)", str(error))  # torch's own advice is to switch its guard off
-        what = forbidden.group(1) if forbidden else "a pickle that is no checkpoint"
-        raise WeightsError(f"{path}: holds more than tensors ({what}), refused; save its state dict alone") from error
-    except WeightsError:
-        raise
+        loaded = read_checkpoint(path, mapped)
+    except WeightsError as error:
+        what = str(error).split(", which")[0]
+        if what.startswith("asks for "):
+            what = f"holds more than tensors ({what.removeprefix('asks for ')})"
+        raise WeightsError(f"{path}: {what}, refused; save its state dict alone") from error
     except Exception as error:  # a damaged file can fail anywhere inside the readers, with any exception
         reason = " ".join(str(error).split()) or type(error).__name__
         raise WeightsError(f"{path}: expected .safetensors or a PyTorch checkpoint, got {reason}") from error
-    return _state_of(loaded, path)
+    return {key: value.to(device) for key, value in _state_of(loaded, path, mapped).items()}
 
 
 def load_into(module: nn.Module, state: dict[str, Tensor], source: str | Path, assign: bool = False) -> None:
-    """Copy `state` into `module`, strictly: WeightsError names what is missing, unexpected or of another shape.
+    """Copy `state` into `module`, strictly: WeightsError names what is missing, unexpected, of another shape or NaN.
 
     With `assign` the module takes the tensors themselves, as one does whose own are on the device "meta".
     """
@@ -201,14 +180,25 @@ def load_into(module: nn.Module, state: dict[str, Tensor], source: str | Path, a
         for key in wanted
         if key in state and state[key].shape != wanted[key].shape
     ]
+    damaged = [key for key in wanted if key in state and _holds_nan(state[key])]
     problems = [
         f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
-        for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+        for what, keys in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of another shape", shapes),
+            ("with NaN", damaged),
+        )
         if keys
     ]
     if problems:
         raise WeightsError(f"{source} does not fit {type(module).__name__}: {'; '.join(problems)}")
     module.load_state_dict(state, assign=assign)
+
+
+def _holds_nan(value: Tensor) -> bool:
+    """Whether a tensor has NaN somewhere; the largest item is NaN then, and needs no copy."""
+    return bool(value.is_floating_point() and value.numel() and value.amax().isnan())
 
 
 def save_state(
@@ -231,11 +221,15 @@ def save_state(
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """The text fields that a ``.safetensors`` file carries beside its tensors."""
-    from safetensors import safe_open
+    """The text fields that a ``.safetensors`` file carries beside its tensors; WeightsError where it is damaged."""
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(find_parts(path)[0], framework="np") as file:
-        return dict(file.metadata() or {})
+    path = find_parts(path)[0]
+    try:
+        with safe_open(path, framework="np") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise WeightsError(f"{path}: expected .safetensors, got {error}; fetch or train it again") from error
 
 
 def _in_order(data: bytes) -> bytes:
@@ -249,7 +243,7 @@ def _in_order(data: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
-def _state_of(loaded: Any, path: Path) -> dict[str, Tensor]:
+def _state_of(loaded: Any, path: Path, mapped: bool) -> dict[str, Tensor]:
     import torch
 
     for key in _STATE_KEYS:
@@ -260,56 +254,6 @@ def _state_of(loaded: Any, path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: expected a state dict of tensors, found {type(loaded).__name__}")
     state = {key.removeprefix("module."): value for key, value in loaded.items() if isinstance(value, torch.Tensor)}
     claimed = sum(value.numel() * value.element_size() for value in state.values())
-    if claimed > LARGEST:
+    if claimed > (LARGEST if mapped else SHARED * path.stat().st_size):
         raise WeightsError(f"{path}: its tensors claim {claimed / 1e9:.1f} GB, refused; no network here has as many")
     return state
-
-
-def _is_stored_zip(path: Path) -> bool:
-    """Whether a file is a zip file, as PyTorch's have been since 2020. WeightsError where it is compressed, which they
-    never are: it could unfold to any size."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-            raise WeightsError(f"{path}: expected a PyTorch checkpoint, found a compressed zip file, refused")
-    return True
-
-
-class _StandIn:
-    """For an object of a trainer: takes what the file makes it with, does nothing, keeps nothing."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-def _stand_ins(path: Path) -> list[tuple[Any, str]]:
-    """What is read in place of the things that trainers leave in a checkpoint; their packages need not be there."""
-    named = [name for name in _names_in(path) if name.startswith(_TRAINERS)]
-    return [(collections.OrderedDict if name in _DICTS else _StandIn, name) for name in (*_PLAIN, *named)]
-
-
-def _names_in(path: Path) -> list[str]:
-    """The classes and functions that the pickles of a PyTorch file name; what cannot be read has none."""
-    names: dict[str, None] = {}
-    with contextlib.suppress(Exception), open(path, "rb") as file:
-        pickles: list[Any] = [file] * 4  # before 2020: marks of the format, then what was saved
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                pickles = [io.BytesIO(archive.read(n)) for n in archive.namelist() if n.endswith("data.pkl")]
-        for stream in pickles:
-            found = (text for code, text, _ in pickletools.genops(stream) if code.name == "GLOBAL")
-            names |= dict.fromkeys(str(text).replace(" ", ".") for text in found)
-    return list(names)
-
-
-def _numpy_scalars() -> list[Any]:
-    """Plain numbers that trainers leave in checkpoints as NumPy scalars; none of these can run code."""
-    import numpy as np
-
-    scalar = type(np.float64(0)).__reduce__(np.float64(0))[0]  # numpy's private `scalar`, wherever this version has it
-    dtypes = [type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "u4", "?")]
-    return [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *dtypes]

@@ -15,7 +15,7 @@ EXCEPTIONS = {
     ("regressors", "backbones"): "regressors read what backbones see",
 }
 LAYERS = [
-    {"types", "errors", "members", "files", "geometry", "camera", "skeletons", "crops", "smoothing", "device"},
+    {"types", "errors", "members", "files", "geometry", "camera", "skeletons", "crops", "smoothing", "device", "untrusted"},
     {"take", "video", "weights", "metrics"},
     {"body", "blazepose"},
     {"rendering"},

@@ -1,7 +1,7 @@
 """Find, read, check and write body-model files of the SMPL family.
 
 What a file must hold to be a SMPL body is stated here once; `hmrkit.body` computes with it. Pickles go through
-`hmrkit.body.pickles`, which runs nothing that a file names.
+`hmrkit.untrusted`, which runs nothing that a file names.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from hmrkit.body.pickles import plain, unpickle
 from hmrkit.errors import UsageError, WeightsError
 from hmrkit.files import atomic_path
 from hmrkit.skeletons import SMPL_24
+from hmrkit.untrusted.arrays import open_regular, read_npz
+from hmrkit.untrusted.values import unpickle
 from hmrkit.weights import find_weights, verify
 
 GENDERS = ("neutral", "male", "female")
 NUM_BETAS = 10
-LARGEST = 4e9  # bytes of all arrays; SMPL-X with all its components has a tenth of that
 # What every reader of SMPL files asks for (Loper et al. 2015).
 SMPL_KEYS = ("v_template", "f", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table")
 
@@ -70,16 +70,19 @@ def read_smpl_file(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        raw = path.read_bytes()
+        with open_regular(path) as file:
+            raw = io.BytesIO(file.read())
     except OSError as error:
         raise WeightsError(
             f"{path}: expected a body model (.pkl or .npz), got {error.strerror}; check --body"
         ) from error
     try:
-        loaded = _read_npz(raw) if zipfile.is_zipfile(io.BytesIO(raw)) else unpickle(io.BytesIO(raw))
+        zipped = zipfile.is_zipfile(raw)
+        raw.seek(0)
+        loaded = read_npz(raw) if zipped else unpickle(raw)
         if not isinstance(loaded, dict):
             raise pickle.UnpicklingError(f"holds a {type(loaded).__name__}, not a dictionary of arrays")
-        return {(key.decode("latin1") if isinstance(key, bytes) else str(key)): plain(v) for key, v in loaded.items()}
+        return {(key.decode("latin1") if isinstance(key, bytes) else str(key)): value for key, value in loaded.items()}
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
     except Exception as error:  # a damaged pickle can fail anywhere inside the unpickler, with any exception
@@ -122,6 +125,11 @@ def check_shapes(model: dict[str, Any]) -> dict[str, np.ndarray]:
     shapes = arrays["shapedirs"]
     if shapes.ndim != 3 or shapes.shape[:2] != (vertices, 3) or shapes.shape[2] < NUM_BETAS:
         raise WeightsError(f"shapedirs: expected shape ({vertices}, 3, 10 or more), found {shapes.shape}")
+    if arrays["f"].dtype.kind not in "iuf" or not (arrays["f"] < vertices).all() or (arrays["f"] < 0).any():
+        raise WeightsError(f"f: expected numbers of {vertices} vertices, found others; it is no SMPL body model")
+    for key in ("v_template", "shapedirs", "posedirs", "J_regressor", "weights"):
+        if arrays[key].dtype.kind not in "fiu" or not np.isfinite(arrays[key]).all():
+            raise WeightsError(f"{key}: expected finite numbers, found NaN or others; the file is damaged")
     return arrays
 
 
@@ -147,24 +155,3 @@ def export_smpl_pickle(path: str | Path, gender: str = "neutral", source: str | 
     with atomic_path(path) as temporary:
         temporary.write_bytes(pickle.dumps(twin, protocol=2))
     return path
-
-
-def _read_npz(raw: bytes) -> dict[str, Any]:
-    """Arrays of an ``.npz``; the few object entries of official SMPL-X files go through the restricted unpickler."""
-    arrays: dict[str, Any] = {}
-    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-        if (size := sum(member.file_size for member in archive.infolist())) > LARGEST:
-            raise WeightsError(f"unfolds to {size / 1e9:.1f} GB, more than any body model has: refused")
-        for member in archive.namelist():
-            stream = io.BytesIO(archive.read(member))
-            version = np.lib.format.read_magic(stream)
-            read_header = (
-                np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            )
-            _, _, dtype = read_header(stream)
-            if not dtype.hasobject:
-                stream.seek(0)
-                arrays[member.removesuffix(".npy")] = np.lib.format.read_array(stream, allow_pickle=False)
-            else:
-                arrays[member.removesuffix(".npy")] = unpickle(stream)
-    return arrays

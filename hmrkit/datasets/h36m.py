@@ -16,20 +16,19 @@ projected joints; papers that crop the images take them from the release's masks
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hmrkit.body.pickles import unpickle
 from hmrkit.datasets import DatasetOptions, EvalSequence, GroundTruth, missing_files
 from hmrkit.datasets.annotations import boxes_about, flagged, pick, refuse, require
 from hmrkit.datasets.h36m_cameras import CAMERAS, NAMES, StudioCamera, find_calibration, read_calibration
 from hmrkit.datasets.matlab import read_matlab
 from hmrkit.errors import InputError, WeightsError
 from hmrkit.skeletons import H36M_17
+from hmrkit.untrusted.arrays import open_regular, read_npz
 
 SUBJECTS = ("S9", "S11")
 FRONTAL = "60457274"
@@ -160,13 +159,11 @@ def read_object(path: Path, key: str) -> Any:
     InputError where there is none, it is damaged, or it names anything but arrays.
     """
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as stream:
-            version = np.lib.format.read_magic(stream)
-            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            _, _, dtype = header(stream)
-            if not dtype.hasobject:
-                raise ValueError(f"{key} is an array of {dtype}, not a dictionary")
-            return np.asarray(unpickle(stream), object).item()  # type: ignore[arg-type]
+        with open_regular(path) as stream:
+            value = read_npz(stream, [key])[key]
+        if not isinstance(value, dict):
+            raise ValueError(f"{key} is no dictionary")
+        return value
     except WeightsError as error:
         what = str(error).split(", which")[0]
         raise InputError(f"{path}: {key} {what}, which no dataset needs: refused; make the file anew") from None

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from hmrkit.body.pickles import plain, unpickle
 from hmrkit.errors import InputError, WeightsError
+from hmrkit.untrusted.arrays import open_regular
+from hmrkit.untrusted.values import unpickle
 
 
 def read_pickle(path: str | Path) -> Any:
@@ -20,8 +18,8 @@ def read_pickle(path: str | Path) -> Any:
     """
     path = Path(path)
     try:
-        with open(path, "rb") as stream:
-            return _plain(unpickle(stream))
+        with open_regular(path) as stream:
+            return unpickle(stream)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
     except WeightsError as error:
@@ -32,18 +30,3 @@ def read_pickle(path: str | Path) -> Any:
             f"{path}: wanted a pickle of arrays, found something else or a cut-off file ({type(error).__name__}); "
             "get the file from its makers"
         ) from None
-
-
-def _plain(value: Any) -> Any:
-    """`value` with the records of foreign array classes (chumpy, scipy.sparse) worked out, at any depth."""
-    value = plain(value)
-    if isinstance(value, Mapping):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_plain(item) for item in value)
-    if isinstance(value, np.ndarray) and value.dtype == object:
-        flat = np.empty(value.size, object)
-        for k, item in enumerate(value.ravel()):  # one by one: NumPy would make one array of equal ones
-            flat[k] = _plain(item)
-        return flat.reshape(value.shape)
-    return value

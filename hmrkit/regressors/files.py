@@ -7,6 +7,7 @@ the tensors that are equal there."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +22,8 @@ from hmrkit.weights import load_into, load_state, read_metadata, save_state, ver
 
 BACKBONE = "backbone."
 SHIPPED = "regressors/{}.safetensors"
+
+_WIDEST = 8192  # of a network's sizes; a file that says more would fill memory before its tensors are compared
 
 R = TypeVar("R", bound=nn.Module)
 
@@ -57,6 +60,8 @@ def read_regressor(
     WeightsError where the file is another network's; UsageError where it stands on another `backbone` than asked for.
     """
     found, state = read_network(path), whole_state(path)
+    if wide := [f"{key} {size}" for key, size in _sizes(found) if not -_WIDEST <= size <= _WIDEST]:
+        raise WeightsError(f"{path}: wanted a network of sizes up to {_WIDEST}, found {wide[0]}; the file is damaged")
     try:
         fields = network(**found)
     except TypeError as error:
@@ -97,7 +102,9 @@ def whole_state(path: str | Path) -> dict[str, Tensor]:
     if shared:
         state |= {BACKBONE + key: value for key, value in load_state(shared).items()}
     if wanted := _shared_hash(path):
-        still = str(_still_file(read_network(path)))
+        still = _still_file(read_network(path))
+        if still is None:
+            raise WeightsError(f"{path}: wanted the name of the regressor that it shares tensors with, found none")
         if verify(still) != wanted:
             raise WeightsError(f"{path}: wanted {still} with sha256 {wanted}, found {verify(still)}; train it again")
         state = _own_part(still) | state
@@ -110,8 +117,12 @@ def _shared_hash(path: str | Path) -> str:
 
 
 def _still_file(network: Mapping[str, Any]) -> str | None:
-    """The file of the shipped regressor that a network is built on."""
-    return f"regressors/{network['still']}.safetensors" if network.get("still") else None
+    """The file of the shipped regressor that a network is built on; WeightsError where it names no such thing."""
+    if not (still := network.get("still")):
+        return None
+    if not re.fullmatch(r"[a-z0-9_-]+", str(still)):
+        raise WeightsError(f"wanted a shipped regressor's name for the field still, found {str(still)[:80]!r}: refused")
+    return SHIPPED.format(still)
 
 
 def _own_part(path: str) -> dict[str, Tensor]:
@@ -158,9 +169,9 @@ def ship(path: str | Path, folder: str | Path) -> list[Path]:
     return [folder / name for name in parts]
 
 
-def _shipped_file(backbone: str) -> str | None:
+def _shipped_file(backbone: Any) -> str | None:
     """The weights file that a backbone has for itself."""
-    member = BACKBONES.get(backbone)
+    member = BACKBONES.get(str(backbone))
     return next((name for name in member.weights if name.startswith("backbones/")), None) if member else None
 
 
@@ -177,11 +188,17 @@ def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
+def _sizes(fields: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """Numbers among a network's fields, and in their lists."""
+    listed = [(key, value if isinstance(value, list) else [value]) for key, value in fields.items()]
+    return [(key, item) for key, values in listed for item in values if isinstance(item, (int, float))]
+
+
 def _fields(value: Any) -> dict[str, Any]:
     """An object of JSON, from its text or read already; {} where it is something else."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
     return value if isinstance(value, dict) else {}

@@ -10,6 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hmrkit.errors import InputError, UsageError
 from hmrkit.members import Member
 from hmrkit.results import RESULTS
@@ -50,6 +52,9 @@ def read_results(path: str | Path, video: VideoInfo, space: str | None = None) -
             f"{path}: wanted results as {name} writes them, could not make sense of them ({type(error).__name__}: "
             f"{reason}); write the file again with {name}"
         ) from None
+    camera = (results.focal_px, *(results.center_px or ()))
+    if results.focal_px is not None and not (np.isfinite(camera).all() and results.focal_px > 0):  # type: ignore[arg-type]
+        raise InputError(f"{path}: {name}: wanted a camera in pixels, found NaN or no size; the file is damaged")
     if not results.people:
         raise InputError(f"{path}: {name}: wanted people, found nobody in it")
     return name, results

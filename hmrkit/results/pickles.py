@@ -1,150 +1,102 @@
 """Results pickled by other tools, plain or through joblib, with NumPy arrays or PyTorch tensors: nothing is called.
 
-What a pickle may name is the closed list of `hmrkit.body.pickles`, joblib's record of an array, and tensors; whatever
-else it asks for is refused. joblib writes an array's bytes between the pickle's, after the record that describes it;
-it may compress the whole stream (zlib, gzip).
+What a pickle may name is the closed list of `hmrkit.untrusted.values`, joblib's record of an array, and tensors.
+joblib writes an array's bytes between the pickle's, after the record that describes it; it may compress the whole
+stream (zlib, gzip). Its older form, which keeps arrays in files of their own, is refused.
 """
 
 from __future__ import annotations
 
 import io
-import pickle
-import warnings
 import zlib
-from collections.abc import Mapping
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from hmrkit.body.pickles import find_allowed
-from hmrkit.errors import WeightsError
+from hmrkit.untrusted import checkpoints, values
+from hmrkit.untrusted.arrays import most_of
+from hmrkit.untrusted.kinds import array_of, array_size
+from hmrkit.untrusted.machine import Machine, Made, Name, Pairs, refused
 
 MAX_BYTES = 4 << 30  # of what a compressed stream may hold
 _BLOCK = 1 << 20
-_TENSORS = ("torch._utils", "torch.storage", "torch")
+_WRAPPER = "joblib.numpy_pickle.NumpyArrayWrapper"
+_TENSOR = "torch._utils._rebuild_tensor_v2"
+_ALLOWED = (_WRAPPER, _TENSOR, checkpoints.FROM_BYTES, "numpy.memmap")
 
 
 def unpickle_results(stream: BinaryIO) -> Any:
-    """What a pickle holds, tensors as arrays; WeightsError where it asks for a name that no results need or would fill
-    more than `MAX_BYTES`, whatever `pickle` raises where it is damaged."""
+    """What a pickle holds, as `hmrkit.untrusted.values.unpickle` gives it, tensors as arrays.
+
+    WeightsError where it asks for a name that no results need or would fill memory; whatever `unpickle` raises where it
+    is damaged.
+    """
+    start = stream.tell()
     head = stream.read(2)
-    stream.seek(-len(head), io.SEEK_CUR)
+    stream.seek(start)
     if head[:1] == b"\x78" or head == b"\x1f\x8b":
         stream = _decompressed(stream)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # NumPy warns about how Python 2 wrote a dtype's alignment
-        return _Unpickler(stream).load()
+    machine = Machine(stream, _allowed)
+    machine.built = lambda made: _joblib_array(made, stream, machine)
+    tree = machine.run()
+    return values.Builder(values.limit_of(machine.size), made=_tensor).plain(tree)
+
+
+def _allowed(name: str) -> bool:
+    return name in _ALLOWED or values.allowed(name) or name.removeprefix("torch.") in checkpoints.DTYPES
 
 
 def _decompressed(stream: BinaryIO) -> BinaryIO:
     """A zlib or gzip stream, whole."""
+    start = stream.tell()
+    most = min(MAX_BYTES, most_of(stream.seek(0, io.SEEK_END) - start))
+    stream.seek(start)
     engine, out = zlib.decompressobj(zlib.MAX_WBITS | 32), io.BytesIO()
     while block := stream.read(_BLOCK):
         while block:
             out.write(engine.decompress(block, _BLOCK))
             block = engine.unconsumed_tail
-            if out.tell() > MAX_BYTES:
-                raise WeightsError(f"holds more than {MAX_BYTES >> 30} GiB, which no results need: refused")
+            if out.tell() > most:
+                raise refused(f"unfolds to more than {most / 1e6:.0f} MB")
     out.seek(0)
     return out
 
 
-class _ArrayRecord:
-    """Stands for joblib's ``NumpyArrayWrapper``: its state says which array's bytes follow."""
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.state = state
-
-    def read(self, stream: BinaryIO) -> np.ndarray:
-        """The array whose bytes are next in `stream`; ValueError where the stream is shorter."""
-        dtype, shape = np.dtype(self.state["dtype"]), tuple(int(size) for size in self.state["shape"])
-        if dtype.hasobject:
-            return np.asarray(_Unpickler(stream).load(), object).reshape(shape)
-        if self.state.get("numpy_array_alignment_bytes") is not None:
-            stream.read(stream.read(1)[0])
-        size = int(np.prod(shape, dtype=object)) * dtype.itemsize
-        start = stream.tell()
-        if size < 0 or size > stream.seek(0, io.SEEK_END) - start:
-            raise ValueError("an array is longer than its file")
-        stream.seek(start)
-        array = np.frombuffer(stream.read(size), dtype)
-        return array.reshape(shape[::-1]).T if self.state.get("order") == "F" else array.reshape(shape)
-
-
-def _no_factory(*_: Any) -> dict[Any, Any]:
-    """A ``collections.defaultdict`` as a plain dictionary: its factory is never called."""
-    return {}
-
-
-def _storage_from_bytes(data: bytes) -> Any:
-    """``torch.storage._load_from_bytes``, which would unpickle without care."""
-    import torch
-
-    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+def _joblib_array(made: Made, stream: BinaryIO, machine: Machine) -> Any:
+    """In place of joblib's record the array whose bytes come next; ValueError where the stream is shorter."""
+    if made.name != _WRAPPER:
+        return made
+    items = made.state.items if isinstance(made.state, Pairs) else []
+    state = dict(zip(items[::2], items[1::2], strict=True)) if all(isinstance(key, str) for key in items[::2]) else {}
+    kind = state.pop("subclass", None)
+    if not (isinstance(kind, Name) and kind.name in ("numpy.ndarray", "numpy.memmap")):
+        raise refused("asks to construct what is no array")
+    builder = values.Builder(values.limit_of(0))
+    dtype, shape = builder.plain(state["dtype"]), builder.plain(state["shape"])
+    order = "F" if state.get("order") == "F" else "C"
+    if not isinstance(dtype, np.dtype):
+        raise ValueError("an array of no kind")
+    if dtype.hasobject:
+        inner = Machine(stream, values.allowed)
+        inner.objects = machine.objects
+        tree = inner.run()
+        machine.objects = inner.objects
+        return tree
+    if state.get("numpy_array_alignment_bytes") is not None:
+        stream.read(stream.read(1)[0])
+    _, size = array_size(shape, dtype)
+    if size > machine.end - stream.tell():
+        raise ValueError("an array is longer than its file")
+    return array_of(stream.read(size), dtype, shape, order)
 
 
-_PythonUnpickler: Any = pickle._Unpickler  # pyright: ignore[reportAttributeAccessIssue]
-
-
-class _Unpickler(_PythonUnpickler):
-    """Python's own unpickler, because C's reads ahead and joblib's arrays stand in between."""
-
-    dispatch: ClassVar[dict[int, Any]] = dict(_PythonUnpickler.dispatch)
-
-    def __init__(self, stream: BinaryIO) -> None:
-        super().__init__(stream, encoding="latin1")
-        self.stream = stream
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("joblib.numpy_pickle", "NumpyArrayWrapper"):
-            return _ArrayRecord
-        if (module, name) == ("collections", "defaultdict"):
-            return _no_factory
-        if module in ("builtins", "__builtin__") and name in ("dict", "list", "int", "float"):
-            return {"dict": dict, "list": list, "int": int, "float": float}[name]
-        if module in _TENSORS and (found := _tensor_part(module, name)) is not None:
-            return found
-        return find_allowed(module, name)
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise WeightsError("asks for a persistent object, which no results need: refused")
-
-    def load_build(self) -> None:
-        super().load_build()
-        if isinstance(self.stack[-1], _ArrayRecord):
-            self.stack[-1] = self.stack[-1].read(self.stream)
-
-    dispatch[pickle.BUILD[0]] = load_build
-
-
-def _tensor_part(module: str, name: str) -> Any:
-    """What makes a pickled tensor, or None: the function that joins storage and shape, storages, dtypes."""
-    import torch
-
-    if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-        return _tensor
-    if (module, name) == ("torch.storage", "_load_from_bytes"):
-        return _storage_from_bytes
-    if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
-        return getattr(torch, name)
-    return None
-
-
-def _tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> np.ndarray:
-    """A tensor of a storage as an array; torch checks that it lies inside."""
-    import torch
-
-    return torch.empty(0, dtype=storage.dtype).set_(storage, offset, tuple(size), tuple(stride)).numpy().copy()
-
-
-def plain(value: Any) -> Any:
-    """`value` with tensors and 0-d object arrays worked out, at any depth; tuples and lists stay what they are."""
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(plain(item) for item in value)
-    if isinstance(value, np.ndarray):
-        return plain(value.item()) if value.dtype == object and value.ndim == 0 else value
-    if hasattr(value, "detach"):
-        return value.detach().cpu().numpy()
-    return value
+def _tensor(builder: values.Builder, node: Made, depth: int) -> Any:
+    """A tensor as an array, and the storage that it is a view of."""
+    if node.name == checkpoints.FROM_BYTES:
+        (data,) = (builder.plain(arg, depth) for arg in node.args)
+        builder.spend(len(data))
+        return checkpoints.read_stream(io.BytesIO(data))
+    if node.name == _TENSOR:
+        tensor = checkpoints.tensor_of(*(builder.plain(arg, depth) for arg in node.args[:4]))
+        return checkpoints.array_of_tensor(builder, tensor)
+    raise refused(f"asks to construct {node.name}")

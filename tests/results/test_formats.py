@@ -251,6 +251,8 @@ def test_what_does_not_fit_is_one_clear_line(video, smpl, tmp_path):
     late = made.vibe(_folder(tmp_path, "l"), people, [[t + 50 for t in seen] for seen in FRAMES], WEAK_FOCAL, smpl)
     with pytest.raises(InputError, match="found none"):
         imported(late, video, smpl)
+    with pytest.raises(InputError, match="wanted a camera in pixels, found NaN"):
+        read_results(made.gvhmr(tmp_path, people[:1], FRAMES, np.nan), video)
     _, results = read_results(made.gvhmr(tmp_path, people[:1], FRAMES, 170.0), video)
     with pytest.raises(UsageError, match="leave out --focal"):
         camera_of(results, video, focal=340.0)

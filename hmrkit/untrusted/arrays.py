@@ -1,0 +1,76 @@
+"""NumPy's ``.npy`` and ``.npz`` from others: sizes are checked before memory is filled, objects go through `unpickle`.
+
+A zip file's members are never written to disk; their names are keys and no paths.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from hmrkit.untrusted.kinds import array_kind, array_of, array_size
+from hmrkit.untrusted.machine import refused
+from hmrkit.untrusted.values import unpickle
+
+SMALLEST = 64 << 20  # bytes that any file may unfold to
+FACTOR = 50  # and how many times its size a larger one may: zeros compress a thousandfold, measured motion twofold
+
+
+def most_of(size: int) -> int:
+    """Bytes that a compressed file of `size` bytes may unfold to."""
+    return SMALLEST + FACTOR * size
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a file to read. OSError where it is absent or none that has an end, such as a pipe or a device."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = os.fdopen(os.open(path, flags), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(0, "not a regular file")
+    return file
+
+
+Objects = Callable[[BinaryIO], Any]
+
+
+def read_npz(stream: BinaryIO, names: Iterable[str] | None = None, objects: Objects = unpickle) -> dict[str, Any]:
+    """Members of an ``.npz`` by name without ``.npy``, all or those of `names`: arrays, and what `objects` reads.
+
+    WeightsError where they would unfold to more than `most_of` the file's size or ask for what no file of arrays needs;
+    zipfile.BadZipFile, ValueError, KeyError and others where it is damaged.
+    """
+    size = stream.seek(0, io.SEEK_END)
+    with zipfile.ZipFile(stream) as archive:
+        if (claimed := sum(member.file_size for member in archive.infolist())) > most_of(size):
+            raise refused(f"unfolds to {claimed / 1e9:.1f} GB from {size / 1e6:.1f} MB")
+        found = {}
+        for member in archive.namelist() if names is None else [f"{name}.npy" for name in names]:
+            with archive.open(member) as part:
+                found[member.removesuffix(".npy")] = read_npy(io.BytesIO(part.read()), objects)
+        return found
+
+
+def read_npy(stream: BinaryIO, objects: Objects = unpickle) -> Any:
+    """The array of a ``.npy``, or what `objects` reads of its pickle. ValueError where it is not as long as it says."""
+    major, _ = np.lib.format.read_magic(stream)
+    read_header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}[major]
+    shape, fortran, dtype = read_header(stream)  # type: ignore[operator]
+    if dtype.hasobject and dtype == np.dtype(object):
+        return objects(stream)
+    dtype = array_kind(dtype.str[1:]).newbyteorder(dtype.str[0]) if dtype.isbuiltin != 0 or dtype.kind in "SU" else None
+    if dtype is None:
+        raise refused("asks for an array of records")
+    start = stream.tell()
+    shape, size = array_size(shape, dtype)
+    if size != stream.seek(0, io.SEEK_END) - start:
+        raise ValueError("an array is not as long as it says")
+    stream.seek(start)
+    return array_of(stream.read(size), dtype, shape, "F" if fortran else "C")
