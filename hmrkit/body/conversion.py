@@ -16,20 +16,23 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from hmrkit.body.files import NUM_BETAS
 from hmrkit.body.model import Body
-from hmrkit.geometry import axis_angle_to_matrix, skew
+from hmrkit.geometry import axis_angle_to_matrix, matrix_to_axis_angle, skew
 from hmrkit.skeletons import SMPL_24
 from hmrkit.types import BodyParams
 
 SHAPE_FRAMES = 16  # frames that a person's shape is measured in, spread over the track
 SHAPE_ROUNDS, POSE_ROUNDS = 6, 5  # of Gauss-Newton
-DAMPING = 1e-6  # m^2/rad^2 (Levenberg-Marquardt): steadies hands, whose few vertices weigh about 3e-5
+# m^2/rad^2: pull of each rotation towards the source's own, against 3e-5 that a hand's vertices weigh. It decides what
+# surfaces hardly show, such as how a raised arm is shared by collar and shoulder.
+PRIOR = 3e-6
 CHUNK = 64  # frames fitted at once; bounds memory
 RIDGE = 1e-7  # m^2: a shape component counts as if it were wrong by so much; keeps unseen ones near the mean
 CANDIDATES = 16  # triangles with the nearest centres, among which the nearest point is searched
-REMATCH = 2  # correspondences are made again on the fitted rest pose so often
+REMATCH = 4  # correspondences are made again on the fitted rest pose so often
 # Of joints with several children the one that goes on along the body; hands, feet and head have none.
 _NEXT = {"pelvis": "spine1", "spine3": "neck"}
 
@@ -52,6 +55,8 @@ class BodyConverter:
         self._areas = torch.as_tensor(areas / areas.sum(), dtype=target.dtype, device=target.device)
         share = target.weights @ _hanging_on(target)  # (V,24): how far each vertex moves with a joint
         self._moved = self._areas[:, None] * share
+        self._prior = torch.full_like(self._areas[:75], PRIOR)  # of the 75 numbers that a frame has
+        self._prior[:3] = self._prior[-3:] = 0
         pairs = torch.nonzero(torch.triu(self._moved.T @ share) > 0)
         self._pairs = pairs[:, 0], pairs[:, 1]
         self._pair_shares = self._moved[:, pairs[:, 0]] * share[:, pairs[:, 1]]  # (V,P)
@@ -59,7 +64,9 @@ class BodyConverter:
 
     def points(self, vertices: Tensor) -> Tensor:
         """Where the target's vertices belong (T,V',3) m on posed vertices (T,V,3) m of the source."""
-        return sum((vertices[:, self._corners[:, k]] * self._shares[:, k, None] for k in range(3)), vertices.new_zeros(()))
+        return sum(
+            (vertices[:, self._corners[:, k]] * self._shares[:, k, None] for k in range(3)), vertices.new_zeros(())
+        )
 
     @torch.inference_mode()
     def convert(self, vertices_c: Callable[[np.ndarray], np.ndarray], start: BodyParams) -> Conversion:
@@ -73,13 +80,17 @@ class BodyConverter:
         local = np.concatenate([start.global_orient[:, None], start.body_pose], 1)
 
         def some(rows: np.ndarray) -> tuple[Tensor, Tensor]:
-            made, turned = (torch.as_tensor(a, dtype=target.dtype, device=target.device) for a in (vertices_c(rows), local[rows]))
+            made, turned = (
+                torch.as_tensor(a, dtype=target.dtype, device=target.device) for a in (vertices_c(rows), local[rows])
+            )
             return self.points(made), turned
 
         spread = np.unique(np.linspace(0, count - 1, min(count, SHAPE_FRAMES)).round().astype(int))
         betas = self.fit_shape(*some(spread))
         fitted = [self.fit_pose(*some(rows), betas) for rows in np.array_split(np.arange(count), -(-count // CHUNK))]
-        rotations, transl, residual = (torch.cat(parts).cpu().numpy().astype(np.float32) for parts in zip(*fitted, strict=True))
+        rotations, transl, residual = (
+            torch.cat(parts).cpu().numpy().astype(np.float32) for parts in zip(*fitted, strict=True)
+        )
         params = BodyParams(
             rotations[:, 0], rotations[:, 1:], betas.cpu().numpy().astype(np.float32), transl, target.gender, target.model_id
         )  # fmt: skip
@@ -105,14 +116,18 @@ class BodyConverter:
         axes of the world at where its joint is, and a translation: 75 numbers. The shape's 10 are solved for first, the
         frames' being eliminated (Schur complement).
         """
-        transl = torch.einsum("v,tvk->tk", self._areas, points - self.target(rotations[:, 0], rotations[:, 1:], betas).vertices)
-        unit = torch.eye(NUM_BETAS, dtype=points.dtype, device=points.device)
-        parents = list(SMPL_24.parents[1:])
+        transl = torch.einsum(
+            "v,tvk->tk", self._areas, points - self.target(rotations[:, 0], rotations[:, 1:], betas).vertices
+        )
+        unit, eye = (torch.eye(n, dtype=points.dtype, device=points.device) for n in (NUM_BETAS, 3))
+        parents, start = list(SMPL_24.parents[1:]), rotations
         for _ in range(rounds):
             posed = self.target(rotations[:, 0], rotations[:, 1:], betas, transl)
             vertices, joints, world = posed.vertices, posed.joints, posed.joint_rotations
+            above = torch.cat([eye.expand(len(points), 1, 3, 3), world[:, parents]], 1)
             gap = points - vertices
-            sides = [self._gradient(vertices, joints, gap)]
+            off = _rotate(above, matrix_to_axis_angle(start @ rotations.mT))
+            sides = [self._gradient(vertices, joints, gap) + self._prior * pad(off.flatten(1), (0, 3))]
             if shape:
                 grown = [self.target(rotations[:, 0], rotations[:, 1:], betas + row, transl).vertices for row in unit]
                 effects = [g - vertices for g in grown]
@@ -130,8 +145,7 @@ class BodyConverter:
                 betas = betas + change
                 step = step - solved[..., 1:] @ change
             vectors, transl = step[:, :-3].unflatten(-1, (24, 3)), transl + step[:, -3:]
-            above = torch.cat([unit.new_tensor(np.eye(3)).expand(len(points), 1, 3, 3), world[:, parents]], 1)
-            rotations = axis_angle_to_matrix((above.mT @ vectors[..., None])[..., 0]) @ rotations
+            rotations = axis_angle_to_matrix(_rotate(above.mT, vectors)) @ rotations
         return rotations, betas, transl, self.target(rotations[:, 0], rotations[:, 1:], betas, transl).vertices
 
     def _gradient(self, vertices: Tensor, joints: Tensor, gap: Tensor) -> Tensor:
@@ -158,8 +172,7 @@ class BodyConverter:
         table[:, :24, 24] = skew(lever)
         table[:, 24, :24] = -skew(lever)
         table[:, 24, 24] = eye
-        damping = DAMPING * torch.eye(75, dtype=vertices.dtype, device=vertices.device)
-        return table.transpose(2, 3).reshape(len(vertices), 75, 75) + damping
+        return table.transpose(2, 3).reshape(len(vertices), 75, 75) + self._prior.diag()
 
     # ---- which point of the source belongs to which vertex of the target --------------------------------------------
 
@@ -177,7 +190,9 @@ class BodyConverter:
         rest, eye = source(), torch.eye(3, dtype=target.dtype, device=target.device).expand(1, 24, 3, 3)
         moved = _onto_joints(target, rest.joints[0])
         for again in range(REMATCH + 1):
-            corners, shares = _closest(moved.double().cpu().numpy(), target.faces, rest.vertices[0].double().cpu().numpy(), source.faces)
+            corners, shares = _closest(
+                moved.double().cpu().numpy(), target.faces, rest.vertices[0].double().cpu().numpy(), source.faces
+            )
             self._corners = torch.as_tensor(corners, device=target.device)
             self._shares = torch.as_tensor(shares, dtype=target.dtype, device=target.device)
             if again < REMATCH:
@@ -194,6 +209,10 @@ def _hanging_on(body: Body) -> Tensor:
     for joint, parent in enumerate(SMPL_24.parents[1:], 1):
         table[joint] += table[parent]
     return table
+
+
+def _rotate(rotation: Tensor, vector: Tensor) -> Tensor:
+    return (rotation @ vector[..., None])[..., 0]
 
 
 def _outer(a: Tensor, b: Tensor) -> Tensor:
@@ -228,7 +247,9 @@ def _closest(
     centres, count = triangles.mean(1), min(CANDIDATES, len(triangles))
     _, near = KDTree(centres).query(vertices, k=count)
     near = near.reshape(len(vertices), count)
-    places = trimesh.triangles.closest_point(triangles[near.ravel()], np.repeat(vertices, count, 0)).reshape(-1, count, 3)
+    places = trimesh.triangles.closest_point(triangles[near.ravel()], np.repeat(vertices, count, 0)).reshape(
+        -1, count, 3
+    )
     apart = np.linalg.norm(places - vertices[:, None], axis=-1)
     facing = np.einsum("vck,vk->vc", _face_normals(triangles)[near], _vertex_normals(vertices, faces)) > 0
     best = np.where(facing | ~facing.any(1, keepdims=True), apart, np.inf).argmin(1)
