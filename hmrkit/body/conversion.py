@@ -2,10 +2,10 @@
 
 Shapes and rotations of one model mean something else on another: rest poses, joints and shape spaces differ. What both
 have is a surface. Every vertex of the target gets a point of the source's surface (`BodyConverter.points`), once, at
-rest; then the target is fitted to those points in every frame. Rotations come in closed form, joint by joint: the
-Kabsch rotation of the vertices that a joint carries (as in SMPLify's body fitters; Kabsch 1976), repeated because
-neighbouring joints share vertices. Shape is linear in the vertices (SMPL, Loper et al. 2015, equation 8), so it is a
-least-squares solution over some frames.
+rest, by closest points (ICP, Besl and McKay 1992). Then the target is fitted to those points by Gauss-Newton, all frames
+at once: skinning is linear blend skinning (SMPL, Loper et al. 2015, equations 2-10), so J^T J of its rotations has a
+closed form in moments of the vertices and is never built from J. A person has one shape, found in some frames with the
+frames' poses eliminated. The residual says what the target cannot do.
 """
 
 from __future__ import annotations
@@ -80,10 +80,10 @@ class BodyConverter:
         local = np.concatenate([start.global_orient[:, None], start.body_pose], 1)
 
         def some(rows: np.ndarray) -> tuple[Tensor, Tensor]:
-            made, turned = (
+            made, rotated = (
                 torch.as_tensor(a, dtype=target.dtype, device=target.device) for a in (vertices_c(rows), local[rows])
             )
-            return self.points(made), turned
+            return self.points(made), rotated
 
         spread = np.unique(np.linspace(0, count - 1, min(count, SHAPE_FRAMES)).round().astype(int))
         betas = self.fit_shape(*some(spread))
@@ -92,7 +92,8 @@ class BodyConverter:
             torch.cat(parts).cpu().numpy().astype(np.float32) for parts in zip(*fitted, strict=True)
         )
         params = BodyParams(
-            rotations[:, 0], rotations[:, 1:], betas.cpu().numpy().astype(np.float32), transl, target.gender, target.model_id
+            rotations[:, 0], rotations[:, 1:], betas.cpu().numpy().astype(np.float32), transl, target.gender,
+            target.model_id,
         )  # fmt: skip
         return Conversion(params, residual)
 
