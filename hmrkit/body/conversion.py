@@ -2,10 +2,10 @@
 
 Shapes and rotations of one model mean something else on another: rest poses, joints and shape spaces differ. What both
 have is a surface. Every vertex of the target gets a point of the source's surface (`BodyConverter.points`), once, at
-rest, by closest points (ICP, Besl and McKay 1992). Then the target is fitted to those points by Gauss-Newton, all frames
-at once: skinning is linear blend skinning (SMPL, Loper et al. 2015, equations 2-10), so J^T J of its rotations has a
-closed form in moments of the vertices and is never built from J. A person has one shape, found in some frames with the
-frames' poses eliminated. The residual says what the target cannot do.
+rest, by closest points (ICP, Besl and McKay 1992). Then the target is fitted to those points by Gauss-Newton, all
+frames at once. The mesh moves by linear blend skinning (SMPL, Loper et al. 2015, equations 2-10), so J^T J of its
+rotations has a closed form in moments of the vertices and is never built from J. A person has one shape, found in some
+frames with the frames' poses eliminated. The residual says what the target cannot do.
 """
 
 from __future__ import annotations

@@ -47,7 +47,8 @@ def root(
     """Video in, 3D meshes of the people in it out.
 
     Stages chain through takes in files or pipes: detect | track | pose | regress | lift | calibrate; `run` is their
-    chain; `import` makes a take of another tool's results, `convert-body` puts one on another body model; `cut`, `merge` and `info` work on takes.
+    chain; `import` makes a take of another tool's results, `convert-body` puts one on another body model; `cut`,
+    `merge` and `info` work on takes.
 
     Exit codes: 0 all well, 1 some inputs failed, 2 usage, 3 missing weights, 4 bad input, 130 interrupted.
     """
