@@ -11,6 +11,7 @@ from made_takes import make_params
 from hmrkit.body import Body, load_body
 from hmrkit.body.conversion import BodyConverter
 from hmrkit.body.posing import body_meshes
+from hmrkit.geometry import axis_angle_to_matrix
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def test_the_same_surface_in_another_shape_space_and_vertex_order(free, walk):
 
 
 def test_on_the_same_vertices_nothing_is_lost_but_the_shape(free, walk):
-    """The free body onto itself gives the parameters back; onto the other sex, what its shapes cannot do is reported."""
+    """The free body onto itself gives its parameters; onto the other sex, what its shapes cannot do is reported."""
     params, meshes = walk
     back = BodyConverter(free, free).convert(lambda rows: meshes[rows], params)
     assert back.residual_mm.max() < 0.2
@@ -66,13 +67,11 @@ def test_on_the_same_vertices_nothing_is_lost_but_the_shape(free, walk):
 
 
 def test_gauss_newton_has_the_meshs_own_derivatives(free):
-    """J^T J and J^T e in closed form are those of finite differences, but for pose blend shapes, which they leave out."""
+    """J^T J and J^T e in closed form are those of finite differences, without pose blend shapes, which they lack."""
     body = load_body(dtype=torch.float64)
     converter = BodyConverter(body, body)
     rotations = torch.eye(3, dtype=torch.float64).expand(1, 24, 3, 3)
     rest = body(rotations[:, 0], rotations[:, 1:], pose_blend=False)
-    from hmrkit.geometry import axis_angle_to_matrix
-
     small = 1e-6 * torch.eye(72, dtype=torch.float64).reshape(72, 24, 3)
     bent = axis_angle_to_matrix(small)
     moved = body(bent[:, 0], bent[:, 1:], pose_blend=False).vertices

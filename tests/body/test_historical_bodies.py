@@ -18,7 +18,7 @@ from hmrkit.geometry import axis_angle_to_matrix
 FILES = {
     "basicModel_f_lbs_10_207_0_v1.0.0.pkl": ("1.0.0", "female"),
     "basicmodel_m_lbs_10_207_0_v1.1.0.pkl": ("1.1.0", "male"),
-    "SMPL_NEUTRAL.pkl": ("1.1.0", "neutral"),
+    "SMPL_NEUTRAL.pkl": ("1.0.0", "neutral"),
 }
 
 

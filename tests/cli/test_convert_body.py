@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from hmrkit.body import load_body
 from hmrkit.cli.app import app
+from hmrkit.errors import ModelMismatchError
 from hmrkit.take import load_take, save_take
 
 
@@ -41,7 +42,7 @@ def test_to_smpl_and_what_happens_without_it(files):
     assert kept["residual_mm"]["1"]["frames"] == [10, 11, 12, 14, 15]
     assert 0 < max(kept["residual_mm"]["1"]["mm"]) < 2
     refused = run("export", path, "--format", "npz", "--out", take.parent / "out")
-    assert refused.exit_code == 4
+    assert isinstance(refused.exception, ModelMismatchError)
     assert smpl.model_id in str(refused.exception)
     assert "convert-body" in str(refused.exception)
     exported = run("export", path, "--format", "npz", "--body", "smpl", "--out", take.parent / "out")
@@ -51,5 +52,5 @@ def test_to_smpl_and_what_happens_without_it(files):
 def test_a_wrong_source_body_is_refused(files):
     take, body = files
     result = run("convert-body", take, "--to", "default", "--gender", "male", "--body", body)
-    assert result.exit_code == 4
+    assert isinstance(result.exception, ModelMismatchError)
     assert "expected parameters for body smpl-" in str(result.exception)
