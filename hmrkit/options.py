@@ -148,7 +148,7 @@ class Options:
     )
     body: str | None = option(
         None,
-        "A SMPL, SMPL-H or SMPL-X file of your own (.pkl or .npz).",
+        "A SMPL, SMPL-H or SMPL-X file of your own (.pkl or .npz); smpl, smplh or smplx: the one you imported.",
         also=("regress", "lift", "calibrate", *OUTPUTS, "info"),
     )
     gender: str = option(

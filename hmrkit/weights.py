@@ -1,8 +1,8 @@
 """Find weights, check them, load them: the only file that knows where weights live.
 
-A weight's name is its path below a weights folder (``detector/yolox_nano.safetensors``). Folders are searched in this
-order, the first that has the file wins: ``$HMRKIT_WEIGHTS``, ``./weights``, the user's data folder
-(``$XDG_DATA_HOME/hmrkit``, by default ``~/.local/share/hmrkit``), what the package carries.
+A weight's name is its path below a weights folder (``detector/yolox_nano.safetensors``). Places are searched in the
+order of `ORDER`, the first that has the file wins. The user's data folder is ``$XDG_DATA_HOME/hmrkit``, by default
+``~/.local/share/hmrkit``.
 
 A weights folder may hold a manifest, ``weights.json``: name -> ``sha256``, ``licence``, ``source``, ``summary``. A file
 that its own folder's manifest names is checked against it, so a file that you put into your own folder replaces
@@ -25,6 +25,9 @@ if TYPE_CHECKING:  # torch takes a second to import; finding and listing weights
     from torch import Tensor, nn
 
 MANIFEST = "weights.json"
+PUBLIC = "public_files.json"
+ORDER = ("--body or --checkpoint", "$HMRKIT_WEIGHTS", "./weights", "the user's data folder", "the package")
+SUFFIXES = (".safetensors", ".npz", ".pkl", ".pt", ".pth", ".tar", ".ckpt", ".bin")  # of what `available` lists
 FIGURES = "regressors/figures.json"
 SHARED = 8  # times a file's size that its tensors may claim: several may share one storage
 LARGEST = 16e9  # bytes of a checkpoint's tensors in memory: a file can claim more than it holds
@@ -39,11 +42,21 @@ def shipped_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "weights"
 
 
+def user_folder() -> Path:
+    """The user's data folder; it need not exist."""
+    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "hmrkit"
+
+
+def search_places() -> list[tuple[str, Path]]:
+    """Folders searched for weights, first wins, each with its name in `ORDER`; they need not exist."""
+    variable = os.environ.get("HMRKIT_WEIGHTS")
+    folders = [Path(variable).expanduser() if variable else None, Path("weights"), user_folder(), shipped_folder()]
+    return [(place, folder) for place, folder in zip(ORDER[1:], folders, strict=True) if folder is not None]
+
+
 def weight_folders() -> list[Path]:
-    """Folders searched for weights, first wins; they need not exist."""
-    folders = [Path(os.environ["HMRKIT_WEIGHTS"]).expanduser()] if os.environ.get("HMRKIT_WEIGHTS") else []
-    user_data = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser()
-    return [*folders, Path("weights"), user_data / "hmrkit", shipped_folder()]
+    """The folders of `search_places`."""
+    return [folder for _, folder in search_places()]
 
 
 def find_weights(name: str | Path) -> Path:
@@ -61,7 +74,8 @@ def find_parts(name: str | Path) -> list[Path]:
     """As `find_weights`; weights too large for one file are kept as shards, ``x-1of2.safetensors`` and so on for
     ``x.safetensors``: then the paths of all, in order."""
     given = Path(name).expanduser()
-    places = [given, *([] if given.is_absolute() else [folder / name for folder in weight_folders()])]
+    folders = [] if given.is_absolute() else search_places()
+    places = {given: ORDER[0], **{folder / name: place for place, folder in folders if folder / name != given}}
     for place in places:
         if place.is_file():
             return [place]
@@ -70,8 +84,11 @@ def find_parts(name: str | Path) -> list[Path]:
             found = [path for path in _shard_paths(place, count) if path.is_file()]
             if len(found) == count:
                 return found
-    searched = ", ".join(str(place) for place in dict.fromkeys(places))
-    raise WeightsError(f"weights {name} not found; searched {searched}; put the file there or set $HMRKIT_WEIGHTS")
+    searched = ", ".join(f"{path} ({place})" for path, place in places.items())
+    raise WeightsError(
+        f"weights {name} not found; searched in this order: {searched}; put the file there or set $HMRKIT_WEIGHTS"
+        f"{where_to_get(name)}"
+    )
 
 
 def _shard_paths(path: Path, count: int) -> list[Path]:
@@ -79,16 +96,34 @@ def _shard_paths(path: Path, count: int) -> list[Path]:
 
 
 def available() -> list[dict[str, str]]:
-    """Every weights file of every folder, first wins: ``name``, ``path``, the manifest's ``licence`` ("" if none)."""
+    """Every weights file of every folder, first wins: ``name``, ``path``, ``place`` (whose name in `ORDER`), the
+    manifest's ``licence`` ("" if none)."""
     entries: dict[str, dict[str, str]] = {}
-    for folder in weight_folders():
+    for place, folder in search_places():
         manifest = read_manifest(folder)
         for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
             name = path.relative_to(folder).as_posix()
-            if path.suffix in (".safetensors", ".npz") and name not in entries:
+            if path.suffix in SUFFIXES and name not in entries:
                 licence = manifest.get(name, {}).get("licence", "")
-                entries[name] = {"name": name, "path": str(path), "licence": licence}
+                entries[name] = {"name": name, "path": str(path), "place": place, "licence": licence}
     return list(entries.values())
+
+
+def public_files() -> list[dict[str, Any]]:
+    """Files of others that hmrkit reads and does not ship: ``files`` (names in circulation), ``what``, ``option``,
+    ``register`` (the page that gives it), ``licence``, ``sha256`` (name -> digest, where several public sources state
+    it)."""
+    path = shipped_folder() / PUBLIC
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+
+
+def where_to_get(name: str | Path) -> str:
+    """``; it is ..., from ...`` for a file that others publish, found by its name; "" for one that is not known."""
+    wanted = Path(name).name.lower()
+    for entry in public_files():
+        if wanted in (file.lower() for file in entry["files"]):
+            return f"; it is {entry['what']}, which {entry['register']} gives ({entry['licence']})"
+    return ""
 
 
 def read_manifest(folder: str | Path) -> dict[str, dict[str, str]]:
@@ -119,6 +154,14 @@ def write_manifest(folder: str | Path) -> Path:
     path = folder / MANIFEST
     path.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def add_to_manifest(folder: str | Path, name: str, **facts: str) -> None:
+    """Enter one file of a weights folder into its manifest, with its hash; other entries stay as they are."""
+    folder = Path(folder)
+    entries = {**read_manifest(folder), name: {**facts, "sha256": sha256_of(folder / name)}}
+    with atomic_path(folder / MANIFEST) as temporary:
+        temporary.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
 
 
 def verify(name: str | Path) -> str:

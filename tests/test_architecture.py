@@ -15,7 +15,10 @@ EXCEPTIONS = {
     ("regressors", "backbones"): "regressors read what backbones see",
 }
 LAYERS = [
-    {"types", "errors", "members", "files", "geometry", "camera", "skeletons", "crops", "smoothing", "device", "untrusted"},
+    {
+        "types", "errors", "members", "files", "geometry", "camera", "skeletons", "crops", "smoothing", "device",
+        "untrusted",
+    },  # fmt: skip
     {"take", "video", "weights", "metrics"},
     {"body", "blazepose"},
     {"rendering"},

@@ -22,16 +22,20 @@ from hmrkit.errors import UsageError, WeightsError
 from hmrkit.files import sha256_of
 from hmrkit.weights import (
     MANIFEST,
+    ORDER,
     available,
     find_parts,
     find_weights,
     load_into,
     load_state,
+    public_files,
     read_manifest,
     read_metadata,
     save_state,
+    search_places,
     shipped_folder,
     verify,
+    where_to_get,
     write_manifest,
 )
 
@@ -57,6 +61,29 @@ def put(folder: Path, value: float = 1.0, name: str = NAME) -> Path:
 def one_line(error: pytest.ExceptionInfo[WeightsError]) -> str:
     assert "\n" not in str(error.value)
     return str(error.value)
+
+
+def test_code_errors_and_readme_name_one_order(folders) -> None:
+    assert [place for place, _ in search_places()] == list(ORDER[1:])
+    assert [folder.resolve() for _, folder in search_places()] == folders
+    with pytest.raises(WeightsError) as error:
+        find_weights("regressors/absent.safetensors")
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    paragraph = next(part for part in readme.split("\n\n") if "searched for in this order" in part)
+    listed = " ".join(paragraph.replace("`", "").split())
+    for text in (one_line(error), listed.partition("in this order")[2]):
+        places = [text.index(place) for place in ORDER]
+        assert places == sorted(places)
+
+
+def test_a_missing_public_file_says_who_gives_it(monkeypatch) -> None:
+    with pytest.raises(WeightsError, match=r"SMPL's body, which https://smpl\.is\.tue\.mpg\.de gives"):
+        find_weights("nowhere/smpl_neutral.PKL")
+    for entry in public_files():
+        assert {"files", "what", "option", "register", "licence"} <= entry.keys()
+        assert set(entry.get("sha256", {})) <= set(entry["files"])
+        assert all(len(digest) == 64 for digest in entry.get("sha256", {}).values())
+    assert where_to_get("my_own.pt") == ""
 
 
 def test_the_first_folder_that_has_the_file_wins(folders) -> None:
@@ -101,7 +128,9 @@ def test_available_lists_each_name_once_with_its_licence(folders) -> None:
     mine = put(folders[0])
     found = {entry["name"]: entry for entry in available()}
     assert len(found) == 2
-    assert found[NAME] == {"name": NAME, "path": str(mine), "licence": ""}  # another file, so another licence
+    # Another file, so another licence.
+    assert found[NAME] == {"name": NAME, "path": str(mine), "place": "$HMRKIT_WEIGHTS", "licence": ""}
+    assert found["body/other.safetensors"]["place"] == "the package"
 
 
 def test_damaged_files_are_noticed_and_the_users_own_are_not_called_damaged(folders) -> None:

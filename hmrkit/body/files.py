@@ -18,28 +18,41 @@ import numpy as np
 from hmrkit.errors import UsageError, WeightsError
 from hmrkit.files import atomic_path
 from hmrkit.skeletons import SMPL_24
+from hmrkit.take import free_body_id
 from hmrkit.untrusted.arrays import open_regular, read_npz
 from hmrkit.untrusted.values import unpickle
 from hmrkit.weights import find_weights, verify
 
 GENDERS = ("neutral", "male", "female")
+FREE = "default"  # the free body's name, as --body and --to take it
+KINDS = {
+    24: "smpl",
+    52: "smplh",
+    55: "smplx",
+}  # joints in a file -> name of what `hmrkit weights import-body` makes of it
 NUM_BETAS = 10
 # What every reader of SMPL files asks for (Loper et al. 2015).
 SMPL_KEYS = ("v_template", "f", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table")
 
 
 def find_body(source: str | Path | None = None, gender: str = "neutral") -> Path:
-    """Path of the body file that `hmrkit.body.load_body` would read: the free body, a file, or the one in a folder.
+    """Path of the body file that `hmrkit.body.load_body` would read: the free body (None or ``default``), a file, the
+    one in a folder, or an imported body (``smpl``, ``smplh``, ``smplx``: `hmrkit.body.importing`).
 
     Raises UsageError for an unknown gender, WeightsError where there is no such file or it is damaged.
     """
     if gender not in GENDERS:
         raise UsageError(f"gender must be one of {', '.join(GENDERS)}, got {gender!r}")
-    if source is None:
+    if source is None or (source == FREE and not Path(source).exists()):
         name = f"body/hmrkit_body_{gender}.npz"
         verify(name)
         return find_weights(name)
     folder = Path(source).expanduser()
+    if source in KINDS.values() and not folder.exists():
+        try:
+            return find_weights(imported_name(str(source), gender))
+        except WeightsError as error:
+            raise WeightsError(f"{error}; make it of your file: hmrkit weights import-body FILE") from error
     if not folder.is_dir():
         return find_weights(source)
     found = [path for path in sorted(folder.iterdir()) if path.suffix in (".pkl", ".npz")]
@@ -52,12 +65,19 @@ def find_body(source: str | Path | None = None, gender: str = "neutral") -> Path
     return fitting[0]
 
 
+def imported_name(kind: str, gender: str) -> str:
+    """The weights name of an imported body."""
+    return f"body/{kind}_{gender}.npz"
+
+
 def gender_in_name(path: Path) -> str | None:
-    """SMPL_NEUTRAL.pkl, basicModel_f_lbs_10_207_0_v1.0.0.pkl, ... -> gender, None where the name does not say."""
-    words = path.stem.lower().replace("-", "_").split("_")
+    """SMPL_NEUTRAL.pkl, basicModel_f_lbs_10_207_0_v1.0.0.pkl, smplh/male/model.npz, ... -> gender, None where the name
+    does not say."""
+    words = (path.parent.name if path.stem == "model" else path.stem).lower().replace("-", "_").split("_")
     letters = {"n": "neutral", "m": "male", "f": "female"}
+    family = {"basicmodel", *KINDS.values()} & set(words)
     for word in words:
-        if word in GENDERS or (word in letters and "basicmodel" in words):
+        if word in GENDERS or (word in letters and family):
             return letters.get(word, word)
     return None
 
@@ -82,7 +102,13 @@ def read_smpl_file(path: str | Path) -> dict[str, Any]:
         loaded = read_npz(raw) if zipped else unpickle(raw)
         if not isinstance(loaded, dict):
             raise pickle.UnpicklingError(f"holds a {type(loaded).__name__}, not a dictionary of arrays")
-        return {(key.decode("latin1") if isinstance(key, bytes) else str(key)): value for key, value in loaded.items()}
+        named = {(key.decode("latin1") if isinstance(key, bytes) else str(key)): v for key, v in loaded.items()}
+        if odd := [key for key in SMPL_KEYS if key in named and named[key] is None]:
+            raise WeightsError(
+                f"{odd[0]} holds a chumpy expression that is neither an array nor a selection of one; save it as arrays"
+            )
+        # Others may be such expressions, as J of SMPL 1.1.0, a product of arrays that are there.
+        return {key: value for key, value in named.items() if value is not None}
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
     except Exception as error:  # a damaged pickle can fail anywhere inside the unpickler, with any exception
@@ -101,7 +127,10 @@ def check_smpl_model(model: dict[str, Any]) -> dict[str, np.ndarray]:
             "kintree_table: expected SMPL's tree of 24 joints, found another one; it is no SMPL body model"
         )
     real = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights")
-    return {key: array.astype(np.float64) if key in real else array for key, array in arrays.items()}
+    arrays = {key: array.astype(np.float64) if key in real else array for key, array in arrays.items()}
+    if damaged := [key for key in real if not np.isfinite(arrays[key]).all()]:
+        raise WeightsError(f"{', '.join(damaged)}: expected numbers, found NaN or infinity; the file is damaged")
+    return arrays
 
 
 def check_shapes(model: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -139,6 +168,15 @@ def content_id(arrays: dict[str, np.ndarray]) -> str:
     for key in ("v_template", "shapedirs"):
         digest.update(np.ascontiguousarray(arrays[key], "<f4").tobytes())
     return f"smpl-{digest.hexdigest()[:8]}"
+
+
+def body_ids(model: dict[str, Any], arrays: dict[str, np.ndarray], gender: str) -> tuple[str, str]:
+    """A body's `topology_id` and `model_id`: see `hmrkit.body.Body`. `arrays` are `model`'s, checked.
+
+    The free bodies share their vertices' order; a user's file has an id of its content, which no other sex has.
+    """
+    topology = str(model["model_id"]) if "model_id" in model else content_id(arrays)
+    return topology, free_body_id(topology, gender) if topology.startswith("hmrkit-") else topology
 
 
 def export_smpl_pickle(path: str | Path, gender: str = "neutral", source: str | Path | None = None) -> Path:

@@ -21,13 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hmrkit.body.files import NUM_BETAS, check_smpl_model, content_id, find_body, gender_in_name, read_smpl_file
+from hmrkit.body.files import NUM_BETAS, body_ids, check_smpl_model, find_body, gender_in_name, read_smpl_file
 from hmrkit.body.smplx_files import as_smpl
 from hmrkit.body.sparse import FixedProduct
 from hmrkit.errors import ModelMismatchError, WeightsError
 from hmrkit.files import sha256_of
 from hmrkit.skeletons import SMPL_24
-from hmrkit.take import free_body_id
 
 # Bodies skinned at once: on a CPU so many that the per-vertex transforms stay in the cache, on a GPU so many that they
 # stay below half a gigabyte.
@@ -87,12 +86,11 @@ class Body:
         self.weights_sha256 = ""
         self.device = torch.device(device)
         self.dtype = dtype
-        self.topology_id = str(model["model_id"]) if "model_id" in model else content_id(arrays)
+        self.topology_id, self.model_id = body_ids(model, arrays, gender)
         self.family = self.topology_id.partition("-")[0]
         self.is_smpl = self.family == "smpl"
-        # The free bodies share their vertices' order; a user's file has an id of its content, which no other sex has.
-        self.model_id = free_body_id(self.topology_id, gender) if self.family == "hmrkit" else self.topology_id
-        self.landmark_vertices: dict[str, int] = model.get("landmark_vertices", {})
+        marks = (np.asarray(model.get(key, ())).tolist() for key in ("landmark_names", "landmark_vertices"))
+        self.landmark_vertices: dict[str, int] = dict(zip(*marks, strict=True))
         self.faces = arrays["f"].astype(np.int32)
         self.num_vertices = len(arrays["v_template"])
         self.joint_names = SMPL_24.joints
@@ -262,7 +260,8 @@ def load_body(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Body:
-    """The free body of that gender, or the SMPL body in `source`: a ``.pkl`` or ``.npz``, or a folder of them.
+    """The free body of that gender, or the SMPL body in `source`: a ``.pkl`` or ``.npz``, a folder of them, or the name
+    of an imported one (``smpl``, ``smplh``, ``smplx``).
 
     SMPL-H and SMPL-X files become bodies of SMPL's 24 joints (`hmrkit.body.smplx_files`, needs smplx).
     Files with more than 10 shape components give their first 10. A gender in the file's name wins over `gender`.

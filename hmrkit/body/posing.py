@@ -27,7 +27,8 @@ def check_model(params: BodyParams, body: Body) -> None:
     """ModelMismatchError where the parameters were made for another body."""
     if params.model != body.model_id:
         raise ModelMismatchError(
-            f"expected parameters for body {body.model_id}, got them for {params.model}; use that body"
+            f"expected parameters for body {body.model_id}, got them for {params.model}; give that body (--body, "
+            "--gender), or make them the other's: hmrkit convert-body"
         )
 
 
@@ -39,7 +40,8 @@ def posed_mesh(body: Body, params: BodyParams, rows: Rows = ALL) -> BodyOutput:
 
 
 def posed_skeleton(body: Body, params: BodyParams) -> BodyOutput:
-    """Joints and their rotations in the camera frame, m, without vertices."""
+    """Joints and their rotations in the camera frame, m, without vertices. ModelMismatchError: see `check_model`."""
+    check_model(params, body)
     return body.joints_only(params.global_orient, params.body_pose, params.betas, params.transl_c)
 
 

@@ -76,8 +76,9 @@ def smplx_model(model: dict[str, Any], dtype: Any = None) -> Any:
 def as_smpl(model: dict[str, Any]) -> dict[str, Any]:
     """What `check_smpl_model` wants, made of a SMPL-H or SMPL-X file's contents; other contents come back unchanged.
 
-    SMPL-H keeps SMPL's vertices; a SMPL-X body has its own, so its `model_id` says so and `landmark_vertices` (name ->
-    vertex) where its face and toes are. WeightsError where smplx is wanted and not there, or does not take the file.
+    SMPL-H keeps SMPL's vertices; a SMPL-X body has its own, so its `model_id` says so and `landmark_names` with
+    `landmark_vertices` where its face and toes are. WeightsError where smplx is wanted and not there, or does
+    not take the file.
     """
     joints = np.shape(model.get("kintree_table", ()))[-1:]
     kind = KINDS.get(joints[0]) if joints else None
@@ -115,7 +116,8 @@ def as_smpl(model: dict[str, Any]) -> dict[str, Any]:
     }
     if kind == "SMPLX":
         made["model_id"] = content_id(made).replace("smpl-", "smplx-")
-        made["landmark_vertices"] = {name: vertex_ids["smplx"][theirs] for name, theirs in _LANDMARKS.items()}
+        made["landmark_names"] = np.array(list(_LANDMARKS))
+        made["landmark_vertices"] = np.array([vertex_ids["smplx"][theirs] for theirs in _LANDMARKS.values()])
     return made
 
 

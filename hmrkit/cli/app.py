@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 
 from hmrkit import __version__
-from hmrkit.cli import bench, cut, evaluate, export, import_results, info, run, stages, train, view, weights
+from hmrkit.cli import (
+    bench,
+    convert_body,
+    cut,
+    evaluate,
+    export,
+    import_results,
+    info,
+    run,
+    stages,
+    train,
+    view,
+    weights,
+)
 
 app = typer.Typer(
     name="hmrkit",
@@ -34,7 +47,8 @@ def root(
     """Video in, 3D meshes of the people in it out.
 
     Stages chain through takes in files or pipes: detect | track | pose | regress | lift | calibrate; `run` is their
-    chain; `import` makes a take of another tool's results; `cut`, `merge` and `info` work on takes.
+    chain; `import` makes a take of another tool's results, `convert-body` puts one on another body model; `cut`,
+    `merge` and `info` work on takes.
 
     Exit codes: 0 all well, 1 some inputs failed, 2 usage, 3 missing weights, 4 bad input, 130 interrupted.
     """
@@ -47,6 +61,7 @@ app.command("export")(export.export)
 app.command("render")(export.render)
 app.command("view")(view.view)
 app.command("import")(import_results.import_results)
+app.command("convert-body")(convert_body.convert_body)
 app.command("cut")(cut.cut)
 app.command("merge")(cut.merge)
 app.add_typer(train.app, name="train")

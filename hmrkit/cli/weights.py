@@ -1,30 +1,62 @@
-"""`hmrkit weights`: what weights there are, whether they are whole and right, what a file is, converters, the body as
-a pickle."""
+"""`hmrkit weights`: what weights there are, whether they are whole and right, what a file is, converters, bodies in and
+out."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from hmrkit.cli import options as o
 
-app = typer.Typer(help="List, check and convert weights; export the body.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="List, check and convert weights; import and export bodies.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.command("list")
-def list_weights(as_json: o.AsJson = False) -> None:
-    """The weights that can be found, where, and under which licence."""
-    from hmrkit.weights import available
+def list_weights(
+    public: Annotated[
+        bool, typer.Option("--public", help="Instead, known files of others: what they are, who gives them.")
+    ] = False,
+    as_json: o.AsJson = False,
+) -> None:
+    """The weights and bodies that can be found, in which place, under which licence, with the id of bodies.
 
-    entries = available()
+    Places, the first that has a file wins: --body or --checkpoint, $HMRKIT_WEIGHTS, ./weights, the user's data folder,
+    the package.
+    """
+    from hmrkit.body.importing import body_in
+    from hmrkit.weights import ORDER, available, public_files
+
+    if public:
+        _list_public(public_files(), as_json)
+        return
+    entries = [
+        {**entry, "model_id": body.model_id if (body := body_in(entry["path"])) else ""} for entry in available()
+    ]
+    if as_json:
+        typer.echo(json.dumps(entries, indent=1))
+        return
+    width = max(map(len, ORDER))
+    for entry in entries:
+        facts = f"{entry['name']:50s} {entry['place']:{width}s} {entry['licence']:24s} {entry['model_id']:24s}"
+        typer.echo(f"{facts} {entry['path']}")
+    typer.echo(f"searched in this order: {', '.join(ORDER)}", err=True)
+
+
+def _list_public(entries: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(entries, indent=1))
         return
     for entry in entries:
-        typer.echo(f"{entry['name']:50s} {entry['licence']:24s} {entry['path']}")
+        typer.echo(f"{entry['what']} ({entry['licence']}): {entry['register']}")
+        typer.echo(f"  read by {entry['option']}")
+        for file in entry["files"]:
+            digest = entry.get("sha256", {}).get(file, "")
+            typer.echo(f"  {file}{f'  sha256 {digest}' if digest else ''}")
 
 
 @app.command("verify")
@@ -88,6 +120,18 @@ def convert(
 
     run(name, source, out)
     typer.echo(str(out))
+
+
+@app.command("import-body")
+def import_body(
+    file: Annotated[Path, typer.Argument(help="A SMPL, SMPL-H or SMPL-X file of your own (.pkl or .npz).")],
+    gender: Annotated[str | None, typer.Option(help="neutral, male or female, where its name does not say.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another body of that kind and sex.")] = False,
+) -> None:
+    """Convert a body file once, into your data folder; from then on --body smpl (smplh, smplx) means it."""
+    from hmrkit.body.importing import import_body as run
+
+    typer.echo(str(run(file, gender, overwrite)))
 
 
 @app.command("export-body")

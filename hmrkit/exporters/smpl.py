@@ -2,13 +2,14 @@
 
 SMPL parameters (24 joints, 10 shape components; SMPL-H's or SMPL-X's where fingers are known), metres, y up, in the
 scene's space: in camera space the camera looks along -z, in world space the ground is y = 0. Shape components mean
-something only to the body they were made with: those of the free body are not SMPL's (`README`: ``--body``). Frames
-follow one another at the scene's rate; in gaps the motion is bridged, because the format has no word for a person who
-is not there.
+something only to the body they were made with: those of the free body are not SMPL's, and a warning says so
+(`hmrkit convert-body --to smpl`). Frames follow one another at the scene's rate; in gaps the motion is bridged: the
+format has no word for a person who is not there.
 """
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from hmrkit.errors import UsageError
 from hmrkit.exporters.npz import axis_angle_poses
 from hmrkit.files import atomic_path
 from hmrkit.scene import ExportOptions, Scene
+
+log = logging.getLogger(__name__)
 
 
 class SmplExporter:
@@ -34,6 +37,11 @@ class SmplExporter:
 
         files = []
         for character in scene.characters:
+            if character.params_c is not None and not character.params_c.model.startswith("smpl"):
+                log.warning(
+                    "%s is on %s: programs that read .smpl would give it SMPL's shape; put the take on SMPL first: "
+                    "hmrkit convert-body --to smpl", character.name, character.params_c.model,
+                )  # fmt: skip
             params = scene.smpl_parameters(character, up="y")
             pose, version, hands = axis_angle_poses(params).reshape(len(character), -1, 3), SMPLVersion.SMPL, {}
             if params.fingers is not None:

@@ -202,12 +202,15 @@ class Builder:
         self.spend(len(data))
         return array_of(data, dtype, shape, "F" if fortran else "C")
 
-    def _chumpy(self, state: dict[str, Any], depth: int) -> np.ndarray:
-        """A chumpy constant (``x``), or a selection ``a.ravel()[idxs]`` of one, which is how files cut `shapedirs`."""
+    def _chumpy(self, state: dict[str, Any], depth: int) -> np.ndarray | None:
+        """A chumpy constant (``x``), or a selection ``a.ravel()[idxs]`` of one, which is how files cut `shapedirs`.
+
+        None for any other expression: it is not worked out.
+        """
         if "x" in state:
             return np.asarray(self.plain(state["x"], depth))
         if not {"a", "idxs"} <= state.keys():
-            raise refused("holds a chumpy expression that is neither an array nor a selection of one")
+            return None
         source = np.asarray(self.plain(state["a"], depth)).ravel()
         rows = np.asarray(self.plain(state["idxs"], depth))
         if rows.dtype.kind not in "iu":
