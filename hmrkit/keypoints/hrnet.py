@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from hmrkit.backbones.hrnet import HRNet
+from hmrkit.backbones.published import ImageNetNormalisation
 from hmrkit.errors import UsageError, WeightsError
 from hmrkit.keypoints.top_down import HeatmapNetwork, TopDownEstimator, fill, named_parts, words_of
 from hmrkit.skeletons import COCO_17
@@ -67,6 +68,9 @@ def published(state: dict[str, Tensor], path: str | Path, unbiased: bool = False
     width = len(parts.get(f"backbone.{_WIDTH_KEY}", ()))
     if not width:
         raise WeightsError(f"{path} does not fit HrnetPose: 1 missing (backbone.{_WIDTH_KEY})")
-    network = HrnetPose(width, unbiased, flip)
-    fill(network, parts, path)
+    # Without memory of its own: the checkpoint's tensors take their places.
+    with torch.device("meta"):
+        network = HrnetPose(width, unbiased, flip)
+    network.backbone.normalise = ImageNetNormalisation()
+    fill(network, parts, path, assign=True)
     return network

@@ -15,7 +15,8 @@ from torch.nn import functional
 from hmrkit.errors import UsageError, WeightsError
 from hmrkit.regressors import BodyEstimate, load_regressor
 from hmrkit.regressors.crop_camera import translation
-from hmrkit.regressors.sgre_published import GRAPH_15, JOINTS_30, PublishedSgre, heatmaps, joints_30
+from hmrkit.regressors.pose_guided import GRAPH_15, JOINTS_30, heatmaps, joints_30
+from hmrkit.regressors.sgre_published import CONFIDENT, PublishedSgre
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
 
 KEYS = published_keys("sgre")
@@ -149,7 +150,7 @@ def test_the_published_checkpoint_is_the_published_network(checkpoint, state, ke
     assert len(KEYS) == 1416
     crops, plain = seeded_crops(2, 256, 256), Plain(state)
     found: BodyEstimate = regressor(crops, joints_2d=keypoints)
-    images = plain.image_feature(crops, heatmaps(joints_30(keypoints)))
+    images = plain.image_feature(crops, heatmaps(joints_30(keypoints), CONFIDENT))
     cameras = []
     for b, image in enumerate(images):
         six, betas, camera = plain(image)
@@ -183,11 +184,11 @@ def test_no_constant_stays_on_another_device() -> None:
 
 def test_heatmaps_are_gaussians_at_the_joints_that_are_known(keypoints) -> None:
     joints = joints_30(keypoints)
-    found = heatmaps(joints)
+    found = heatmaps(joints, CONFIDENT)
     assert found.shape == (2, 30, 64, 64)
     b, knee = 1, JOINTS_30.index["right_knee"]
     keypoints[b, BLAZEPOSE_33.index["right_knee"], 2] = 0.9
-    found = heatmaps(joints_30(keypoints))
+    found = heatmaps(joints_30(keypoints), CONFIDENT)
     x, y = (keypoints[b, BLAZEPOSE_33.index["right_knee"], :2] / 4).tolist()
     for v, u in ((10, 20), (round(y), round(x))):
         wanted = math.exp(-((u - x) ** 2 + (v - y) ** 2) / (2 * 2.5**2))
@@ -211,7 +212,7 @@ def test_it_gives_what_the_authors_code_gives() -> None:
     joints = torch.cat([4 * stored["joints"][..., :2], stored["openpose"].new_zeros(1, len(JOINTS_30), 1)], -1)
     # Where the published loader has a joint, whatever its score is, there is a map; else there is none.
     joints[..., 2] = stored["mask"]
-    heat = heatmaps(joints)
+    heat = heatmaps(joints, CONFIDENT)
     torch.testing.assert_close(heat[..., ::4, ::4], stored["heat_sub4"].float(), atol=1e-3, rtol=0)
     network = PublishedSgre("sgre").eval()
     network.load_state_dict(ruled_state(KEYS))
@@ -227,7 +228,7 @@ def test_it_gives_what_the_authors_code_gives() -> None:
 
 def test_joints_outside_of_the_crop_get_no_heatmap() -> None:
     joints = torch.tensor([[[-1.0, 100.0, 1.0], [100.0, 257.0, 1.0], [255.0, 3.0, 1.0]]])
-    assert heatmaps(joints).amax((2, 3))[0].gt(0).tolist() == [False, False, True]
+    assert heatmaps(joints, CONFIDENT).amax((2, 3))[0].gt(0).tolist() == [False, False, True]
 
 
 def test_the_bodys_own_arrays_in_a_checkpoint_are_passed_over(state, tmp_path) -> None:
