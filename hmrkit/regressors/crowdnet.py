@@ -116,7 +116,7 @@ def _fill(regressor: CrowdNet, state: dict[str, Tensor], path: Path) -> None:
     own = {key.replace(VPOSER, "vposer."): value for key, value in state.items() if key not in unused}
     hashes = [verify(path)]
     if VPOSER + VPOSER_LANDMARK not in state:
-        file = _vposer_beside(path)
+        file = vposer_beside(path)
         decoder = {key: value for key, value in load_state(file).items() if not key.startswith("bodyprior_enc_")}
         load_into(regressor.vposer, decoder, file)
         own |= {f"vposer.{key}": value for key, value in decoder.items()}
@@ -125,7 +125,7 @@ def _fill(regressor: CrowdNet, state: dict[str, Tensor], path: Path) -> None:
     regressor.weights_sha256 = "".join(hashes)
 
 
-def _vposer_beside(path: Path) -> Path:
+def vposer_beside(path: Path) -> Path:
     if found := beside(path, VPOSER_FILES):
         return found
     raise WeightsError(
