@@ -109,7 +109,9 @@ def _fill(regressor: CrowdNet, state: dict[str, Tensor], path: Path) -> None:
     """Load a published checkpoint's tensors, VPoser's from its own file where it has none."""
     if LANDMARK not in state:
         found = ", ".join(list(state)[:3])
-        raise WeightsError(f"{path}: wanted 3DCrowdNet's published checkpoint, found {len(state)} others ({found}, ...)")
+        raise WeightsError(
+            f"{path}: wanted 3DCrowdNet's published checkpoint, found {len(state)} others ({found}, ...)"
+        )
     unused = [key for key in state if key.startswith(_PASSED_OVER)]
     if unused:
         log.info("%s: passed over %d tensors that inference does not read: %s", path, len(unused), ", ".join(unused))

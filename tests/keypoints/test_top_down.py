@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from fake_cuda import on_fake_cuda
-from seeded_weights import published_keys, seeded_crops, seeded_state
+from pose_networks import HRNET, vit_shapes
+from seeded_weights import seeded_crops, seeded_state
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
@@ -21,33 +22,6 @@ from hmrkit.keypoints.top_down import HeatmapNetwork, TopDownEstimator, newton_p
 from hmrkit.skeletons import COCO_17
 
 DATA = Path(__file__).parent.parent / "data"
-PARE = published_keys("pare", "backbone.")
-HRNET = {key: shape for key, shape in PARE.items() if not key.startswith(("upsample", "stage4.2.fuse_layers."))}
-HRNET |= {key: shape for key, shape in PARE.items() if key.startswith("stage4.2.fuse_layers.0.")}
-HRNET |= {"final_layer.weight": (17, 32, 1, 1), "final_layer.bias": (17,)}
-
-
-def vit_shapes(width: int = 96, depth: int = 2, simple: bool = False) -> dict[str, tuple[int, ...]]:
-    """The published names; the width of the network on which HMR 2.0's outputs are stored, for speed."""
-    block = {
-        "norm1.weight": (width,), "norm1.bias": (width,), "attn.qkv.weight": (3 * width, width),
-        "attn.qkv.bias": (3 * width,), "attn.proj.weight": (width, width), "attn.proj.bias": (width,),
-        "norm2.weight": (width,), "norm2.bias": (width,), "mlp.fc1.weight": (4 * width, width),
-        "mlp.fc1.bias": (4 * width,), "mlp.fc2.weight": (width, 4 * width), "mlp.fc2.bias": (width,),
-    }  # fmt: skip
-    shapes: dict[str, tuple[int, ...]] = {
-        "backbone.pos_embed": (1, 193, width), "backbone.patch_embed.proj.weight": (width, 3, 16, 16),
-        "backbone.patch_embed.proj.bias": (width,), "backbone.last_norm.weight": (width,),
-        "backbone.last_norm.bias": (width,), "keypoint_head.final_layer.bias": (17,),
-        "keypoint_head.final_layer.weight": (17, width, 3, 3) if simple else (17, 256, 1, 1),
-    }  # fmt: skip
-    shapes |= {f"backbone.blocks.{b}.{key}": shape for b in range(depth) for key, shape in block.items()}
-    for layer, inputs in ((0, width), (3, 256)) if not simple else ():
-        shapes[f"keypoint_head.deconv_layers.{layer}.weight"] = (inputs, 256, 4, 4)
-        norm = f"keypoint_head.deconv_layers.{layer + 1}"
-        shapes |= {f"{norm}.{key}": (256,) for key in ("weight", "bias", "running_mean", "running_var")}
-        shapes[f"{norm}.num_batches_tracked"] = ()
-    return shapes
 
 
 def mmpose_1(key: str) -> str:
@@ -254,13 +228,18 @@ def test_a_missing_tensor_is_named_and_fatal(name, key, hrnet_state) -> None:
 
 def test_counts_that_old_files_lack_may_be_missing(hrnet_state) -> None:
     old = {key: value for key, value in hrnet_state.items() if not key.endswith("num_batches_tracked")}
-    assert hrnet.published(old, "old.pth").state_dict().keys() == hrnet.published(hrnet_state, "new").state_dict().keys()
+    assert (
+        hrnet.published(old, "old.pth").state_dict().keys() == hrnet.published(hrnet_state, "new").state_dict().keys()
+    )
 
 
 WRONG = {
     "wanted an HRNet for keypoints, found 1 other": ("hrnet", {"fc.weight": torch.zeros(1)}),
     "wanted a ViTPose for keypoints, found 1 other": ("vitpose", {"fc.weight": torch.zeros(1)}),
-    "17 keypoints, found one for 16": ("hrnet", {hrnet.LANDMARK: torch.zeros(1), "final_layer.weight": torch.zeros(16)}),
+    "17 keypoints, found one for 16": (
+        "hrnet",
+        {hrnet.LANDMARK: torch.zeros(1), "final_layer.weight": torch.zeros(16)},
+    ),
     "256 x 192 px .* found one of 433": ("vitpose", seeded_state(vit_shapes() | {"backbone.pos_embed": (1, 433, 96)})),
     "found one of width 100": ("vitpose", seeded_state(vit_shapes(100))),
     "model_split.py": ("vitpose", seeded_state(vit_shapes() | {"backbone.blocks.0.mlp.experts.0.weight": (3, 96)})),
@@ -285,7 +264,9 @@ def test_heads_of_other_data_sets_are_passed_over_and_listed(tmp_path, caplog) -
 @pytest.mark.parametrize("name", ["hrnet", "vitpose"])
 def test_they_run_on_another_device(name, hrnet_state) -> None:
     vit = seeded_state(vit_shapes())
-    network = hrnet.published(hrnet_state, "x", flip=True) if name == "hrnet" else vitpose.published(vit, "x", flip=True)
+    network = (
+        hrnet.published(hrnet_state, "x", flip=True) if name == "hrnet" else vitpose.published(vit, "x", flip=True)
+    )
     with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
         moved = on_fake_cuda(network.eval(), mode)
         points = moved(mode.from_tensor(torch.rand(2, 3, 64, 64) if name == "hrnet" else _CROPS).to("cuda:0"))
