@@ -1,14 +1,15 @@
 """What is this file, and what is it good for? What `hmrkit weights inspect` does.
 
 A file is known by the names and shapes of its tensors, never by its name. Nothing that it names is run. A published
-regressor's or keypoint network's file is then held against the network that reads it, made without memory of its own, so
-that a file with tensors missing or of other sizes is refused here and not in a run.
+regressor's or keypoint network's file is then held against the network that reads it, made without memory of its own,
+so that a file with tensors missing or of other sizes is refused here and not in a run.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ OPTIONS: dict[str, tuple[Mapping[str, Member], str]] = {
     "keypoints": (KEYPOINTS, "--keypoints {name}:FILE"),
 }
 SMPL_BODY = "SMPL's body file for its shapes (--body SMPL_NEUTRAL.pkl); other bodies get their mean shape"
+HRNET_SIZE = "256x192 or 384x288 in its name, or the size of its crops ahead of it: --keypoints hrnet:384x288:FILE"
 NOTHING = "no part of this hmrkit reads it"
 
 
@@ -123,14 +125,18 @@ PUBLISHED: tuple[Known, ...] = (
     Known("SemGCN (Zhao et al. 2019)", {"gconv_input.0.gconv.e": (1, 46)}, "lifter", "semgcn"),
     *(
         Known(
-            what, {f"{body}{hrnet.LANDMARK}": None, f"{head}final_layer.weight": (joints, None, 1, 1)}, family, member, needs
+            "HRNet for COCO's 17 keypoints (Sun et al. 2019)",
+            {f"{body}{hrnet.LANDMARK}": None, f"{head}final_layer.weight": (17, None, 1, 1)},
+            "keypoints", "hrnet", HRNET_SIZE,
         )
         for body, head in hrnet.LAYOUTS
-        for joints, what, family, member, needs in (
-            (17, "HRNet for COCO's 17 keypoints (Sun et al. 2019)", "keypoints", "hrnet",
-             "its size of crops, 256x192 or 384x288, in its name, or ahead of it as in hrnet:384x288:FILE"),
-            (None, "HRNet for other joints than COCO's 17 keypoints", "", "", ""),
+    ),
+    *(
+        Known(
+            "HRNet for other joints than COCO's 17 keypoints",
+            {f"{body}{hrnet.LANDMARK}": None, f"{head}final_layer.weight": (None, None, 1, 1)},
         )
+        for body, head in hrnet.LAYOUTS
     ),
     *(
         Known(
@@ -225,7 +231,8 @@ def _check(known: Known, path: Path) -> None:
         if known.family == "keypoints":
             KEYPOINTS[known.member].load_module().published(load_state(path, mapped=True), path)
         elif known.family == "regressor":
-            with torch.device("meta"):
+            with torch.device("meta"), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".*copying from a non-meta parameter")  # which is what is meant
                 REGRESSORS[known.member].load_module().load(known.member, path, device="meta")
     except WeightsError as error:
         raise WeightsError(f"{path}: {known.what}, but incomplete or of other sizes: {error}") from error

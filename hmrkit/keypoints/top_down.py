@@ -88,7 +88,7 @@ class TopDownEstimator:
                 crops = crop_batch(frames, rows[part], region[part], height)[..., columns]
                 parts.append(self.network(crops).float())
             points = torch.cat(parts).cpu().numpy()
-        xy = points[..., :2].astype(np.float64) + [columns.start, 0]
+        xy = points[..., :2].astype(np.float64) + np.array([columns.start, 0.0])
         points = np.concatenate([image_from_crop(xy, region, height), points[..., 2:]], -1).astype(np.float32)
         for (row, track_id), person in zip(who, points, strict=True):
             people[row][track_id] = (person, None)
@@ -111,7 +111,7 @@ class HeatmapNetwork(nn.Module):
         raise NotImplementedError
 
     def forward(self, crops: Tensor) -> Tensor:
-        """Crops (N,3,H,W) -> points (N,17,3): x, y px of the crop, confidence in [0, 1]; NaN where no cell is above 0."""
+        """Crops (N,3,H,W) -> points (N,17,3): x, y px of the crop, NaN where no cell is above 0; confidence."""
         with half_on_cuda(crops.device):
             heat = self.heatmaps(crops).float()
             if self.flip:

@@ -1,9 +1,9 @@
-"""Keypoints by ViTPose's published checkpoints (Xu et al. 2022): ``vitpose:FILE``, with the flip test ``vitpose:flip:FILE``.
+"""Keypoints by ViTPose's published checkpoints (Xu et al. 2022): ``vitpose:FILE``.
 
 Files of the authors (``vitpose-b.pth``, ``vitpose-b-simple.pth``; small, large and huge as well) and of mmpose 1
 (``td-hm_ViTPose-base_8xb64-210e_coco-256x192-216eae50_20230314.pth``), which names the same tensors otherwise. The
-classic head has two deconvolutions; the simple one enlarges the map four times. Crops are 256 x 192 px; heatmaps are read
-as unbiased ones (`hmrkit.keypoints.top_down`).
+classic head has two deconvolutions; the simple one enlarges the map four times. Crops are 256 x 192 px; heatmaps are
+read as unbiased ones (`hmrkit.keypoints.top_down`). ``vitpose:flip:FILE`` adds the flip test of the published figures.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """3DCrowdNet: an image network guided by the person's 2D joints, made for crowds; by its published checkpoint.
 
-Source: Choi et al. 2022, Learning to estimate robust 3D human mesh from in-the-wild crowded scenes. What it shares with SGRE
-stands in `hmrkit.regressors.pose_guided`. Joints in 3D are the graph's 15; from the graph's feature come the root's 6D
-rotation, a latent code of VPoser, betas and camera. VPoser v1 (Pavlakos et al. 2019, SMPL-X) decodes the code to 21 joints;
-the hands stay as they are at rest. Its authors saved VPoser's tensors with the network's; for a file without them
-VPoser's own (`VPOSER_FILES`) must lie beside it or in a weights folder.
+Source: Choi et al. 2022, Learning to estimate robust 3D human mesh from in-the-wild crowded scenes. What it shares
+with SGRE stands in `hmrkit.regressors.pose_guided`. Joints in 3D are the graph's 15; from the graph's feature come the
+root's 6D rotation, a latent code of VPoser, betas and camera. VPoser v1 (Pavlakos et al. 2019, SMPL-X) decodes the code
+to 21 joints; the hands stay as they are at rest. The authors' training saves VPoser's tensors with the network's; for a
+file without them VPoser's own (`VPOSER_FILES`) must lie beside it or in a weights folder.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def vposer_beside(path: Path) -> Path:
     if found := beside(path, VPOSER_FILES):
         return found
     raise WeightsError(
-        f"{path}: 3DCrowdNet's pose is a code of VPoser v1, which is not in the file; wanted {' or '.join(VPOSER_FILES)} "
-        "beside it or in a weights folder ($HMRKIT_WEIGHTS, ./weights), found none; register at "
-        "https://smpl-x.is.tue.mpg.de"
+        f"{path}: 3DCrowdNet's pose is a code of VPoser v1, which is not in the file; wanted "
+        f"{' or '.join(VPOSER_FILES)} beside it or in a weights folder ($HMRKIT_WEIGHTS, ./weights), found none; "
+        "register at https://smpl-x.is.tue.mpg.de"
     )

@@ -1,4 +1,4 @@
-"""What 3DCrowdNet and SGRE share: an image network guided by heatmaps of 2D joints, joints in 3D, a graph of 15 of them.
+"""What 3DCrowdNet and SGRE share: an image network guided by heatmaps of 2D joints, joints in 3D, a graph of 15.
 
 Sources: Choi et al. 2022, Learning to estimate robust 3D human mesh from in-the-wild crowded scenes (3DCrowdNet); Wang
 and Zhang 2023 (SGRE), which is built on it. Module names are those of their checkpoints. Heatmaps of the 2D joints join

@@ -1,9 +1,9 @@
 """SGRE as it was published: 3DCrowdNet's network, guided by 2D joints, with SGRE's sequential rotations.
 
-Source: Wang and Zhang 2023 (SGRE). Module names are those of the checkpoint ``snapshot_10.pth.tar``, 1416 tensors. What
-it shares with 3DCrowdNet stands in `hmrkit.regressors.pose_guided`; here joints in 3D are 30, and image features at SMPL's
-24 go to the branches of eq. 11. The published code and this network give the same numbers for the same crop and heatmaps
-(``tests/data/sgre_oracle.npz``).
+Source: Wang and Zhang 2023 (SGRE). Module names are those of the checkpoint ``snapshot_10.pth.tar``, 1416 tensors.
+What it shares with 3DCrowdNet stands in `hmrkit.regressors.pose_guided`; here joints in 3D are 30, and image features
+at SMPL's 24 go to the branches of eq. 11. The published code and this network give the same numbers for the same crop
+and heatmaps (``tests/data/sgre_oracle.npz``).
 """
 
 from __future__ import annotations

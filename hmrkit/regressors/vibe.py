@@ -81,7 +81,7 @@ def load(
         regressor = VibeRegressor(name, load_backbone("resnet50", weights=None))
     else:
         spin = _spin_beside(find_weights(checkpoint))
-        regressor = VibeRegressor(name, load_backbone("resnet50", spin))
+        regressor = VibeRegressor(name, load_backbone("resnet50", spin, device=device)).to(device)
         _fill(regressor, load_state(checkpoint), checkpoint)
         regressor.weights_sha256 = verify(checkpoint) + verify(spin)
     return regressor.eval().requires_grad_(False).to(device)

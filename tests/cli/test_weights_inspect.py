@@ -176,7 +176,8 @@ def test_a_published_file_with_a_tensor_missing_is_refused(what, tmp_path) -> No
     torch.save(light({k: s for k, s in shapes.items() if k != key}), tmp_path / "short.pth")
     message = refusal(tmp_path / "short.pth")
     assert what in message
-    assert f"1 missing ({key}" in message
+    assert "1 missing (" in message
+    assert f"{key})" in message
 
 
 def test_a_vitpose_of_another_size_is_refused(tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""3DCrowdNet's published checkpoint: its tensors by name and shape, with VPoser inside or beside, against plain code."""
+"""3DCrowdNet's published checkpoint: its tensors by name and shape, VPoser inside or beside, against plain code."""
 
 from __future__ import annotations
 
