@@ -103,7 +103,7 @@ def test_points_come_back_to_the_image(unbiased: bool, flip: bool, size: tuple[i
     frames = torch.zeros(24, 400, 400, 3, dtype=torch.uint8)
     for frame, (x, y) in zip(frames, places, strict=True):
         frame[y - 5 : y + 6, x - 5 : x + 6] = 200
-    people = estimator(frames, range(24), [{7: BOX, 3: BOX + n} if n % 2 else {7: BOX} for n in range(24)])
+    people = estimator(frames, range(24), [{7: BOX, 3: BOX + n / 4} if n % 2 else {7: BOX} for n in range(24)])
     assert [list(here) for here in people] == [[7, 3] if n % 2 else [7] for n in range(24)]
     px = 337.5 / size[0]  # of the image in a pixel of the crop
     for track_id in (7, 3):
