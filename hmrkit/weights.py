@@ -84,6 +84,8 @@ def find_parts(name: str | Path) -> list[Path]:
             found = [path for path in _shard_paths(place, count) if path.is_file()]
             if len(found) == count:
                 return found
+    if given.is_dir():
+        raise WeightsError(f"{name}: wanted a weights file, found a folder; name a file in it")
     searched = ", ".join(f"{path} ({place})" for path, place in places.items())
     raise WeightsError(
         f"weights {name} not found; searched in this order: {searched}; put the file there or set $HMRKIT_WEIGHTS"

@@ -16,9 +16,18 @@ EXCEPTIONS = {
 }
 LAYERS = [
     {
-        "types", "errors", "members", "files", "geometry", "camera", "skeletons", "crops", "smoothing", "device",
+        "types",
+        "errors",
+        "members",
+        "files",
+        "geometry",
+        "camera",
+        "skeletons",
+        "crops",
+        "smoothing",
+        "device",
         "untrusted",
-    },  # fmt: skip
+    },
     {"take", "video", "weights", "metrics"},
     {"body", "blazepose"},
     {"rendering"},

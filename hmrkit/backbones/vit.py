@@ -17,9 +17,9 @@ from hmrkit.device import half_on_cuda
 from hmrkit.errors import WeightsError
 
 PATCH, ROWS, COLUMNS = 16, 16, 12
-# Attention heads by the width of the network: tensors do not show how many there are. 1280 is ViT-H, 96 a small one of
-# the same form, on which outputs of the published code were stored.
-HEADS = {1280: 16, 96: 4}
+# Attention heads by the width of the network: tensors do not show how many there are. ViTPose's small, base, large and
+# huge; 96 is one of the same form, on which outputs of the published code were stored.
+HEADS = {384: 12, 768: 12, 1024: 16, 1280: 16, 96: 4}
 
 
 class Attention(nn.Module):
@@ -111,7 +111,7 @@ def vit_for(state: dict[str, Tensor]) -> ViT:
     """A ViT of the sizes that its tensors (`state`, without prefix) have. WeightsError where it is no known one."""
     width, hidden = state["pos_embed"].shape[-1], len(state["blocks.0.mlp.fc1.bias"])
     if width not in HEADS:
-        raise WeightsError(f"wanted a ViT-H of width 1280, found one of width {width}")
+        raise WeightsError(f"wanted a ViT of width 384, 768, 1024 or 1280, found one of width {width}")
     return ViT(width, count_layers(state, "blocks."), HEADS[width], hidden)
 
 

@@ -1,13 +1,15 @@
 """What is this file, and what is it good for? What `hmrkit weights inspect` does.
 
-A file is known by the names and shapes of its tensors, never by its name. Nothing that it names is run; tensors stay on
-disk where the format allows it.
+A file is known by the names and shapes of its tensors, never by its name. Nothing that it names is run. A published
+regressor's or keypoint network's file is then held against the network that reads it, made without memory of its own,
+so that a file with tensors missing or of other sizes is refused here and not in a run.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,15 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from hmrkit.body.files import gender_in_name, read_smpl_file
 from hmrkit.body.smplx_files import KINDS
+from hmrkit.errors import WeightsError
 from hmrkit.files import sha256_of
-from hmrkit.keypoints import KEYPOINTS
+from hmrkit.keypoints import KEYPOINTS, hrnet, vitpose
 from hmrkit.lifters import LIFTERS
 from hmrkit.members import Member, visible
 from hmrkit.regressors import REGRESSORS
-from hmrkit.regressors.files import read_network
+from hmrkit.regressors.crowdnet import VPOSER_FILES
+from hmrkit.regressors.files import beside, read_network
+from hmrkit.regressors.vibe import SPIN_FILES
 from hmrkit.training.recipes import trainable
 from hmrkit.weights import find_parts, load_state, read_manifest, read_metadata, weight_folders
 
@@ -36,19 +42,22 @@ OPTIONS: dict[str, tuple[Mapping[str, Member], str]] = {
     "keypoints": (KEYPOINTS, "--keypoints {name}:FILE"),
 }
 SMPL_BODY = "SMPL's body file for its shapes (--body SMPL_NEUTRAL.pkl); other bodies get their mean shape"
+HRNET_SIZE = "256x192 or 384x288 in its name, or the size of its crops ahead of it: --keypoints hrnet:384x288:FILE"
 NOTHING = "no part of this hmrkit reads it"
 
 
 @dataclass(frozen=True)
 class Known:
     """A published file. `has` are tensors that tell it from the others, with sizes where they matter (None: any), at
-    top level or below ``model.``. `family` and `member` say what reads it, "" where nothing does; `needs` what else."""
+    top level or below ``model.``. `family` and `member` say what reads it, "" where nothing does; `needs` what else;
+    `files`, one of which must lie beside it or in a weights folder."""
 
     what: str
     has: Mapping[str, tuple[int | None, ...] | None]
     family: str = ""
     member: str = ""
     needs: str = ""
+    files: tuple[str, ...] = ()
 
 
 PUBLISHED: tuple[Known, ...] = (
@@ -81,6 +90,7 @@ PUBLISHED: tuple[Known, ...] = (
         "VIBE's generator (Kocabas et al. 2020), without an image network",
         {"encoder.gru.weight_ih_l0": (3072, 2048), "regressor.decpose.weight": (144, 1024)},
         "regressor", "vibe", f"SPIN's spin_model_checkpoint.pth.tar beside it or in a weights folder; {SMPL_BODY}",
+        SPIN_FILES,
     ),
     Known("DaNet (Zhang et al. 2020)", {"img2iuv.learned_ratio": (24,)}, "regressor", "danet", SMPL_BODY),
     Known(
@@ -89,9 +99,19 @@ PUBLISHED: tuple[Known, ...] = (
         "regressor", "sgre", SMPL_BODY,
     ),
     Known(
-        "3DCrowdNet (Choi et al. 2022)",
+        "3DCrowdNet (Choi et al. 2022), VPoser in it",
+        {"rotation_net.root_pose_out.0.weight": (6, None), "vposer.vposer.bodyprior_dec_fc1.weight": None},
+        "regressor", "crowdnet", SMPL_BODY,
+    ),
+    Known(
+        "3DCrowdNet (Choi et al. 2022) without VPoser",
         {"rotation_net.root_pose_out.0.weight": (6, None)},
-        needs="the weights of VPoser",
+        "regressor", "crowdnet", f"VPoser's TR00_E096.pt (v1) beside it or in a weights folder; {SMPL_BODY}",
+        VPOSER_FILES,
+    ),
+    Known(
+        "VPoser v1 (Pavlakos et al. 2019), a prior of poses: for 3DCrowdNet's file, put it beside that",
+        {"bodyprior_dec_fc1.weight": (512, 32)},
     ),
     Known(
         "VideoPose3D (Pavllo et al. 2019), 17 joints in 2D to 3D",
@@ -103,15 +123,28 @@ PUBLISHED: tuple[Known, ...] = (
         {"expand_conv.weight": None, "shrink.weight": (3, None, 1)},
     ),
     Known("SemGCN (Zhao et al. 2019)", {"gconv_input.0.gconv.e": (1, 46)}, "lifter", "semgcn"),
-    Known(
-        "HRNet for COCO's 17 keypoints (Sun et al. 2019)",
-        {"stage4.2.fuse_layers.0.1.0.weight": None, "final_layer.weight": (17, None, 1, 1)},
-        "keypoints", "hrnet",
+    *(
+        Known(
+            "HRNet for COCO's 17 keypoints (Sun et al. 2019)",
+            {f"{body}{hrnet.LANDMARK}": None, f"{head}final_layer.weight": (17, None, 1, 1)},
+            "keypoints", "hrnet", HRNET_SIZE,
+        )
+        for body, head in hrnet.LAYOUTS
     ),
-    Known(
-        "ViTPose for COCO's 17 keypoints (Xu et al. 2022)",
-        {"backbone.pos_embed": (1, 193, None), "keypoint_head.final_layer.weight": (17, None, 1, 1)},
-        "keypoints", "vitpose",
+    *(
+        Known(
+            "HRNet for other joints than COCO's 17 keypoints",
+            {f"{body}{hrnet.LANDMARK}": None, f"{head}final_layer.weight": (None, None, 1, 1)},
+        )
+        for body, head in hrnet.LAYOUTS
+    ),
+    *(
+        Known(
+            "ViTPose for COCO's 17 keypoints (Xu et al. 2022)",
+            {"backbone.pos_embed": None, f"{head}final_layer.weight": (17, None, None, None)},
+            "keypoints", "vitpose",
+        )
+        for _, head in vitpose.LAYOUTS
     ),
 )  # fmt: skip
 
@@ -134,6 +167,7 @@ def inspect(source: str | Path) -> Finding:
     """What the file `source` is: a checkpoint, a body of SMPL's family, or unknown. WeightsError where it is absent,
     damaged, or would have to run code to be read."""
     path = find_parts(source)[0]
+    _refuse_junk(path)
     facts: dict[str, Any] = {"path": str(path), "sha256": sha256_of(path)}
     if _is_body_format(path):
         return _body(read_smpl_file(path), path, facts)
@@ -144,6 +178,7 @@ def inspect(source: str | Path) -> Finding:
     known = _trained(path, shapes) or next((k for k in PUBLISHED if _has(shapes, k.has)), None)
     if known is None:
         return Finding(**facts, what="unknown", first_keys=tuple(shapes)[:5])
+    _check(known, path)
     return Finding(**facts, what=known.what, use=_use(known, path), needs=known.needs)
 
 
@@ -169,6 +204,38 @@ def _is_body_format(path: Path) -> bool:
             return all(name.endswith(".npy") for name in archive.namelist())
     except zipfile.BadZipFile:
         return True
+
+
+def _refuse_junk(path: Path) -> None:
+    """WeightsError where a file begins as neither a checkpoint nor a body does."""
+    with open(path, "rb") as file:
+        start = file.read(12)
+    zipped, pickled, safetensors = start[:2] == b"PK", start[:1] == b"\x80", start[8:9] == b"{"
+    old_pickle = path.suffix == ".pkl" and start[:1] in (b"(", b"c", b"}", b"]")  # SMPL's, of Python 2
+    if zipped or pickled or safetensors or old_pickle:
+        return
+    text = start.isascii() and start.decode("ascii").replace("\n", " ").isprintable()
+    found = f"text, {start.decode().strip()!r} ..." if text else f"other data, {start.hex(' ')} ..."
+    raise WeightsError(
+        f"{path}: wanted a checkpoint (PyTorch's or .safetensors) or a body (.pkl, .npz), "
+        f"found {found if start else 'an empty file'}"
+    )
+
+
+def _check(known: Known, path: Path) -> None:
+    """Hold a published file's tensors against the network that reads them; WeightsError where they do not fit. What
+    needs another file is held against it where that is there."""
+    if not known.has or (known.files and not beside(path, known.files)):
+        return
+    try:
+        if known.family == "keypoints":
+            KEYPOINTS[known.member].load_module().published(load_state(path, mapped=True), path)
+        elif known.family == "regressor":
+            with torch.device("meta"), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".*copying from a non-meta parameter")  # which is what is meant
+                REGRESSORS[known.member].load_module().load(known.member, path, device="meta")
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {known.what}, but incomplete or of other sizes: {error}") from error
 
 
 def _body(contents: dict[str, Any], path: Path, facts: dict[str, Any]) -> Finding:

@@ -57,6 +57,22 @@ KEYPOINTS: dict[str, KeypointMember] = {
         paper="https://docs.ultralytics.com/tasks/pose",
         licence="AGPL-3.0 (ultralytics and its weights)",
     ),
+    "hrnet": KeypointMember(
+        module="hmrkit.keypoints.hrnet",
+        summary="HRNet for COCO by its published checkpoints, hrnet:pose_hrnet_w32_256x192.pth; hrnet:flip:FILE with "
+        "the flip test",
+        argument="checkpoint",
+        paper="Sun et al. 2019, Deep high-resolution representation learning for human pose estimation",
+        licence="Apache-2.0 (published checkpoints: their own)",
+    ),
+    "vitpose": KeypointMember(
+        module="hmrkit.keypoints.vitpose",
+        summary="ViTPose for COCO by its published checkpoints, vitpose:vitpose-b.pth; vitpose:flip:FILE with the flip "
+        "test",
+        argument="checkpoint",
+        paper="Xu et al. 2022, ViTPose: Simple vision transformer baselines for human pose estimation",
+        licence="Apache-2.0",
+    ),
     "file": KeypointMember(
         module="hmrkit.keypoints.keypoints_file",
         summary="keypoints made elsewhere, file:keypoints.json (COCO) or file:keypoints.npz (VideoPose3D)",

@@ -108,6 +108,15 @@ REGRESSORS: dict[str, Member] = {
         "it, both in vibe_data.zip, as linked from https://github.com/mkocabas/VIBE",
         backbones=("resnet50",),
     ),
+    "crowdnet": Member(
+        module="hmrkit.regressors.crowdnet",
+        summary="3DCrowdNet: an image network guided by 2D joints, for crowds; by its published checkpoint",
+        paper="Choi et al. 2022, Learning to estimate robust 3D human mesh from in-the-wild crowded scenes",
+        licence="Apache-2.0 (published checkpoint: MIT; VPoser in it: non-commercial)",
+        published="demo_checkpoint.pth.tar or snapshot_*.pth.tar, as linked from "
+        "https://github.com/hongsukchoi/3DCrowdNet_RELEASE",
+        backbones=("resnet50",),
+    ),
     "toy": Member(
         module="hmrkit.regressors.toy",
         summary="a standing body whose arms hang lower the darker the crop is; for tests",

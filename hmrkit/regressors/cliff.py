@@ -74,11 +74,11 @@ def load(
     if checkpoint is None:
         regressor = CliffRegressor(name, load_backbone(backbone or "hrnet-w48", weights=None))
     else:
-        regressor = _published(name, checkpoint, backbone)
+        regressor = _published(name, checkpoint, backbone, device)
     return regressor.eval().requires_grad_(False).to(device)
 
 
-def _published(name: str, path: str | Path, backbone: str | None) -> CliffRegressor:
+def _published(name: str, path: str | Path, backbone: str | None, device: str | torch.device) -> CliffRegressor:
     """The network of a published checkpoint. SMPL's own arrays, which descendants carry, are passed over: the body
     comes from elsewhere."""
     state = {key: value for key, value in load_state(path).items() if not key.startswith("smpl.")}
@@ -89,7 +89,7 @@ def _published(name: str, path: str | Path, backbone: str | None) -> CliffRegres
             f"found {len(state)} others ({', '.join(list(state)[:3])}, ...)"
         )
     refuse_other_backbone(path, found, backbone)
-    regressor = CliffRegressor(name, load_backbone(found, weights=None))
+    regressor = CliffRegressor(name, load_backbone(found, weights=None, device=device)).to(device)
     encoder = {key.removeprefix(_ENCODER): value for key, value in state.items() if key.startswith(_ENCODER)}
     load_into(regressor.backbone, encoder, path)
     load_into(regressor.head, {key: value for key, value in state.items() if not key.startswith(_ENCODER)}, path)

@@ -6,9 +6,10 @@ the tensors that are equal there."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from hmrkit.backbones import BACKBONES
 from hmrkit.errors import UsageError, WeightsError
-from hmrkit.weights import load_into, load_state, read_metadata, save_state, verify
+from hmrkit.weights import find_weights, load_into, load_state, read_metadata, save_state, verify
 
 BACKBONE = "backbone."
 SHIPPED = "regressors/{}.safetensors"
@@ -133,6 +134,17 @@ def _shared_file(path: str | Path) -> str | None:
     """The weights file of the backbone that a regressor's file leaves out; None where it holds its own."""
     weights = _shipped_file(read_network(path).get("backbone", ""))
     return None if any(key.startswith(BACKBONE) for key in load_state(path)) else weights
+
+
+def beside(checkpoint: Path, names: Sequence[str]) -> Path | None:
+    """The first of these files that lies beside a checkpoint, else in a weights folder; None where there is none."""
+    for name in names:
+        if (place := checkpoint.parent / name).is_file():
+            return place
+    for name in names:
+        with contextlib.suppress(WeightsError):
+            return find_weights(name)
+    return None
 
 
 def refuse_other_backbone(path: str | Path, trained_on: str, wanted: str | None) -> None:

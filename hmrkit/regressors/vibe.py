@@ -18,6 +18,7 @@ from torch.nn import functional
 from hmrkit.backbones import Features, load_backbone
 from hmrkit.errors import WeightsError
 from hmrkit.regressors import BodyEstimate, CropContext
+from hmrkit.regressors.files import beside
 from hmrkit.regressors.frame import FrameRegressor
 from hmrkit.regressors.ief import IefHead
 from hmrkit.weights import find_weights, load_into, load_state, verify
@@ -80,7 +81,7 @@ def load(
         regressor = VibeRegressor(name, load_backbone("resnet50", weights=None))
     else:
         spin = _spin_beside(find_weights(checkpoint))
-        regressor = VibeRegressor(name, load_backbone("resnet50", spin))
+        regressor = VibeRegressor(name, load_backbone("resnet50", spin, device=device)).to(device)
         _fill(regressor, load_state(checkpoint), checkpoint)
         regressor.weights_sha256 = verify(checkpoint) + verify(spin)
     return regressor.eval().requires_grad_(False).to(device)
@@ -99,14 +100,8 @@ def _fill(regressor: VibeRegressor, state: dict[str, Tensor], path: str | Path) 
 
 
 def _spin_beside(generator: Path) -> Path:
-    for name in SPIN_FILES:
-        if generator.with_name(name).is_file():
-            return generator.with_name(name)
-    for name in SPIN_FILES:
-        try:
-            return find_weights(name)
-        except WeightsError:
-            continue
+    if found := beside(generator, SPIN_FILES):
+        return found
     raise WeightsError(
         f"{generator}: VIBE reads SPIN's features; wanted {' or '.join(SPIN_FILES)} beside it or in a weights folder "
         "($HMRKIT_WEIGHTS, ./weights), found neither; VIBE's own download has it"

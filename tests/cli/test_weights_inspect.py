@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from made_smpl import make_smpl
+from pose_networks import HRNET, vit_shapes
 from seeded_weights import published_keys
 from typer.testing import CliRunner
 
 from hmrkit.cli.app import app
 from hmrkit.errors import WeightsError
+from hmrkit.keypoints import KEYPOINTS
 from hmrkit.lifters import LIFTERS
 from hmrkit.regressors.files import write_regressor
 from hmrkit.regressors.hmr import HmrNetwork, build
@@ -32,6 +34,15 @@ def hmr2_keys() -> dict[str, tuple[int, ...]]:
     return {f"{part}.{k}": s for part in ("backbone", "smpl_head") for k, s in published_keys(f"hmr2_{part}").items()}
 
 
+def crowdnet_keys() -> dict[str, tuple[int, ...]]:
+    layers = {"fc1": (512, 32), "fc2": (512, 512), "out": (126, 512)}
+    names = {f"vposer.vposer.bodyprior_dec_{k}.{p}": s[: 2 - i] for k, s in layers.items() for i, p in enumerate(WB)}
+    return published_keys("crowdnet") | names
+
+
+WB = ("weight", "bias")
+
+
 def found(*files) -> list[dict]:
     result = CliRunner().invoke(app, ["weights", "inspect", *map(str, files), "--json"])
     assert result.exit_code == 0, result.output
@@ -47,6 +58,8 @@ PUBLISHED = {
     "pare": ("PARE", {f"model.{key}": shape for key, shape in published_keys("pare").items()}, "state_dict"),
     "vibe": ("VIBE", published_keys("vibe_gen"), "gen_state_dict"),
     "hmr2": ("HMR 2.0", hmr2_keys(), "state_dict"),
+    "crowdnet": ("3DCrowdNet (Choi et al. 2022), VPoser in it", crowdnet_keys(), "network"),
+    "crowdnet ": ("3DCrowdNet (Choi et al. 2022) without VPoser", published_keys("crowdnet"), "network"),
 }
 
 
@@ -66,11 +79,10 @@ OTHERS = {
     "VideoPose3D (": ({"expand_conv.weight": (1024, 34, 3), "shrink.weight": (51, 1024, 1)}, "videopose3d"),
     "VideoPose3D's trajectory": ({"expand_conv.weight": (1024, 34, 3), "shrink.weight": (3, 1024, 1)}, None),
     "SemGCN": ({"gconv_input.0.gconv.e": (1, 46)}, "semgcn"),
-    "3DCrowdNet": ({"rotation_net.root_pose_out.0.weight": (6, 1920)}, None),
-    "HRNet for COCO": (
-        {"stage4.2.fuse_layers.0.1.0.weight": (32, 64, 1, 1), "final_layer.weight": (17, 32, 1, 1)}, "hrnet",
-    ),
-    "ViTPose": ({"backbone.pos_embed": (1, 193, 768), "keypoint_head.final_layer.weight": (17, 256, 1, 1)}, "vitpose"),
+    "VPoser v1": ({"bodyprior_dec_fc1.weight": (512, 32)}, None),
+    "HRNet for COCO": (HRNET, "hrnet"),
+    "HRNet for other": (HRNET | {"final_layer.weight": (16, 32, 1, 1)}, None),
+    "ViTPose": (vit_shapes(), "vitpose"),
     "unknown": ({"fc1.weight": (1024, 2208), "fc2.weight": (1, 1)}, None),
 }  # fmt: skip
 
@@ -82,6 +94,8 @@ def test_other_files_are_known_or_shown(what, tmp_path) -> None:
     torch.save(light(shapes), path)
     (entry,) = found(path)
     assert entry["what"].startswith(what)
+    if member in KEYPOINTS:
+        assert entry["use"] == f"--keypoints {member}:{path}"
     if member in LIFTERS:
         assert entry["use"] == f"--lifter {member} --lifter-checkpoint {path}"
     if member is None:
@@ -145,3 +159,46 @@ def test_hostile_and_damaged_files_are_refused_in_one_line(tmp_path) -> None:
         assert message in str(error), (message, str(error))
         assert "\n" not in str(error)
         assert error.exit_code == 3
+
+
+INCOMPLETE = {
+    "SPIN": ("layer3.2.bn1.bias", published_keys("spin_hmr")),
+    "SGRE": ("pose2feat.conv.0.bias", published_keys("sgre")),
+    "3DCrowdNet": ("position_net.conv.0.bias", crowdnet_keys()),
+    "HRNet": ("stage3.0.branches.0.0.bn1.weight", HRNET),
+    "ViTPose": ("backbone.last_norm.bias", vit_shapes()),
+}
+
+
+@pytest.mark.parametrize("what", INCOMPLETE)
+def test_a_published_file_with_a_tensor_missing_is_refused(what, tmp_path) -> None:
+    key, shapes = INCOMPLETE[what]
+    torch.save(light({k: s for k, s in shapes.items() if k != key}), tmp_path / "short.pth")
+    message = refusal(tmp_path / "short.pth")
+    assert what in message
+    assert "1 missing (" in message
+    assert f"{key})" in message
+
+
+def test_a_vitpose_of_another_size_is_refused(tmp_path) -> None:
+    torch.save(light(vit_shapes() | {"backbone.pos_embed": (1, 433, 96)}), tmp_path / "large.pth")
+    assert "wanted a ViTPose of crops of 256 x 192 px" in refusal(tmp_path / "large.pth")
+
+
+def test_junk_and_folders_get_one_line(tmp_path) -> None:
+    junk = {"text.pt": b"hello, this is", "noise.pth": b"\x9f\x00\xff" * 9, "empty.pkl": b"", "noise.npz": b"\x01" * 50}
+    for (name, content), says in zip(
+        junk.items(), ("text, 'hello, this", "9f 00 ff", "an empty file", "01 01"), strict=True
+    ):
+        (tmp_path / name).write_bytes(content)
+        message = refusal(tmp_path / name)
+        assert "wanted a checkpoint (PyTorch's or .safetensors) or a body (.pkl, .npz), found" in message
+        assert says in message
+    assert "wanted a weights file, found a folder" in refusal(tmp_path)
+
+
+def refusal(path) -> str:
+    error = CliRunner().invoke(app, ["weights", "inspect", str(path)]).exception
+    assert isinstance(error, WeightsError), error
+    assert "\n" not in str(error)
+    return str(error)

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 import torch
+from fake_cuda import on_fake_cuda
 from seeded_weights import seeded_crops
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -104,15 +105,6 @@ def test_a_backbone_that_ships_is_kept_once(tmp_path) -> None:
         assert written == ["regressors/hmr.safetensors", "backbones/embedded.safetensors"][: 1 + whole]
 
 
-def on_fake_cuda(regressor, mode):
-    """The regressor, its tensors claiming to lie on a CUDA device, as `.to` would leave them."""
-    torch.__future__.set_overwrite_module_params_on_conversion(True)
-    try:
-        return regressor._apply(lambda value: mode.from_tensor(value).to("cuda:0"))
-    finally:
-        torch.__future__.set_overwrite_module_params_on_conversion(False)
-
-
 @pytest.mark.parametrize(
     ("name", "backbone"),
     [(name, on) for name, member in REGRESSORS.items() if name != "vibe" for on in member.backbones or BACKBONES],
@@ -123,8 +115,8 @@ def test_it_runs_on_another_device(name, backbone) -> None:
     with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
         moved = on_fake_cuda(regressor, mode)
         crops = mode.from_tensor(torch.rand(2, 3, *regressor.input_size)).to("cuda:0")
-        known = (torch.rand(2, 4), torch.rand(2, 2), torch.rand(2))
-        codes = moved.encode(crops, CropContext(None, *(mode.from_tensor(value).to("cuda:0") for value in known)))
+        known = (torch.rand(2, 33, 3), torch.rand(2, 4), torch.rand(2, 2), torch.rand(2))
+        codes = moved.encode(crops, CropContext(*(mode.from_tensor(value).to("cuda:0") for value in known)))
         estimate = moved.decode(codes, mode.from_tensor(torch.arange(2.0)).to("cuda:0"))
     assert {value.device.type for value in (codes, *vars(estimate).values())} == {"cuda"}
 

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from plain_pose_guided import Plain, rotation
 from seeded_weights import published_keys, ruled_state, seeded_crops, seeded_state
 from torch import Tensor
-from torch.nn import functional
 
 from hmrkit.errors import UsageError, WeightsError
 from hmrkit.regressors import BodyEstimate, load_regressor
 from hmrkit.regressors.crop_camera import translation
-from hmrkit.regressors.sgre_published import GRAPH_15, JOINTS_30, PublishedSgre, heatmaps, joints_30
+from hmrkit.regressors.pose_guided import GRAPH_15, JOINTS_30, heatmaps, joints_30
+from hmrkit.regressors.sgre_published import CONFIDENT, PublishedSgre
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
 
 KEYS = published_keys("sgre")
@@ -44,66 +45,8 @@ def keypoints(rng) -> Tensor:
     return joints
 
 
-class Plain:
-    """The network written down flat, one joint and one crop at a time where it is small."""
-
-    def __init__(self, state: dict[str, Tensor]) -> None:
-        self.state = state
-
-    def normed(self, x: Tensor, key: str) -> Tensor:
-        parts = (self.state[f"{key}.{k}"] for k in ("running_mean", "running_var", "weight", "bias"))
-        return functional.batch_norm(x, *parts, training=False, eps=1e-5)
-
-    def linear(self, x: Tensor, key: str) -> Tensor:
-        return x @ self.state[f"{key}.weight"].T + self.state[f"{key}.bias"]
-
-    def conv(self, x: Tensor, key: str, stride: int = 1, padding: int = 0) -> Tensor:
-        bias = self.state.get(f"{key}.bias")
-        return functional.conv2d(x, self.state[f"{key}.weight"], bias, stride, padding)
-
-    def image_feature(self, crops: Tensor, heat: Tensor) -> Tensor:
-        x = functional.relu(self.normed(self.conv(crops, "backbone.conv1", 2, 3), "backbone.bn1"))
-        x = functional.max_pool2d(x, 3, stride=2, padding=1)
-        x = self.conv(torch.cat([x, heat], 1), "pose2feat.conv.0", padding=1)
-        x = functional.relu(self.normed(x, "pose2feat.conv.1"))
-        for layer, blocks in enumerate((3, 4, 6, 3), 1):
-            for block in range(blocks):
-                key, stride = f"backbone.layer{layer}.{block}", 2 if layer > 1 and block == 0 else 1
-                y = functional.relu(self.normed(self.conv(x, f"{key}.conv1"), f"{key}.bn1"))
-                y = functional.relu(self.normed(self.conv(y, f"{key}.conv2", stride, 1), f"{key}.bn2"))
-                y = self.normed(self.conv(y, f"{key}.conv3"), f"{key}.bn3")
-                if block == 0:
-                    x = self.normed(self.conv(x, f"{key}.downsample.0", stride), f"{key}.downsample.1")
-                x = functional.relu(x + y)
-        return x
-
-    def joint(self, volume: Tensor) -> tuple[Tensor, Tensor]:
-        """A joint's volume (8,8,8), depth first -> its mean cell and the heat there, interpolated by hand."""
-        heat = volume.exp() / volume.exp().sum()
-        cells = [torch.tensor([x, y, z]) for z in range(8) for y in range(8) for x in range(8)]
-        at = sum(h * cell for h, cell in zip(heat.flatten(), cells, strict=True))
-        score = sum(
-            h * (1 - (cell - at).abs()).clamp_min(0).prod() for h, cell in zip(heat.flatten(), cells, strict=True)
-        )
-        return at, score
-
-    def sample(self, image: Tensor, at: Tensor) -> Tensor:
-        x0, y0 = int(at[0]), int(at[1])
-        x, y = at[0] - x0, at[1] - y0
-        x1, y1 = min(x0 + 1, 7), min(y0 + 1, 7)
-        above = (1 - x) * image[:, y0, x0] + x * image[:, y0, x1]
-        below = (1 - x) * image[:, y1, x0] + x * image[:, y1, x1]
-        return (1 - y) * above + y * below
-
-    def graph_conv(self, nodes: Tensor, key: str) -> Tensor:
-        own = [
-            self.normed(self.linear(nodes[j][None], f"{key}.fcbn_list.{j}.0"), f"{key}.fcbn_list.{j}.1")[0]
-            for j in range(15)
-        ]
-        beside = [{j, *(b for a, b in _EDGES if a == j), *(a for a, b in _EDGES if b == j)} for j in range(15)]
-        return torch.stack([
-            sum(own[k] / math.sqrt(len(beside[j]) * len(beside[k])) for k in beside[j]) for j in range(15)
-        ]).relu()  # fmt: skip
+class PlainSgre(Plain):
+    """SGRE's own part."""
 
     def __call__(self, image: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
         """An image feature (2048,8,8) -> 24 global 6D rotations, betas, camera."""
@@ -111,13 +54,7 @@ class Plain:
         found = [self.joint(volume) for volume in volumes]
         local = [self.sample(image, at) for at, _ in found]
         every = [torch.cat([local[j], found[j][0], found[j][1][None]]) for j in range(30)]
-        nodes = self.graph_conv(
-            torch.stack([every[JOINTS_30.index[n]] for n in GRAPH_15.joints]), "rotation_net.graph_block.0"
-        )
-        for block in range(1, 5):
-            key = f"rotation_net.graph_block.{block}"
-            nodes = nodes + self.graph_conv(self.graph_conv(nodes, f"{key}.graph_block1"), f"{key}.graph_block2")
-        feature = nodes.flatten()
+        feature = self.graph([every[JOINTS_30.index[n]] for n in GRAPH_15.joints])
         six = [self.linear(feature, "rotation_net.global_rot.0")]
         for joint in range(1, 24):
             above, key = six[SMPL_24.parents[joint]], f"rotation_net.pose_branch.{joint - 1}"
@@ -126,30 +63,15 @@ class Plain:
         return six, self.linear(feature, "rotation_net.shape_out.0"), self.linear(feature, "rotation_net.cam_out.0")
 
 
-# Bones and pairs of the 15 joints by number: pelvis, hips, knees, ankles, neck, head, shoulders, elbows, wrists.
-_EDGES = (
-    (0, 1), (1, 3), (3, 5), (0, 2), (2, 4), (4, 6), (0, 7), (7, 8), (7, 9), (9, 11), (11, 13), (7, 10), (10, 12),
-    (12, 14), (1, 2), (3, 4), (5, 6), (9, 10), (11, 12), (13, 14),
-)  # fmt: skip
-
-
-def rotation(six: Tensor) -> Tensor:
-    first, second = six[0::2], six[1::2]
-    b1 = first / first.norm()
-    b2 = second - (b1 * second).sum() * b1
-    b2 = b2 / b2.norm()
-    return torch.stack([b1, b2, torch.linalg.cross(b1, b2)], -1)
-
-
 @torch.no_grad()
 def test_the_published_checkpoint_is_the_published_network(checkpoint, state, keypoints) -> None:
     regressor = load_regressor("sgre", checkpoint=checkpoint)
     assert (regressor.framing, regressor.shape_space, regressor.input_size) == ("box", "smpl", (256, 256))
     assert {k: tuple(v.shape) for k, v in regressor.state_dict().items()} == KEYS
     assert len(KEYS) == 1416
-    crops, plain = seeded_crops(2, 256, 256), Plain(state)
+    crops, plain = seeded_crops(2, 256, 256), PlainSgre(state)
     found: BodyEstimate = regressor(crops, joints_2d=keypoints)
-    images = plain.image_feature(crops, heatmaps(joints_30(keypoints)))
+    images = plain.image_feature(crops, heatmaps(joints_30(keypoints), CONFIDENT))
     cameras = []
     for b, image in enumerate(images):
         six, betas, camera = plain(image)
@@ -183,11 +105,11 @@ def test_no_constant_stays_on_another_device() -> None:
 
 def test_heatmaps_are_gaussians_at_the_joints_that_are_known(keypoints) -> None:
     joints = joints_30(keypoints)
-    found = heatmaps(joints)
+    found = heatmaps(joints, CONFIDENT)
     assert found.shape == (2, 30, 64, 64)
     b, knee = 1, JOINTS_30.index["right_knee"]
     keypoints[b, BLAZEPOSE_33.index["right_knee"], 2] = 0.9
-    found = heatmaps(joints_30(keypoints))
+    found = heatmaps(joints_30(keypoints), CONFIDENT)
     x, y = (keypoints[b, BLAZEPOSE_33.index["right_knee"], :2] / 4).tolist()
     for v, u in ((10, 20), (round(y), round(x))):
         wanted = math.exp(-((u - x) ** 2 + (v - y) ** 2) / (2 * 2.5**2))
@@ -211,7 +133,7 @@ def test_it_gives_what_the_authors_code_gives() -> None:
     joints = torch.cat([4 * stored["joints"][..., :2], stored["openpose"].new_zeros(1, len(JOINTS_30), 1)], -1)
     # Where the published loader has a joint, whatever its score is, there is a map; else there is none.
     joints[..., 2] = stored["mask"]
-    heat = heatmaps(joints)
+    heat = heatmaps(joints, CONFIDENT)
     torch.testing.assert_close(heat[..., ::4, ::4], stored["heat_sub4"].float(), atol=1e-3, rtol=0)
     network = PublishedSgre("sgre").eval()
     network.load_state_dict(ruled_state(KEYS))
@@ -227,7 +149,7 @@ def test_it_gives_what_the_authors_code_gives() -> None:
 
 def test_joints_outside_of_the_crop_get_no_heatmap() -> None:
     joints = torch.tensor([[[-1.0, 100.0, 1.0], [100.0, 257.0, 1.0], [255.0, 3.0, 1.0]]])
-    assert heatmaps(joints).amax((2, 3))[0].gt(0).tolist() == [False, False, True]
+    assert heatmaps(joints, CONFIDENT).amax((2, 3))[0].gt(0).tolist() == [False, False, True]
 
 
 def test_the_bodys_own_arrays_in_a_checkpoint_are_passed_over(state, tmp_path) -> None:
