@@ -98,7 +98,7 @@ def test_a_training_of_few_steps_goes_on_where_it_stopped_and_lowers_the_error(t
 
 def test_shipped_weights_beat_geometry_on_held_out_people(small):
     errors = calibration.held_out_errors(BODY, load_calibration(BODY))["true"]
-    assert errors["learned"] < errors["geometric"] - 0.3 < errors["uncalibrated"] / 4
+    assert errors["learned"] < errors["geometric"] - 0.2 < errors["uncalibrated"] / 4
     assert errors["learned"] < errors["learned rigid"] - 1  # the non-rigid term is worth a millimetre
 
 
