@@ -168,7 +168,7 @@ def test_a_target_rotated_as_a_whole_rotates_the_mesh_as_a_whole():
 
 def test_no_vertex_is_torn_when_every_joint_rotates_by_up_to_40_degrees():
     """Bound: 4.5 times the longer of an edge's length before and at rest, 1.8 times for all but 0.1 % of edges, and
-    never more than the body's own skinning stretches it on the way to the same pose (measured: 3.9, 1.61, 5.0)."""
+    never more than the body's own skinning stretches it on the way to the same pose (measured: 4.3, 1.54, 4.5)."""
     start = random_rotations(24, 20, seed=8)
     mesh, truth = posed(start), posed(start @ random_rotations(24, 40, seed=9))
     before = torch.maximum(edge_lengths(mesh.vertices), edge_lengths(BODY.v_template[None]))

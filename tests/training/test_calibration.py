@@ -105,7 +105,7 @@ def test_shipped_weights_beat_geometry_on_held_out_people(small):
 def test_learned_weights_are_shares_near_the_bones_alike_on_both_sides():
     learned = calibration.LearnedWeights(BODY)
     with torch.no_grad():
-        learned.shares += torch.randn(learned.shares.shape, generator=seeded(0))
+        learned.shares.add_(torch.randn(learned.shares.shape, generator=seeded(0)))
         weights = learned()
     assert_close(weights.attachment.sum(-1), torch.ones(BODY.num_vertices))
     bones = [joint - 1 for joint in SMPL_24.mirror[1:]]
