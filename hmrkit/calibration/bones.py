@@ -6,7 +6,8 @@ carry it onto the target's bone, whatever its length (equations 6-10). A vertex 
     v' = sum_i A_i (Psi_i v + T_i + W_i Delta_i)                                       (equations 12 and 13)
 
 `A` says how much of each bone a vertex follows, `W` how much of the bone's change of length it takes along: 0 at the
-parent joint, 1 at the child. Both start from geometry (`initial_weights`) and may be replaced by learned ones.
+parent joint, 1 at the child. Both start from geometry (`initial_weights`); those of the free bodies are learned
+(`hmrkit.training.calibration`).
 
 A bone is named by its child, so bone i of 23 ends at joint i + 1.
 """
@@ -26,7 +27,7 @@ from hmrkit.errors import ModelMismatchError, WeightsError
 from hmrkit.files import sha256_of
 from hmrkit.geometry import matrix_to_quaternion, project_to_rotation, quaternion_to_matrix, rotation_between
 from hmrkit.skeletons import SMPL_24
-from hmrkit.weights import find_weights, load_state
+from hmrkit.weights import find_weights, load_state, save_state
 
 if TYPE_CHECKING:
     from hmrkit.body import Body
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 Rotations = Literal["paper", "chain"]
 # Frames whose per-vertex transforms (12 numbers) are held at once: few, so that they stay in the cache.
 _FRAMES_AT_ONCE = 16
+_LEAST_SHARE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,14 @@ def initial_weights(
     return attachment / attachment.sum(-1, keepdim=True), place
 
 
+def geometric_calibration(body: Body) -> CalibrationWeights:
+    """A and W of `body` from its own geometry (`initial_weights`), on its device."""
+    made = initial_weights(body.v_template.double(), body.joints_only().joints[0].double(), body.weights.double())
+    # From the body alone: the body's own hash already says all that these hang on.
+    name = f"geometric-{body.topology_id}"
+    return CalibrationWeights(*made, body.topology_id, name).to(body.device, body.dtype)
+
+
 def load_calibration(body: Body, path: str | Path | None = None) -> CalibrationWeights:
     """A and W for `body`, on its device: those in `path`, or the stored ones of this body, or else from its geometry.
 
@@ -223,13 +233,7 @@ def load_calibration(body: Body, path: str | Path | None = None) -> CalibrationW
         try:
             path = find_weights(f"calibration/{body.topology_id}.safetensors")
         except WeightsError:
-            skinning = body.weights.double()
-            rest = body.v_template.double(), body.joints_only().joints[0].double()
-            made = initial_weights(*rest, skinning)
-            # From the body alone: the body's own hash already says all that these hang on.
-            return CalibrationWeights(*made, body.topology_id, f"geometric-{body.topology_id}").to(
-                body.device, body.dtype
-            )
+            return geometric_calibration(body)
     path = find_weights(path)
     state = load_state(path, device="cpu")
     if set(state) != {"attachment", "bones", "model_id", "place"}:
@@ -248,16 +252,18 @@ def load_calibration(body: Body, path: str | Path | None = None) -> CalibrationW
 
 
 def save_calibration(weights: CalibrationWeights, path: str | Path) -> None:
-    """Write A and W as safetensors: `bones` (V,K) that each vertex follows, `attachment` and `place` (V,K) float16."""
-    from safetensors.torch import save_file
+    """Write A and W as safetensors: `bones` (V,K) that each vertex follows, `attachment` and `place` (V,K) float16.
 
-    most = int((weights.attachment > 0).sum(-1).max())
-    attachment, bones = weights.attachment.cpu().topk(most, dim=-1)
+    Shares of A below a thousandth, of which learned ones have many, are left out.
+    """
+    shares = weights.attachment.detach().cpu()
+    shares = torch.where(shares > _LEAST_SHARE, shares, 0.0)
+    attachment, bones = (shares / shares.sum(-1, keepdim=True)).topk(int((shares > 0).sum(-1).max()), dim=-1)
     tensors = {
         "bones": bones.to(torch.uint8),
         "attachment": attachment.half(),
-        "place": weights.place.cpu().gather(1, bones).half(),
+        "place": weights.place.detach().cpu().gather(1, bones).half(),
         "model_id": torch.tensor(list(weights.model_id.encode()), dtype=torch.uint8),
     }
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    save_state(tensors, path)

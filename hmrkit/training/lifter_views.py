@@ -60,11 +60,13 @@ CLEAN = Noise(clean=1.0, outliers=0, drops=0, swaps=0, cut=0, low_rate=0)
 @dataclass(frozen=True)
 class Samples:
     """`keypoints` (B,T,17,3): ray x, y at z = 1 under the true or the assumed focal length, and confidence;
-    `focal_known` (B,) 1 where it is the true one; `joints_c` (B,T,17,3) m about the pelvis, real camera's axes."""
+    `focal_known` (B,) 1 where it is the true one; `joints_c` (B,T,17,3) m about the pelvis, real camera's axes;
+    `camera_from_world` (B,3,3), the rotation into those axes."""
 
     keypoints: Tensor
     focal_known: Tensor
     joints_c: Tensor
+    camera_from_world: Tensor
 
 
 def _uniform(low: float, high: float, shape: tuple[int, ...], g: torch.Generator) -> Tensor:
@@ -81,7 +83,7 @@ def observe(keypoints_w: Tensor, joints_w: Tensor, noise: Noise, g: torch.Genera
     aspect = torch.tensor([16 / 9, 9 / 16, 4 / 3, 1.0])[torch.randint(4, (b,), generator=g)]
     longer = torch.tan(fov / 2)
     half = torch.stack([longer * aspect.clamp(max=1), longer / aspect.clamp(min=1)], -1)
-    rotation = _camera_rotation(b, g)
+    rotation = camera_rotation(b, g)
     # How much of the image's height a standing person fills, and where in the image the middle of the path is.
     fill = 0.15 * (1.1 / 0.15) ** torch.rand(b, generator=g)
     distance = 1.7 / (2 * half[:, 1] * fill)
@@ -101,10 +103,10 @@ def observe(keypoints_w: Tensor, joints_w: Tensor, noise: Noise, g: torch.Genera
     focal_known = (torch.rand(b, generator=g) < known).float()
     scale = torch.where(focal_known > 0, 1.0, math.tan(math.radians(ASSUMED_FOV_DEG) / 2) / longer)
     observed = torch.cat([observed[..., :2] * scale[:, None, None, None], observed[..., 2:]], -1)
-    return Samples(observed, focal_known, joints - joints[:, :, :1])
+    return Samples(observed, focal_known, joints - joints[:, :, :1], rotation)
 
 
-def _camera_rotation(batch: int, g: torch.Generator) -> Tensor:
+def camera_rotation(batch: int, g: torch.Generator) -> Tensor:
     """World (y up) to camera (x right, y down, z forward) rotations (B,3,3): any azimuth, 20 degrees from below to 60
     from above, mostly little roll."""
     azimuth = _uniform(-math.pi, math.pi, (batch,), g)

@@ -10,6 +10,7 @@ from hmrkit.calibration import (
     CalibrationWeights,
     bone_transforms,
     calibrate,
+    geometric_calibration,
     initial_weights,
     load_calibration,
     save_calibration,
@@ -167,7 +168,7 @@ def test_a_target_rotated_as_a_whole_rotates_the_mesh_as_a_whole():
 
 def test_no_vertex_is_torn_when_every_joint_rotates_by_up_to_40_degrees():
     """Bound: 4.5 times the longer of an edge's length before and at rest, 1.8 times for all but 0.1 % of edges, and
-    never more than the body's own skinning stretches it on the way to the same pose (measured: 3.9, 1.61, 5.0)."""
+    never more than the body's own skinning stretches it on the way to the same pose (measured: 4.3, 1.54, 4.5)."""
     start = random_rotations(24, 20, seed=8)
     mesh, truth = posed(start), posed(start @ random_rotations(24, 40, seed=9))
     before = torch.maximum(edge_lengths(mesh.vertices), edge_lengths(BODY.v_template[None]))
@@ -206,20 +207,26 @@ def test_initial_weights_are_shares_and_places():
     assert (place[head, SMPL_24.index["head"] - 1] == 1).all()
 
 
-def test_stored_weights_are_the_geometric_ones_and_are_refused_by_another_body(tmp_path):
+def test_weights_are_stored_and_are_refused_by_another_body(tmp_path):
     made = initial_weights(BODY.v_template, BODY.joints_only().joints[0], BODY.weights)
-    assert_close(WEIGHTS.attachment, made[0], atol=5e-4, rtol=0)
-    assert_close(WEIGHTS.attachment * WEIGHTS.place, made[0] * made[1], atol=1e-3, rtol=0)
     path = tmp_path / "learned.safetensors"
     save_calibration(CalibrationWeights(*made, BODY.topology_id), path)
     again = load_calibration(BODY, path)
-    assert_close(again.attachment, WEIGHTS.attachment, atol=2e-4, rtol=0)
+    assert_close(again.attachment, made[0], atol=2e-3, rtol=0)
+    assert_close(again.attachment * again.place, made[0] * made[1], atol=2e-3, rtol=0)
     assert len(again.weights_sha256) == 64
     save_calibration(CalibrationWeights(*made, "smpl-01234567"), path)
     with pytest.raises(ModelMismatchError, match="smpl-01234567"):
         load_calibration(BODY, path)
     with pytest.raises(WeightsError):
         load_calibration(BODY, tmp_path / "absent.safetensors")
+
+
+def test_a_body_without_stored_weights_gets_those_of_its_geometry(monkeypatch):
+    monkeypatch.setattr(BODY, "topology_id", "smpl-01234567")
+    geometric = geometric_calibration(BODY)
+    assert_close(load_calibration(BODY).attachment, geometric.attachment, rtol=0, atol=0)
+    assert load_calibration(BODY).weights_sha256 == "geometric-smpl-01234567"
 
 
 def test_wrong_shapes_are_refused():
