@@ -81,7 +81,7 @@ def observe(keypoints_w: Tensor, joints_w: Tensor, noise: Noise, g: torch.Genera
     aspect = torch.tensor([16 / 9, 9 / 16, 4 / 3, 1.0])[torch.randint(4, (b,), generator=g)]
     longer = torch.tan(fov / 2)
     half = torch.stack([longer * aspect.clamp(max=1), longer / aspect.clamp(min=1)], -1)
-    rotation = _camera_rotation(b, g)
+    rotation = camera_rotation(b, g)
     # How much of the image's height a standing person fills, and where in the image the middle of the path is.
     fill = 0.15 * (1.1 / 0.15) ** torch.rand(b, generator=g)
     distance = 1.7 / (2 * half[:, 1] * fill)
@@ -104,7 +104,7 @@ def observe(keypoints_w: Tensor, joints_w: Tensor, noise: Noise, g: torch.Genera
     return Samples(observed, focal_known, joints - joints[:, :, :1])
 
 
-def _camera_rotation(batch: int, g: torch.Generator) -> Tensor:
+def camera_rotation(batch: int, g: torch.Generator) -> Tensor:
     """World (y up) to camera (x right, y down, z forward) rotations (B,3,3): any azimuth, 20 degrees from below to 60
     from above, mostly little roll."""
     azimuth = _uniform(-math.pi, math.pi, (batch,), g)
