@@ -206,7 +206,7 @@ def calibrate(vertices, joints_from, joints_to, weights, parents=SMPL_24.parents
 def _about_own_axes(
     psi: Tensor, translation: Tensor, joints_from: Tensor, parents: Sequence[int], angles: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Psi and T of bones that rotate by `angles` (T,Bn) about themselves as well. Their ends stay, and so does Delta."""
+    """Psi and T of bones that rotate by `angles` (T,Bn) about themselves as well: their ends, and so Delta, stay."""
     start = joints_from[:, list(parents[1:])]
     axis = torch.nn.functional.normalize((psi @ (joints_from[:, 1:] - start)[..., None]).squeeze(-1), dim=-1)
     rotated = axis_angle_to_matrix(angles[..., None] * axis) @ psi
@@ -243,11 +243,11 @@ def initial_weights(
 
 
 def geometric_calibration(body: Body) -> CalibrationWeights:
-    """A and W of `body` from its geometry (`initial_weights`), on its device."""
-    rest = body.v_template.double(), body.joints_only().joints[0].double()
-    made = initial_weights(*rest, body.weights.double())
+    """A and W of `body` from its own geometry (`initial_weights`), on its device."""
+    made = initial_weights(body.v_template.double(), body.joints_only().joints[0].double(), body.weights.double())
     # From the body alone: the body's own hash already says all that these hang on.
-    return CalibrationWeights(*made, body.topology_id, f"geometric-{body.topology_id}").to(body.device, body.dtype)
+    name = f"geometric-{body.topology_id}"
+    return CalibrationWeights(*made, body.topology_id, name).to(body.device, body.dtype)
 
 
 def load_calibration(body: Body, path: str | Path | None = None) -> CalibrationWeights:

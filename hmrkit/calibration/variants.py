@@ -31,9 +31,7 @@ _TRUNK = SMPL_24.indices("pelvis", "left_hip", "right_hip", "spine2", "neck", "l
 _BONES = 23
 
 
-def load_variant(
-    body: Body, learned: bool = True, rigid: bool = False, template: bool = False
-) -> CalibrationWeights:
+def load_variant(body: Body, learned: bool = True, rigid: bool = False, template: bool = False) -> CalibrationWeights:
     """A and W of `body`: `learned` ones or geometry's, `rigid` with W = 0, `template` for the mean body's mesh."""
     weights = load_calibration(body) if learned else geometric_calibration(body)
     if rigid:
@@ -82,9 +80,7 @@ class CalibrationNetwork(nn.Module):
 
     def estimate(self, mesh: BodyOutput, pose: Tensor, betas: Tensor, target: Tensor) -> Tensor:
         """(B,23,`outputs`) from Theta and Psi."""
-        psi, _, _ = bone_transforms(
-            mesh.joints - mesh.joints[:, :1], target - target[:, :1], SMPL_24.parents, "chain"
-        )
+        psi, _, _ = bone_transforms(mesh.joints - mesh.joints[:, :1], target - target[:, :1], SMPL_24.parents, "chain")
         facing = mesh.joint_rotations[:, :1]
         own = facing.mT @ psi @ facing
         seen = torch.cat([pose.flatten(1), betas, own.flatten(1)], -1)
