@@ -60,7 +60,7 @@ def ablate(
             checkpoints=key_values(lifter_checkpoint or [], "--lifter-checkpoint", "LIFTER=FILE"),
         )  # fmt: skip
         results, metric, on = tables.results, MPVE, "synthetic-video"
-        notes = "\n".join([orders(results), *tables.remarks, ""])
+        notes = orders(results) + "".join(f"\n{remark}\n" for remark in tables.remarks)
     else:
         from hmrkit.device import resolve_device
 

@@ -31,7 +31,7 @@ STEPS, BATCH = 500, 32
 
 
 def vertex_error(network: CalibrationNetwork, pairs: Pairs, body: Body, weights: CalibrationWeights) -> torch.Tensor:
-    """Mean distance in m of the calibrated vertices from the true ones, about the pelvis; the target is the true pose."""
+    """Mean distance in m of calibrated vertices from the true ones, about the pelvis; the target is the true pose."""
     estimated = pairs.estimated
     with torch.no_grad():
         mesh = body(estimated.global_orient, estimated.body_pose, estimated.betas, -_pelvis(body, estimated))

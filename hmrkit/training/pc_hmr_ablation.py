@@ -28,7 +28,7 @@ from hmrkit.options import Options, changing
 from hmrkit.pipeline import Progress, run_stages, stages_of
 from hmrkit.training.ablation import Result
 from hmrkit.training.calibration_networks import NETWORKS, kept_network
-from hmrkit.training.pc_hmr_tables import MPVE, TRUE_POSE, Line, designs, grid
+from hmrkit.training.pc_hmr_tables import DESIGN_REMARKS, MPVE, TRUE_POSE, Line, designs, grid
 from hmrkit.types import Calibration, Take
 
 log = logging.getLogger(__name__)
@@ -69,6 +69,7 @@ def ablate(
         raise UsageError(f"--group: wanted some of {', '.join(known)}, got {', '.join(sorted(wrong))}")
     lines = [line for name, of in known.items() if not groups or name in groups for line in of]
     lines, remarks = _with_weights(lines, checkpoints or {})
+    remarks += DESIGN_REMARKS if any(line.group == "designs" for line in lines) else ()
     dataset = load_dataset(DATASET, data or out / "clips", DatasetOptions(settings=dict(settings or {})))
     dataset.check()
     protocol = choose_protocol(dataset.default_protocol, DATASET)
