@@ -65,7 +65,7 @@ def test_without_the_non_rigid_term_what_hangs_on_one_bone_keeps_its_shape():
         for vertices in (mesh.vertices, *(calibrated_vertices(BODY, MESH, longer, w) for w in (rigid, full)))
     )
     torch.testing.assert_close(kept, before, atol=1e-5, rtol=0)
-    assert (stretched - before).max() > 0.01
+    assert (stretched - before).max() > 0.005
 
 
 def test_the_template_forgets_the_mesh_stream_and_is_the_mean_body_on_its_own_joints():
