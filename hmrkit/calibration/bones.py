@@ -6,7 +6,8 @@ carry it onto the target's bone, whatever its length (equations 6-10). A vertex 
     v' = sum_i A_i (Psi_i v + T_i + W_i Delta_i)                                       (equations 12 and 13)
 
 `A` says how much of each bone a vertex follows, `W` how much of the bone's change of length it takes along: 0 at the
-parent joint, 1 at the child. Both start from geometry (`initial_weights`) and may be replaced by learned ones.
+parent joint, 1 at the child. Both start from geometry (`initial_weights`); those of the free bodies are learned
+(`hmrkit.training.calibration`).
 
 A bone is named by its child, so bone i of 23 ends at joint i + 1.
 """
@@ -32,7 +33,7 @@ from hmrkit.geometry import (
     rotation_between,
 )
 from hmrkit.skeletons import SMPL_24
-from hmrkit.weights import find_weights, load_state
+from hmrkit.weights import find_weights, load_state, save_state
 
 if TYPE_CHECKING:
     from hmrkit.body import Body
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 Rotations = Literal["paper", "chain"]
 # Frames whose per-vertex transforms (12 numbers) are held at once: few, so that they stay in the cache.
 _FRAMES_AT_ONCE = 16
+_LEAST_SHARE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -279,16 +281,18 @@ def load_calibration(body: Body, path: str | Path | None = None) -> CalibrationW
 
 
 def save_calibration(weights: CalibrationWeights, path: str | Path) -> None:
-    """Write A and W as safetensors: `bones` (V,K) that each vertex follows, `attachment` and `place` (V,K) float16."""
-    from safetensors.torch import save_file
+    """Write A and W as safetensors: `bones` (V,K) that each vertex follows, `attachment` and `place` (V,K) float16.
 
-    most = int((weights.attachment > 0).sum(-1).max())
-    attachment, bones = weights.attachment.cpu().topk(most, dim=-1)
+    Shares of A below a thousandth, of which learned ones have many, are left out.
+    """
+    shares = weights.attachment.detach().cpu()
+    shares = torch.where(shares > _LEAST_SHARE, shares, 0.0)
+    attachment, bones = (shares / shares.sum(-1, keepdim=True)).topk(int((shares > 0).sum(-1).max()), dim=-1)
     tensors = {
         "bones": bones.to(torch.uint8),
         "attachment": attachment.half(),
-        "place": weights.place.cpu().gather(1, bones).half(),
+        "place": weights.place.detach().cpu().gather(1, bones).half(),
         "model_id": torch.tensor(list(weights.model_id.encode()), dtype=torch.uint8),
     }
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    save_state(tensors, path)

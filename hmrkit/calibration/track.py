@@ -14,7 +14,8 @@ from torch import Tensor
 from hmrkit.body import Body
 from hmrkit.body.posing import check_model, posed_mesh, posed_skeleton
 from hmrkit.calibration import CalibrationWeights, bone_transforms, calibrate
-from hmrkit.calibration.target import SEEN_JOINTS, TargetOptions, build_target
+from hmrkit.calibration.bone_rotations import SEEN_JOINTS
+from hmrkit.calibration.target import TargetOptions, build_target
 from hmrkit.calibration.variants import start_of
 from hmrkit.errors import ModelMismatchError
 from hmrkit.skeletons import SMPL_24

@@ -137,6 +137,37 @@ for _name, _lifter in trainable(LIFTERS).items():
 app.command("ablate")(ablate)
 
 
+@app.command("calibration")
+def calibration(
+    out: Out,
+    motion: Annotated[
+        Path | None, typer.Option(help="Motion capture .npz, for stage together (see the README, Training).")
+    ] = None,
+    stage: Annotated[str, typer.Option(help="alone (true joints), together (with the lifter), or both.")] = "both",
+    steps: Annotated[int | None, typer.Option(min=1, help="Of each stage (else as those that ship were).")] = None,
+    start: Annotated[Path | None, typer.Option(help="Begin from a file of A and W.")] = None,
+    body: Annotated[str | None, typer.Option(help=OPTIONS["body"].text)] = None,
+    lifter: Annotated[str, typer.Option(help=OPTIONS["lifter"].text)] = Options.lifter,
+    lifter_checkpoint: Annotated[Path | None, typer.Option(help=OPTIONS["lifter_checkpoint"].text)] = None,
+    resume: Resume = False,
+    device: o.Device = "auto",
+    verbose: o.Verbose = False,
+) -> None:
+    """Learn PC-HMR's A and W of a body, by which calibration moves meshes, and tune the lifter with them."""
+    from hmrkit.body import load_body
+    from hmrkit.device import resolve_device
+    from hmrkit.training.calibration import train_calibration
+
+    o.start_logging(verbose)
+    chosen = load_body(body, device=resolve_device(device))
+    written = train_calibration(
+        chosen, out, stage, motion, steps, start, resume=resume, lifter=lifter, lifter_checkpoint=lifter_checkpoint
+    )
+    typer.echo(written[-1].read_text(), nl=False, err=True)
+    for path in written:
+        typer.echo(str(path))
+
+
 @app.command("examples")
 def make_examples(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of kept examples, for --examples of a training.")],

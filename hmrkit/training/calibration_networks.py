@@ -15,9 +15,8 @@ import torch
 from hmrkit.body import Body
 from hmrkit.calibration import CalibrationWeights
 from hmrkit.calibration.variants import CalibrationNetwork, SelfRotation, ShapeCompensation
-from hmrkit.files import atomic_path
 from hmrkit.training.calibration_samples import Pairs, PairSampler
-from hmrkit.weights import load_into, load_state
+from hmrkit.weights import load_into, load_state, save_state
 
 log = logging.getLogger(__name__)
 
@@ -64,14 +63,11 @@ def train_network(
 
 def kept_network(name: str, folder: Path, body: Body, weights: CalibrationWeights) -> CalibrationNetwork:
     """The network in ``folder/<name>.safetensors``, trained and written there where it is missing."""
-    from safetensors.torch import save_file
-
     path = folder / f"{name.replace(' ', '_')}.safetensors"
     if not path.is_file():
         network = train_network(name, body, weights)
         folder.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
-            save_file(network.state_dict(), temporary)
+        save_state(network.state_dict(), path)
     network = NETWORKS[name](body)
     load_into(network, load_state(path), path)
     return network.to(body.device).eval().requires_grad_(False)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,9 +19,10 @@ from hmrkit.body import Body
 from hmrkit.body.landmarks import world_from_local
 from hmrkit.geometry import axis_angle_to_matrix
 from hmrkit.skeletons import SMPL_24
-from hmrkit.synthetic.mocap import Split
+from hmrkit.synthetic.mocap import Split, load_motion
 from hmrkit.synthetic.poses import PoseSampler
-from hmrkit.training.lifter_views import camera_rotation
+from hmrkit.training.lifter_samples import LifterSampler, chain, random_people
+from hmrkit.training.lifter_views import Samples, camera_rotation, observe
 
 # Standard deviation (degrees, each axis) of a joint's rotation error in camera axes, and how much of the parent's error
 # it shares. With the person's own amount these give the measured figures (test_calibration.py holds them).
@@ -79,6 +81,42 @@ class PairSampler:
         orient, pose, betas = self._poses(batch, generator)
         true = Bodies(camera_rotation(batch, generator) @ orient, pose, betas)
         return Pairs(mesh_stream_errors(true, generator).to(self.device), true.to(self.device))
+
+
+@dataclass(frozen=True)
+class Clips:
+    """What a lifter sees of people in motion, `seen` (B clips of T frames), and `pairs` of every `every`-th frame, one
+    clip after the other. Bones of `seen` have the bodies' proportions, in the size of an average person."""
+
+    seen: Samples
+    pairs: Pairs
+    every: int
+
+
+class ClipSampler:
+    """Endless clips of `frames` frames at 30 Hz from a motion file, seen by a detector and by a mesh stream."""
+
+    def __init__(
+        self, motion: str | Path, split: Split = "train", frames: int = 81, every: int = 9,
+        device: str | torch.device = "cpu",
+    ) -> None:  # fmt: skip
+        self.device, self.every = torch.device(device), every
+        self._samples = LifterSampler(load_motion(motion, split), frames, augment=split != "test")
+
+    def __call__(self, batch: int, generator: torch.Generator) -> Clips:
+        """`batch` clips, the same for the same generator state."""
+        g = generator
+        local, root = self._samples.motions(batch, g)
+        betas, _ = random_people(batch, g)
+        points = self._samples.points(chain(local), root, betas, torch.ones(batch, 24))
+        seen = observe(*points, self._samples.noise, g, self._samples.known)
+        rotations = local.permute(3, 4, 0, 1, 2)[:, :: self.every]  # (B,T,24,3,3)
+        orient = seen.camera_from_world[:, None] @ rotations[:, :, 0]
+        frames = orient.shape[1]
+        true = Bodies(orient.flatten(0, 1), rotations[:, :, 1:].flatten(0, 1), betas.repeat_interleave(frames, 0))
+        estimated = mesh_stream_errors(true, g, frames)
+        seen = Samples(*(getattr(seen, f.name).to(self.device) for f in fields(seen)))
+        return Clips(seen, Pairs(estimated.to(self.device), true.to(self.device)), self.every)
 
 
 def mesh_stream_errors(true: Bodies, g: torch.Generator, frames: int = 1) -> Bodies:

@@ -119,17 +119,21 @@ class LifterSampler:
     def __call__(self, batch: int, generator: torch.Generator) -> Samples:
         """A batch, the same for the same generator state."""
         g = generator
-        local, root = self._window(batch, g)
-        betas, stretch = torch.zeros(batch, 10), torch.ones(batch, 24)
-        if self.augment:
-            other, _ = self._window(batch, g)
-            take = self._blends[torch.multinomial(self._blend_weights, batch, True, generator=g)]
-            local = torch.where(take.T[:, None, None, :, None], other, local)
-            betas, stretch = random_people(batch, g)
+        local, root = self.motions(batch, g)
+        betas, stretch = random_people(batch, g) if self.augment else (torch.zeros(batch, 10), torch.ones(batch, 24))
         keypoints, joints = self.points(chain(local), root, betas, stretch)
         if self.augment:
             keypoints, joints = _mirror_some(keypoints, joints, g)
         return observe(keypoints, joints, self.noise, g, self.known)
+
+    def motions(self, batch: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Local rotations (24,3,3,B,T) and pelvis paths (3,B,T) m of a batch; in training limbs of two clips."""
+        local, root = self._window(batch, g)
+        if not self.augment:
+            return local, root
+        other, _ = self._window(batch, g)
+        take = self._blends[torch.multinomial(self._blend_weights, batch, True, generator=g)]
+        return torch.where(take.T[:, None, None, :, None], other, local), root
 
     def _window(self, batch: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
         """Local rotations (24,3,3,B,T) and pelvis paths (3,B,T) at random places, played at random speed.

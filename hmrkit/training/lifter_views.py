@@ -60,11 +60,13 @@ CLEAN = Noise(clean=1.0, outliers=0, drops=0, swaps=0, cut=0, low_rate=0)
 @dataclass(frozen=True)
 class Samples:
     """`keypoints` (B,T,17,3): ray x, y at z = 1 under the true or the assumed focal length, and confidence;
-    `focal_known` (B,) 1 where it is the true one; `joints_c` (B,T,17,3) m about the pelvis, real camera's axes."""
+    `focal_known` (B,) 1 where it is the true one; `joints_c` (B,T,17,3) m about the pelvis, real camera's axes;
+    `camera_from_world` (B,3,3), the rotation into those axes."""
 
     keypoints: Tensor
     focal_known: Tensor
     joints_c: Tensor
+    camera_from_world: Tensor
 
 
 def _uniform(low: float, high: float, shape: tuple[int, ...], g: torch.Generator) -> Tensor:
@@ -101,7 +103,7 @@ def observe(keypoints_w: Tensor, joints_w: Tensor, noise: Noise, g: torch.Genera
     focal_known = (torch.rand(b, generator=g) < known).float()
     scale = torch.where(focal_known > 0, 1.0, math.tan(math.radians(ASSUMED_FOV_DEG) / 2) / longer)
     observed = torch.cat([observed[..., :2] * scale[:, None, None, None], observed[..., 2:]], -1)
-    return Samples(observed, focal_known, joints - joints[:, :, :1])
+    return Samples(observed, focal_known, joints - joints[:, :, :1], rotation)
 
 
 def camera_rotation(batch: int, g: torch.Generator) -> Tensor:

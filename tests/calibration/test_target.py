@@ -5,10 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hmrkit import metrics
 from hmrkit.body import load_body
-from hmrkit.calibration.target import LIMBS, SEEN_JOINTS, TargetOptions, build_target
+from hmrkit.calibration.bone_rotations import LIMBS, SEEN_JOINTS, assemble
+from hmrkit.calibration.lifted_bones import follow_lifted
+from hmrkit.calibration.target import TargetOptions, build_target
 from hmrkit.camera import assume_camera, project
 from hmrkit.geometry import axis_angle_to_matrix
 from hmrkit.skeletons import COCO_17, H36M_17, SMPL_24
@@ -197,6 +200,31 @@ def test_the_target_adds_no_jitter():
     rng = np.random.default_rng(0)
     scene.keypoints.keypoints_2d[..., :2] += rng.normal(size=(FRAMES, 17, 2)) * 3
     assert metrics.accel_error(seen(target_of(scene)), seen(scene.truth)) < clean + 3
+
+
+def test_following_the_lifted_pose_is_differentiable_and_stays_on_its_device():
+    scene = make_scene(0)
+    mesh, pose = torch.from_numpy(scene.mesh[:6]).double(), torch.from_numpy(scene.lifted.joints_c[:6]).double()
+    pose[2] = torch.nan  # a frame without a pose
+    pose.requires_grad_()
+    sure = torch.ones(6, 12, dtype=torch.float64)
+
+    def target(pose, align):
+        rotations, lengths = follow_lifted(mesh, pose, "h36m-17", sure, 0.5, 1.0, align)
+        return assemble(mesh, rotations, lengths, mesh[:, 0])
+
+    (slope,) = torch.autograd.grad((target(pose, 0.0) * mesh).sum(), pose)
+    assert slope.isfinite().all()
+    step = torch.zeros_like(pose)
+    step[4, H36M_17.index["left_wrist"], 1] = step[5, H36M_17.index["thorax"], 0] = 1e-5
+    up, down = ((target((pose + sign * step).detach(), 0.0) * mesh).sum() for sign in (1, -1))
+    torch.testing.assert_close((up - down) / 2, (slope * step).sum(), rtol=1e-4, atol=1e-12)
+    (aligned,) = torch.autograd.grad(target(pose, 1.0).sum(), pose)
+    assert aligned.isfinite().all()
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        made = [mode.from_tensor(x.detach()).to("cuda") for x in (mesh, pose, sure)]
+        rotations, lengths = follow_lifted(made[0], made[1], "h36m-17", made[2], 0.5, 1.0)
+        assert assemble(made[0], rotations, lengths, made[0][:, 0]).device.type == "cuda"
 
 
 def test_streams_of_different_length_are_refused():

@@ -1,0 +1,92 @@
+"""A skeleton's bones, rotated: what the steps that make a calibration target have in common.
+
+All of them work on one value, the rotations (T,23,3,3): how far each bone (named by its child joint, as in
+`hmrkit.calibration`) is rotated from the mesh stream's, in camera axes. Rotations are small and smooth where the
+streams agree, so smoothing them over time never blurs the motion itself."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from hmrkit.geometry import axis_angle_to_matrix, matrix_to_axis_angle
+from hmrkit.skeletons import SMPL_24
+
+# Bones that a lifter sees from end to end, parents first.
+LIMBS = tuple(
+    (f"{side}_{start}", f"{side}_{end}")
+    for start, end in (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist"))
+    for side in ("left", "right")
+)
+SEEN_JOINTS = tuple(dict.fromkeys(name for limb in LIMBS for name in limb))
+_PELVIS_BONES = ("left_hip", "right_hip", "spine1")
+_CHEST_BONES = ("neck", "left_collar", "right_collar", "left_shoulder", "right_shoulder")
+_SPINE_BONES = (("spine2", 1 / 3), ("spine3", 2 / 3))
+
+
+def bone(name: str) -> int:
+    """The number, of 23, of the bone that ends at a joint."""
+    return SMPL_24.index[name] - 1
+
+
+def bones_of(joints: Tensor) -> Tensor:
+    """(T,24,3) -> (T,23,3) m, from parent to child."""
+    return joints[:, 1:] - joints[:, list(SMPL_24.parents[1:])]
+
+
+def no_rotations(mesh: Tensor) -> Tensor:
+    """Rotations (T,23,3,3) of the joints `mesh` (T,24,3) that leave every bone alone."""
+    return torch.eye(3, dtype=mesh.dtype, device=mesh.device).expand(len(mesh), 23, 3, 3)
+
+
+def rotated(rotation: Tensor, vector: Tensor) -> Tensor:
+    """Vectors (...,3), rotated (...,3,3)."""
+    return (rotation @ vector[..., None]).squeeze(-1)
+
+
+def assemble(mesh: Tensor, rotations: Tensor, lengths: Tensor, root: Tensor) -> Tensor:
+    """Joints (T,24,3) of the bones of `mesh` (T,24,3), rotated and scaled by `lengths` (23,), hung on `root` (T,3)."""
+    bones = rotated(rotations, bones_of(mesh)) * lengths[:, None]
+    joints = [root]
+    for child in range(1, 24):
+        joints.append(joints[SMPL_24.parents[child]] + bones[:, child - 1])
+    return torch.stack(joints, 1)
+
+
+def with_trunk(rotations: Tensor, pelvis: Tensor, chest: Tensor) -> Tensor:
+    """`rotations` (T,23,3,3) with pelvis and chest rotated further (T,3,3) and the spine bent from one to the other."""
+    bones = list(rotations.unbind(1))
+    between = matrix_to_axis_angle(pelvis.mT @ chest)
+    parts = [(name, pelvis) for name in _PELVIS_BONES] + [(name, chest) for name in _CHEST_BONES]
+    parts += [(name, pelvis @ axis_angle_to_matrix(share * between)) for name, share in _SPINE_BONES]
+    for name, rotation in parts:
+        bones[bone(name)] = rotation @ bones[bone(name)]
+    return torch.stack(bones, 1)
+
+
+def with_hands(rotations: Tensor) -> Tensor:
+    """Hands rotate with their forearms. Head and feet keep the direction in which the mesh stream saw them."""
+    source = list(range(23))
+    for side in ("left", "right"):
+        source[bone(f"{side}_hand")] = bone(f"{side}_wrist")
+    return rotations[:, source]
+
+
+def smooth_rotations(rotations: Tensor, sigma: float) -> Tensor:
+    """Rotations (T,...,3,3) smoothed along T, as `gaussian` does."""
+    return axis_angle_to_matrix(gaussian(matrix_to_axis_angle(rotations), sigma))
+
+
+def gaussian(values: Tensor, sigma: float) -> Tensor:
+    """`values` (T,...) smoothed along T by a Gaussian of `sigma` frames, ends held."""
+    reach = min(math.ceil(3 * sigma), len(values) - 1)
+    if reach < 1 or sigma < 0.2:
+        return values
+    steps = torch.arange(-reach, reach + 1, dtype=values.dtype, device=values.device)
+    kernel = torch.exp(-0.5 * (steps / sigma) ** 2)
+    flat = torch.cat(
+        [values[:1].expand(reach, *values.shape[1:]), values, values[-1:].expand(reach, *values.shape[1:])]
+    )
+    return torch.einsum("t...k,k->t...", flat.unfold(0, 2 * reach + 1, 1), kernel / kernel.sum())
