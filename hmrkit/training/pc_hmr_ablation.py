@@ -80,6 +80,7 @@ def ablate(
             for take, owners in takes_with_true_boxes(sequence, runs[0].models, (), report):
                 stages = SharedStages(take, flops)
                 for run in runs:
+                    log.info("%s: %s, %s", sequence.name, run.line.group, run.line.variant.name)
                     run.score(sequence, stages.take(run.models, report), owners, protocol)
     remarks.append(
         "GFLOPs: the networks that a design is made of, for one person in one frame, two for each multiply-add: the "
