@@ -22,7 +22,8 @@ from hmrkit.evaluation.predicting import Owners, predictions_of, takes_with_true
 from hmrkit.evaluation.protocols import EvalProtocol, choose_protocol
 from hmrkit.evaluation.scoring import score
 from hmrkit.evaluation.subsets import limited
-from hmrkit.lifters import load_lifter
+from hmrkit.lifters import LIFTERS, load_lifter
+from hmrkit.members import choose
 from hmrkit.models import Models
 from hmrkit.options import Options, changing
 from hmrkit.pipeline import Progress, run_stages, stages_of
@@ -62,12 +63,15 @@ def ablate(
 
     `mesh` is the designs' generator; `settings` are the dataset's options; `checkpoints` files for lifters by name;
     `limit` stops after so many frames. The extra networks are trained into ``out/networks`` when first needed. Lifters
-    without weights are left out, with a remark. UsageError for another group.
+    without weights are left out, with a remark. UsageError for another group or
+    lifter.
     """
     known = {"designs": designs(mesh), "grid": grid()}
     if wrong := set(groups) - set(known):
         raise UsageError(f"--group: wanted some of {', '.join(known)}, got {', '.join(sorted(wrong))}")
     lines = [line for name, of in known.items() if not groups or name in groups for line in of]
+    for name in checkpoints or {}:
+        choose(LIFTERS, name, "lifter")
     lines, remarks = _with_weights(lines, checkpoints or {})
     remarks += DESIGN_REMARKS if any(line.group == "designs" for line in lines) else ()
     dataset = load_dataset(DATASET, data or out / "clips", DatasetOptions(settings=dict(settings or {})))
