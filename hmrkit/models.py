@@ -71,9 +71,9 @@ class Models:
 
     @cached_property
     def calibration(self):
-        from hmrkit.calibration import load_calibration
+        from hmrkit.calibration.variants import load_variant
 
-        return load_calibration(self.body)
+        return load_variant(self.body, **self.options.calibration_design.parts)
 
     @cached_property
     def pose_uncertainty(self):

@@ -71,8 +71,24 @@ POSES_3D: dict[str, PoseStream] = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class CalibrationDesign(Way):
+    """A design of PC-HMR's calibration; `parts` are those of `hmrkit.calibration.variants.load_variant`."""
+
+    parts: Mapping[str, bool] = field(default_factory=dict)
+
+
+CALIBRATIONS: dict[str, CalibrationDesign] = {
+    "full": CalibrationDesign("learned weights, bones change their lengths"),
+    "rigid": CalibrationDesign("without the non-rigid term", parts={"rigid": True}),
+    "geometric": CalibrationDesign("weights from the body's geometry alone", parts={"learned": False}),
+    "template": CalibrationDesign("the mean body at rest in place of the mesh stream's mesh", parts={"template": True}),
+}
+
+
 # Options that only methods which calibrate have a use for.
-POSE_CHOICES = ("mode", "pose3d")
+POSE_CHOICES = ("mode", "pose3d", "calibration")
+
 OUTPUTS = ("export", "render", "view")
 
 
@@ -136,6 +152,9 @@ class Options:
     )
     mode: str = option("parallel", "Where the pose comes from that meshes are calibrated to", ("lift",), choices=MODES)
     pose3d: str = option("lifted", "That pose in parallel mode", ("lift",), choices=POSES_3D)
+    calibration: str = option(
+        "full", "Design of the calibration, as the paper compares them", ("calibrate",), choices=CALIBRATIONS
+    )
     flip: bool = option(True, "Lift the mirrored keypoints too and average.", ("lift",))
     smooth: float | None = option(
         None, "Take jitter out of the mesh stream, without delay: 0 is off. [default: 1, for file 0]", ("regress",)
@@ -190,6 +209,7 @@ class Options:
             raise UsageError(f"--people must be all, largest or a number from 1, got {self.people!r}")
         choose(MODES, self.mode, "mode")
         choose(POSES_3D, self.pose3d, "3D pose")
+        choose(CALIBRATIONS, self.calibration, "calibration")
         object.__setattr__(self, "mesh", mesh)
         object.__setattr__(self, "smooth", stream.smooth_by_default if self.smooth is None else self.smooth)
         object.__setattr__(self, "refine", stream.refine_by_default if self.refine is None else self.refine)
@@ -236,6 +256,11 @@ class Options:
     def pose_stream(self) -> PoseStream:
         """The line of its pose stream."""
         return SERIAL if self.mode == "serial" else POSES_3D[self.pose3d]
+
+    @property
+    def calibration_design(self) -> CalibrationDesign:
+        """The line of its calibration."""
+        return CALIBRATIONS[self.calibration]
 
 
 OPTIONS: dict[str, Option] = {item.name: item.metadata["option"] for item in fields(Options)}

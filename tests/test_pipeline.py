@@ -10,15 +10,17 @@ from films import write_film
 
 import hmrkit
 from hmrkit.benchmark import run_benchmark
+from hmrkit.body.posing import body_meshes
 from hmrkit.errors import InputError, UsageError
 from hmrkit.geometry import axis_angle_to_matrix
 from hmrkit.meshes import iter_meshes, mesh_slice
 from hmrkit.models import Models
 from hmrkit.options import Options
 from hmrkit.output import upright
-from hmrkit.pipeline import keep_stages, open_clip, run_stages, stages_of
+from hmrkit.pipeline import adopted, keep_stages, open_clip, run_stages, stages_of
 from hmrkit.report import report
 from hmrkit.types import BodyParams, Take
+from hmrkit.viewing.clip import make_clip
 
 TOYS = {"detector": "toy", "tracker": "toy", "keypoints": "toy", "lifter": "toy", "device": "cpu"}
 
@@ -90,6 +92,24 @@ def test_a_stage_made_anew_takes_what_was_built_on_it_away(take):
     assert again.keypoints is take.keypoints
 
 
+def test_a_take_keeps_the_design_that_it_was_calibrated_with(take):
+    """Whatever shows or exports it takes its meshes by the same design."""
+    template = run_stages(take, stages_of(Options()), Models(Options(**TOYS, calibration="template")))
+    assert template.body is take.body
+    chosen = adopted(Options(**TOYS), template, ())
+    assert chosen.calibration == "template"
+    mine, full = (Models(adopted(Options(**TOYS), t, ())) for t in (template, take))
+    (shown,) = make_clip(template, mine, space="camera").people
+    rest = mine.body(betas=np.zeros(10, np.float32))
+    np.testing.assert_allclose(shown.rest_vertices, rest.vertices[0], atol=1e-6)
+    calibrated = template.calibrated[1]
+    vertices = mesh_slice(template, 1, slice(None), mine).vertices_c
+    residual = 1000 * np.linalg.norm(vertices - body_meshes(mine.body, calibrated.params)[0], axis=-1).mean(-1)
+    np.testing.assert_allclose(residual, calibrated.refit_residual_mm, atol=1e-2)
+    assert np.abs(vertices - mesh_slice(take, 1, slice(None), full).vertices_c).max() > 1e-3
+    assert full.options.calibration == "full"
+
+
 def test_keep_stages_empties_the_rest(take):
     kept = keep_stages(take, ["detect", "track"])
     assert kept.tracks
@@ -102,7 +122,9 @@ def test_a_stage_without_what_it_needs_says_so(film, models):
         run_stages(open_clip(film, models.options), ["pose"], models)
 
 
-@pytest.mark.parametrize("bad", [{"method": "x"}, {"mesh": "x"}, {"people": "0"}, {"every": 0}, {"batch_size": 0}])
+@pytest.mark.parametrize(
+    "bad", [{"method": "x"}, {"mesh": "x"}, {"calibration": "x"}, {"people": "0"}, {"every": 0}, {"batch_size": 0}]
+)
 def test_options_are_checked(bad):
     with pytest.raises(UsageError):
         Options(**bad)

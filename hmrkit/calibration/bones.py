@@ -15,7 +15,7 @@ A bone is named by its child, so bone i of 23 ends at joint i + 1.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
@@ -25,12 +25,19 @@ from torch import Tensor
 
 from hmrkit.errors import ModelMismatchError, WeightsError
 from hmrkit.files import sha256_of
-from hmrkit.geometry import matrix_to_quaternion, project_to_rotation, quaternion_to_matrix, rotation_between
+from hmrkit.geometry import (
+    axis_angle_to_matrix,
+    matrix_to_quaternion,
+    project_to_rotation,
+    quaternion_to_matrix,
+    rotation_between,
+)
 from hmrkit.skeletons import SMPL_24
 from hmrkit.weights import find_weights, load_state, save_state
 
 if TYPE_CHECKING:
     from hmrkit.body import Body
+    from hmrkit.calibration.variants import CalibrationNetwork
 
 Rotations = Literal["paper", "chain"]
 # Frames whose per-vertex transforms (12 numbers) are held at once: few, so that they stay in the cache.
@@ -40,17 +47,21 @@ _LEAST_SHARE = 1e-3
 
 @dataclass(frozen=True)
 class CalibrationWeights:
-    """`attachment` (V,Bn), rows summing to 1, and `place` (V,Bn) in [0, 1]: the paper's A and W for one body."""
+    """`attachment` (V,Bn), rows summing to 1, and `place` (V,Bn) in [0, 1]: the paper's A and W for one body.
+
+    `template` and `network` are the paper's other designs (`hmrkit.calibration.variants`): a template's mesh in place
+    of the mesh stream's, and what a trained network adds to the transforms or the mesh."""
 
     attachment: Tensor
     place: Tensor
     model_id: str
     weights_sha256: str = ""
+    template: bool = False
+    network: CalibrationNetwork | None = None
 
     def to(self, device: str | torch.device, dtype: torch.dtype | None = None) -> CalibrationWeights:
         """The same weights on another device."""
-        moved = (self.attachment.to(device, dtype), self.place.to(device, dtype))
-        return CalibrationWeights(*moved, self.model_id, self.weights_sha256)
+        return replace(self, attachment=self.attachment.to(device, dtype), place=self.place.to(device, dtype))
 
 
 def bone_transforms(
@@ -136,7 +147,12 @@ def _between(first: Tensor, second: Tensor, share: float) -> Tensor:
 
 @overload
 def calibrate(
-    vertices: Tensor, joints_from: Tensor, joints_to: Tensor, weights: CalibrationWeights, parents: Sequence[int] = ...
+    vertices: Tensor,
+    joints_from: Tensor,
+    joints_to: Tensor,
+    weights: CalibrationWeights,
+    parents: Sequence[int] = ...,
+    self_rotation: Tensor | None = ...,
 ) -> Tensor: ...
 @overload
 def calibrate(
@@ -146,11 +162,12 @@ def calibrate(
     weights: CalibrationWeights,
     parents: Sequence[int] = ...,
 ) -> np.ndarray: ...
-def calibrate(vertices, joints_from, joints_to, weights, parents=SMPL_24.parents):
+def calibrate(vertices, joints_from, joints_to, weights, parents=SMPL_24.parents, self_rotation=None):
     """Move meshes `vertices` (T,V,3) m of pose `joints_from` (T,24,3) m onto pose `joints_to` (T,24,3) m.
 
     Tensors in, tensor out, on the vertices' device, differentiable in all of them and in A and W; NumPy in, NumPy out.
-    The bones rotate along the chain (`bone_transforms`). A mesh calibrated to its own pose comes back unchanged.
+    The bones rotate along the chain (`bone_transforms`), then each by `self_rotation` (T,Bn) radians about its own axis
+    where that is given (tensors only). A mesh calibrated to its own pose comes back unchanged.
     ValueError where shapes do not fit the weights.
     """
     if isinstance(vertices, np.ndarray):
@@ -168,6 +185,8 @@ def calibrate(vertices, joints_from, joints_to, weights, parents=SMPL_24.parents
     # Places relative to each pose's root, so that a person far from the camera loses no digits.
     root_from, root_to = joints_from[:, :1], joints_to[:, :1]
     psi, translation, delta = bone_transforms(joints_from - root_from, joints_to - root_to, parents, "chain")
+    if self_rotation is not None:
+        psi, translation = _about_own_axes(psi, translation, joints_from - root_from, parents, self_rotation)
     # What is blended is how far the bones move a vertex, not where to, so that no movement is exactly none.
     rotation = psi - torch.eye(3, dtype=psi.dtype, device=psi.device)
     moves = torch.cat([rotation.movedim(1, -1).flatten(1, 2), translation.mT], 1)  # (T, 9 + 3, Bn)
@@ -184,6 +203,16 @@ def calibrate(vertices, joints_from, joints_to, weights, parents=SMPL_24.parents
             shift = shift + blended[:, axis:9:3] * v[:, axis : axis + 1]
         shifts.append(shift)
     return vertices + (root_to - root_from) + torch.cat(shifts).mT
+
+
+def _about_own_axes(
+    psi: Tensor, translation: Tensor, joints_from: Tensor, parents: Sequence[int], angles: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Psi and T of bones that rotate by `angles` (T,Bn) about themselves as well: their ends, and so Delta, stay."""
+    start = joints_from[:, list(parents[1:])]
+    axis = torch.nn.functional.normalize((psi @ (joints_from[:, 1:] - start)[..., None]).squeeze(-1), dim=-1)
+    rotated = axis_angle_to_matrix(angles[..., None] * axis) @ psi
+    return rotated, translation + ((psi - rotated) @ start[..., None]).squeeze(-1)
 
 
 def initial_weights(

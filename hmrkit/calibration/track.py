@@ -16,6 +16,7 @@ from hmrkit.body.posing import check_model, posed_mesh, posed_skeleton
 from hmrkit.calibration import CalibrationWeights, bone_transforms, calibrate
 from hmrkit.calibration.bone_rotations import SEEN_JOINTS
 from hmrkit.calibration.target import TargetOptions, build_target
+from hmrkit.calibration.variants import start_of
 from hmrkit.errors import ModelMismatchError
 from hmrkit.skeletons import SMPL_24
 from hmrkit.types import BodyParams, Calibration, Camera, Keypoints, LiftedPose, Track
@@ -58,6 +59,7 @@ def calibrated_vertices(
 ) -> np.ndarray:
     """Vertices (t,V,3) m of some `rows` of a track: the mesh stream's moved onto the target `joints_c` (T,24,3)."""
     _check_models(body, params, weights)
+    params = start_of(body, params, joints_c, weights)
     with torch.inference_mode():
         return _moved(body, params, joints_c, weights, rows).cpu().numpy()
 
@@ -78,6 +80,7 @@ def refit(
     vertices are made, and it is that between `joints_c` and the refitted joints.
     """
     _check_models(body, params, weights)
+    params = start_of(body, params, joints_c, weights)
     target = torch.as_tensor(joints_c, dtype=body.dtype, device=body.device)
     posed = posed_skeleton(body, params)
     psi, _, _ = bone_transforms(posed.joints, target, SMPL_24.parents, "chain")
@@ -109,6 +112,10 @@ def _moved(
 ) -> Tensor:
     mesh = posed_mesh(body, params, rows)
     target = torch.as_tensor(joints_c[rows], dtype=body.dtype, device=body.device)
+    if weights.network is not None:
+        pose = torch.as_tensor(params.body_pose[rows], dtype=body.dtype, device=body.device)
+        betas = torch.as_tensor(params.betas, dtype=body.dtype, device=body.device)
+        return weights.network(mesh, pose, betas.expand(len(pose), -1), target, weights)
     return calibrate(mesh.vertices, mesh.joints, target, weights)
 
 

@@ -138,10 +138,15 @@ def evaluate(
 
 def dataset_settings(pairs: list[str]) -> dict[str, str]:
     """``KEY=VALUE`` of --dataset-option by key; UsageError where one is not written so."""
+    return key_values(pairs, "--dataset-option")
+
+
+def key_values(pairs: list[str], flag: str, wanted: str = "KEY=VALUE") -> dict[str, str]:
+    """What follows the first = by what comes before it; UsageError names the `flag` where there is none."""
     from hmrkit.errors import UsageError
 
     if wrong := [pair for pair in pairs if "=" not in pair]:
-        raise UsageError(f"--dataset-option wants KEY=VALUE, got {wrong[0]!r}")
+        raise UsageError(f"{flag} wants {wanted}, got {wrong[0]!r}")
     return dict(pair.split("=", 1) for pair in pairs)
 
 

@@ -11,6 +11,7 @@ import typer
 
 from hmrkit.backbones import BACKBONES
 from hmrkit.cli import options as o
+from hmrkit.cli.ablate import ablate
 from hmrkit.lifters import LIFTERS
 from hmrkit.options import OPTIONS, Options
 from hmrkit.regressors import REGRESSORS
@@ -133,6 +134,8 @@ for _name, _member in trainable(REGRESSORS).items():
 for _name, _lifter in trainable(LIFTERS).items():
     app.command(_name, help=f"Train {_name}: {_lifter.summary}.")(named_lifter)
 
+app.command("ablate")(ablate)
+
 
 @app.command("calibration")
 def calibration(
@@ -186,41 +189,6 @@ def make_examples(
     runs = processes or (len(os.sched_getaffinity(0)) if chosen.type == "cpu" else 1)
     make_side_by_side(out, count, backbone, str(chosen), runs, pyramid)
     typer.echo(str(out))
-
-
-@app.command("ablate")
-def ablate(
-    paper: Annotated[str, typer.Option(help="A regressor whose paper has ablations.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for networks, ablation.md and ablation.png.")],
-    preset: Preset = "cpu",
-    steps: Annotated[int | None, typer.Option(min=1, help="Of every variant (else the preset's).")] = None,
-    images: Images = None,
-    seeds: Annotated[int, typer.Option(min=1, help="So many runs of each variant.")] = 1,
-    group: Annotated[list[str] | None, typer.Option(help="One group of variants; repeatable (else all).")] = None,
-    examples: Kept = None,
-    device: o.Device = "auto",
-    verbose: o.Verbose = False,
-) -> None:
-    """Train a paper's variants under one budget; print its table beside ours."""
-    from hmrkit.device import resolve_device
-    from hmrkit.errors import UsageError
-    from hmrkit.training import ablation
-
-    o.start_logging(verbose)
-    modules = {name: member.load_recipe() for name, member in trainable(REGRESSORS).items()}
-    known = {name: module for name, module in modules.items() if hasattr(module, "ABLATION")}
-    if paper not in known:
-        raise UsageError(f"--paper must be one of {', '.join(known)}, got {paper!r}")
-    if examples is not None and not examples.is_dir():
-        raise UsageError(f"--examples {examples}: no such folder; check the path, or leave it out to make examples")
-    results = ablation.ablate(
-        paper, known[paper], out, preset=preset, steps=steps, images=images, seeds=seeds, groups=group or (),
-        device=resolve_device(device), examples=examples,
-    )  # fmt: skip
-    text = ablation.table(results) + "\n" + ablation.claims(results)
-    (out / "ablation.md").write_text(text, encoding="utf-8")
-    ablation.draw(results, out / "ablation.png")
-    typer.echo(text)
 
 
 @app.command("figures")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 MIN_IOU = 0.3  # below, a found box is somebody else's
 STILLS_AT_ONCE = 128
+Owners = dict[int, tuple[int, np.ndarray]]  # by track id: the person's number, and which rows of its truth these are
 
 
 @dataclass(frozen=True)
@@ -76,19 +77,15 @@ def predict(
     InputError where the images are not there.
     """
     stages = [s for s in stages_of(models.options) if detect or s not in ("detect", "track")]
+    if not detect:
+        return predictions_of(sequence, takes_with_true_boxes(sequence, models, stages, progress), models)
     pieces: list[list[_Piece]] = [[] for _ in sequence.people]
-    if detect:
-        for take, frames in _open(sequence, models, alone=True):
-            take = run_stages(take, stages, models, progress)
-            for person, rows, track_id, track_rows in _matched(take, frames, sequence.people):
-                pieces[person].append(_Piece(take, track_id, track_rows, rows))
-    else:
-        for take, owners in takes_with_true_boxes(sequence, models, stages, progress):
-            for track_id, (person, rows) in owners.items():
-                if track_id in take.body:
-                    pieces[person].append(_Piece(take, track_id, np.arange(len(rows)), rows))
+    for take, frames in _open(sequence, models, alone=True):
+        take = run_stages(take, stages, models, progress)
+        for person, rows, track_id, track_rows in _matched(take, frames, sequence.people):
+            pieces[person].append(_Piece(take, track_id, track_rows, rows))
     made = [_assembled(len(truth.valid), of, models) for truth, of in zip(sequence.people, pieces, strict=True)]
-    if not detect or sequence.stills:
+    if sequence.stills:
         return made
     return [
         replace(one, track_ids=_track_ids(len(truth.valid), of))
@@ -96,9 +93,19 @@ def predict(
     ]
 
 
+def predictions_of(sequence: EvalSequence, takes: Iterable[tuple[Take, Owners]], models: Models) -> list[Prediction]:
+    """What finished takes of `takes_with_true_boxes` hold of every person of the sequence."""
+    pieces: list[list[_Piece]] = [[] for _ in sequence.people]
+    for take, owners in takes:
+        for track_id, (person, rows) in owners.items():
+            if track_id in take.body:
+                pieces[person].append(_Piece(take, track_id, np.arange(len(rows)), rows))
+    return [_assembled(len(truth.valid), of, models) for truth, of in zip(sequence.people, pieces, strict=True)]
+
+
 def takes_with_true_boxes(
     sequence: EvalSequence, models: Models, stages: Sequence[str], progress: Progress = lambda *_: None
-) -> Iterator[tuple[Take, dict[int, tuple[int, np.ndarray]]]]:
+) -> Iterator[tuple[Take, Owners]]:
     """Takes of a sequence that went through `stages` by the true boxes; by track id whose track it is: the person's
     number, and which rows of the person's truth its rows are."""
     for take, frames in _open(sequence, models, alone=False):
@@ -240,14 +247,12 @@ def linked(paths: Sequence[Path]) -> Iterator[Path]:
         yield folder
 
 
-def _with_true_boxes(
-    take: Take, frames: np.ndarray, sequence: EvalSequence
-) -> tuple[Take, dict[int, tuple[int, np.ndarray]]]:
+def _with_true_boxes(take: Take, frames: np.ndarray, sequence: EvalSequence) -> tuple[Take, Owners]:
     """The take with a track for each person (for each image of a person in stills), and whose rows these are."""
     place = {int(f): k for k, f in enumerate(frames)}
     indices = take.video.frame_indices
     tracks: list[Track] = []
-    owners: dict[int, tuple[int, np.ndarray]] = {}
+    owners: Owners = {}
     for person, truth in enumerate(sequence.people):
         seen = np.asarray(np.isfinite(truth.boxes_xyxy).all(-1))
         rows = np.array([r for r, f in enumerate(truth.frame_indices) if seen[r] and int(f) in place], np.int64)

@@ -150,7 +150,12 @@ def claims(results: Sequence[Result], metric: str = "PA-MPJPE mm") -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw(results: Sequence[Result], path: Path, metric: str = "PA-MPJPE mm") -> None:
+def draw(
+    results: Sequence[Result],
+    path: Path,
+    metric: str = "PA-MPJPE mm",
+    measured_on: str = "held-out synthetic images",
+) -> None:
     """A bar a variant with its seeds as points, groups one below the other, as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -164,7 +169,7 @@ def draw(results: Sequence[Result], path: Path, metric: str = "PA-MPJPE mm") -> 
         axes.plot(r.figures[metric], [row] * len(r.figures[metric]), "k.")
     axes.set_yticks(range(len(results)), [f"{r.variant.group}: {r.variant.name}" for r in results])
     lowest = min(min(r.figures[metric]) for r in results)
-    axes.set(xlabel=f"{metric}, held-out synthetic images", xlim=(0.9 * lowest, None))
+    axes.set(xlabel=f"{metric}, {measured_on}", xlim=(0.9 * lowest, None))
     axes.invert_yaxis()
     figure.savefig(path, dpi=100, bbox_inches="tight")
 

@@ -15,6 +15,7 @@ import torch
 
 from hmrkit.body.posing import posed_skeleton
 from hmrkit.calibration import bone_transforms
+from hmrkit.calibration.variants import start_of
 from hmrkit.errors import InputError, UsageError
 from hmrkit.rendering.shading import track_colour
 from hmrkit.scene.ground import IMAGE_UP, estimate_world, from_plane
@@ -96,7 +97,7 @@ def make_clip(take: Take, models: Models, people: Sequence[int] | None = None, s
     if missing:
         raise UsageError(f"no person {missing[0]} with a mesh; the take has {', '.join(map(str, there)) or 'none'}")
     chosen = [track for i, track in there.items() if people is None or i in people]
-    shown = tuple(_person(take, track, models.body) for track in chosen)
+    shown = tuple(_person(take, track, models) for track in chosen)
     matrix, leveled = from_plane(IMAGE_UP, 0.0), False
     if space == "world" and chosen:
         matrix, leveled = _world(take, chosen, models.body)
@@ -104,9 +105,11 @@ def make_clip(take: Take, models: Models, people: Sequence[int] | None = None, s
     return ViewClip(take, video.frame_indices, video.frame_times, video.sampled_fps, shown, matrix, leveled)
 
 
-def _person(take: Take, track: Track, body: Body) -> Shown:
-    i = track.track_id
+def _person(take: Take, track: Track, models: Models) -> Shown:
+    i, body = track.track_id, models.body
     params, done, lifted = take.body[i], take.calibrated.get(i), take.lifted.get(i)
+    if done is not None:
+        params = start_of(body, params, done.joints_c, models.calibration)
     with torch.inference_mode():
         posed = posed_skeleton(body, params)
         rest = body(betas=params.betas)
