@@ -8,7 +8,14 @@ import math
 import torch
 from torch import Tensor
 
-from hmrkit.calibration.bone_rotations import LIMBS, SEEN_JOINTS, gaussian, no_rotations, with_hands, with_trunk
+from hmrkit.calibration.bone_rotations import (
+    LIMBS,
+    SEEN_JOINTS,
+    no_rotations,
+    smooth_corrections,
+    with_hands,
+    with_trunk,
+)
 from hmrkit.geometry import (
     axis_angle_to_matrix,
     matrix_to_axis_angle,
@@ -28,7 +35,7 @@ def follow_lifted(
     mesh: Tensor,
     lifted: Tensor,
     skeleton: str,
-    confidence: Tensor,
+    sure: Tensor,
     share: float,
     sigma: float,
     align: float = 1.0,
@@ -37,12 +44,12 @@ def follow_lifted(
     """How the bones of `mesh` (T,24,3) m follow the pose `lifted` (T,J,3) m of `skeleton`: rotations (T,23,3,3) in
     camera axes and ratios of lengths (23,), for `hmrkit.calibration.bone_rotations.assemble`.
 
-    `confidence` (T,12) in [0, 1] of `SEEN_JOINTS`; `share` in [0, 1] of the lifted direction where it is trusted fully;
-    `sigma` of the smoothing over time in frames; `align`, `keep_lengths`: see `TargetOptions`. Joints that the lifted
-    pose lacks (NaN, or not in its skeleton) leave the mesh alone. The gradient holds `align`'s rotation of the whole
-    track constant."""
+    `sure` (T,12) in [0, 1] of `SEEN_JOINTS`: 0 for a joint that must not pull; `share` in [0, 1] of the lifted
+    direction where it is trusted fully; `sigma` of the smoothing over time in frames; `align`, `keep_lengths`: see
+    `TargetOptions`. Joints that the lifted pose lacks (NaN, or not in its skeleton) leave the mesh alone. The gradient
+    holds `align`'s rotation of the whole track constant."""
     pose, known = _on_body(lifted.to(mesh), skeleton, mesh, align)
-    rotations = _rotations(mesh, pose, known, confidence, share, sigma)
+    rotations = _rotations(mesh, pose, known, sure, share, sigma)
     lengths = torch.ones(23, dtype=mesh.dtype, device=mesh.device)
     return rotations, lengths if keep_lengths else _length_ratios(mesh, pose, known)
 
@@ -86,14 +93,13 @@ def _part_way(rotation: Tensor, weight: Tensor, sigma: float) -> Tensor:
     """`weight` (T,) of `rotation` (T,3,3), less where it is large, smoothed over time."""
     vector = matrix_to_axis_angle(rotation)
     share = weight * _trust(vector.norm(dim=-1))
-    return axis_angle_to_matrix(gaussian(share[:, None] * vector, sigma))
+    return axis_angle_to_matrix(smooth_corrections(share[:, None] * vector, share > 0, sigma))
 
 
-def _rotations(mesh: Tensor, pose: Tensor, known: Tensor, confidence: Tensor, share: float, sigma: float) -> Tensor:
+def _rotations(mesh: Tensor, pose: Tensor, known: Tensor, sure: Tensor, share: float, sigma: float) -> Tensor:
     """Rotations (T,23,3,3) from the mesh part of the way to the lifted pose: trunk as two rigid pieces, limbs by
     bones."""
     joint = SMPL_24.index
-    sure = (2 * confidence).clamp(max=1)  # half confidence is a keypoint in sight
     certain = dict(zip(SEEN_JOINTS, sure.unbind(1), strict=True))
     # Stands for what is not known, so that no gradient passes through the directions of nothing.
     nothing = torch.diag(mesh.new_tensor([3.0, 2.0, 1.0]))
