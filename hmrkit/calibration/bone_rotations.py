@@ -26,6 +26,12 @@ PIECES = ("pelvis", "chest", *(end for _, end in LIMBS))
 _PELVIS_BONES = ("left_hip", "right_hip", "spine1")
 _CHEST_BONES = ("neck", "left_collar", "right_collar", "left_shoulder", "right_shoulder")
 _SPINE_BONES = (("spine2", 1 / 3), ("spine3", 2 / 3))
+_PIECE_OF = {
+    **{end: end for _, end in LIMBS},
+    **dict.fromkeys([*_PELVIS_BONES, "spine2"], "pelvis"),
+    **dict.fromkeys([*_CHEST_BONES, "spine3"], "chest"),
+    **{f"{side}_hand": f"{side}_wrist" for side in ("left", "right")},
+}
 
 
 def bone(name: str) -> int:
@@ -57,15 +63,11 @@ def assemble(mesh: Tensor, rotations: Tensor, lengths: Tensor, root: Tensor) -> 
     return torch.stack(joints, 1)
 
 
-def bones_of_pieces(flags: Tensor) -> Tensor:
-    """Which bones (T,23) move where some of the `PIECES` do (T,10); hands go with forearms, the spine with either."""
-    of = dict(zip(PIECES, flags.unbind(1), strict=True))
-    bones = [torch.zeros_like(of["pelvis"])] * 23
-    parts = [(name, of["pelvis"]) for name in _PELVIS_BONES] + [(name, of["chest"]) for name in _CHEST_BONES]
-    parts += [(name, of["pelvis"] | of["chest"]) for name, _ in _SPINE_BONES] + [(end, of[end]) for _, end in LIMBS]
-    for name, flag in parts:
-        bones[bone(name)] = flag
-    return with_hands(torch.stack(bones, 1))
+def of_bones(values: Tensor) -> Tensor:
+    """Values (...,10,D) of `PIECES` -> those of the bones (...,23,D) that move with them: hands with forearms, the
+    spine with its ends. Zero for head and feet."""
+    index = [PIECES.index(_PIECE_OF[name]) if name in _PIECE_OF else len(PIECES) for name in SMPL_24.joints[1:]]
+    return torch.cat([values, torch.zeros_like(values[..., :1, :])], -2)[..., index, :]
 
 
 def with_trunk(rotations: Tensor, pelvis: Tensor, chest: Tensor) -> Tensor:

@@ -113,7 +113,7 @@ def pieces_on_rays(weight: Tensor) -> Tensor:
 
 
 def rotations_to_rays(
-    mesh: Tensor, rotations: Tensor, lengths: Tensor, root: Tensor, rays: Rays, ray_weight: float
+    mesh: Tensor, rotations: Tensor, lengths: Tensor, root: Tensor, rays: Rays
 ) -> tuple[Tensor, Tensor]:
     """Rotations after one pass down the body that points every bone at its end's ray, at its present depth, and the
     weights (T,12) that `SEEN_JOINTS` had in it.
@@ -124,7 +124,7 @@ def rotations_to_rays(
     slot = {name: i for i, name in enumerate(SEEN_JOINTS)}
     joints = assemble(mesh, rotations, lengths, root)
     moves, weight = rays.aims(rays.marks(joints))
-    aim = joints[:, SMPL_24.indices(*SEEN_JOINTS)] + ray_weight * weight[..., None] * moves
+    aim = joints[:, SMPL_24.indices(*SEEN_JOINTS)] + weight[..., None] * moves
 
     def across(side: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         left, right = aim[:, slot[f"left_{side}"]], aim[:, slot[f"right_{side}"]]

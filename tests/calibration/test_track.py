@@ -100,7 +100,7 @@ def test_a_track_is_brought_nearer_to_what_the_camera_saw():
     track = Track(1, np.arange(T), np.zeros((T, 4), np.float32), np.ones(T, np.float32), np.zeros(T, bool))
     lifted, keypoints = seen_by_camera()
     # One frame a second: frames of this track are strangers to one another, nothing may be smoothed over them.
-    trusting = TargetOptions(lift_weight=0.5)
+    trusting = TargetOptions(lift_weight=0.5, ray_weight=0.5)
     result = calibrate_track(track, MESH, lifted, keypoints, CAMERA, BODY, WEIGHTS, 1.0, trusting, batch=5)
     moved = calibrated_vertices(BODY, MESH, result.joints_c, WEIGHTS)
     assert np.linalg.norm(moved - truth, axis=-1).mean() < 0.6 * np.linalg.norm(mesh - truth, axis=-1).mean()
