@@ -230,6 +230,13 @@ class Options:
         """The line of its pose stream."""
         return SERIAL if self.mode == "serial" else POSES_3D[self.pose3d]
 
+    @property
+    def pose_name(self) -> str:
+        """What files of measured errors call its pose stream."""
+        if self.mode == "serial":
+            return f"serial, {self.lifter}"
+        return ", ".join([self.pose3d, *([self.lifter] if self.pose3d != "direct" else []), self.keypoints])
+
 
 OPTIONS: dict[str, Option] = {item.name: item.metadata["option"] for item in fields(Options)}
 

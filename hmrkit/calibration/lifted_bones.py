@@ -91,6 +91,11 @@ def _trust(angle: Tensor) -> Tensor:
     return ((_DISAGREE - angle) / (_DISAGREE - _AGREE)).clamp(0, 1)
 
 
+def trusted_angles(vectors: Tensor) -> Tensor:
+    """(...) bool: rotation vectors (...,3) so small that the lifted pose has a say."""
+    return _trust(vectors.norm(dim=-1)) > 0
+
+
 def _rotations(mesh: Tensor, pose: Tensor, known: Tensor, sure: Tensor, share: float | Tensor, sigma: float) -> Tensor:
     """Rotations (T,23,3,3) from the mesh part of the way to the lifted pose."""
     vectors = piece_rotations(mesh, pose, known)

@@ -37,9 +37,9 @@ class TargetOptions:
 
     `shares`: how much of a bone's direction comes from the lifted pose and from the keypoints' rays, by what was
     measured of each. `lift_weight` and `ray_weight` in [0, 1] say it for all bones alike, instead (0: not followed).
-    `align` in [0, 1]: a lifted pose that is rotated against the mesh by the same rotation in the whole track is first rotated back
-    by this share of it (1 trusts the mesh's orientation alone, 0 both alike). `keep_lengths`: bones keep the mesh's
-    lengths; else they take the lifted pose's proportions. `smooth_s`: standard deviation of the smoothing of
+    `align` in [0, 1]: a lifted pose that is rotated against the mesh by the same rotation in the whole track is first
+    rotated back by this share of it (1 trusts the mesh's orientation alone, 0 both alike). `keep_lengths`: bones keep
+    the mesh's lengths; else they take the lifted pose's proportions. `smooth_s`: standard deviation of the smoothing of
     corrections, seconds.
     """
 
@@ -90,7 +90,7 @@ def build_target(
     if len(counts) > 1:
         raise ValueError(f"expected mesh, lifted pose and keypoints of the same frames, got {sorted(counts)} frames")
     sigma = options.smooth_s * fps
-    rays = _rays(keypoints, camera, mesh, keypoint_offsets_c)
+    rays = viewing_rays(keypoints, camera, mesh, keypoint_offsets_c)
     rotations, root = no_rotations(mesh), mesh[:, 0]
     lengths = torch.ones(23, dtype=mesh.dtype)
     if lifted is not None and options.of_lifted.any():
@@ -131,7 +131,9 @@ def _seen_of(pose: Tensor, skeleton: str) -> Tensor:
     return torch.stack([pose[:, index[name]] if name in index else missing for name in SEEN_JOINTS], 1)
 
 
-def _rays(keypoints: Keypoints | None, camera: Camera, mesh: Tensor, offsets_c: np.ndarray | None) -> Rays | None:
+def viewing_rays(
+    keypoints: Keypoints | None, camera: Camera, mesh: Tensor, offsets_c: np.ndarray | None
+) -> Rays | None:
     """The keypoints' viewing rays; None without keypoints, where nothing says that a joint is not seen."""
     if keypoints is None:
         return None
