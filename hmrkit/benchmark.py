@@ -43,7 +43,7 @@ def benchmark_calibration(frames: int, params_only: bool = False) -> dict[str, A
     bodies = []
     for degrees in (18, 22):  # the mesh stream's, and the one that the pose stream sees
         local = axis_angle_to_matrix(math.radians(degrees) * swing).numpy()
-        place, betas = np.tile(np.float32([0, 0, 5]), (frames, 1)), np.zeros(10, np.float32)
+        place, betas = np.tile(np.array([0, 0, 5], np.float32), (frames, 1)), np.zeros(10, np.float32)
         bodies.append(BodyParams(upright.numpy() @ local[:, 0], local[:, 1:], betas, place, "neutral", body.model_id))
     params = bodies[0]
     truth, _ = mesh_joints(body, bodies[1])

@@ -74,7 +74,7 @@ def refit(
 ) -> tuple[BodyParams, np.ndarray]:
     """Body parameters of the meshes `params` calibrated to `joints_c` (T,24,3) m, and what they miss (T,) mm.
 
-    Analytic: every joint's rotation is rotated as the bone that starts there was (Psi) and held within anatomical limits
+    Analytic: every joint's rotation is rotated as the bone that starts there was (Psi), held within anatomical limits
     (`joint_limits`); shape stays, one for the whole track; the root goes to its target. The residual is the mean
     distance between calibrated and refitted vertices; with `params_only` no vertices are made, and it is that between
     `joints_c` and the refitted joints.
