@@ -147,7 +147,7 @@ def bone_errors(take: Take, track_id: int, true: Tensor, models: Models) -> tupl
     joints, offsets = mesh_joints(models.body, take.body[track_id])
     mesh = torch.from_numpy(joints.astype(np.float64))
     lifted = take.lifted[track_id]
-    pose, known = lifted_on_body(torch.from_numpy(lifted.joints_c), lifted.skeleton, mesh, TargetOptions.align)
+    pose, known = lifted_on_body(torch.from_numpy(lifted.joints_c).to(mesh), lifted.skeleton, mesh, TargetOptions.align)
     rays = viewing_rays(take.keypoints[track_id], take.camera, mesh, offsets)
     assert rays is not None
     still, everything = no_rotations(mesh), torch.ones(len(PIECES), 3, dtype=mesh.dtype)
