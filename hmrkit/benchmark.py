@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import tempfile
@@ -10,11 +11,68 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hmrkit.models import Models
 from hmrkit.options import Options
 from hmrkit.output import export_take, render_take
 from hmrkit.pipeline import load_models, open_clip, run_stages, stages_of
 from hmrkit.video import read_frames
+
+
+def benchmark_calibration(frames: int, params_only: bool = False) -> dict[str, Any]:
+    """Time target, refit and final vertices of one made-up person of `frames` frames (not decoding or networks).
+
+    Returns `seconds` by part, `total_seconds` and `frames_per_second` of target and refit, `peak_rss_mib`, `threads`.
+    """
+    import torch
+
+    from hmrkit.body import load_body
+    from hmrkit.calibration import load_calibration
+    from hmrkit.calibration.target import build_target
+    from hmrkit.calibration.track import calibrated_vertices, mesh_joints, refit
+    from hmrkit.camera import assume_camera, project
+    from hmrkit.geometry import axis_angle_to_matrix
+    from hmrkit.skeletons import H36M_17, SMPL_24
+    from hmrkit.types import BodyParams, Keypoints, LiftedPose
+
+    body = load_body()
+    weights, camera = load_calibration(body), assume_camera(1280, 720)
+    swing = torch.sin(torch.arange(frames)[:, None, None] / 9 + torch.arange(72).view(24, 3))
+    upright = axis_angle_to_matrix(torch.tensor([math.pi, 0.0, 0.0]))
+    bodies = []
+    for degrees in (18, 22):  # the mesh stream's, and the one that the pose stream sees
+        local = axis_angle_to_matrix(math.radians(degrees) * swing).numpy()
+        place, betas = np.tile(np.array([0, 0, 5], np.float32), (frames, 1)), np.zeros(10, np.float32)
+        bodies.append(BodyParams(upright.numpy() @ local[:, 0], local[:, 1:], betas, place, "neutral", body.model_id))
+    params = bodies[0]
+    truth, _ = mesh_joints(body, bodies[1])
+    names = {"thorax": "neck", "spine": "spine2", "nose": "head", "head_top": "head"}
+    pose = truth[:, SMPL_24.indices(*(names.get(name, name) for name in H36M_17.joints))]
+    pixels = np.concatenate([project(camera, pose), np.ones((frames, 17, 1))], -1).astype(np.float32)
+    seconds: dict[str, float] = {}
+    started = time.perf_counter()
+    joints, offsets = mesh_joints(body, params)
+    lifted, keypoints = LiftedPose(pose - pose[:, :1], H36M_17.name), Keypoints(pixels, None, H36M_17.name)
+    target = build_target(joints, lifted, keypoints, camera, 30.0, None, offsets)
+    seconds["target"] = time.perf_counter() - started
+    started = time.perf_counter()
+    refit(body, params, target, weights, params_only=params_only)
+    seconds["refit"] = time.perf_counter() - started
+    total = sum(seconds.values())
+    if not params_only:
+        started = time.perf_counter()
+        for start in range(0, frames, 64):
+            calibrated_vertices(body, params, target, weights, slice(start, start + 64))
+        seconds["vertices"] = time.perf_counter() - started
+    return {
+        "frames": frames, "threads": torch.get_num_threads(), "seconds": seconds, "total_seconds": total,
+        "frames_per_second": frames / total, "peak_rss_mib": _peak_rss_mib(),
+    }  # fmt: skip
+
+
+def _peak_rss_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**20
 
 
 def run_benchmark(video: str, options: Options, formats: Sequence[str], render: bool) -> dict[str, Any]:
@@ -56,7 +114,6 @@ def run_benchmark(video: str, options: Options, formats: Sequence[str], render: 
             render_take(take, Path(folder) / "overlay.mp4", Path(folder) / "sheet.png", models, lambda *_: None)
             seconds["render"] = time.perf_counter() - started
     person_frames = sum(len(t.frame_indices) for t in take.tracks)
-    scale = 1 if sys.platform == "darwin" else 1024
     cuda = models.device.type == "cuda"
     return {
         "video": video,
@@ -75,6 +132,6 @@ def run_benchmark(video: str, options: Options, formats: Sequence[str], render: 
         "fps": frames / sum(seconds.values()),
         "fps_without_output": frames / sum(seconds[name] for name in stages),
         "decode_fps": frames / decode_seconds,
-        "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**20,
+        "peak_rss_mib": _peak_rss_mib(),
         "peak_gpu_mib": torch.cuda.max_memory_allocated(models.device) / 2**20 if cuda else None,
     }

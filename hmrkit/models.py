@@ -82,6 +82,12 @@ class Models:
         return load_uncertainty(self.options.lifter, self.options.keypoints)
 
     @cached_property
+    def shares(self):
+        from hmrkit.calibration.shares import load_shares
+
+        return load_shares(str(self.options.mesh), self.options.pose_name)
+
+    @cached_property
     def mesh_stream(self):
         from hmrkit.mesh_streams import load_mesh_stream
 

@@ -262,6 +262,13 @@ class Options:
         """The line of its calibration."""
         return CALIBRATIONS[self.calibration]
 
+    @property
+    def pose_name(self) -> str:
+        """What files of measured errors call its pose stream."""
+        if self.mode == "serial":
+            return f"serial, {self.lifter}"
+        return ", ".join([self.pose3d, *([self.lifter] if self.pose3d != "direct" else []), self.keypoints])
+
 
 OPTIONS: dict[str, Option] = {item.name: item.metadata["option"] for item in fields(Options)}
 

@@ -160,6 +160,7 @@ def lift(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
 def calibrate(take: Take, models: Models, progress: Progress, target: TargetOptions | None = None) -> dict[str, Any]:
     """PC-HMR: target joints from the pose stream, and the body refitted to the calibrated mesh. In serial mode nothing
     but the mesh stream has seen the image: the target follows no keypoints."""
+    from hmrkit.calibration.target import TargetOptions
     from hmrkit.calibration.track import calibrate_track
 
     options = models.options
@@ -176,7 +177,7 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
             models.body,
             models.calibration,
             take.video.sampled_fps,
-            target,
+            replace(target or TargetOptions(), shares=models.shares),
             params_only=options.params_only,
         )
         progress("calibrate", done, len(people))
@@ -261,7 +262,7 @@ STAGES: dict[str, Stage] = {
         lambda options: options.pose_stream.models,
         on_demand=True,
     ),
-    "calibrate": Stage(calibrate, ("calibrated",), _calibrate_inputs, _reads("body", "calibration")),
+    "calibrate": Stage(calibrate, ("calibrated",), _calibrate_inputs, _reads("body", "calibration", "shares")),
 }
 
 

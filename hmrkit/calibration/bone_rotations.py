@@ -21,9 +21,17 @@ LIMBS = tuple(
     for side in ("left", "right")
 )
 SEEN_JOINTS = tuple(dict.fromkeys(name for limb in LIMBS for name in limb))
+# What is corrected: trunk as two rigid pieces, limbs by bones (named by the joint at their end).
+PIECES = ("pelvis", "chest", *(end for _, end in LIMBS))
 _PELVIS_BONES = ("left_hip", "right_hip", "spine1")
 _CHEST_BONES = ("neck", "left_collar", "right_collar", "left_shoulder", "right_shoulder")
 _SPINE_BONES = (("spine2", 1 / 3), ("spine3", 2 / 3))
+_PIECE_OF = {
+    **{end: end for _, end in LIMBS},
+    **dict.fromkeys([*_PELVIS_BONES, "spine2"], "pelvis"),
+    **dict.fromkeys([*_CHEST_BONES, "spine3"], "chest"),
+    **{f"{side}_hand": f"{side}_wrist" for side in ("left", "right")},
+}
 
 
 def bone(name: str) -> int:
@@ -55,6 +63,13 @@ def assemble(mesh: Tensor, rotations: Tensor, lengths: Tensor, root: Tensor) -> 
     return torch.stack(joints, 1)
 
 
+def of_bones(values: Tensor) -> Tensor:
+    """Values (...,10,D) of `PIECES` -> those of the bones (...,23,D) that move with them: hands with forearms, the
+    spine with its ends. Zero for head and feet."""
+    index = [PIECES.index(_PIECE_OF[name]) if name in _PIECE_OF else len(PIECES) for name in SMPL_24.joints[1:]]
+    return torch.cat([values, torch.zeros_like(values[..., :1, :])], -2)[..., index, :]
+
+
 def with_trunk(rotations: Tensor, pelvis: Tensor, chest: Tensor) -> Tensor:
     """`rotations` (T,23,3,3) with pelvis and chest rotated further (T,3,3) and the spine bent from one to the other."""
     bones = list(rotations.unbind(1))
@@ -74,15 +89,30 @@ def with_hands(rotations: Tensor) -> Tensor:
     return rotations[:, source]
 
 
-def smooth_rotations(rotations: Tensor, sigma: float) -> Tensor:
-    """Rotations (T,...,3,3) smoothed along T, as `gaussian` does."""
-    return axis_angle_to_matrix(gaussian(matrix_to_axis_angle(rotations), sigma))
+def smooth_corrections(vectors: Tensor, trusted: Tensor, sigma: float) -> Tensor:
+    """Corrections (T,...,D) smoothed along T, and exactly zero where they are not `trusted` (T,...).
+
+    A plain Gaussian would carry the corrections of good frames into the bad ones beside them."""
+    return fade(trusted, sigma)[..., None] * gaussian(vectors, sigma)
+
+
+def fade(trusted: Tensor, sigma: float) -> Tensor:
+    """1 well inside the runs of frames that are `trusted` (T,...) bool, 0 outside of them, smooth in between.
+
+    Runs are shortened by the reach of the Gaussian that smooths their ends, half as wide as the corrections' own."""
+    reach = _reach(sigma / 2, len(trusted))
+    doubt = (~trusted).float()
+    if reach:
+        rows = doubt.reshape(len(trusted), -1).T[:, None]
+        doubt = torch.nn.functional.max_pool1d(rows, 2 * reach + 1, 1, reach)[:, 0].T.reshape(trusted.shape)
+    # What is left of the kernel's rounding must not move what is not trusted.
+    return torch.where(trusted, gaussian(1 - doubt, sigma / 2), 0.0)
 
 
 def gaussian(values: Tensor, sigma: float) -> Tensor:
     """`values` (T,...) smoothed along T by a Gaussian of `sigma` frames, ends held."""
-    reach = min(math.ceil(3 * sigma), len(values) - 1)
-    if reach < 1 or sigma < 0.2:
+    reach = _reach(sigma, len(values))
+    if not reach:
         return values
     steps = torch.arange(-reach, reach + 1, dtype=values.dtype, device=values.device)
     kernel = torch.exp(-0.5 * (steps / sigma) ** 2)
@@ -90,3 +120,7 @@ def gaussian(values: Tensor, sigma: float) -> Tensor:
         [values[:1].expand(reach, *values.shape[1:]), values, values[-1:].expand(reach, *values.shape[1:])]
     )
     return torch.einsum("t...k,k->t...", flat.unfold(0, 2 * reach + 1, 1), kernel / kernel.sum())
+
+
+def _reach(sigma: float, frames: int) -> int:
+    return min(math.ceil(3 * sigma), frames - 1) if sigma >= 0.2 else 0

@@ -8,7 +8,16 @@ import math
 import torch
 from torch import Tensor
 
-from hmrkit.calibration.bone_rotations import LIMBS, SEEN_JOINTS, gaussian, no_rotations, with_hands, with_trunk
+from hmrkit.calibration.bone_rotations import (
+    LIMBS,
+    PIECES,
+    SEEN_JOINTS,
+    bone,
+    no_rotations,
+    smooth_corrections,
+    with_hands,
+    with_trunk,
+)
 from hmrkit.geometry import (
     axis_angle_to_matrix,
     matrix_to_axis_angle,
@@ -28,8 +37,8 @@ def follow_lifted(
     mesh: Tensor,
     lifted: Tensor,
     skeleton: str,
-    confidence: Tensor,
-    share: float,
+    sure: Tensor,
+    share: float | Tensor,
     sigma: float,
     align: float = 1.0,
     keep_lengths: bool = True,
@@ -37,17 +46,17 @@ def follow_lifted(
     """How the bones of `mesh` (T,24,3) m follow the pose `lifted` (T,J,3) m of `skeleton`: rotations (T,23,3,3) in
     camera axes and ratios of lengths (23,), for `hmrkit.calibration.bone_rotations.assemble`.
 
-    `confidence` (T,12) in [0, 1] of `SEEN_JOINTS`; `share` in [0, 1] of the lifted direction where it is trusted fully;
-    `sigma` of the smoothing over time in frames; `align`, `keep_lengths`: see `TargetOptions`. Joints that the lifted
-    pose lacks (NaN, or not in its skeleton) leave the mesh alone. The gradient holds `align`'s rotation of the whole
-    track constant."""
-    pose, known = _on_body(lifted.to(mesh), skeleton, mesh, align)
-    rotations = _rotations(mesh, pose, known, confidence, share, sigma)
+    `sure` (T,12) in [0, 1] of `SEEN_JOINTS`: 0 for a joint that must not pull; `share` in [0, 1] of the lifted
+    direction where it is trusted fully, one or (10,3): of `PIECES`, about each axis of the camera; `sigma` of the
+    smoothing over time in frames; `align`, `keep_lengths`: see `TargetOptions`. Joints that the lifted pose lacks (NaN,
+    or not in its skeleton) leave the mesh alone. The gradient holds `align`'s rotation of the whole track constant."""
+    pose, known = lifted_on_body(lifted.to(mesh), skeleton, mesh, align)
+    rotations = _rotations(mesh, pose, known, sure, share, sigma)
     lengths = torch.ones(23, dtype=mesh.dtype, device=mesh.device)
     return rotations, lengths if keep_lengths else _length_ratios(mesh, pose, known)
 
 
-def _on_body(lifted: Tensor, skeleton: str, mesh: Tensor, align: float) -> tuple[Tensor, Tensor]:
+def lifted_on_body(lifted: Tensor, skeleton: str, mesh: Tensor, align: float) -> tuple[Tensor, Tensor]:
     """The lifted pose in the body's order (T,24,3) m about its pelvis, and which joints it has (T,24)."""
     index = get_skeleton(skeleton).index
     names = [_BODY_NAMES.get(name, name) for name in SMPL_24.joints]
@@ -82,42 +91,58 @@ def _trust(angle: Tensor) -> Tensor:
     return ((_DISAGREE - angle) / (_DISAGREE - _AGREE)).clamp(0, 1)
 
 
-def _part_way(rotation: Tensor, weight: Tensor, sigma: float) -> Tensor:
-    """`weight` (T,) of `rotation` (T,3,3), less where it is large, smoothed over time."""
-    vector = matrix_to_axis_angle(rotation)
-    share = weight * _trust(vector.norm(dim=-1))
-    return axis_angle_to_matrix(gaussian(share[:, None] * vector, sigma))
+def trusted_angles(vectors: Tensor) -> Tensor:
+    """(...) bool: rotation vectors (...,3) so small that the lifted pose has a say."""
+    return _trust(vectors.norm(dim=-1)) > 0
 
 
-def _rotations(mesh: Tensor, pose: Tensor, known: Tensor, confidence: Tensor, share: float, sigma: float) -> Tensor:
-    """Rotations (T,23,3,3) from the mesh part of the way to the lifted pose: trunk as two rigid pieces, limbs by
-    bones."""
-    joint = SMPL_24.index
-    sure = (2 * confidence).clamp(max=1)  # half confidence is a keypoint in sight
-    certain = dict(zip(SEEN_JOINTS, sure.unbind(1), strict=True))
-    # Stands for what is not known, so that no gradient passes through the directions of nothing.
-    nothing = torch.diag(mesh.new_tensor([3.0, 2.0, 1.0]))
-
-    def trunk(side: str) -> Tensor:
-        """Rotation of pelvis ("hip") or chest ("shoulder") from mesh to lifted: across the sides and up the trunk."""
-        pair = [joint[f"left_{side}"], joint[f"right_{side}"]]
-        vectors = []
-        for joints in (pose, mesh):
-            up = joints[:, joint["neck"]] - joints[:, joint["pelvis"]]
-            vectors.append(torch.stack([_unit(joints[:, pair[0]] - joints[:, pair[1]]), _unit(up)], -1))
-        there = known[:, [*pair, joint["neck"]]].all(-1)
-        rotation = project_to_rotation(torch.where(there[:, None, None], vectors[0] @ vectors[1].mT, nothing))
-        weight = share * there * torch.minimum(certain[f"left_{side}"], certain[f"right_{side}"])
-        return _part_way(rotation, weight, sigma)
-
-    identity = no_rotations(mesh)
-    bones = list(with_trunk(identity, trunk("hip"), trunk("shoulder")).unbind(1))
-    for start, end in LIMBS:
-        a, b = joint[start], joint[end]
-        rotation = rotation_between(mesh[:, b] - mesh[:, a], pose[:, b] - pose[:, a])
-        weight = share * (known[:, a] & known[:, b]) * torch.minimum(certain[start], certain[end])
-        bones[b - 1] = _part_way(torch.where(weight[:, None, None] > 0, rotation, identity[:, 0]), weight, sigma)
+def _rotations(mesh: Tensor, pose: Tensor, known: Tensor, sure: Tensor, share: float | Tensor, sigma: float) -> Tensor:
+    """Rotations (T,23,3,3) from the mesh part of the way to the lifted pose."""
+    vectors = piece_rotations(mesh, pose, known)
+    weight = both_ends(sure) * pieces_known(known) * _trust(vectors.norm(dim=-1))
+    corrections = axis_angle_to_matrix(smooth_corrections(weight[..., None] * share * vectors, weight > 0, sigma))
+    of = dict(zip(PIECES, corrections.unbind(1), strict=True))
+    bones = list(with_trunk(no_rotations(mesh), of["pelvis"], of["chest"]).unbind(1))
+    for _, end in LIMBS:
+        bones[bone(end)] = of[end]
     return with_hands(torch.stack(bones, 1))
+
+
+def piece_rotations(source: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    """Rotation vectors (T,10,3) in camera axes that take the `PIECES` of joints `source` (T,24,3) to those of `target`.
+
+    The trunk's pieces by the line across the sides and the line up to the neck, limbs by the shortest way; zero where
+    a joint is not `known` (T,24)."""
+    joint = SMPL_24.index
+    there = pieces_known(known)
+    # Stands for what is not known, so that no gradient passes through the directions of nothing.
+    nothing = torch.diag(source.new_tensor([3.0, 2.0, 1.0]))
+    rotations = []
+    for side in ("hip", "shoulder"):
+        lines = []
+        for joints in (target, source):
+            across = joints[:, joint[f"left_{side}"]] - joints[:, joint[f"right_{side}"]]
+            lines.append(torch.stack([_unit(across), _unit(joints[:, joint["neck"]] - joints[:, 0])], -1))
+        product = torch.where(there[:, len(rotations), None, None], lines[0] @ lines[1].mT, nothing)
+        rotations.append(project_to_rotation(product))
+    starts, ends = SMPL_24.indices(*(a for a, _ in LIMBS)), SMPL_24.indices(*(b for _, b in LIMBS))
+    limbs = rotation_between(source[:, ends] - source[:, starts], target[:, ends] - target[:, starts])
+    vectors = matrix_to_axis_angle(torch.cat([torch.stack(rotations, 1), limbs], 1))
+    return torch.where(there[..., None], vectors, 0.0)
+
+
+def both_ends(values: Tensor) -> Tensor:
+    """The less (T,10) of the values (T,12) of the two `SEEN_JOINTS` that each of `PIECES` is seen by."""
+    of = dict(zip(SEEN_JOINTS, values.unbind(1), strict=True))
+    pairs = [("left_hip", "right_hip"), ("left_shoulder", "right_shoulder"), *LIMBS]
+    return torch.stack([torch.minimum(of[a], of[b]) for a, b in pairs], 1)
+
+
+def pieces_known(known: Tensor) -> Tensor:
+    """Of which `PIECES` (T,10) all joints are known (T,24)."""
+    trunk = both_ends(known[:, SMPL_24.indices(*SEEN_JOINTS)].float()) > 0
+    trunk[:, :2] &= known[:, SMPL_24.index["neck"], None]
+    return trunk
 
 
 def _unit(vectors: Tensor) -> Tensor:

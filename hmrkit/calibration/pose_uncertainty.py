@@ -67,17 +67,18 @@ def load_uncertainty(lifter: str, keypoints: str, path: str | Path = WEIGHTS) ->
             return PoseUncertainty(joints, sha256_of(found))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{found}: wanted errors of joints as `hmrkit train uncertainty` writes them") from error
+    measured = "; ".join(name for name, entry in entries.items() if "joints" in entry)
     raise WeightsError(
-        f"{found}: has no errors of --lifter {lifter} with --keypoints {keypoints}, only of {'; '.join(entries)}; "
+        f"{found}: has no errors of --lifter {lifter} with --keypoints {keypoints}, only of {measured}; "
         f"measure them: hmrkit train uncertainty --lifter {lifter} --keypoints {keypoints}"
     )
 
 
-def save_uncertainty(path: str | Path, lifter: str, keypoints: str, entry: dict[str, Any]) -> None:
-    """Write the entry of a pair (`joints` and how they were measured) into the file; other pairs stay."""
+def save_entry(path: str | Path, name: str, entry: dict[str, Any]) -> None:
+    """Write the entry of a pair of streams (its errors, and how they were measured) into the file; other pairs stay."""
     path = Path(path)
     entries = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    entries[pair_name(lifter, keypoints)] = entry
+    entries[name] = entry
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n", encoding="utf-8")

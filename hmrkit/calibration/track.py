@@ -15,6 +15,7 @@ from hmrkit.body import Body
 from hmrkit.body.posing import check_model, posed_mesh, posed_skeleton
 from hmrkit.calibration import CalibrationWeights, bone_transforms, calibrate
 from hmrkit.calibration.bone_rotations import SEEN_JOINTS
+from hmrkit.calibration.joint_limits import within_limits
 from hmrkit.calibration.target import TargetOptions, build_target
 from hmrkit.calibration.variants import start_of
 from hmrkit.errors import ModelMismatchError
@@ -44,7 +45,7 @@ def calibrate_track(
     _check_models(body, params, weights)
     if len(params.transl_c) != len(track.frame_indices):
         raise ValueError(f"expected parameters of {len(track.frame_indices)} frames, got {len(params.transl_c)}")
-    joints, offsets = _mesh_joints(body, params)
+    joints, offsets = mesh_joints(body, params)
     joints_c = build_target(joints, lifted, keypoints, camera, fps, options, offsets)
     refitted, residual = refit(body, params, joints_c, weights, batch, params_only)
     return Calibration(joints_c, refitted, residual)
@@ -75,9 +76,10 @@ def refit(
 ) -> tuple[BodyParams, np.ndarray]:
     """Body parameters of the meshes `params` calibrated to `joints_c` (T,24,3) m, and what they miss (T,) mm.
 
-    Analytic: every joint's rotation is rotated as the bone that starts there was (Psi), shape stays, the root goes to
-    its target. The residual is the mean distance between calibrated and refitted vertices; with `params_only` no
-    vertices are made, and it is that between `joints_c` and the refitted joints.
+    Analytic: every joint's rotation is rotated as the bone that starts there was (Psi), held within anatomical limits
+    (`joint_limits`); shape stays, one for the whole track; the root goes to its target. The residual is the mean
+    distance between calibrated and refitted vertices; with `params_only` no vertices are made, and it is that between
+    `joints_c` and the refitted joints.
     """
     _check_models(body, params, weights)
     params = start_of(body, params, joints_c, weights)
@@ -88,7 +90,8 @@ def refit(
     # A joint's own bone is the first that starts there (all of them rotate alike), else the one that ends there.
     own = [parents.index(joint) - 1 if joint in parents else joint - 1 for joint in range(24)]
     world = psi[:, own] @ posed.joint_rotations
-    local = world[:, parents[1:]].mT @ world[:, 1:]
+    own_pose = torch.as_tensor(params.body_pose, dtype=body.dtype, device=body.device)
+    local = within_limits(world[:, parents[1:]].mT @ world[:, 1:], own_pose)
     shift = (target[:, 0] - posed.joints[:, 0]).cpu().numpy()
     refitted = replace(
         params,
@@ -120,7 +123,7 @@ def _moved(
 
 
 @torch.inference_mode()
-def _mesh_joints(body: Body, params: BodyParams) -> tuple[np.ndarray, np.ndarray | None]:
+def mesh_joints(body: Body, params: BodyParams) -> tuple[np.ndarray, np.ndarray | None]:
     """The mesh stream's joints (T,24,3) m and what points from `SEEN_JOINTS` to the marks of their keypoints (T,12,3).
 
     The body says where an annotator puts a hip on its surface; that mark is taken to move with the joint. None for a

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,18 +13,21 @@ from hmrkit.cli import options as o
 
 @o.with_options()
 def bench(
-    video: Annotated[str, typer.Argument(help="A video, or a folder of frames.")],
+    video: Annotated[
+        str, typer.Argument(help="A video, a folder of frames, or `calibrate`: PC-HMR's target and refit.")
+    ],
     formats: Annotated[
         str | None, typer.Option("--format", help="Comma-separated. [default: npz,obj; npz with --params-only]")
     ] = None,
     render: Annotated[bool, typer.Option("--render/--no-render", help="Measure drawing, too.")] = False,
+    frames: Annotated[int, typer.Option(min=2, help="How many frames `calibrate` makes up.")] = 1000,
     *,
     options: dict[str, Any],
     as_json: o.AsJson = False,
     verbose: o.Verbose = False,
 ) -> None:
     """Milliseconds per stage, frames per second and peak memory of the whole chain on one clip."""
-    from hmrkit.benchmark import run_benchmark
+    from hmrkit.benchmark import benchmark_calibration, run_benchmark
     from hmrkit.errors import UsageError
     from hmrkit.exporters import choose_formats
     from hmrkit.options import Options
@@ -32,6 +36,16 @@ def bench(
     chosen = Options(**options)
     if chosen.params_only and render:
         raise UsageError("--params-only makes no vertices, which --render draws; leave one out")
+    if video == "calibrate" and not Path(video).exists():
+        facts = benchmark_calibration(frames, chosen.params_only)
+        parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in facts["seconds"].items())
+        line = (
+            f"{frames} frames: {parts}; target and refit {facts['total_seconds']:.1f} s, "
+            f"{facts['frames_per_second']:.0f} frames/s; {facts['threads']} threads, "
+            f"peak RSS {facts['peak_rss_mib']:.0f} MiB"
+        )
+        typer.echo(json.dumps(facts, indent=1) if as_json else line)
+        return
     facts = run_benchmark(video, chosen, choose_formats(formats, chosen.params_only), render)
     if as_json:
         typer.echo(json.dumps(facts, indent=1))

@@ -254,6 +254,11 @@ def uncertainty(
     lifter: Annotated[str, typer.Option(help=OPTIONS["lifter"].text)] = Options.lifter,
     lifter_checkpoint: Annotated[Path | None, typer.Option(help=OPTIONS["lifter_checkpoint"].text)] = None,
     keypoints: Annotated[str, typer.Option(help=OPTIONS["keypoints"].text)] = Options.keypoints,
+    mesh: Annotated[
+        str | None, typer.Option(help="Measure this mesh stream beside the pose stream: what calibration weights by.")
+    ] = None,
+    mode: Annotated[str, typer.Option(help=f"With --mesh. {OPTIONS['mode'].text}")] = Options.mode,
+    pose3d: Annotated[str, typer.Option(help=f"With --mesh. {OPTIONS['pose3d'].text}")] = Options.pose3d,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many images.")] = None,
     dataset_option: Annotated[
         list[str] | None, typer.Option(help="KEY=VALUE, for what only one dataset has (seed=1).")
@@ -264,23 +269,26 @@ def uncertainty(
     device: o.Device = "auto",
     verbose: o.Verbose = False,
 ) -> None:
-    """Measure how far the lifted and the direct pose err, joint by joint: what --pose3d fused weights them by."""
-    from hmrkit.calibration.pose_uncertainty import save_uncertainty
+    """Measure how far the lifted and the direct pose err, joint by joint: what --pose3d fused weights them by. With
+    --mesh: how far that mesh stream, the pose stream and the keypoints err, bone by bone."""
+    from hmrkit.calibration.pose_uncertainty import pair_name, save_entry
+    from hmrkit.calibration.shares import stream_names
     from hmrkit.cli.evaluate import dataset_settings
     from hmrkit.datasets import DatasetOptions, load_dataset
     from hmrkit.models import Models
-    from hmrkit.training.pose_uncertainty import measure
+    from hmrkit.training.pose_uncertainty import measure, measure_beside_mesh
 
     o.start_logging(verbose)
     # The stages are those of a lifted pose; the direct one is in the keypoints.
     chosen = Options(
-        lifter=lifter, keypoints=keypoints, device=device,
+        lifter=lifter, keypoints=keypoints, mesh=mesh, mode=mode, pose3d=pose3d, device=device,
         lifter_checkpoint=None if lifter_checkpoint is None else str(lifter_checkpoint),
     )  # fmt: skip
     with o.progress_bar(dataset) as progress:
         held_out = load_dataset(dataset, data, DatasetOptions(settings=dataset_settings(dataset_option or [])))
-        entry = measure(held_out, Models(chosen), limit, progress)
-    save_uncertainty(out, lifter, keypoints, {"measured_on": dataset, **entry})
+        entry = (measure_beside_mesh if mesh else measure)(held_out, Models(chosen), limit, progress)
+    name = stream_names(mesh, chosen.pose_name) if mesh else pair_name(lifter, keypoints)
+    save_entry(out, name, {"measured_on": dataset, **entry})
     typer.echo(str(out))
 
 

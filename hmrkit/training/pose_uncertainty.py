@@ -9,20 +9,27 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from hmrkit.calibration.bone_rotations import PIECES, assemble, no_rotations
+from hmrkit.calibration.lifted_bones import both_ends, lifted_on_body, piece_rotations, pieces_known, trusted_angles
 from hmrkit.calibration.pose_streams import direct_pose, pose_size
+from hmrkit.calibration.target import TargetOptions, follow_rays, viewing_rays
+from hmrkit.calibration.track import mesh_joints
 from hmrkit.datasets import Dataset, GroundTruth
 from hmrkit.errors import InputError
 from hmrkit.evaluation.predicting import takes_with_true_boxes
 from hmrkit.evaluation.subsets import limited
 from hmrkit.models import Models
-from hmrkit.pipeline import Progress
-from hmrkit.skeletons import H36M_17, common_joints, get_skeleton
-from hmrkit.types import LiftedPose
+from hmrkit.pipeline import Progress, stages_of
+from hmrkit.skeletons import H36M_17, SMPL_24, common_joints, get_skeleton
+from hmrkit.types import LiftedPose, Take
 
 # Joints that the truth calls otherwise, where they are the same place of the body.
 _TRUE_NAMES = {"thorax": "neck", "spine": "spine2"}
 _HIPS = H36M_17.indices("left_hip", "right_hip")
+MIN_FRAMES = 50  # of a bone, fewer say nothing
 _AXES = (slice(0, 2), slice(2, 3))  # the image plane, depth
 
 
@@ -92,3 +99,73 @@ def _facts(errors: np.ndarray) -> list[dict[str, list[float]] | None]:
         else None
         for j in range(len(H36M_17))
     ]
+
+
+# ------------------------------------------------------------------------------------------------- beside a mesh stream
+
+
+def measure_beside_mesh(
+    dataset: Dataset, models: Models, limit: int | None = None, progress: Progress = lambda *_: None
+) -> dict[str, Any]:
+    """How the mesh stream, the pose stream and the keypoints' rays err, as `hmrkit.calibration.shares` keeps it.
+
+    InputError where the dataset's true joints are not the body's own, or nobody was found."""
+    dataset.check()
+    parts: list[tuple[Tensor, Tensor]] = []
+    stages = [stage for stage in stages_of(models.options) if stage not in ("detect", "track", "calibrate")]
+    for sequence in limited(dataset.sequences(), limit):
+        for take, owners in takes_with_true_boxes(sequence, models, stages, progress):
+            for track_id, (person, rows) in owners.items():
+                truth = sequence.people[person]
+                if track_id in take.body and truth.joints_c is not None and truth.skeleton is SMPL_24:
+                    keep = torch.from_numpy(truth.valid[rows])
+                    true = torch.from_numpy(truth.joints_c[rows].astype(np.float64))
+                    parts.append(tuple(of[keep] for of in bone_errors(take, track_id, true, models)))  # type: ignore
+    if not parts:
+        raise InputError(f"dataset {dataset.name}: wanted people whose true joints are the body's 24, found none")
+    errors, sure = (torch.cat(each) for each in zip(*parts, strict=True))
+    names = [name.removeprefix("left_") for name in PIECES]
+    bones: dict[str, Any] = {}
+    for name in dict.fromkeys(n for n in names if not n.startswith("right_")):
+        sides = [i for i, n in enumerate(names) if n.removeprefix("right_") == name]
+        of, seen = errors[:, sides].flatten(0, 1), sure[:, sides].flatten() > 0.5
+        known = of.isfinite().all(-1).all(-1)
+        hidden = of[known & (sure[:, sides].flatten() == 0)]
+        if (known & seen).sum() < MIN_FRAMES:
+            continue
+        bones[name] = _products(of[known & seen])
+        bones[name]["hidden"] = {"frames": len(hidden)}
+        if len(hidden):
+            mesh, pose = hidden[:, :2].square().sum(-1).mean(0).sqrt().tolist()
+            bones[name]["hidden"] |= {"mesh_deg": round(mesh, 1), "pose_deg": round(pose, 1)}
+    return {"frames": len(errors), "people": len(parts), "bones": bones}
+
+
+def bone_errors(take: Take, track_id: int, true: Tensor, models: Models) -> tuple[Tensor, Tensor]:
+    """Errors (T,10,3,3) in degrees of `PIECES`, of mesh, pose and rays, about each axis of the camera, NaN where the
+    pose is missing or not followed; and how surely each is seen (T,10). `true` (T,24,3) m."""
+    joints, offsets = mesh_joints(models.body, take.body[track_id])
+    mesh = torch.from_numpy(joints.astype(np.float64))
+    lifted = take.lifted[track_id]
+    pose, known = lifted_on_body(torch.from_numpy(lifted.joints_c).to(mesh), lifted.skeleton, mesh, TargetOptions.align)
+    rays = viewing_rays(take.keypoints[track_id], take.camera, mesh, offsets)
+    assert rays is not None
+    still, everything = no_rotations(mesh), torch.ones(len(PIECES), 3, dtype=mesh.dtype)
+    rotations, root = follow_rays(mesh, still, mesh.new_ones(23), rays, everything, 0.0)
+    everywhere = torch.ones_like(known)
+    to_truth, to_pose, to_rays = (
+        piece_rotations(mesh, other, where)
+        for other, where in (
+            (true, everywhere), (pose, known), (assemble(mesh, rotations, mesh.new_ones(23), root), everywhere)
+        )
+    )  # fmt: skip
+    followed = pieces_known(known) & trusted_angles(to_pose)
+    errors = torch.stack([-to_truth, to_pose - to_truth, to_rays - to_truth], 2).rad2deg()
+    return torch.where(followed[..., None, None], errors, torch.nan), both_ends(rays.sure)
+
+
+def _products(errors: Tensor) -> dict[str, Any]:
+    """What is kept of errors (N,3,3) of mesh, pose and rays about the axes: mean products (3,3) in each direction."""
+    about = {"image": errors[..., 2:], "depth": errors[..., :2]}
+    means = {axis: torch.einsum("nad,nbd->ab", e, e) / e[:, 0].numel() for axis, e in about.items()}
+    return {"frames": len(errors)} | {axis: mean.numpy().round(1).tolist() for axis, mean in means.items()}

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from synthetic_person import BODY, CAMERA, make_motion_of, make_person
 
+from hmrkit.calibration.bone_rotations import PIECES
 from hmrkit.calibration.pose_streams import direct_pose, fused_pose, pose_size, projected_landmarks
-from hmrkit.calibration.pose_uncertainty import PoseUncertainty, load_uncertainty, save_uncertainty
+from hmrkit.calibration.pose_uncertainty import PoseUncertainty, load_uncertainty, save_entry
+from hmrkit.calibration.shares import default_shares, load_shares
 from hmrkit.errors import UsageError, WeightsError
 from hmrkit.skeletons import H36M_17, SMPL_24
 from hmrkit.types import Keypoints, LiftedPose
@@ -82,11 +84,27 @@ def test_a_fused_pose_lies_between_the_two_by_their_weights():
 def test_measured_errors_are_kept_by_pair(tmp_path):
     path = tmp_path / "errors.json"
     joints = {"left_knee": errors([20.0, 30.0], [25.0, 35.0])}
-    save_uncertainty(path, "a", "x", {"joints": joints})
-    save_uncertainty(path, "b", "x", {"joints": {}})
+    save_entry(path, "a, x", {"joints": joints})
+    save_entry(path, "b, x", {"joints": {}})
     assert load_uncertainty("a", "x", path).joints["left_knee"]["direct_mm"] == (25.0, 35.0)
     with pytest.raises(WeightsError, match="no errors of --lifter c with --keypoints x, only of a, x; b, x; measure"):
         load_uncertainty("c", "x", path)
     path.write_text('{"a, x": {"joints": {"left_knee": {}}}}')
     with pytest.raises(WeightsError, match="train uncertainty"):
         load_uncertainty("a", "x", path)
+
+
+def test_shares_follow_the_measured_errors_of_mesh_pose_and_rays(tmp_path):
+    path = tmp_path / "errors.json"
+    apart, worse = np.diag([4.0, 4.0, 2.0]), np.array([[4.0, 6.0, 4.0], [6.0, 16.0, 6.0], [4.0, 6.0, 16.0]])
+    save_entry(path, "hmr with lifted, a, x", {"bones": {"knee": {"image": apart.tolist(), "depth": worse.tolist()}}})
+    save_entry(path, "a, x", {"joints": {}})
+    made, plain = load_shares("hmr", "lifted, a, x", path), default_shares()
+    knee, wrist = PIECES.index("left_knee"), PIECES.index("left_wrist")
+    np.testing.assert_allclose(made.lifted[knee], [0.25, 0], atol=0.01)  # what errs the same way and more has no say
+    np.testing.assert_allclose(made.rays[knee], [0.5, 0], atol=0.03)
+    assert np.array_equal(made.lifted[wrist], plain.lifted[wrist])
+    assert load_shares("spin", "lifted, a, x", path).weights_sha256 == plain.weights_sha256
+    path.write_text('{"hmr with lifted, a, x": {}}')
+    with pytest.raises(WeightsError, match="train uncertainty"):
+        load_shares("hmr", "lifted, a, x", path)

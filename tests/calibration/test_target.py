@@ -86,7 +86,8 @@ def seen(joints: np.ndarray) -> np.ndarray:
 
 
 def target_of(scene: Scene, **options) -> np.ndarray:
-    return build_target(scene.mesh, scene.lifted, scene.keypoints, CAMERA, FPS, TargetOptions(**options))
+    chosen = TargetOptions(**{"lift_weight": 0.3, "ray_weight": 0.5} | options)
+    return build_target(scene.mesh, scene.lifted, scene.keypoints, CAMERA, FPS, chosen)
 
 
 def bone_lengths(joints: np.ndarray) -> np.ndarray:
@@ -180,6 +181,7 @@ def test_a_still_person_gives_a_still_target_and_one_frame_works():
         Keypoints(scene.keypoints.keypoints_2d[:1], None, "coco-17"),
         CAMERA,
         FPS,
+        TargetOptions(lift_weight=0.3, ray_weight=0.5),
     )
     np.testing.assert_allclose(one, still[:1], atol=1e-5)
 
@@ -225,6 +227,45 @@ def test_following_the_lifted_pose_is_differentiable_and_stays_on_its_device():
         made = [mode.from_tensor(x.detach()).to("cuda") for x in (mesh, pose, sure)]
         rotations, lengths = follow_lifted(made[0], made[1], "h36m-17", made[2], 0.5, 1.0)
         assert assemble(made[0], rotations, lengths, made[0][:, 0]).device.type == "cuda"
+
+
+def _off(scene: Scene, target: np.ndarray, names: tuple[str, ...]) -> float:
+    """Largest distance, m, of joints from the mesh stream's, each bone hung on the mesh stream's parent."""
+    bones = [joints[:, 1:] - joints[:, list(SMPL_24.parents[1:])] for joints in (target, scene.mesh)]
+    return float(np.linalg.norm(bones[0] - bones[1], axis=-1)[:, [SMPL_24.index[n] - 1 for n in names]].max())
+
+
+ARM = ("left_elbow", "left_wrist", "left_hand")
+
+
+def test_a_limb_that_is_not_seen_stays_the_mesh_streams():
+    unlike = np.random.default_rng(0).normal(0, 0.3, (FRAMES, 2, 3)).astype(np.float32)
+    for what in ("hidden", "outside", "another"):
+        scene = make_scene(1)
+        scene.lifted.joints_c[:, H36M_17.indices("left_elbow", "left_wrist")] += unlike
+        arm = COCO_17.indices("left_shoulder", "left_elbow", "left_wrist")
+        if what == "hidden":
+            scene.keypoints.keypoints_2d[:, arm, 2] = 0.1
+        elif what == "outside":
+            scene.keypoints.keypoints_2d[:, arm, 0] += CAMERA.width
+        else:  # two confident keypoints of somebody else's arm
+            scene.keypoints.keypoints_2d[:, arm, 1] += np.float32([0, 150, 250])
+        assert _off(scene, target_of(scene), ARM) < 1e-6
+        assert _off(scene, target_of(make_scene(1)), ARM) > 5e-3
+
+
+@pytest.mark.parametrize("pose", ["rubbish", "missing"])
+def test_frames_with_a_corrupt_pose_stream_stay_the_mesh_streams(pose):
+    scene, half = make_scene(2), slice(FRAMES // 2, None)
+    before = reprojection(scene, scene.mesh)
+    truth = scene.keypoints.keypoints_2d.copy()
+    scene.keypoints.keypoints_2d[half, :, :2] = np.random.default_rng(0).uniform(0, 5000, (FRAMES // 2, 17, 2))
+    scene.lifted.joints_c[half] = np.nan if pose == "missing" else scene.lifted.joints_c[half][:, ::-1]
+    target = target_of(scene)
+    assert np.abs(target[half] - scene.mesh[half]).max() < 1e-3
+    assert np.abs(target[:20] - scene.mesh[:20]).max() > 5e-3
+    scene.keypoints.keypoints_2d[:] = truth
+    assert reprojection(scene, target) <= before
 
 
 def test_streams_of_different_length_are_refused():

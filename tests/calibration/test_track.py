@@ -9,11 +9,12 @@ import torch
 from hmrkit.body import load_body
 from hmrkit.body.posing import body_meshes
 from hmrkit.calibration import load_calibration
+from hmrkit.calibration.joint_limits import within_limits
 from hmrkit.calibration.target import TargetOptions
 from hmrkit.calibration.track import calibrate_track, calibrated_vertices, refit
 from hmrkit.camera import assume_camera, project
 from hmrkit.errors import ModelMismatchError
-from hmrkit.geometry import axis_angle_to_matrix
+from hmrkit.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from hmrkit.skeletons import H36M_17, SMPL_24
 from hmrkit.types import BodyParams, Keypoints, LiftedPose, Track
 
@@ -29,6 +30,10 @@ def make_params(seed: int, degrees: float, base: BodyParams | None = None) -> Bo
     vectors = torch.randn(T, 24, 3, generator=generator)
     vectors *= np.radians(degrees) * torch.rand(T, 24, 1, generator=generator) / vectors.norm(dim=-1, keepdim=True)
     rotations = axis_angle_to_matrix(vectors).numpy()
+    if base is None:  # limbs bend as limbs do, so that no limit is met
+        bends = torch.tensor([[0.9, 0, 0], [0.9, 0, 0], [0, -0.9, 0], [0, 0.9, 0]])
+        limbs = SMPL_24.indices("left_knee", "right_knee", "left_elbow", "right_elbow")
+        rotations[:, limbs] = axis_angle_to_matrix(bends).numpy() @ rotations[:, limbs]
     betas = np.linspace(-0.5, 0.5, 10, dtype=np.float32)
     if base is None:
         flip = np.diag([1.0, -1.0, -1.0]).astype(np.float32)
@@ -70,6 +75,19 @@ def test_a_mesh_on_its_own_joints_keeps_its_parameters():
     np.testing.assert_allclose(calibrated_vertices(BODY, MESH, joints, WEIGHTS), vertices, atol=1e-6)
 
 
+def test_refitted_knees_do_not_bend_backwards_and_what_bends_as_it_should_is_not_touched():
+    local = torch.eye(3).repeat(40, 23, 1, 1)
+    knee = SMPL_24.index["left_knee"] - 1
+    degrees = torch.linspace(-60, 150, 40)
+    local[:, knee] = axis_angle_to_matrix(torch.stack([degrees.deg2rad(), 0 * degrees, 0 * degrees], -1))
+    held = matrix_to_axis_angle(within_limits(local, torch.eye(3).repeat(40, 23, 1, 1)))[:, knee, 0].rad2deg()
+    assert held.min() > -15.1
+    assert (held.diff() >= 0).all()
+    np.testing.assert_array_equal(within_limits(local, local), local)
+    fine = degrees > -10
+    np.testing.assert_allclose(held[fine], degrees[fine], atol=1e-3)
+
+
 def test_longer_bones_leave_a_residual():
     _, joints = vertices_and_joints(MESH)
     longer = joints[:, :1] + 1.1 * (joints - joints[:, :1])
@@ -100,7 +118,7 @@ def test_a_track_is_brought_nearer_to_what_the_camera_saw():
     track = Track(1, np.arange(T), np.zeros((T, 4), np.float32), np.ones(T, np.float32), np.zeros(T, bool))
     lifted, keypoints = seen_by_camera()
     # One frame a second: frames of this track are strangers to one another, nothing may be smoothed over them.
-    trusting = TargetOptions(lift_weight=0.5)
+    trusting = TargetOptions(lift_weight=0.5, ray_weight=0.5)
     result = calibrate_track(track, MESH, lifted, keypoints, CAMERA, BODY, WEIGHTS, 1.0, trusting, batch=5)
     moved = calibrated_vertices(BODY, MESH, result.joints_c, WEIGHTS)
     assert np.linalg.norm(moved - truth, axis=-1).mean() < 0.6 * np.linalg.norm(mesh - truth, axis=-1).mean()
