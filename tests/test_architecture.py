@@ -13,6 +13,7 @@ FAMILIES = {"detectors", "trackers", "keypoints", "lifters", "regressors", "data
 # What may point the other way, and why.
 EXCEPTIONS = {
     ("regressors", "backbones"): "regressors read what backbones see",
+    ("keypoints", "backbones"): "published pose networks are a backbone and a head",
 }
 LAYERS = [
     {
