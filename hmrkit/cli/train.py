@@ -255,7 +255,8 @@ def uncertainty(
     lifter_checkpoint: Annotated[Path | None, typer.Option(help=OPTIONS["lifter_checkpoint"].text)] = None,
     keypoints: Annotated[str, typer.Option(help=OPTIONS["keypoints"].text)] = Options.keypoints,
     mesh: Annotated[
-        str | None, typer.Option(help="Measure this mesh stream beside the pose stream: what calibration weights by.")
+        list[str] | None,
+        typer.Option(help="Measure this mesh stream beside the pose stream: what calibration weights by; repeatable."),
     ] = None,
     mode: Annotated[str, typer.Option(help=f"With --mesh. {OPTIONS['mode'].text}")] = Options.mode,
     pose3d: Annotated[str, typer.Option(help=f"With --mesh. {OPTIONS['pose3d'].text}")] = Options.pose3d,
@@ -276,19 +277,27 @@ def uncertainty(
     from hmrkit.cli.evaluate import dataset_settings
     from hmrkit.datasets import DatasetOptions, load_dataset
     from hmrkit.models import Models
-    from hmrkit.training.pose_uncertainty import measure, measure_beside_mesh
+    from hmrkit.training.pose_uncertainty import measure, measure_beside_meshes
 
     o.start_logging(verbose)
-    # The stages are those of a lifted pose; the direct one is in the keypoints.
-    chosen = Options(
-        lifter=lifter, keypoints=keypoints, mesh=mesh, mode=mode, pose3d=pose3d, device=device,
-        lifter_checkpoint=None if lifter_checkpoint is None else str(lifter_checkpoint),
-    )  # fmt: skip
+    # Without --mesh the stages are those of a lifted pose; the direct one is in the keypoints.
+    chosen = [
+        Options(
+            lifter=lifter, keypoints=keypoints, mesh=name, mode=mode, pose3d=pose3d, device=device,
+            lifter_checkpoint=None if lifter_checkpoint is None else str(lifter_checkpoint),
+        )
+        for name in mesh or [None]
+    ]  # fmt: skip
+    models = [Models(one) for one in chosen]
     with o.progress_bar(dataset) as progress:
         held_out = load_dataset(dataset, data, DatasetOptions(settings=dataset_settings(dataset_option or [])))
-        entry = (measure_beside_mesh if mesh else measure)(held_out, Models(chosen), limit, progress)
-    name = stream_names(mesh, chosen.pose_name) if mesh else pair_name(lifter, keypoints)
-    save_entry(out, name, {"measured_on": dataset, **entry})
+        if mesh:
+            entries = measure_beside_meshes(held_out, models, limit, progress)
+            names = [stream_names(str(one.mesh), one.pose_name) for one in chosen]
+        else:
+            entries, names = [measure(held_out, models[0], limit, progress)], [pair_name(lifter, keypoints)]
+    for name, entry in zip(names, entries, strict=True):
+        save_entry(out, name, {"measured_on": dataset, **entry})
     typer.echo(str(out))
 
 

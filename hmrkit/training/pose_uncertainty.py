@@ -6,6 +6,7 @@ cannot measure. Left and right are taken together.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from hmrkit.errors import InputError
 from hmrkit.evaluation.predicting import takes_with_true_boxes
 from hmrkit.evaluation.subsets import limited
 from hmrkit.models import Models
-from hmrkit.pipeline import Progress, stages_of
+from hmrkit.pipeline import Progress, run_stages, stages_of
 from hmrkit.skeletons import H36M_17, SMPL_24, common_joints, get_skeleton
 from hmrkit.types import LiftedPose, Take
 
@@ -104,25 +105,34 @@ def _facts(errors: np.ndarray) -> list[dict[str, list[float]] | None]:
 # ------------------------------------------------------------------------------------------------- beside a mesh stream
 
 
-def measure_beside_mesh(
-    dataset: Dataset, models: Models, limit: int | None = None, progress: Progress = lambda *_: None
-) -> dict[str, Any]:
-    """How the mesh stream, the pose stream and the keypoints' rays err, as `hmrkit.calibration.shares` keeps it.
+def measure_beside_meshes(
+    dataset: Dataset, several: Sequence[Models], limit: int | None = None, progress: Progress = lambda *_: None
+) -> list[dict[str, Any]]:
+    """How each of some mesh streams, its pose stream and the keypoints' rays err, as `hmrkit.calibration.shares` keeps
+    it. Stages that they have in common run once.
 
     InputError where the dataset's true joints are not the body's own, or nobody was found."""
     dataset.check()
-    parts: list[tuple[Tensor, Tensor]] = []
-    stages = [stage for stage in stages_of(models.options) if stage not in ("detect", "track", "calibrate")]
+    parts: list[list[tuple[Tensor, Tensor]]] = [[] for _ in several]
     for sequence in limited(dataset.sequences(), limit):
-        for take, owners in takes_with_true_boxes(sequence, models, stages, progress):
-            for track_id, (person, rows) in owners.items():
-                truth = sequence.people[person]
-                if track_id in take.body and truth.joints_c is not None and truth.skeleton is SMPL_24:
-                    keep = torch.from_numpy(truth.valid[rows])
-                    true = torch.from_numpy(truth.joints_c[rows].astype(np.float64))
-                    parts.append(tuple(of[keep] for of in bone_errors(take, track_id, true, models)))  # type: ignore
-    if not parts:
+        for posed, owners in takes_with_true_boxes(sequence, several[0], ("pose",), progress):
+            for models, found in zip(several, parts, strict=True):
+                stages = [name for name in stages_of(models.options) if name not in ("detect", "track", "calibrate")]
+                take = run_stages(posed, stages, models, progress)
+                for track_id, (person, rows) in owners.items():
+                    truth = sequence.people[person]
+                    if track_id in take.body and truth.joints_c is not None and truth.skeleton is SMPL_24:
+                        keep = torch.from_numpy(truth.valid[rows])
+                        true = torch.from_numpy(truth.joints_c[rows].astype(np.float64))
+                        errors, sure = bone_errors(take, track_id, true, models)
+                        found.append((errors[keep], sure[keep]))
+    if not all(parts):
         raise InputError(f"dataset {dataset.name}: wanted people whose true joints are the body's 24, found none")
+    return [_entry(found) for found in parts]
+
+
+def _entry(parts: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Any]:
+    """What is kept of the `bone_errors` of some people."""
     errors, sure = (torch.cat(each) for each in zip(*parts, strict=True))
     names = [name.removeprefix("left_") for name in PIECES]
     bones: dict[str, Any] = {}
