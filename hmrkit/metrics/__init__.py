@@ -12,7 +12,7 @@ raise ValueError. Sequences go in one by one, so that no difference in time cros
 `points`: positions, one frame at a time. `surface`: distance of meshes of any vertex order. `rotations`: angles.
 `motion`: acceleration, jitter, feet, world trajectories.
 `image`: 2D keypoints. `coco`: AP of COCO and CrowdPose. `masks`: silhouettes, parts and surface correspondence.
-`identity`: people taken for one another. `posture`: flexion of people who stand, without truth. `statistics`: confidence intervals.
+`identity`: people taken for one another. `posture`: flexion of people who stand. `statistics`: confidence intervals.
 """
 
 from hmrkit.metrics.coco import CROWDPOSE_SIGMAS, coco_keypoint_ap, crowdpose_ap
