@@ -15,7 +15,7 @@ import numpy as np
 from hmrkit.datasets.recording import find_videos
 from hmrkit.errors import HmrkitError, InputError, UsageError, WeightsError
 from hmrkit.evaluation.consistency import VARIANTS, consistency, open_variant
-from hmrkit.evaluation.plausibility import MEASURES, measure, subjects
+from hmrkit.evaluation.plausibility import MEASURES, Subject, measure, subjects
 from hmrkit.evaluation.runner import ProgressBar, silent
 from hmrkit.files import atomic_path
 from hmrkit.meshes import mesh_slice
@@ -100,10 +100,11 @@ def evaluate_plausibility(
                 try:
                     with progress(f"{clip.name} {label}") as report:
                         takes = _run(clip, takes, models, Path(folder), report)
-                        rows.append(_figures(clip, label, takes, models))
-                        if sheet and takes[""].people_with_mesh():
+                        seen = subjects(takes[""], models)
+                        rows.append(_figures(clip, label, takes, seen, models))
+                        if sheet and seen:
                             name = re.sub(r"[^\w.-]+", "_", f"{clip.stem}_{label}").strip("_")
-                            files.append(draw_page(takes[""], models, out / f"{name}.png"))
+                            files.append(draw_page(takes[""], models, out / f"{name}.png", seen[0].world.up_c))
                 except WeightsError:  # it would be missing for all others, too
                     raise
                 except HmrkitError as error:
@@ -127,9 +128,9 @@ def _run(clip: Path, takes: dict[str, Take], models: Models, folder: Path, progr
     }
 
 
-def _figures(clip: Path, label: str, takes: dict[str, Take], models: Models) -> ClipFigures:
+def _figures(clip: Path, label: str, takes: dict[str, Take], seen: Sequence[Subject], models: Models) -> ClipFigures:
     take = takes[""]
-    people = {subject.track_id: measure(subject) for subject in subjects(take, models)}
+    people = {subject.track_id: measure(subject) for subject in seen}
     for name, variant in VARIANTS.items():
         for track_id, (error, share) in consistency(take, takes[name], variant, models).items():
             if track_id in people:
@@ -137,8 +138,11 @@ def _figures(clip: Path, label: str, takes: dict[str, Take], models: Models) -> 
     return ClipFigures(clip.name, label, len(take.video.frame_indices), people, len(take.dropped_tracks))
 
 
-def draw_page(take: Take, models: Models, path: Path) -> Path:
-    """A contact sheet of frames spread over the take: the meshes over the footage and from the side."""
+def draw_page(take: Take, models: Models, path: Path, up_c: np.ndarray) -> Path:
+    """A contact sheet of frames spread over the take: the meshes over the footage and from the side.
+
+    `up_c` (3,) is the direction against gravity in the camera frame.
+    """
     from hmrkit.rendering.options import RenderOptions
     from hmrkit.rendering.overlay import Overlay
     from hmrkit.rendering.sheet import ContactSheet
@@ -148,7 +152,7 @@ def draw_page(take: Take, models: Models, path: Path) -> Path:
     video = take.video
     chosen = np.unique(np.linspace(0, len(video.frame_indices) - 1, TILES).round().astype(int))
     few = replace(video, frame_indices=video.frame_indices[chosen], frame_times=video.frame_times[chosen])
-    overlay = Overlay(take.camera, take.faces, video.sampled_fps, RenderOptions(), models.device)
+    overlay = Overlay(take.camera, take.faces, video.sampled_fps, RenderOptions(), models.device, up_c)
     with ContactSheet(path, frames=len(chosen), tiles=len(chosen)) as sheet:
         for batch in read_frames(few):
             people: list[list[Figure]] = [[] for _ in batch.frame_indices]
