@@ -147,7 +147,7 @@ def regress(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
 
     seen, dropped = [], [d for d in take.dropped_tracks if d.get("stage") != "regress"]
     for person in take.tracks:
-        if reason := why_no_body(take.keypoints[person.track_id], given=not take.detections):
+        if reason := why_no_body(take.keypoints[person.track_id], person.boxes_xyxy, not take.detections):
             log.warning("%s: track %d gets no mesh: %s", take.video.path, person.track_id, reason)
             dropped.append(dropped_track(person, reason, "regress"))
         else:

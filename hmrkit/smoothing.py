@@ -88,7 +88,7 @@ def smooth_body(
 
 
 def running_mean(values: np.ndarray, times: np.ndarray, window_s: float) -> np.ndarray:
-    """Means (T,...) of `values` (T,...) over `window_s` seconds about each of their `times` (T,) s, less at the ends."""
+    """Means (T,...) of `values` (T,...) over `window_s` seconds about each of their `times` (T,) s."""
     begin = np.searchsorted(times, times - window_s / 2)
     end = np.searchsorted(times, times + window_s / 2, "right")
     total = np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, 0)])

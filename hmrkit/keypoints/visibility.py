@@ -1,7 +1,8 @@
 """What nobody saw: boxes without a believable body, and limbs that the image does not show.
 
 An estimator gives all its joints for every box, also for a face alone: then it lays a tiny body onto the head. How
-sure it is of the trunk tells such boxes apart; each limb by itself may be outside the image or behind something.
+sure it is of the trunk, and how much of the box the body fills, tell such boxes apart. Each limb by itself may be
+outside the image or behind something.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import numpy as np
 from hmrkit.skeletons import SMPL_24, get_skeleton
 from hmrkit.types import Keypoints
 
-# Trunks that can be seen have 0.6 or more, also cut off below the chest; tiny bodies on heads have up to 0.25.
+# Trunks that can be seen have 0.6 or more, also cut off below the chest; tiny bodies on heads as a rule below 0.25.
 BELIEVABLE = 0.3
+FILLED = 0.5  # of the box's diagonal: whole bodies fill 0.8 and more, bodies cut off reach beyond it, tiny ones 0.4
 BELIEVABLE_SHARE = 0.1  # of a track's frames; the others are bridged from these
 SEEN = 0.1  # confidence of a limb's joint
 TRUNK = tuple(f"{side}_{name}" for name in ("shoulder", "hip") for side in ("left", "right"))
@@ -32,20 +34,24 @@ LIMBS = {
 }
 
 
-def believable_frames(keypoints: Keypoints) -> np.ndarray:
-    """Mask (T): frames whose mean confidence over shoulders and hips is that of a body.
+def believable_frames(keypoints: Keypoints, boxes_xyxy: np.ndarray) -> np.ndarray:
+    """Mask (T): frames whose mean confidence over shoulders and hips is that of a body, as large as its box (T,4) px.
 
     A skeleton without those joints counts wherever it has any confident joint.
     """
     points, index = keypoints.keypoints_2d, get_skeleton(keypoints.skeleton).index
     sure = np.nan_to_num(points[..., 2])
-    if not all(name in index for name in TRUNK):
-        return sure.max(1) >= BELIEVABLE
-    return sure[:, [index[name] for name in TRUNK]].mean(1) >= BELIEVABLE
+    has_trunk = all(name in index for name in TRUNK)
+    certain = sure[:, [index[name] for name in TRUNK]].mean(1) if has_trunk else sure.max(1)
+    known = np.isfinite(points[..., :2]).all(-1, keepdims=True)
+    low, high = (f(np.where(known, points[..., :2], far), axis=1) for f, far in ((np.min, np.inf), (np.max, -np.inf)))
+    reach = np.linalg.norm(np.where(np.isfinite(high), high - low, 0.0), axis=-1)
+    box = np.linalg.norm(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], axis=-1)
+    return (certain >= BELIEVABLE) & (reach >= FILLED * box)
 
 
-def why_no_body(keypoints: Keypoints, given: bool = False) -> str | None:
-    """Why a track shows no believable body; None where it shows one.
+def why_no_body(keypoints: Keypoints, boxes_xyxy: np.ndarray, given: bool = False) -> str | None:
+    """Why a track shows no believable body in its boxes (T,4) px; None where it shows one.
 
     Where the boxes are `given` (by a dataset) and not found, there is somebody, however badly seen.
     """
@@ -53,9 +59,9 @@ def why_no_body(keypoints: Keypoints, given: bool = False) -> str | None:
         return "shows no keypoint"
     if given:
         return None
-    share = believable_frames(keypoints).mean()
+    share = believable_frames(keypoints, boxes_xyxy).mean()
     if share < BELIEVABLE_SHARE:
-        return f"no believable body: shoulders and hips are seen surely in {share:.0%} of its frames"
+        return f"no believable body: sure of shoulders and hips and as large as its box in {share:.0%} of its frames"
     return None
 
 

@@ -12,7 +12,7 @@ from hmrkit.models import Models
 from hmrkit.options import Options
 from hmrkit.pipeline import keep_stages, run_stages
 from hmrkit.report import report
-from hmrkit.skeletons import BLAZEPOSE_33, COCO_17, SMPL_24
+from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
 from hmrkit.smoothing import smooth_body
 from hmrkit.take import load_take, save_take
 from hmrkit.take.editing import cut_take, merge_takes
@@ -24,21 +24,28 @@ INDEX = BLAZEPOSE_33.index
 
 def keypoints(frames=10, confidence=0.9):
     points = np.full((frames, 33, 3), 50, np.float32)
+    points[..., 1] = np.linspace(20, 180, 33)
     points[..., 2] = confidence
     return Keypoints(points, points.copy(), BLAZEPOSE_33.name)
 
 
-def test_a_box_without_a_sure_trunk_has_no_body():
-    points = keypoints()
-    assert why_no_body(points) is None
-    tiny = keypoints(confidence=0.2)
-    assert "shoulders and hips" in why_no_body(tiny)
-    assert why_no_body(tiny, given=True) is None
-    assert why_no_body(keypoints(confidence=0.0), given=True) == "shows no keypoint"
-    tiny.keypoints_2d[4:6, :, 2] = 0.9  # somebody who is seen for a moment only
-    assert why_no_body(tiny) is None
-    nose = Keypoints(np.full((3, 17, 3), 0.2, np.float32), None, COCO_17.name)
-    assert why_no_body(nose)
+def test_a_box_without_a_sure_body_of_its_size_has_none():
+    boxes = np.tile(np.array([20, 10, 80, 190], np.float32), (10, 1))
+    assert why_no_body(keypoints(), boxes) is None
+    unsure = keypoints(confidence=0.2)
+    assert "0% of its frames" in why_no_body(unsure, boxes)
+    assert why_no_body(unsure, boxes, given=True) is None
+    assert why_no_body(keypoints(confidence=0.0), boxes, given=True) == "shows no keypoint"
+    unsure.keypoints_2d[4:6, :, 2] = 0.9  # somebody who is seen for a moment only
+    assert why_no_body(unsure, boxes) is None
+    tiny = keypoints()
+    tiny.keypoints_2d[..., 1] *= 0.4
+    assert why_no_body(tiny, boxes)
+    lost = keypoints()
+    lost.keypoints_2d[2:] = np.nan
+    assert why_no_body(lost, boxes) is None
+    lost.keypoints_2d[..., :2] = np.nan
+    assert why_no_body(lost, boxes)
 
 
 def test_joints_outside_the_image_or_unsure_are_unseen():

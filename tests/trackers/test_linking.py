@@ -224,7 +224,7 @@ def test_appearance_tells_clothes_apart_and_forgives_light():
 
 
 def test_every_box_is_somebodys_or_left_out():
-    """Weak boxes that no tracker took, of a thing that stands and of single flashes, are in the report with a reason."""
+    """Weak boxes that no tracker took, of a thing that stands and of flashes, are reported with a reason."""
     frames = 20
     person = np.array([100, 100, 200, 400], np.float32)
     thing, flash = np.array([400, 100, 440, 200], np.float32), np.array([600, 50, 640, 120], np.float32)
