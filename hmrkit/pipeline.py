@@ -77,8 +77,28 @@ def track(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     result = tracker.finish(take.video.sampled_fps)
     people = models.options.people
     tracks = select_people(result.tracks, int(people) if people.isdigit() else people)
+    chosen = {person.track_id for person in tracks}
+    dropped = [{**asdict(dropped), "stage": "track"} for dropped in result.dropped]
+    dropped += [
+        dropped_track(person, f"not chosen by --people {people}", "track")
+        for person in result.tracks
+        if person.track_id not in chosen
+    ]
     progress("track", 1, 1)
-    return {"tracks": tracks, "dropped_tracks": tuple(asdict(dropped) for dropped in result.dropped)}
+    return {"tracks": tracks, "dropped_tracks": tuple(sorted(dropped, key=lambda d: d["first_frame"]))}
+
+
+def dropped_track(person: Track, reason: str, stage: str) -> dict[str, Any]:
+    """A line of `Take.dropped_tracks` for a whole track."""
+    return {
+        "track_id": person.track_id,
+        "first_frame": int(person.frame_indices[0]),
+        "last_frame": int(person.frame_indices[-1]),
+        "boxes": int((~person.interpolated).sum()),
+        "best_score": round(float(np.nanmax(person.scores)), 3),
+        "reason": reason,
+        "stage": stage,
+    }
 
 
 def pose(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
@@ -123,28 +143,35 @@ def pose(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
 
 def regress(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     """Body parameters of every track by the mesh stream, refined and smoothed as asked for."""
-    seen = []
+    from hmrkit.keypoints.visibility import why_no_body
+
+    seen, dropped = [], [d for d in take.dropped_tracks if d.get("stage") != "regress"]
     for person in take.tracks:
-        if (take.keypoints[person.track_id].keypoints_2d[..., 2] > 0).any():
-            seen.append(person)
+        if reason := why_no_body(take.keypoints[person.track_id], person.boxes_xyxy, not take.detections):
+            log.warning("%s: track %d gets no mesh: %s", take.video.path, person.track_id, reason)
+            dropped.append(dropped_track(person, reason, "regress"))
         else:
-            log.warning("%s: track %d shows no keypoint and gets no mesh", take.video.path, person.track_id)
+            seen.append(person)
     params = models.mesh_stream(take, seen, partial(progress, "regress"))
     params = {i: _refined_and_smoothed(take, take.track(i), mesh, models) for i, mesh in params.items()}
-    return {"body": params, "faces": np.asarray(models.body.faces, np.int32)}
+    return {"body": params, "faces": np.asarray(models.body.faces, np.int32), "dropped_tracks": tuple(dropped)}
 
 
 def _refined_and_smoothed(take: Take, person: Track, params: BodyParams, models: Models) -> BodyParams:
     """A mesh stream's bodies of a track, refined and smoothed as asked for."""
     from hmrkit.fitting.smplify import refine_track
+    from hmrkit.keypoints.visibility import seen_joints, seen_rotations
     from hmrkit.smoothing import smooth_body
 
+    seen = seen_joints(take.keypoints[person.track_id], take.video.width, take.video.height)
     times = take.video.seconds(person.frame_indices)
     if models.options.refine:
         clean = models.clean_tracks(take)[person.track_id]
         params = refine_track(params, clean, take.camera, models.body, models.device)
     # All frames count alike: where the detector lost somebody, in a somersault, landmarks are often still found.
-    return smooth_body(params, np.ones(len(times), bool), times, float(models.options.smooth or 0))
+    params = replace(params, seen=seen)
+    strength = float(models.options.smooth or 0)
+    return smooth_body(params, np.ones(len(times), bool), times, strength, seen_rotations(seen))
 
 
 def lift(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
@@ -356,4 +383,5 @@ def keep_stages(take: Take, stages: Sequence[str]) -> Take:
     empty = Take(take.video, take.camera)
     gone = {part: getattr(empty, part) for name in STAGES if name not in stages for part in STAGES[name].fills}
     kept = {name: record for name, record in take.provenance.items() if name in stages}
-    return replace(take, **gone, provenance=kept)
+    dropped = tuple(d for d in take.dropped_tracks if d.get("stage", "track") in stages)
+    return replace(take, **{**gone, "dropped_tracks": dropped}, provenance=kept)

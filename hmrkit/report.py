@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from hmrkit.keypoints.visibility import unseen_shares
 from hmrkit.meshes import mesh_slice
 from hmrkit.models import Models
 from hmrkit.skeletons import get_skeleton
@@ -31,6 +32,8 @@ def report(take: Take) -> dict[str, Any]:
         }
         if i in take.keypoints:
             entry["keypoint_confidence"] = round(float(np.nanmean(take.keypoints[i].keypoints_2d[..., 2])), 3)
+        if i in take.body and (mask := take.body[i].seen) is not None:
+            entry["unseen_limbs"] = {limb: round(share, 3) for limb, share in unseen_shares(mask).items()}
         if i in take.calibrated:
             entry["refit_residual_mm"] = round(float(np.mean(take.calibrated[i].refit_residual_mm)), 2)
         people.append(entry)

@@ -24,6 +24,7 @@ BRIDGE_WEIGHT = 1e-3  # weight of a filled-in sample against a confident one
 ROTATION_NOISE, ROTATION_ACCELERATION = 0.04, 12.0
 ROOT_NOISE, DEPTH_NOISE, ROOT_ACCELERATION = 0.01, 0.025, 8.0
 UNSEEN_WEIGHT = 0.02
+HANG_S = 1.0  # rotations that the image does not show are means over this time: they drift, but do not flail
 
 
 def smooth_series(
@@ -59,18 +60,24 @@ def smooth_series(
     return np.where(np.any(seen, axis=0)[None, :, None], smooth, np.nan).astype(values.dtype)
 
 
-def smooth_body(params: BodyParams, seen: np.ndarray, times: np.ndarray, strength: float) -> BodyParams:
+def smooth_body(
+    params: BodyParams, seen: np.ndarray, times: np.ndarray, strength: float, shown: np.ndarray | None = None
+) -> BodyParams:
     """Body parameters of T frames at `times` (T,) s without jitter; `strength` 1 is usual, 0 changes nothing.
 
     Rotations are smoothed as matrices and brought back to the nearest rotation. Frames that are not `seen` (T,) and
-    what leaps away for a frame or two and comes back hardly count.
+    what leaps away for a frame or two and comes back hardly count. `shown` (T,24) are the rotations that the image
+    shows; the others are means over time, so that limbs that nobody sees hang still.
     """
     if not strength:
         return params
-    weights = np.where(seen, 1.0, UNSEEN_WEIGHT)[:, None]
     rotations = np.concatenate([params.global_orient[:, None], params.body_pose], 1).astype(np.float64)
     flat = rotations.reshape(*rotations.shape[:2], 9)
+    weights = np.where(seen, 1.0, UNSEEN_WEIGHT)[:, None]
     trust = np.where(drop_spikes(flat, ROTATION_NOISE * strength), UNSEEN_WEIGHT, weights)
+    if shown is not None:
+        flat = np.where(shown[..., None], flat, running_mean(flat, times, HANG_S))
+        trust = np.where(shown, trust, UNSEEN_WEIGHT)
     flat = smooth_series(flat, trust, times, ROTATION_NOISE * strength, ROTATION_ACCELERATION)
     rotations = project_to_rotation(torch.from_numpy(flat.reshape(rotations.shape))).numpy().astype(np.float32)
     place = params.transl_c.astype(np.float64)
@@ -78,6 +85,14 @@ def smooth_body(params: BodyParams, seen: np.ndarray, times: np.ndarray, strengt
     depth = smooth_series(place[:, None, 2:], weights, times, DEPTH_NOISE * strength, ROOT_ACCELERATION)[:, 0]
     transl = np.concatenate([across, depth], 1).astype(np.float32)
     return replace(params, global_orient=rotations[:, 0], body_pose=rotations[:, 1:], transl_c=transl)
+
+
+def running_mean(values: np.ndarray, times: np.ndarray, window_s: float) -> np.ndarray:
+    """Means (T,...) of `values` (T,...) over `window_s` seconds about each of their `times` (T,) s."""
+    begin = np.searchsorted(times, times - window_s / 2)
+    end = np.searchsorted(times, times + window_s / 2, "right")
+    total = np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, 0)])
+    return (total[end] - total[begin]) / (end - begin).reshape(-1, *[1] * (values.ndim - 1))
 
 
 def bridge(values: np.ndarray, seen: np.ndarray, times: np.ndarray) -> np.ndarray:

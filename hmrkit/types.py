@@ -161,7 +161,8 @@ class BodyParams:
     `global_orient` (T,3,3) and `body_pose` (T,23,3,3) are rotation matrices relative to the parent joint, root first
     in the camera frame; `betas` (10,) shape coefficients; `transl_c` (T,3) m moves the posed body into that frame.
     `fingers` (T,30,3,3), SMPL-H's and SMPL-X's, left hand first, are those of imported results that have them: no body
-    here moves them, the exports npz and smpl write them.
+    here moves them, the exports npz and smpl write them. `seen` (T,24) says which joints the image shows; without it
+    all are taken as seen.
     """
 
     global_orient: np.ndarray
@@ -171,6 +172,7 @@ class BodyParams:
     gender: str
     model: str
     fingers: np.ndarray | None = None
+    seen: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         letters: dict[str, int] = {}
@@ -180,6 +182,8 @@ class BodyParams:
         _check("BodyParams", "transl_c", self.transl_c, ("T", 3), letters, "f")
         if self.fingers is not None:
             _check("BodyParams", "fingers", self.fingers, ("T", 30, 3, 3), letters, "f")
+        if self.seen is not None:
+            _check("BodyParams", "seen", self.seen, ("T", 24), letters, "b")
 
 
 @dataclass(frozen=True)
@@ -233,8 +237,8 @@ class MeshTrack:
 class Take:
     """All that is known of a clip. Stages take one and return one with their part filled in (`dataclasses.replace`).
 
-    `detections` has one entry a chosen frame; `dropped_tracks` says of each tracklet that was left out its frames and
-    the reason; the dicts are keyed by track id. `provenance` maps a stage's name to the
+    `detections` has one entry a chosen frame; `dropped_tracks` says of each tracklet that got no mesh its frames, the
+    reason and the `stage` that left it out; the dicts are keyed by track id. `provenance` maps a stage's name to the
     record of how its part was made (options, hashes of weights, input and code), which decides whether it is skipped.
     """
 
@@ -251,7 +255,7 @@ class Take:
     provenance: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def people_with_mesh(self) -> tuple[Track, ...]:
-        """The tracks that have body parameters: all but those in which no keypoint was ever seen."""
+        """The tracks that have body parameters: all but those without a believable body."""
         return tuple(track for track in self.tracks if track.track_id in self.body)
 
     def track(self, track_id: int) -> Track:

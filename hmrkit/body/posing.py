@@ -19,8 +19,8 @@ ALL = slice(None)
 
 def take_rows(params: BodyParams, rows: Rows) -> BodyParams:
     """Some frames of body parameters."""
-    fingers = None if params.fingers is None else params.fingers[rows]
-    return replace(params, fingers=fingers, **{name: getattr(params, name)[rows] for name in MOVING})
+    moving = (*MOVING, *(name for name in ("fingers", "seen") if getattr(params, name) is not None))
+    return replace(params, **{name: getattr(params, name)[rows] for name in moving})
 
 
 def check_model(params: BodyParams, body: Body) -> None:

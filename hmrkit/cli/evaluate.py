@@ -22,9 +22,15 @@ if TYPE_CHECKING:
 @o.with_options(without=("method", "people", "start", "end", "every", "fps"))
 def evaluate(
     dataset: Annotated[
-        str, typer.Option(help="Name of a dataset (hmrkit list); synthetic and synthetic-video need no --data.")
+        str,
+        typer.Option(
+            help="Name of a dataset (hmrkit list); synthetic and synthetic-video need no --data. plausibility: any "
+            "clips, without truth."
+        ),
     ],
-    data: Annotated[Path | None, typer.Option(help="Where the dataset's files are.")] = None,
+    data: Annotated[
+        list[Path] | None, typer.Option(help="Where the dataset's files are; of plausibility, clips (several times).")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for results; holds one protocol's only.")] = Path(
         "evaluation"
     ),
@@ -103,9 +109,14 @@ def evaluate(
     calibrated = any(choose(METHODS, name, "method")[0].calibrated for name in names)
     # A checkpoint is the regressors' among the methods; with none among them it is an error, which `Options` reports.
     trained = [name for name in names if "regressor" in options_of(name).stream.models] or names
+    if dataset == "plausibility":
+        methods = [options_of(name, checkpoint if name in trained else None) for name in names]
+        raise typer.Exit(_plausibility(data or [], methods, out, limit, sheet, as_json))
+    if len(data or []) > 1:
+        raise UsageError(f"--data: {dataset} is in one place, got {len(data or [])}; only plausibility takes several")
     chosen = DatasetOptions(split, subset, frame_list, dataset_settings(dataset_option or []))
     wanted = EvalOptions(
-        dataset=dataset, data=data, out=out,
+        dataset=dataset, data=data[0] if data else None, out=out,
         methods=tuple(options_of(name, checkpoint if name in trained else None) for name in names),
         predictions=tuple(predictions or ()), protocol=protocol, dataset_options=chosen, detect=detect, limit=limit,
         smpl=smpl, regressor=joint_regressor, overwrite=overwrite, defaults=options_of("fit"),
@@ -134,6 +145,25 @@ def evaluate(
     _print(report.as_json() if as_json else None, made)
     failed = any(row.failed for row in report.methods)
     raise typer.Exit(EXIT_SOME_FAILED if failed else EXIT_OK)
+
+
+def _plausibility(
+    clips: list[Path], methods: list[Options], out: Path, limit: int | None, sheet: bool, as_json: bool
+) -> int:
+    """Print the plausibility report of these clips; returns the exit code."""
+    from rich.console import Console
+
+    from hmrkit.errors import EXIT_OK, EXIT_SOME_FAILED
+    from hmrkit.evaluation import plausibility_report as report
+
+    rows, made = report.evaluate_plausibility(clips, methods, out, limit, sheet, o.progress_bar)
+    console = Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=200)
+    console.print(report.rich_table(rows))
+    for row in rows:
+        if row.failed:
+            sys.stderr.write(f"hmrkit: {row.method}: {row.clip} failed: {row.failed}\n")
+    _print(report.as_json(rows) if as_json else None, made)
+    return EXIT_SOME_FAILED if any(row.failed for row in rows) else EXIT_OK
 
 
 def dataset_settings(pairs: list[str]) -> dict[str, str]:

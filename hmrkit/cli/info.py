@@ -12,6 +12,7 @@ from hmrkit.cli import options as o
 if TYPE_CHECKING:
     from hmrkit.types import Take
 
+LEFT_OUT = 8  # lines on what was left out
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 FAMILIES = (
@@ -162,7 +163,13 @@ def summary(take: Take, facts: dict[str, Any]) -> list[str]:
         f"stages     {' '.join(stage for stage in STAGES if stage in facts['stages']) or 'none'}",
     ]
     if take.tracks or take.dropped_tracks:
-        lines.append(f"people     {len(take.tracks)}, {len(take.dropped_tracks)} short or doubtful tracks left out")
+        lines.append(f"people     {len(take.tracks)}, {len(take.dropped_tracks)} tracks without a mesh")
+        lines += [
+            f"left out   frames {d['first_frame']} to {d['last_frame']}, {d['boxes']} boxes: {d['reason']}"
+            for d in take.dropped_tracks[:LEFT_OUT]
+        ]
+        if more := len(take.dropped_tracks) - LEFT_OUT:
+            lines += [f"           and {more} more (--json)"] if more > 0 else []
     for track, person in zip(take.tracks, facts["people"], strict=True):
         i = track.track_id
         filled = f", {person['interpolated_frames']} filled in" if person["interpolated_frames"] else ""
@@ -174,6 +181,9 @@ def summary(take: Take, facts: dict[str, Any]) -> list[str]:
         if i in take.keypoints:
             surely = np.nanmean(take.keypoints[i].keypoints_2d[..., 2], axis=1)
             lines.append(_along("confidence", surely, 1.0, track.frame_indices, frames, ".2f"))
+        if unseen := person.get("unseen_limbs"):
+            limbs = [f"{limb.replace('_', ' ')} {share:.0%}" for limb, share in unseen.items()]
+            lines.append(f"  {'unseen':10s} {', '.join(limbs)} of the frames")
         if i in take.calibrated:
             residual = take.calibrated[i].refit_residual_mm
             lines.append(_along("residual", residual, max(float(np.nanmax(residual)), 1.0), track.frame_indices, frames,

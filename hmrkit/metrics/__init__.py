@@ -12,7 +12,7 @@ raise ValueError. Sequences go in one by one, so that no difference in time cros
 `points`: positions, one frame at a time. `surface`: distance of meshes of any vertex order. `rotations`: angles.
 `motion`: acceleration, jitter, feet, world trajectories.
 `image`: 2D keypoints. `coco`: AP of COCO and CrowdPose. `masks`: silhouettes, parts and surface correspondence.
-`identity`: people taken for one another. `statistics`: confidence intervals.
+`identity`: people taken for one another. `posture`: flexion of people who stand. `statistics`: confidence intervals.
 """
 
 from hmrkit.metrics.coco import CROWDPOSE_SIGMAS, coco_keypoint_ap, crowdpose_ap
@@ -72,6 +72,7 @@ from hmrkit.metrics.points import (
     pve_s_mm,
     pve_s_mm_per_frame,
 )
+from hmrkit.metrics.posture import flexion_deg, flexion_while_standing_deg, standing_mask
 from hmrkit.metrics.rotations import (
     mpjae_deg,
     mpjae_deg_per_frame,
@@ -98,6 +99,8 @@ __all__ = [
     "crowdpose_ap",
     "error_px",
     "error_px_per_frame",
+    "flexion_deg",
+    "flexion_while_standing_deg",
     "foot_sliding",
     "foot_sliding_mm",
     "foot_sliding_mm_per_frame",
@@ -138,6 +141,7 @@ __all__ = [
     "rte_percent_per_frame",
     "signed_error_deg",
     "silhouette_counts",
+    "standing_mask",
     "surface_auc",
     "surface_auc_of_points",
     "surface_mm",

@@ -142,5 +142,5 @@ def _on_frames(params: BodyParams, given: np.ndarray, wanted: np.ndarray, times:
     rotations, transl = rotations.astype(np.float32), transl.astype(np.float32)
     fingers = None if params.fingers is None else rotations[:, 24:]
     return replace(
-        params, global_orient=rotations[:, 0], body_pose=rotations[:, 1:24], transl_c=transl, fingers=fingers
+        params, global_orient=rotations[:, 0], body_pose=rotations[:, 1:24], transl_c=transl, fingers=fingers, seen=None
     )  # fmt: skip

@@ -163,6 +163,7 @@ def sample_params(params: BodyParams, rows: np.ndarray) -> BodyParams:
         body_pose=sample_rotations(params.body_pose, rows),
         transl_c=sample(params.transl_c, rows),
         fingers=None if params.fingers is None else sample_rotations(params.fingers, rows),
+        seen=None if params.seen is None else params.seen[rows.round().astype(int)],
     )
 
 

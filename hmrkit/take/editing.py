@@ -27,7 +27,7 @@ Value = TypeVar("Value", Track, Keypoints, BodyParams, LiftedPose, Calibration)
 PER_FRAME: dict[type, tuple[str, ...]] = {
     Track: ("frame_indices", "boxes_xyxy", "scores", "interpolated"),
     Keypoints: ("keypoints_2d", "joints_3d"),
-    BodyParams: ("global_orient", "body_pose", "transl_c", "fingers"),
+    BodyParams: ("global_orient", "body_pose", "transl_c", "fingers", "seen"),
     LiftedPose: ("joints_c",),
     Calibration: ("joints_c", "refit_residual_mm", "params"),
 }

@@ -13,9 +13,9 @@ Arrays beside it (shapes and units as in `hmrkit.types`; ``{id}`` is the track i
     detections/counts (frames,)  detections/boxes_xyxy (sum,4)  detections/scores (sum,)  detections/appearance (sum,D)
     track/{id}/frame_indices  boxes_xyxy  scores  interpolated
     keypoints/{id}/keypoints_2d  joints_3d
-    body/{id}/global_orient  body_pose  betas  transl_c  fingers (of some imported results)
+    body/{id}/global_orient  body_pose  betas  transl_c  fingers (of some imported results)  seen (T,24)
     lifted/{id}/joints_c
-    calibrated/{id}/joints_c  refit_residual_mm  global_orient  body_pose  betas  transl_c  fingers
+    calibrated/{id}/joints_c  refit_residual_mm  global_orient  body_pose  betas  transl_c  fingers  seen
 
 Equal takes give equal bytes: nothing in the file depends on when or where it was written.
 """
@@ -41,6 +41,7 @@ from hmrkit.types import BodyParams, Calibration, Camera, Detections, Keypoints,
 
 FORMAT, VERSION = "hmrkit-take", 1
 _BODY_ARRAYS = ("global_orient", "body_pose", "betas", "transl_c")
+_OPTIONAL_ARRAYS = ("fingers", "seen")
 _TRACK_ARRAYS = ("frame_indices", "boxes_xyxy", "scores", "interpolated")
 
 
@@ -160,8 +161,8 @@ def free_body_id(topology_id: str, gender: str) -> str:
 
 
 def _body_arrays(prefix: str, params: BodyParams) -> dict[str, np.ndarray]:
-    fingers = {} if params.fingers is None else {f"{prefix}/fingers": params.fingers}
-    return {f"{prefix}/{name}": getattr(params, name) for name in _BODY_ARRAYS} | fingers
+    given = [name for name in _OPTIONAL_ARRAYS if getattr(params, name) is not None]
+    return {f"{prefix}/{name}": getattr(params, name) for name in (*_BODY_ARRAYS, *given)}
 
 
 def _from_arrays(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Take:
@@ -170,7 +171,8 @@ def _from_arrays(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Tak
         model = meta["model"]
         if model == "hmrkit-body-0":  # takes made before ids named the sex
             model = free_body_id(model, meta["gender"])
-        return BodyParams(orient, pose, betas, transl, meta["gender"], model, arrays.get(f"{prefix}/fingers"))
+        optional = (arrays.get(f"{prefix}/{name}") for name in _OPTIONAL_ARRAYS)
+        return BodyParams(orient, pose, betas, transl, meta["gender"], model, *optional)
 
     meta = manifest["video"] | {"fps": Fraction(manifest["video"]["fps"])}
     meta["failed_frames"] = tuple(meta["failed_frames"])

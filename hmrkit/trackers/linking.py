@@ -36,6 +36,10 @@ ADOPT_IOU = 0.3
 # Scores.
 CERTAIN_SCORE = 0.5
 WEAK_BOXES = 3  # fewer boxes, none certain, may fill a gap but say nothing about where a track goes on
+# Why boxes are left out.
+DUPLICATE = "duplicate of another track"
+UNCERTAIN = f"no score of {CERTAIN_SCORE:g} or more"
+CROSSING = "nobody's for certain, where people cross or just once"
 # The cost of a join is half a sum of squares of about normal deviates; above this it is not made.
 JOIN_COST = 6.0
 STOPPED = 2.0  # deviation that it is for a person to have lost all speed unseen (two who cross must not swap by it)
@@ -97,28 +101,53 @@ def link_tracks(
     pieces, more_doubles = _without_duplicates(clip, pieces)
 
     kept: list[np.ndarray] = []
-    dropped: list[DroppedTrack] = []
+    left_out: list[tuple[np.ndarray, str]] = []
     taken = np.concatenate([np.zeros(0, int), *pieces])
     for piece in doubles + more_doubles:
         rest = np.setdiff1d(piece, taken)
         if len(rest):
-            dropped.append(clip.dropped(rest, frame_indices, "duplicate of another track"))
+            left_out.append((rest, DUPLICATE))
     for piece in weak:
         if not np.isin(piece, taken).any():
-            dropped.append(clip.dropped(piece, frame_indices, f"no score of {CERTAIN_SCORE:g} or more"))
+            left_out.append((piece, UNCERTAIN))
     shortest = min(clip.frames(SHORTEST_S, 2), clip.length)
     for piece in pieces:
         span = clip.frame[piece[-1]] - clip.frame[piece[0]] + 1
         best = clip.scores[piece].max()
         if span < shortest:
-            dropped.append(clip.dropped(piece, frame_indices, f"shorter than {SHORTEST_S:g} s"))
+            left_out.append((piece, f"shorter than {SHORTEST_S:g} s"))
         elif best < CERTAIN_SCORE:
-            dropped.append(clip.dropped(piece, frame_indices, f"no score of {CERTAIN_SCORE:g} or more"))
+            left_out.append((piece, UNCERTAIN))
         else:
             kept.append(piece)
     kept.sort(key=lambda piece: (clip.frame[piece[0]], clip.boxes[piece[0], 0]))
+    known = np.concatenate([np.zeros(0, int), *kept, *(piece for piece, _ in left_out)])
+    left_out += _of_nobody(clip, np.setdiff1d(np.arange(len(clip.scores)), known), kept)
+    dropped = [clip.dropped(piece, frame_indices, reason) for piece, reason in left_out]
     tracks = tuple(_finished(clip, piece, frame_indices, i + 1) for i, piece in enumerate(kept))
     return TrackingResult(tracks, tuple(sorted(dropped, key=lambda d: (d.first_frame, d.last_frame))))
+
+
+def _of_nobody(clip: _Clip, boxes: np.ndarray, kept: list[np.ndarray]) -> list[tuple[np.ndarray, str]]:
+    """Boxes that belong to no track and to no tracklet left out: those that follow one another, and why they are."""
+    runs: list[list[int]] = []
+    reasons: list[str] = []
+    for i in boxes:  # in order of frames; there are few
+        reason = UNCERTAIN if clip.scores[i] < CERTAIN_SCORE else CROSSING
+        at = clip.frame[i : i + 1]
+        present = [piece for piece in kept if clip.frame[piece[0]] <= at[0] <= clip.frame[piece[-1]]]
+        if present:
+            tracked = np.concatenate([_interpolated(clip, piece, at) for piece in present])
+            reason = DUPLICATE if box_iou(clip.boxes[i][None], tracked).max() > DUPLICATE_IOU else reason
+        for run, other in zip(reversed(runs), reversed(reasons), strict=True):
+            follows = 0 < at[0] - clip.frame[run[-1]] <= 2 and reason == other
+            if follows and box_iou(clip.boxes[i][None], clip.boxes[run[-1]][None])[0, 0] >= ADOPT_IOU:
+                run.append(int(i))
+                break
+        else:
+            runs.append([int(i)])
+            reasons.append(reason)
+    return [(np.array(run), reason) for run, reason in zip(runs, reasons, strict=True)]
 
 
 # ----------------------------------------------------------------------------------------------- duplicates, cuts

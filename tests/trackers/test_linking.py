@@ -8,6 +8,7 @@ import pytest
 from hmrkit.errors import UsageError
 from hmrkit.trackers import TRACKERS, load_tracker, select_people
 from hmrkit.trackers.appearance import SIZE, describe
+from hmrkit.trackers.linking import link_tracks
 from hmrkit.types import Detections
 
 SECONDS = 6.0
@@ -220,3 +221,24 @@ def test_appearance_tells_clothes_apart_and_forgives_light():
     assert describe(None, np.zeros((0, 4))).shape == (0, SIZE)
     assert np.isnan(describe(None, np.ones((2, 4)))).all()
     assert np.isfinite(describe(frame, np.array([[-500, -500, 9999, 9999], [5, 5, 5, 5]], np.float32))).all()
+
+
+def test_every_box_is_somebodys_or_left_out():
+    """Weak boxes that no tracker took, of a thing that stands and of flashes, are reported with a reason."""
+    frames = 20
+    person = np.array([100, 100, 200, 400], np.float32)
+    thing, flash = np.array([400, 100, 440, 200], np.float32), np.array([600, 50, 640, 120], np.float32)
+    detections, ids = [], []
+    for k in range(frames):
+        boxes, scores = [person], [0.9]
+        if 5 <= k < 10:
+            boxes, scores = [*boxes, thing], [*scores, 0.3]
+        if k == 15:
+            boxes, scores = [*boxes, flash, person + 3], [*scores, 0.2, 0.4]
+        detections.append(Detections(np.array(boxes), np.array(scores, np.float32)))
+        ids.append(np.array([0] + [-1] * (len(boxes) - 1)))
+    result = link_tracks(np.arange(frames) * 2, detections, ids, 30.0)
+    assert len(result.tracks) == 1
+    listed = {(d.first_frame, d.last_frame, d.boxes, d.reason) for d in result.dropped}
+    weak, double = "no score of 0.5 or more", "duplicate of another track"
+    assert listed == {(10, 18, 5, weak), (30, 30, 1, weak), (30, 30, 1, double)}
