@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hmrkit.body.posing import skeleton_joints
-from hmrkit.scene.foot_contact import sole_points, stretches
+from hmrkit.scene.foot_contact import sole_points, standing, stretches
 from hmrkit.scene.ground import World
 from hmrkit.scene.resampling import Motion
 from hmrkit.skeletons import SMPL_24
@@ -29,7 +29,8 @@ GRAVITY = 9.81  # m/s2
 TOLERANCE = 0.05
 OFF_GROUND_M = 0.06  # both soles as far above the ground: in the air
 SHORTEST_S, FEWEST = 0.2, 5  # a shorter parabola shows nothing
-FREE_FALL = (0.2, 5.0)  # of gravity: outside of it this is no flight, at any likely clock
+FREE_FALL = (0.05, 5.0)  # of gravity: outside of it this is no flight, at any likely clock
+REST_S = 0.25  # a foot that is still for longer stands on something; at the top of a jump it is for less
 RESIDUAL_M = 0.05
 LARGEST_SIZE_ERROR = 0.25  # people differ by less; what is more is the clock
 SIDEWAYS = 0.25  # of gravity, in depth: more is the focal length's
@@ -75,9 +76,15 @@ def find_flights(motions: Sequence[Motion], body: Body, fps: Fraction | float, w
     away /= max(float(np.linalg.norm(away)), 1e-6)
     aside = np.cross(up, away)
     for motion in motions:
-        soles = world.height(sole_points(body, motion.params)).reshape(len(motion), -1)
+        points = sole_points(body, motion.params)
+        soles = world.height(points).reshape(len(motion), -1)
         places = centre_of_mass(skeleton_joints(body, motion.params))
-        for begin, end in stretches((soles.min(1) > OFF_GROUND_M) & motion.visible):
+        resting = standing(points, float(fps), up)
+        free = (soles.min(1) > OFF_GROUND_M) & motion.visible
+        for foot in range(2):
+            for begin, end in stretches(resting[:, foot]):
+                free[begin:end] &= end - begin < REST_S * float(fps)
+        for begin, end in stretches(free):
             time = np.arange(end - begin) / float(fps)
             if len(time) < FEWEST or time[-1] < SHORTEST_S:
                 continue
@@ -110,7 +117,7 @@ def parabola(places: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def verdict(flights: Sequence[Flight]) -> str:
-    """One sentence: whether size, focal length and clock agree with gravity, or which of them is off and by how much."""
+    """One sentence: size, focal length and clock agree with gravity, or which of them is off and by how much."""
     if not flights:
         return "nobody is seen in the air: gravity says nothing about this clip"
     ratio = float(np.median([flight.gravity for flight in flights])) / GRAVITY
@@ -123,7 +130,9 @@ def verdict(flights: Sequence[Flight]) -> str:
     if abs(ratio - 1) <= TOLERANCE:
         return "size, focal length and clock agree with gravity"
     if abs(ratio - 1) > LARGEST_SIZE_ERROR:
-        return f"the clock is off: real time runs {ratio**-0.5:.2f} times as long as the clip's (slow or fast motion?)"
+        return (
+            f"the clock is off: the clip lasts {ratio**-0.5:.2f} times as long as what it shows (slow or fast motion?)"
+        )
     people = {f.person: np.median([g.gravity for g in flights if g.person == f.person]) / GRAVITY for f in flights}
     if len(people) > 1 and np.ptp(list(people.values())) < TOLERANCE:
         return f"size or clock is off: all {len(people)} people fall at {ratio:.2f} of gravity"

@@ -31,7 +31,7 @@ def test_only_a_drift_of_foot_and_person_together_is_the_cameras():
     with_camera = hold_still(zoom + 0.02 * np.sin(9 * TIMES), RESTING, TIMES, zoom + squat / 4)
     assert np.ptp(with_camera - zoom) < 0.15
     for foot, own in ((4 + noise, 4 + squat), (4 + noise, zoom), (zoom, 4 + 0 * zoom)):
-        assert np.ptp(hold_still(foot, RESTING, TIMES, own)) < 0.01
+        assert np.ptp(hold_still(foot, RESTING, TIMES, own)) < 0.05
     assert not shared_drift(zoom, zoom, 0 * RESTING, TIMES).any()
     step = slice(0, 20)  # walking towards the camera, the body passes over the foot
     assert not shared_drift(zoom[step], zoom[step], RESTING[:19], TIMES[step]).any()
