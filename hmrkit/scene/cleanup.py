@@ -175,7 +175,7 @@ def _leveled(above: np.ndarray, stands: np.ndarray) -> np.ndarray:
     `above` (T,2) m is constant over each stand. Two feet down together that differ in height would bend one knee.
     """
     down = above.copy()
-    both = stands.all(1)
+    both = stands[:, 0] & stands[:, 1]
     for foot in range(2):
         for begin, end in stretches(stands[:, foot]):
             together = both[begin:end]

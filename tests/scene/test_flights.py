@@ -1,14 +1,21 @@
 """People who jump fall as fast as they do, and a wrong size, clock or focal length is named."""
 
+import json
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
-from synthetic_person import BODY, make_motion_of, make_person
+from synthetic_person import BODY, CAMERA, make_motion_of, make_person
+from typer.testing import CliRunner
 
 from hmrkit.body.posing import take_rows
+from hmrkit.cli.app import app
+from hmrkit.errors import UsageError
 from hmrkit.scene.flights import Flight, centre_of_mass, find_flights, parabola, verdict
 from hmrkit.scene.ground import estimate_world
+from hmrkit.take import save_take
+from hmrkit.types import Take, Track, VideoInfo
 
 FPS, PITCH = 30.0, 0.15  # of the camera, as `make_person` tilts it
 UP = np.array([0, -np.cos(PITCH), -np.sin(PITCH)])
@@ -72,3 +79,21 @@ def test_a_parabola_is_found_exactly_and_mass_lies_in_the_body(jumper):
     middle = centre_of_mass(joints)
     np.testing.assert_allclose(centre_of_mass(joints + 1), middle + 1, atol=1e-6)
     assert np.linalg.norm(middle - joints[:, 0]) < 0.25  # near the pelvis
+
+
+def test_info_prints_the_gravity_of_a_take(jumper, tmp_path):
+    rows, path = np.arange(80), tmp_path / "take.npz"
+    video = VideoInfo("jump.mp4", "00", 1280, 720, Fraction(30), 80, rows, rows / FPS)
+    track = Track(1, rows, np.zeros((80, 4), np.float32), np.ones(80, np.float32), rows < 0)
+    take = Take(
+        video, CAMERA, tracks=(track,), body={1: jumper.params}, faces=BODY.faces,
+        provenance={"regress": {"options": {"mesh": "fit"}}},
+    )  # fmt: skip
+    save_take(take, path)
+    runner = CliRunner()
+    lines = runner.invoke(app, ["info", str(path), "--physics"]).stdout.splitlines()
+    assert lines[0].startswith("person_01  frames 3")
+    assert lines[1:] == ["size, focal length and clock agree with gravity"]
+    facts = json.loads(runner.invoke(app, ["info", str(path), "--physics", "--json"]).stdout)
+    assert facts["flights"][0]["gravity"] == pytest.approx(9.81, rel=0.05)
+    assert isinstance(runner.invoke(app, ["info", "clip.mp4", "--physics"]).exception, UsageError)
