@@ -277,18 +277,3 @@ def standing_still(
     # Shoes are often half seen, and a foot that rests before and after a gap rested in it; never seen is no rest.
     seen = np.minimum(weights[1:], weights[:-1]).clip(0.3, 1) ** 0.5 * (weights.max(0) > 0)
     return (seen * np.exp(-((speed / still) ** 2))).astype(np.float32)
-
-
-def hold_still(depth: np.ndarray, contact: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Depth (T,) m of a foot made constant while it stands; between two stands the change is spread evenly.
-
-    `contact` (T-1,) in [0, 1] says how surely it stands between two frames (`standing_still`).
-    """
-    joined = contact > 0.5
-    stands = np.concatenate([joined, [False]]) | np.concatenate([[False], joined])
-    if not stands.any():
-        return depth
-    stretch = np.concatenate([[0], np.cumsum(~joined)])  # frames of one stand share a number
-    mean = np.bincount(stretch, depth) / np.bincount(stretch)
-    change = np.where(stands, mean[stretch] - depth, np.nan)
-    return depth + bridge(change[:, None, None], stands[:, None], times)[:, 0, 0]

@@ -81,6 +81,9 @@ def info(
     frame: Annotated[int | None, typer.Option(help="Of a take for --mesh. [default: each person's first]")] = None,
     up: Annotated[str, typer.Option(help="Axis that points up in a mesh file: x, y or z.")] = "y",
     units: Annotated[str, typer.Option(help="Of a mesh file that names none: m, cm or mm.")] = "m",
+    physics: Annotated[
+        bool, typer.Option("--physics", help="Of a take: gravity as each jump and fall shows it, and what that says.")
+    ] = False,
     *,
     options: dict[str, Any],
     as_json: o.AsJson = False,
@@ -95,6 +98,19 @@ def info(
 
         for name, facts in meshes.items():
             typer.echo(describe(name, facts))
+        return
+    if physics:
+        facts = _physics(path, options)
+        if as_json:
+            typer.echo(json.dumps(facts, indent=1))
+            return
+        for f in facts["flights"]:
+            typer.echo(
+                f"{f['person']}  frames {f['begin']} to {f['end']}: gravity {f['gravity']:.2f} m/s2"
+                f" ({f['gravity'] / facts['gravity']:.2f} of {facts['gravity']}), aside {f['aside']:+.2f},"
+                f" in depth {f['in_depth']:+.2f}, off the parabola by {f['residual_m'] * 1000:.0f} mm"
+            )
+        typer.echo(facts["verdict"])
         return
     from hmrkit.options import Options
     from hmrkit.pipeline import open_clip
@@ -143,6 +159,31 @@ def _meshes(path: str, frame: int | None, up: str, units: str, options: dict[str
     if not found:
         raise UsageError(f"{path}: no person has a mesh{'' if frame is None else f' in frame {frame}'}; choose another")
     return found
+
+
+def _physics(path: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Flights of a take's people and what they say of size, focal length and clock."""
+    from hmrkit.errors import InputError, UsageError
+    from hmrkit.models import Models
+    from hmrkit.options import Options
+    from hmrkit.pipeline import adopted
+    from hmrkit.scene import person_name
+    from hmrkit.scene.flights import GRAVITY, find_flights, verdict
+    from hmrkit.scene.ground import estimate_world
+    from hmrkit.scene.resampling import make_clock, make_motion
+    from hmrkit.take import open_take
+
+    if path != "-" and not path.endswith(".npz"):
+        raise UsageError(f"--physics is for takes, got {path}; run `hmrkit run` on the clip first")
+    take = open_take(path)
+    if not take.body:
+        raise InputError(f"{path}: the take has no meshes yet; run `hmrkit regress` on it first")
+    body = Models(adopted(Options(**options, device="cpu"), take, ())).body
+    clock = make_clock(take, None, 0)
+    ids = [track.track_id for track in take.people_with_mesh()]
+    motions = [m for i in ids if (m := make_motion(take, i, clock, body, person_name(i))) is not None]
+    flights = find_flights(motions, body, clock.fps, estimate_world(motions, body, clock.fps))
+    return {"gravity": GRAVITY, "flights": [flight.as_json() for flight in flights], "verdict": verdict(flights)}
 
 
 def summary(take: Take, facts: dict[str, Any]) -> list[str]:

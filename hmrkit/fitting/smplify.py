@@ -19,6 +19,7 @@ from hmrkit.body.landmarks import BodyLandmarks, body_landmarks, world_from_loca
 from hmrkit.body.pose_prior import PosePrior, load_pose_prior
 from hmrkit.device import one_thread
 from hmrkit.fitting.observations import CleanTrack
+from hmrkit.fitting.resting_feet import shared_drift
 from hmrkit.geometry import axis_angle_to_matrix, matrix_to_axis_angle, project_to_rotation
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
 from hmrkit.types import BodyParams, Camera
@@ -116,6 +117,7 @@ class _Energy:
         self.times = clean.times - clean.times[0]
         self.steps = tensor(np.diff(clean.times))
         self.contact = tensor(clean.still_feet(_FEET))
+        self.drift = torch.zeros_like(self.contact)
         self.held: Tensor | None = None
 
     def descend(self, rotations: Tensor, transl: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,6 +127,7 @@ class _Energy:
         pose = matrix_to_axis_angle(rotations[:, 1:])
         self.held = pose[:, _HELD].clone()
         self._scale_landmarks(rotations, transl)
+        self._find_drift(rotations, transl)
         basis = spline_basis(self.times, self.options.knot_s).to(self.device)
         knots = basis.new_zeros(basis.shape[1], 25, 3).requires_grad_()
 
@@ -154,8 +157,10 @@ class _Energy:
         total = self._image(placed).sum() + self._space(points).sum() + o.prior * self.prior(pose).sum()
         total = total + self._limits(pose).sum()
         if len(transl) > 1:
-            speed = (placed[1:, _FEET] - placed[:-1, _FEET]) / self.steps[:, None, None]
-            slip = geman_mcclure(speed.norm(dim=-1), o.contact_speed, 0.5)
+            moved = placed[1:, _FEET] - placed[:-1, _FEET]
+            moved = torch.cat([moved[..., :2], moved[..., 2:] - self.drift[..., None]], -1)
+            speed = moved.norm(dim=-1) / self.steps[:, None]
+            slip = geman_mcclure(speed, o.contact_speed, 0.5)
             total = total + (self.contact * slip).sum()
         if len(transl) > 2:
             total = total + self._smoothness(joints + transl[:, None]).sum()
@@ -191,6 +196,17 @@ class _Energy:
             mine, theirs = ((p * self.known[:, None]).norm(dim=-1) for p in (_about_hips(points), self.landmarks))
             ratio = mine.mean(1) / theirs.mean(1).clamp_min(1e-3)
             self.landmarks = self.landmarks * ratio.median()
+
+    def _find_drift(self, rotations: Tensor, transl: Tensor) -> None:
+        """What a resting foot moves in depth with its person, m a step (T-1,4): a camera that zooms or comes nearer."""
+        if len(transl) < 2:
+            return
+        with torch.no_grad():
+            points, _ = self.points(world_from_local(rotations), self.betas)
+        depth = (points[:, _FEET, 2] + transl[:, None, 2]).double().cpu().numpy()
+        own, contact = transl[:, 2].double().cpu().numpy(), self.contact.cpu().numpy()
+        drift = [shared_drift(depth[:, k], own, contact[:, k], self.times) for k in range(len(_FEET))]
+        self.drift = torch.from_numpy(np.diff(np.stack(drift, 1), axis=0)).to(self.contact)
 
 
 def spline_basis(times: np.ndarray, spacing: float) -> Tensor:

@@ -24,8 +24,9 @@ from hmrkit.camera import pixel_rays, project, solve_translation
 from hmrkit.device import one_thread
 from hmrkit.fitting.inverse_kinematics import solve_pose
 from hmrkit.fitting.observations import CleanTrack, FitOptions, hips_middle
+from hmrkit.fitting.resting_feet import hold_still
 from hmrkit.skeletons import BLAZEPOSE_33
-from hmrkit.smoothing import hold_still, smooth_series
+from hmrkit.smoothing import smooth_series
 from hmrkit.types import BodyParams, Camera, Take, Track
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def onto_rays(
 
     Along each limb, from the trunk outwards, the far end's depth is the compromise of what the network guessed and
     what gives the bone its length: of the two depths that do, the one on the guess's side. `steady`: a foot that rests
-    in the image keeps its depth.
+    in the image keeps its depth as far as the person does (`hmrkit.fitting.resting_feet`).
     """
     rays = torch.from_numpy(pixel_rays(camera, clean.pixels)).to(seen.device)
     moved = torch.from_numpy(transl).to(seen.device)
@@ -213,7 +214,8 @@ def onto_rays(
         for side in ("left", "right"):
             foot = BLAZEPOSE_33.indices(f"{side}_ankle", f"{side}_heel", f"{side}_foot_index")
             mean, contact = depth[:, foot].mean(1).double().cpu().numpy(), clean.still_feet(foot[1:]).max(1)
-            change = torch.from_numpy(hold_still(mean, contact, clean.times) - mean).to(depth)
+            held = hold_still(mean, contact, clean.times, transl[:, 2].astype(np.float64))
+            change = torch.from_numpy(held - mean).to(depth)
             depth[:, foot] += change[:, None]
     return rays * depth[..., None]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from hmrkit.geometry import axis_angle_to_matrix, rotation_between
+from hmrkit.geometry import axis_angle_to_matrix, matrix_to_axis_angle, rotation_between
 from hmrkit.scene import ExportOptions
 from hmrkit.scene.foot_contact import ANKLES, sole_points, standing, stretches
 from hmrkit.scene.ground import World
@@ -33,7 +33,9 @@ EASE_S = 0.15  # how long a locked foot takes to come and to go
 MOST_SLIP_M = 0.35
 STRAIGHTEST = 0.995  # of a leg's length: straighter, the knee would snap
 ROOT_ROUNDS = 6
-MOST_LIFT_M = 0.15  # a foot farther from the ground than this stands on something else
+MOST_LIFT_M = 0.15  # a foot farther from its level than this is in the wrong place, not on it
+SINK_M = 0.005  # shoes and soles give way
+FLAT_DEG, ROLLING_DEG = 15.0, 25.0
 ROOT_EASE_S = 0.25
 
 
@@ -86,12 +88,18 @@ def feet_locked(
     A standing foot may roll from heel to ball; what the stiller of the two still moves is slip, and is taken out. What
     the standing feet have in common moves the root, slowly; the rest is taken up by hip and knee, and the foot keeps
     its rotation. A lock comes and goes within `EASE_S`. Stands that would have to be moved by more than `MOST_SLIP_M`
-    are left alone: there the foot slid, or the depth is wrong."""
+    are left alone: there the foot slid, or the depth is wrong. With `ground`, feet that lie nearly flat are laid flat,
+    stands are brought onto their level, and no foot goes below it."""
     soles = sole_points(body, params)
     stands = standing(soles, fps, up_c) & visible[:, None]
+    if ground is not None:
+        params = laid_flat(params, soles, stands, body, fps, up_c)
+        soles = sole_points(body, params)
     rotations, joints = _posed(body, params)
     wanted = np.zeros((len(visible), 2, 3))  # how far each ankle must move
     locked = np.zeros((len(visible), 2))
+    floor = np.zeros((len(visible), 2))  # height in m that no sole goes below
+    above = np.zeros((len(visible), 2))  # by how much a stand is above its level, m
     left_alone = 0
     for foot in range(2):
         for begin, end in stretches(stands[:, foot]):
@@ -102,8 +110,11 @@ def feet_locked(
                 continue
             if ground is not None:
                 height = float(np.median(ground.height(soles[begin:end, foot] + steady[:, None]).min(-1)))
-                steady = steady - (height if abs(height) < MOST_LIFT_M else 0.0) * up_c
+                floor[begin:end, foot] = ground.level(height)
+                above[begin:end, foot] = height - ground.level(height)
             wanted[begin:end, foot], locked[begin:end, foot] = steady, 1
+    above[np.abs(above) > MOST_LIFT_M] = 0
+    wanted -= _leveled(above, stands)[..., None] * up_c
     for foot in range(2):
         for begin, end in stretches(stands[:, foot]):
             _ease(wanted[:, foot], locked[:, foot], stands[:, foot], (begin, end - 1), max(round(EASE_S * fps), 1))
@@ -116,26 +127,78 @@ def feet_locked(
     }
     if not stands.any():
         return params, facts
-    goals = joints[:, ANKLES] + wanted
     hold = np.minimum(locked, 1)[..., None]
     shift = _root_shift(wanted, stands, fps)
+    lift = np.zeros_like(locked)
+    if ground is not None:
+        heights = ground.height(soles + (wanted + (1 - hold) * shift[:, None])[:, :, None]).min(-1)
+        lift = _lift(floor - SINK_M - heights, fps)
+    goals = joints[:, ANKLES] + wanted + lift[..., None] * up_c
     for _ in range(ROOT_ROUNDS):  # nearer to feet that the legs would not reach
         beyond = [_beyond(joints, leg, goals[:, f] + (1 - hold[:, f]) * shift, shift) for f, leg in enumerate(LEGS)]
         shift = shift + _smoothed_path(beyond[0] * hold[:, 0] + beyond[1] * hold[:, 1], ROOT_EASE_S * fps / 4)
     joints = joints + shift[:, None]
     local = np.concatenate([params.global_orient[:, None], params.body_pose], 1).astype(np.float64)
     for foot, leg in enumerate(LEGS):
-        moving = np.flatnonzero(locked[:, foot] > 0)
+        moving = np.flatnonzero((locked[:, foot] > 0) | (lift[:, foot] > 0))
         goal = goals[moving, foot] + (1 - hold[moving, foot]) * shift[moving]
         local[moving[:, None], leg] = reach(rotations[moving], joints[moving], leg, goal)
     moved = params.transl_c + shift
     return replace(params, body_pose=local[:, 1:].astype(np.float32), transl_c=moved.astype(np.float32)), facts
 
 
+def laid_flat(
+    params: BodyParams, soles: np.ndarray, stands: np.ndarray, body: Body, fps: float, up_c: np.ndarray
+) -> BodyParams:
+    """Body parameters whose standing feet lie on the ground with heel and ball, where they nearly do already.
+
+    `soles` (T,2,2,3) m and `stands` (T,2) as `foot_contact` gives them. Feet pitched by up to `FLAT_DEG` are rotated
+    about the ankle until they are level, those from `ROLLING_DEG` on (rising onto the ball) keep their pitch.
+    """
+    along = soles[:, :, 1] - soles[:, :, 0]
+    flat = along - (along @ up_c)[..., None] * up_c
+    pitch = np.degrees(np.arctan2(np.abs(along @ up_c), np.linalg.norm(flat, axis=-1)))
+    share = stands * np.clip((ROLLING_DEG - pitch) / (ROLLING_DEG - FLAT_DEG), 0, 1)
+    share = _smoothed_path(share, EASE_S * fps / 2)
+    level = rotation_between(torch.from_numpy(along), torch.from_numpy(flat))
+    change = axis_angle_to_matrix(matrix_to_axis_angle(level) * torch.from_numpy(share)[..., None]).numpy()
+    rotations, _ = _posed(body, params)
+    pose = params.body_pose.astype(np.float64)
+    for foot, (_, knee, ankle) in enumerate(LEGS):
+        pose[:, ankle - 1] = np.swapaxes(rotations[:, knee], -1, -2) @ change[:, foot] @ rotations[:, ankle]
+    return replace(params, body_pose=pose.astype(np.float32))
+
+
+def _leveled(above: np.ndarray, stands: np.ndarray) -> np.ndarray:
+    """(T,2) m: how far down each stand goes to its level, give or take `SINK_M` where that spares the knees.
+
+    `above` (T,2) m is constant over each stand. Two feet down together that differ in height would bend one knee.
+    """
+    down = above.copy()
+    both = stands[:, 0] & stands[:, 1]
+    for foot in range(2):
+        for begin, end in stretches(stands[:, foot]):
+            together = both[begin:end]
+            if together.any():
+                other = float(above[begin:end, 1 - foot][together].mean())
+                down[begin:end, foot] -= np.clip((above[begin, foot] - other) / 2, -SINK_M, SINK_M)
+    return down
+
+
+def _lift(below: np.ndarray, fps: float) -> np.ndarray:
+    """Lifts (T,2) m that come and go smoothly and are at least `below` (T,2) m, as far as `MOST_LIFT_M` allows."""
+    around = max(round(EASE_S * fps), 1)
+    padded = np.pad(below.clip(0, MOST_LIFT_M), ((around, around), (0, 0)))
+    most = np.lib.stride_tricks.sliding_window_view(padded, 2 * around + 1, axis=0).max(-1)
+    # The mean over a window of what is the window's largest is nowhere less than the value in its middle.
+    padded = np.pad(most, ((around, around), (0, 0)), mode="edge")
+    return np.lib.stride_tricks.sliding_window_view(padded, 2 * around + 1, axis=0).mean(-1)
+
+
 def _without_slip(points: np.ndarray) -> np.ndarray:
     """Corrections (n,3) m that keep a standing foot's heel and ball (n,2,3), whichever is stiller, in one place."""
     steps = np.diff(points, axis=0)
-    trust = ((steps**2).sum(-1, keepdims=True) + 1e-6) ** -2.0
+    trust = ((steps**2).sum(-1, keepdims=True) + 1e-6) ** -4.0
     slip = (steps * trust).sum(1) / trust.sum(1)
     steady = -np.concatenate([np.zeros((1, 3)), np.cumsum(slip, 0)])
     return steady - np.median(steady, 0)
@@ -172,11 +235,12 @@ def _root_shift(wanted: np.ndarray, stands: np.ndarray, fps: float) -> np.ndarra
 
 
 def _smoothed_path(values: np.ndarray, sigma: float) -> np.ndarray:
-    """`values` (T,3) smoothed by a Gaussian of `sigma` frames; ends are held."""
+    """`values` (T,C) smoothed by a Gaussian of `sigma` frames; ends are held."""
     around = max(round(3 * sigma), 1)
     kernel = np.exp(-0.5 * (np.arange(-around, around + 1) / max(sigma, 1e-3)) ** 2)
     padded = np.pad(values, ((around, around), (0, 0)), mode="edge")
-    return np.stack([np.convolve(padded[:, axis], kernel / kernel.sum(), mode="valid") for axis in range(3)], 1)
+    columns = [np.convolve(column, kernel / kernel.sum(), mode="valid") for column in padded.T]
+    return np.stack(columns, 1)
 
 
 def reach(rotations: np.ndarray, joints: np.ndarray, leg: Sequence[int], goal: np.ndarray) -> np.ndarray:

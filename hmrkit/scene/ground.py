@@ -1,8 +1,10 @@
-"""Ground and gravity for a camera that stands still: one world, y up, in which everybody stands at y = 0.
+"""Ground and gravity for a camera that stands still: one world, y up, in which people stand at y = 0.
 
 The ground is a plane through the soles of feet that stand. How well they show its tilt hangs on how far apart people
 step; what they leave open is taken from the people themselves, who on the whole stand upright. Both are weighed in one
-least-squares problem. Nothing here notices that a camera moves: then give its pose, or stay in camera space.
+least-squares problem. One person's steps count besides the places: a wrong size or depth shifts all stands of a person
+and leaves the differences. Who stands on something has a level of their own. Nothing here notices that a camera moves:
+then give its pose, or stay in camera space.
 
 The world's origin is on the ground beneath the camera; -z is where the camera looks, x its right.
 """
@@ -13,6 +15,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +29,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 UPRIGHT_SIGMA = np.tan(np.radians(6.0))  # how far the middle of people's lean may be from gravity
-STEP_SIGMA_M = 0.05  # how well a standing foot's place is known
+STAND_SIGMA_M = 0.05  # how well a standing foot's place is known
+STEP_SIGMA_M = 0.03  # how well the difference of two is that one person took one after the other
+STEP_S = 1.0  # longer between two stands is no step
+LEVEL_GAP_M = 0.15  # stands as far above the ones below are on something else
 DOUBTFUL_M = 0.1
 LEVEL_WIDTH_M, LEVEL_SHARE = 0.15, 0.2
 IMAGE_UP = np.array([0.0, -1.0, 0.0])
@@ -37,7 +43,8 @@ class World:
     """`world_from_camera` (4,4): rigid, metres, OpenCV camera axes to y up. `up_c` (3,): against gravity, camera frame.
 
     `source`: estimated, ground (given) or camera pose (given). `stands` that the estimate is made of, and
-    `residual_m`, the middle distance of their soles from the ground.
+    `residual_m`, the middle distance of their soles from the ground. `levels` (m, rising): heights on which people
+    stand, the ground's 0 among them.
     """
 
     world_from_camera: np.ndarray
@@ -45,6 +52,11 @@ class World:
     source: str
     stands: int = 0
     residual_m: float = float("nan")
+    levels: tuple[float, ...] = (0.0,)
+
+    def level(self, height: float) -> float:
+        """The level nearest to a height, both in m."""
+        return min(self.levels, key=lambda level: abs(level - height))
 
     def height(self, points_c: np.ndarray) -> np.ndarray:
         """Height (...) m above the ground of points (...,3) m in the camera frame."""
@@ -55,6 +67,7 @@ class World:
         facts = {"source": self.source, "world_from_camera": self.world_from_camera.round(9).tolist()}
         if self.source == "estimated":
             facts |= {"stands": self.stands, "residual_m": round(self.residual_m, 4) if self.stands else None}
+            facts |= {"levels_m": [round(level, 4) for level in self.levels]}
         return facts
 
 
@@ -82,29 +95,50 @@ def estimate_world(
     if not motions:
         return World(from_plane(IMAGE_UP, 0.0), IMAGE_UP, "estimated")
     prior = lean(motions, body)
-    points, weights = [], []
-    for motion in motions:
-        soles = sole_points(body, motion.params)
-        stands = standing(soles, float(fps), prior) & motion.visible[:, None]
-        for foot in range(2):
-            for begin, end in stretches(stands[:, foot]):
-                # One stand is one measurement, however long it lasts. The lower of heel and ball touches.
-                both = soles[begin:end, foot]
-                lower = both[np.arange(end - begin), (both @ prior).argmin(1)]
-                points.append(np.median(lower, 0))
-                weights.append(1.0)
-    if not points:  # nobody stands still: the lowest that feet ever are, under the people's own lean
+    points, steps = _stands(motions, body, float(fps), prior)
+    if not len(points):  # nobody stands still: the lowest that feet ever are, under the people's own lean
         soles = np.concatenate([sole_points(body, motion.params).reshape(-1, 3) for motion in motions])
         if not np.isfinite(soles).all():
             raise InputError("no ground can be found from these people; give --ground or --camera-pose")
         return World(from_plane(prior, float(np.percentile(soles @ prior, 5))), prior, "estimated")
-    normal, offset, residual = fit_ground(np.array(points), np.array(weights), prior)
+    normal, offset, residual = fit_ground(points, np.ones(len(points)), prior, steps)
     if residual > DOUBTFUL_M:
         log.warning(
             "feet stand %.2f m off one plane on the median: does the camera move? (--camera-pose, or --space camera)",
             residual,
         )
-    return World(from_plane(normal, offset), normal, "estimated", len(points), residual)
+    levels = find_levels(points @ normal - offset)
+    return World(from_plane(normal, offset), normal, "estimated", len(points), residual, levels)
+
+
+def _stands(motions: Sequence[Motion], body: Body, fps: float, up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places (N,3) m of all stands, and the steps (M,3) m from one to the next of the same person."""
+    places, steps = [], []
+    for motion in motions:
+        soles = sole_points(body, motion.params)
+        stands = standing(soles, fps, up) & motion.visible[:, None]
+        found = sorted((*run, foot) for foot in range(2) for run in stretches(stands[:, foot]))
+        own = []
+        for begin, end, foot in found:
+            # One stand is one measurement, however long it lasts. The lower of heel and ball touches.
+            both = soles[begin:end, foot]
+            own.append(np.median(both[np.arange(end - begin), (both @ up).argmin(1)], 0))
+        places += own
+        near = [after[0] - before[1] < STEP_S * fps for before, after in pairwise(found)]
+        steps += [after - before for (before, after), close in zip(pairwise(own), near, strict=True) if close]
+    return np.array(places).reshape(-1, 3), np.array(steps).reshape(-1, 3)
+
+
+def find_levels(heights: np.ndarray) -> tuple[float, ...]:
+    """Levels (m, rising, 0 among them) on which feet at `heights` (N,) m above the ground stand.
+
+    Heights that lie together make a level, their median; who is less than `LEVEL_GAP_M` off the ground stands on it.
+    """
+    others = np.sort(heights[np.abs(heights) > LEVEL_GAP_M])
+    if not len(others):
+        return (0.0,)
+    groups = np.split(others, np.flatnonzero(np.diff(others) > LEVEL_GAP_M / 2) + 1)
+    return tuple(sorted([0.0, *(float(np.median(group)) for group in groups)]))
 
 
 def lean(motions: Sequence[Motion], body: Body) -> np.ndarray:
@@ -118,8 +152,12 @@ def lean(motions: Sequence[Motion], body: Body) -> np.ndarray:
     return up / np.linalg.norm(up) if np.linalg.norm(up) > 0.5 else IMAGE_UP
 
 
-def fit_ground(points: np.ndarray, weights: np.ndarray, prior: np.ndarray) -> tuple[np.ndarray, float, float]:
+def fit_ground(
+    points: np.ndarray, weights: np.ndarray, prior: np.ndarray, steps: np.ndarray | None = None
+) -> tuple[np.ndarray, float, float]:
     """Plane ``normal @ p = offset`` through points (N,3) m, drawn towards the normal `prior` (3,).
+
+    `steps` (M,3) m lie within the plane, wherever it is.
 
     Least squares in the tilt and the offset, reweighted so that points far off (a foot on a stair, a wrong depth) lose
     their say (Geman and McClure 1987), less and less far as the fit settles. It starts at the lowest height at which a
@@ -131,12 +169,16 @@ def fit_ground(points: np.ndarray, weights: np.ndarray, prior: np.ndarray) -> tu
     second = np.cross(prior, first)
     middle = np.median(points, 0)
     local = points - middle
-    rows = np.stack([local @ first, local @ second, -np.ones(len(local))], 1) / STEP_SIGMA_M
-    wanted = -(local @ prior) / STEP_SIGMA_M
+    steps = np.zeros((0, 3)) if steps is None else steps
+    both = np.concatenate([local, steps])
+    sigma = np.repeat([STAND_SIGMA_M, STEP_SIGMA_M], [len(local), len(steps)])
+    rows = np.stack([both @ first, both @ second, np.repeat([-1.0, 0.0], [len(local), len(steps)])], 1)
+    rows, wanted = rows / sigma[:, None], -(both @ prior) / sigma
+    weights = np.concatenate([weights, np.ones(len(steps))])
     pull = np.diag([UPRIGHT_SIGMA**-2, UPRIGHT_SIGMA**-2, 1e-6])
     trust = weights
     solution = np.zeros(3)
-    solution[2] = _lowest_level(local @ prior, weights)
+    solution[2] = _lowest_level(local @ prior, weights[: len(local)])
     for reach in (*np.geomspace(8, 3, 8), *[3] * 12):  # in standard deviations
         miss = rows @ solution - wanted
         trust = weights / (1 + (miss / reach) ** 2) ** 2
@@ -144,7 +186,7 @@ def fit_ground(points: np.ndarray, weights: np.ndarray, prior: np.ndarray) -> tu
     normal = prior + solution[0] * first + solution[1] * second
     size = np.linalg.norm(normal)
     normal, offset = normal / size, (solution[2] + (prior + solution[0] * first + solution[1] * second) @ middle) / size
-    near = trust > weights / 4
+    near = (trust > weights / 4)[: len(points)]
     residual = np.median(np.abs(points[near] @ normal - offset)) if near.any() else np.nan
     return normal, float(offset), float(residual)
 

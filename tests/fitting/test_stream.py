@@ -23,9 +23,10 @@ from hmrkit.camera import project
 from hmrkit.errors import UsageError
 from hmrkit.fitting.inverse_kinematics import solve_pose
 from hmrkit.fitting.observations import FitOptions, clean_track
+from hmrkit.fitting.resting_feet import hold_still
 from hmrkit.fitting.stream import fit_track
 from hmrkit.skeletons import BLAZEPOSE_33, COCO_17, SMPL_24
-from hmrkit.smoothing import hold_still, smooth_series
+from hmrkit.smoothing import smooth_series
 from hmrkit.types import Keypoints
 
 RAW = FitOptions(smooth=False)

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from synthetic_person import BODY, make_motion_of, make_person
 
+from hmrkit.geometry import axis_angle_to_matrix
 from hmrkit.scene import ExportOptions
-from hmrkit.scene.cleanup import clean, feet_locked, split_at_gaps
+from hmrkit.scene.cleanup import clean, feet_locked, laid_flat, split_at_gaps
 from hmrkit.scene.foot_contact import ANKLES, sole_points, standing, stretches
 from hmrkit.scene.ground import estimate_world
 from hmrkit.scene.resampling import skeleton_joints
@@ -78,9 +80,37 @@ def test_locked_feet_stand_still_and_on_the_ground(walk):
                 slips[name] += np.linalg.norm(steps, axis=-1).min(1).sum()  # heel or ball: feet may roll
             height = world.height(sole_points(BODY, locked)[begin:end, foot]).min(-1)
             assert abs(np.median(height)) < 0.01
+    assert world.height(sole_points(BODY, locked)).min() > -0.02  # swinging feet too
     assert slips["before"] > 0.3
     assert slips["after"] < 0.15 * slips["before"]
     assert facts["stands"] == sum(len(stretches(stands[:, foot])) for foot in range(2))
+
+
+@pytest.mark.parametrize(("pitch_deg", "lies_flat"), [(10, True), (-8, True), (45, False)])
+def test_feet_that_stand_lie_flat_unless_they_are_raised(walk, pitch_deg, lies_flat):
+    motion, fps = walk
+    tilt = axis_angle_to_matrix(torch.tensor([np.radians(pitch_deg), 0.0, 0.0])).numpy()
+    pose = motion.params.body_pose.copy()
+    ankles = [ankle - 1 for ankle in ANKLES]
+    pose[:, ankles] = pose[:, ankles] @ tilt.astype(np.float32)
+    params = replace(motion.params, body_pose=pose)
+    soles, up = sole_points(BODY, motion.params), estimate_world([motion], BODY, fps).up_c
+    stands = standing(soles, fps, up)
+    given = sole_points(BODY, params)
+    flat = laid_flat(params, given, stands, BODY, fps, up)
+    before, after = (np.abs(np.diff(s @ up, axis=-1))[..., 0][stands] for s in (given, sole_points(BODY, flat)))
+    assert np.median(before) > 0.015
+    assert np.median(after) < 0.005 if lies_flat else np.median(after) > 0.9 * np.median(before)
+
+
+def test_who_stands_on_a_box_stays_there(walk):
+    motion, fps = walk
+    world = estimate_world([motion], BODY, fps)
+    raised = motion.params.transl_c + np.float32(0.5) * world.up_c.astype(np.float32)
+    params = replace(motion.params, transl_c=raised)
+    locked, _ = feet_locked(params, motion.visible, BODY, fps, world.up_c, replace(world, levels=(0.0, 0.5)))
+    stands = standing(sole_points(BODY, params), fps, world.up_c)
+    assert abs(np.median(world.height(sole_points(BODY, locked)).min(-1)[stands]) - 0.5) < 0.01
 
 
 def test_locking_bends_legs_only_and_keeps_the_feets_rotation(walk):

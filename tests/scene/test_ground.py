@@ -7,7 +7,8 @@ from synthetic_person import BODY, make_motion_of, make_person
 
 from hmrkit.errors import UsageError
 from hmrkit.scene.foot_contact import sole_points, standing, stretches
-from hmrkit.scene.ground import estimate_world, fit_ground, from_plane
+from hmrkit.scene.ground import estimate_world, find_levels, fit_ground, from_plane
+from hmrkit.scene.resampling import Motion
 from hmrkit.types import BodyParams
 
 PITCH = 0.15  # of the camera, as `make_person` tilts it
@@ -54,6 +55,42 @@ def test_a_plane_is_found_through_wrong_points():
     assert np.degrees(np.arccos(normal @ up)) < 0.5
     assert offset == pytest.approx(-1.4, abs=0.02)
     assert residual < 0.02
+
+
+def test_steps_show_the_tilt_where_places_are_wrong():
+    """Four people of wrong sizes stand half a metre off one another's ground; the steps of each are right."""
+    random = np.random.default_rng(2)
+    up = np.array([0.05, -0.98, -0.19])
+    up /= np.linalg.norm(up)
+    places = random.uniform([-1, 0, 4], [1, 0, 8], (4, 6, 3))
+    flat = places - ((places @ up) + 1.4)[..., None] * up
+    points = flat + np.array([0, 0.12, -0.14, 0.6])[:, None, None] * up
+    prior = up + np.array([0.12, 0, 0.1])
+    given = points.reshape(-1, 3), np.ones(24), prior / np.linalg.norm(prior)
+    alone, _, _ = fit_ground(*given)
+    normal, _, _ = fit_ground(*given, np.diff(points, axis=1).reshape(-1, 3))
+    found, worse = (np.degrees(np.arccos(min(n @ up, 1))) for n in (normal, alone))
+    assert found < min(1, worse / 2)
+
+
+def test_who_stands_on_something_has_a_level():
+    assert find_levels(np.array([-0.05, 0.02, 0.1])) == (0.0,)
+    levels = find_levels(np.array([0.01, 0.48, 0.5, 0.53, 1.1, -0.3]))
+    assert levels == pytest.approx((-0.3, 0.0, 0.5, 1.1))
+    rotations = torch.eye(3).repeat(30, 24, 1, 1).numpy()
+    motions = []
+    for place, height in ((-1.0, 0.0), (0.0, 0.0), (1.0, 0.4)):
+        transl = np.tile(np.array([place, 1.0 - height, 5.0], np.float32), (30, 1))
+        upright = rotations[:, 0] * np.array([1, -1, -1], np.float32)[:, None]
+        params = BodyParams(upright, rotations[:, 1:], np.zeros(10, np.float32), transl, "neutral", BODY.model_id)
+        rows = np.arange(30)
+        motions.append(Motion(1, rows, rows * 1.0, rows >= 0, params, params, transl[:, None], params, False, "p"))
+    world = estimate_world(motions, BODY, 30.0)
+    assert world.levels == pytest.approx((0.0, 0.4), abs=0.02)
+    assert world.level(0.33) == world.levels[1]
+    soles = world.height(sole_points(BODY, motions[2].params))
+    np.testing.assert_allclose(soles, world.levels[1], atol=0.02)
+    assert world.as_json()["levels_m"][0] == 0
 
 
 def test_one_step_leaves_the_tilt_to_the_people():
