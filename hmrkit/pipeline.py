@@ -122,7 +122,7 @@ def pose(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
 
 
 def regress(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
-    """Body parameters of every track by the mesh stream, refined and smoothed as asked for."""
+    """Body parameters of every track by the mesh stream, refined, smoothed and made to stand as asked for."""
     seen = []
     for person in take.tracks:
         if (take.keypoints[person.track_id].keypoints_2d[..., 2] > 0).any():
@@ -130,13 +130,14 @@ def regress(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
         else:
             log.warning("%s: track %d shows no keypoint and gets no mesh", take.video.path, person.track_id)
     params = models.mesh_stream(take, seen, partial(progress, "regress"))
-    params = {i: _refined_and_smoothed(take, take.track(i), mesh, models) for i, mesh in params.items()}
+    params = {i: _over_time(take, take.track(i), mesh, models) for i, mesh in params.items()}
     return {"body": params, "faces": np.asarray(models.body.faces, np.int32)}
 
 
-def _refined_and_smoothed(take: Take, person: Track, params: BodyParams, models: Models) -> BodyParams:
-    """A mesh stream's bodies of a track, refined and smoothed as asked for."""
+def _over_time(take: Take, person: Track, params: BodyParams, models: Models) -> BodyParams:
+    """A mesh stream's bodies of a track, refined, smoothed and made to stand as asked for."""
     from hmrkit.fitting.smplify import refine_track
+    from hmrkit.fitting.standing import straighten_stands
     from hmrkit.smoothing import smooth_body
 
     times = take.video.seconds(person.frame_indices)
@@ -144,7 +145,8 @@ def _refined_and_smoothed(take: Take, person: Track, params: BodyParams, models:
         clean = models.clean_tracks(take)[person.track_id]
         params = refine_track(params, clean, take.camera, models.body, models.device)
     # All frames count alike: where the detector lost somebody, in a somersault, landmarks are often still found.
-    return smooth_body(params, np.ones(len(times), bool), times, float(models.options.smooth or 0))
+    params = smooth_body(params, np.ones(len(times), bool), times, float(models.options.smooth or 0))
+    return straighten_stands(params, times, take.camera, models.body) if models.options.stand else params
 
 
 def lift(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
