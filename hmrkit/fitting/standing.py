@@ -70,7 +70,7 @@ def straighten_stands(params: BodyParams, times: np.ndarray, camera: Camera, bod
     if not shares.any():
         return params
     points = body_landmarks(body)
-    local, betas, transl = _tensors(params, body)
+    local, betas, _ = _tensors(params, body)
     with torch.no_grad():
         world = world_from_local(local)
         joints = points(world, betas)[1]
