@@ -126,8 +126,8 @@ class Options:
     """Everything that a user can choose about a run. Names follow the command line's.
 
     `mesh` None is the method's own stream, ``fit`` for ``pc-hmr``; `refine` and `smooth`
-    None are the mesh stream's defaults. All three are what was chosen once the options are made. `smooth` is the
-    strength of `smooth_body`, 0 for none."""
+    None are the mesh stream's defaults, `stand` None goes with `smooth`. All are what was chosen once
+    the options are made. `smooth` is the strength of `smooth_body`, 0 for none."""
 
     method: str = option("pc-hmr", "How meshes are made", choices=METHODS)
     mesh: str | None = option(
@@ -158,6 +158,11 @@ class Options:
     flip: bool = option(True, "Lift the mirrored keypoints too and average.", ("lift",))
     smooth: float | None = option(
         None, "Take jitter out of the mesh stream, without delay: 0 is off. [default: 1, for file 0]", ("regress",)
+    )
+    stand: bool | None = option(
+        None,
+        "Straighten the knees of who stands on unmoving feet. [default: on where meshes are smoothed]",
+        ("regress",),
     )
     refine: bool | None = option(
         None, "SMPLify over each whole track. [default: on for fit, off for regressors]", ("regress",)
@@ -212,6 +217,7 @@ class Options:
         choose(CALIBRATIONS, self.calibration, "calibration")
         object.__setattr__(self, "mesh", mesh)
         object.__setattr__(self, "smooth", stream.smooth_by_default if self.smooth is None else self.smooth)
+        object.__setattr__(self, "stand", bool(self.smooth) if self.stand is None else self.stand)
         object.__setattr__(self, "refine", stream.refine_by_default if self.refine is None else self.refine)
         if method.calibrated:
             self._check_pose_stream()

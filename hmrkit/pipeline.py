@@ -142,7 +142,7 @@ def pose(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
 
 
 def regress(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
-    """Body parameters of every track by the mesh stream, refined and smoothed as asked for."""
+    """Body parameters of every track by the mesh stream, refined, smoothed and made to stand as asked for."""
     from hmrkit.keypoints.visibility import why_no_body
 
     seen, dropped = [], [d for d in take.dropped_tracks if d.get("stage") != "regress"]
@@ -153,13 +153,14 @@ def regress(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
         else:
             seen.append(person)
     params = models.mesh_stream(take, seen, partial(progress, "regress"))
-    params = {i: _refined_and_smoothed(take, take.track(i), mesh, models) for i, mesh in params.items()}
+    params = {i: _over_time(take, take.track(i), mesh, models) for i, mesh in params.items()}
     return {"body": params, "faces": np.asarray(models.body.faces, np.int32), "dropped_tracks": tuple(dropped)}
 
 
-def _refined_and_smoothed(take: Take, person: Track, params: BodyParams, models: Models) -> BodyParams:
-    """A mesh stream's bodies of a track, refined and smoothed as asked for."""
+def _over_time(take: Take, person: Track, params: BodyParams, models: Models) -> BodyParams:
+    """A mesh stream's bodies of a track, refined, smoothed and made to stand as asked for."""
     from hmrkit.fitting.smplify import refine_track
+    from hmrkit.fitting.standing import straighten_stands
     from hmrkit.keypoints.visibility import seen_joints, seen_rotations
     from hmrkit.smoothing import smooth_body
 
@@ -171,7 +172,8 @@ def _refined_and_smoothed(take: Take, person: Track, params: BodyParams, models:
     # All frames count alike: where the detector lost somebody, in a somersault, landmarks are often still found.
     params = replace(params, seen=seen)
     strength = float(models.options.smooth or 0)
-    return smooth_body(params, np.ones(len(times), bool), times, strength, seen_rotations(seen))
+    params = smooth_body(params, np.ones(len(times), bool), times, strength, seen_rotations(seen))
+    return straighten_stands(params, times, take.camera, models.body) if models.options.stand else params
 
 
 def lift(take: Take, models: Models, progress: Progress) -> dict[str, Any]:

@@ -381,6 +381,9 @@ def test_options_choose_mesh_and_refinement():
     assert Options().refine is True
     assert Options(method="hmr").refine is False
     assert Options(mesh="spin", refine=True).refine is True
+    assert Options().stand is True
+    assert Options(smooth=0.0).stand is False
+    assert Options(smooth=0.0, stand=True).stand is True
     same = Options(**vars(Options(method="hmr", checkpoint="x.pt")))
     assert same == Options(method="hmr", checkpoint="x.pt")
 
