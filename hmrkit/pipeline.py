@@ -129,9 +129,13 @@ def regress(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
             seen.append(person)
         else:
             log.warning("%s: track %d shows no keypoint and gets no mesh", take.video.path, person.track_id)
+    from hmrkit.fitting.shape import overlaps, shaped
+
     params = models.mesh_stream(take, seen, partial(progress, "regress"))
+    params, masks = shaped(take, params, models)
     params = {i: _refined_and_smoothed(take, take.track(i), mesh, models) for i, mesh in params.items()}
-    return {"body": params, "faces": np.asarray(models.body.faces, np.int32)}
+    faces = np.asarray(models.body.faces, np.int32)
+    return {"body": params, "faces": faces, "overlap": overlaps(params, masks, models.body)}
 
 
 def _refined_and_smoothed(take: Take, person: Track, params: BodyParams, models: Models) -> BodyParams:
@@ -244,6 +248,11 @@ def _regress_inputs(options: Options) -> tuple[str, ...]:
     return ("pose", "lift") if options.needs_depth and not keypoints.has_depth else ("pose",)
 
 
+def _regress_models(options: Options) -> tuple[str, ...]:
+    masks = ("person_masks",) if options.shape == "silhouette" else ()
+    return (*options.stream.models, *masks)
+
+
 def _calibrate_inputs(options: Options) -> tuple[str, ...]:
     """The mesh and the pose it is moved to; keypoints as well where they come from a stream of their own."""
     return ("regress", "lift") if options.mode == "serial" else ("pose", "regress", "lift")
@@ -253,7 +262,7 @@ STAGES: dict[str, Stage] = {
     "detect": Stage(detect, ("detections",), _reads(), _reads("detector")),
     "track": Stage(track, ("tracks", "dropped_tracks"), _reads("detect"), _reads()),
     "pose": Stage(pose, ("keypoints",), _reads("track"), _reads("keypoints"), camera=True),
-    "regress": Stage(regress, ("body", "faces"), _regress_inputs, lambda options: options.stream.models),
+    "regress": Stage(regress, ("body", "faces", "overlap"), _regress_inputs, _regress_models),
     "lift": Stage(
         lift,
         ("lifted",),

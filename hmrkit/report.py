@@ -31,6 +31,8 @@ def report(take: Take) -> dict[str, Any]:
         }
         if i in take.keypoints:
             entry["keypoint_confidence"] = round(float(np.nanmean(take.keypoints[i].keypoints_2d[..., 2])), 3)
+        if i in take.overlap and np.isfinite(take.overlap[i].iou).any():
+            entry["mask_iou"] = round(float(np.nanmean(take.overlap[i].iou)), 3)
         if i in take.calibrated:
             entry["refit_residual_mm"] = round(float(np.mean(take.calibrated[i].refit_residual_mm)), 2)
         people.append(entry)

@@ -183,6 +183,16 @@ class BodyParams:
 
 
 @dataclass(frozen=True)
+class MaskOverlap:
+    """How well a mesh fills a person's mask: `iou` (T,) in [0, 1] of both silhouettes, NaN in frames without a mask."""
+
+    iou: np.ndarray
+
+    def __post_init__(self) -> None:
+        _check("MaskOverlap", "iou", self.iou, ("T",), {}, "f")
+
+
+@dataclass(frozen=True)
 class LiftedPose:
     """3D joints of a whole track by the pose stream, as a rule lifted from 2D keypoints: `joints_c` (T,J,3) m about the
     root joint."""
@@ -245,6 +255,7 @@ class Take:
     dropped_tracks: tuple[dict[str, Any], ...] = ()
     keypoints: dict[int, Keypoints] = field(default_factory=dict)
     body: dict[int, BodyParams] = field(default_factory=dict)
+    overlap: dict[int, MaskOverlap] = field(default_factory=dict)
     lifted: dict[int, LiftedPose] = field(default_factory=dict)
     calibrated: dict[int, Calibration] = field(default_factory=dict)
     faces: np.ndarray | None = None
