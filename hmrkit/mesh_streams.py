@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class StreamMember(Member):
     """A line of the table. `models` names what of `hmrkit.models.Models` the stream uses; `needs_depth`: it wants 3D
     keypoints, so that it reads the lifted pose where the keypoints have none; `refine_by_default`: SMPLify refines its
-    bodies unless the user says otherwise; `masks_shape`: so do masks their shapes; `smooth_by_default` is the strength of the smoothing over time."""
+    bodies unless the user says otherwise; `masks_shape`: so do masks their shapes; `smooth_by_default` is the strength
+    of the smoothing over time."""
 
     models: tuple[str, ...] = ("body",)
     needs_depth: bool = False

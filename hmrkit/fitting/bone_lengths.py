@@ -30,8 +30,8 @@ _LIMB_BONES = tuple(
     )
 )
 BONES = (*_LIMB_BONES, ("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"))
-# Logarithm of measured over true length of thigh, shin, upper arm, forearm and trunk, across shoulders and hips: medians
-# over 74 synthetic images (seeds 777000 to 777004) of `blazepose-heavy`.
+# Logarithm of measured over true length of thigh, shin, upper arm, forearm and trunk, across shoulders and hips:
+# medians over 74 synthetic images (seeds 777000 to 777004) of `blazepose-heavy`.
 _SIDE_SHRINKAGE = (-0.094, -0.010, -0.160, -0.188, -0.059)
 SHRINKAGE = (*_SIDE_SHRINKAGE, *_SIDE_SHRINKAGE, -0.029, -0.018)
 _START, _END = (BLAZEPOSE_33.indices(*names) for names in zip(*BONES, strict=True))

@@ -18,7 +18,7 @@ from hmrkit.camera import crop_cameras
 from hmrkit.crops import REGION_POINTS, Region, crop_batch, person_region
 from hmrkit.device import inference
 from hmrkit.skeletons import get_skeleton
-from hmrkit.types import Camera, Take, Track
+from hmrkit.types import Take, Track
 from hmrkit.video import read_frames
 from hmrkit.weights import verify
 
