@@ -82,7 +82,7 @@ def shaped(
         except InputError as error:
             log.warning("%s; people keep the shape that %s gives them", error, models.options.mesh)
     for i, mesh in params.items():
-        betas = np.zeros(10, np.float32)
+        betas: np.ndarray = np.zeros(10, np.float32)
         if shape != "mean":
             options, bones = fit_options(take, i, keypoints), None
             if shape == "bones" or models.options.mesh == "fit":
@@ -178,11 +178,11 @@ class _Outlines:
         device = body.device
         self.faces = torch.from_numpy(body.faces).to(device).long()
         rows = take_rows(params, masks.rows)
-        turned = masks.camera_from_crop.mT  # camera axes to the crop's
+        crop_from_camera = masks.camera_from_crop.mT
         shapes = torch.cat([torch.zeros(1, 10), torch.eye(10)]).to(device)
         posed = torch.stack([body(rows.global_orient, rows.body_pose, shape).vertices for shape in shapes])
-        posed = torch.einsum("sij,bsvj->bsvi", turned, posed)
-        self.place = torch.einsum("sij,sj->si", turned, torch.from_numpy(rows.transl_c).to(device))
+        posed = torch.einsum("sij,bsvj->bsvi", crop_from_camera, posed)
+        self.place = torch.einsum("sij,sj->si", crop_from_camera, torch.from_numpy(rows.transl_c).to(device))
         self.start = self.place.clone()
         self.vertices = posed[0]
         self.slopes = (posed[1:] - posed[:1]).permute(1, 2, 3, 0).flatten(2)
@@ -272,7 +272,7 @@ def _signed_distance(masks: Tensor) -> Tensor:
     """Distance (S,N,N) px of each pixel's middle from the masks' (S,N,N) outlines, negative inside."""
     arrays = masks.cpu().numpy()
     out = [
-        np.where(m, 0.5 - distance_transform_edt(m), distance_transform_edt(~m) - 0.5)
+        np.where(m, 0.5 - np.asarray(distance_transform_edt(m)), np.asarray(distance_transform_edt(~m)) - 0.5)
         if m.any() and not m.all()
         else np.full(m.shape, 1e3)
         for m in arrays
