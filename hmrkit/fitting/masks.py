@@ -172,4 +172,4 @@ def _others(take: Take, person: Track):
 
 def _inside(xy: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Whether points (...,2) lie in a box (4,)."""
-    return ((xy >= box[:2]) & (xy <= box[2:])).all(-1)
+    return np.asarray(((xy >= box[:2]) & (xy <= box[2:])).all(-1))

@@ -156,7 +156,7 @@ def with_betas(params: BodyParams, betas: np.ndarray, camera: Camera, body: Body
             for shape in (params.betas[:10], betas)
         )
     pixels = project(camera, before + params.transl_c[:, None])
-    transl = solve_translation(camera, after, pixels, np.isfinite(pixels).all(-1).astype(np.float32))
+    transl = solve_translation(camera, after, pixels, np.asarray(np.isfinite(pixels).all(-1), np.float32))
     return replace(params, betas=betas, transl_c=transl)
 
 
