@@ -57,7 +57,7 @@ class ShapeOptions:
     noise_m: float = 0.02
     outlier_m: float = 0.06
     frame_points: float = 20.0
-    all_points: float = 60.0
+    all_points: float = 150.0
     clothes: float = 0.5
     aligned: float = 0.5  # least cosine between the normals of both outlines
     place_m: float = 0.05
