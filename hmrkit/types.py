@@ -255,11 +255,11 @@ class Take:
     dropped_tracks: tuple[dict[str, Any], ...] = ()
     keypoints: dict[int, Keypoints] = field(default_factory=dict)
     body: dict[int, BodyParams] = field(default_factory=dict)
-    overlap: dict[int, MaskOverlap] = field(default_factory=dict)
     lifted: dict[int, LiftedPose] = field(default_factory=dict)
     calibrated: dict[int, Calibration] = field(default_factory=dict)
     faces: np.ndarray | None = None
     provenance: dict[str, dict[str, Any]] = field(default_factory=dict)
+    overlap: dict[int, MaskOverlap] = field(default_factory=dict)
 
     def people_with_mesh(self) -> tuple[Track, ...]:
         """The tracks that have body parameters: all but those in which no keypoint was ever seen."""
