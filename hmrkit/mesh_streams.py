@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 class StreamMember(Member):
     """A line of the table. `models` names what of `hmrkit.models.Models` the stream uses; `needs_depth`: it wants 3D
     keypoints, so that it reads the lifted pose where the keypoints have none; `refine_by_default`: SMPLify refines its
-    bodies unless the user says otherwise; `smooth_by_default` is the strength of the smoothing over time."""
+    bodies unless the user says otherwise; `masks_shape`: so do masks their shapes; `smooth_by_default` is the strength
+    of the smoothing over time."""
 
     models: tuple[str, ...] = ("body",)
     needs_depth: bool = False
     refine_by_default: bool = False
+    masks_shape: bool = False
     smooth_by_default: float = 1.0
 
 
@@ -52,6 +54,7 @@ MESH_STREAMS: dict[str, StreamMember] = {
         summary="body fitted to 2D and 3D keypoints: analytic inverse kinematics, refined over the whole track",
         needs_depth=True,
         refine_by_default=True,
+        masks_shape=True,
     ),
     "file": StreamMember(
         module="hmrkit.results.stream",
@@ -68,6 +71,7 @@ MESH_STREAMS: dict[str, StreamMember] = {
             licence=member.licence,
             for_tests=member.for_tests,
             published=member.published,
+            masks_shape=not member.published and not member.for_tests,
             models=("body", "regressor"),
         )
         for name, member in REGRESSORS.items()

@@ -51,6 +51,12 @@ class Models:
         return load_keypoints(self.options.keypoints, device=self.device, dtype=self.dtype)
 
     @cached_property
+    def person_masks(self):
+        from hmrkit.fitting.masks import MaskReader
+
+        return MaskReader(self.device)
+
+    @cached_property
     def lifter(self):
         from hmrkit.lifters import load_lifter
 

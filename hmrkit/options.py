@@ -86,6 +86,15 @@ CALIBRATIONS: dict[str, CalibrationDesign] = {
 }
 
 
+# What gives people their shape.
+SHAPES: dict[str, Way] = {
+    "silhouette": Way("bone lengths, or a regressor's shape, and the outlines of the person's masks"),
+    "bones": Way("bone lengths over the track"),
+    "mesh": Way("as the mesh stream has it"),
+    "mean": Way("the mean body's"),
+}
+
+
 # Options that only methods which calibrate have a use for.
 POSE_CHOICES = ("mode", "pose3d", "calibration")
 
@@ -125,9 +134,9 @@ def option(default: Any, help: str, changes: tuple[str, ...] = (), **rest: Any) 
 class Options:
     """Everything that a user can choose about a run. Names follow the command line's.
 
-    `mesh` None is the method's own stream, ``fit`` for ``pc-hmr``; `refine` and `smooth`
-    None are the mesh stream's defaults, `stand` None goes with `smooth`. All are what was chosen once
-    the options are made. `smooth` is the strength of `smooth_body`, 0 for none."""
+    `mesh` None is the method's own stream, ``fit`` for ``pc-hmr``; `refine`, `smooth` and `shape` None are the mesh
+    stream's defaults, `stand` None goes with `smooth`. All are what was chosen once the options are made. `smooth` is
+    the strength of `smooth_body`, 0 for none."""
 
     method: str = option("pc-hmr", "How meshes are made", choices=METHODS)
     mesh: str | None = option(
@@ -166,6 +175,13 @@ class Options:
     )
     refine: bool | None = option(
         None, "SMPLify over each whole track. [default: on for fit, off for regressors]", ("regress",)
+    )
+    shape: str | None = option(
+        None,
+        "What gives people their shape (else silhouette where the keypoints' network makes masks, for fit and hmrkit's "
+        "own regressors; mesh elsewhere)",
+        ("regress",),
+        choices=SHAPES,
     )
     params_only: bool = option(
         False, "Body parameters and joints only: no vertices are made, refits are compared by joints.", ("calibrate",)
@@ -218,6 +234,10 @@ class Options:
         object.__setattr__(self, "mesh", mesh)
         object.__setattr__(self, "smooth", stream.smooth_by_default if self.smooth is None else self.smooth)
         object.__setattr__(self, "stand", bool(self.smooth) if self.stand is None else self.stand)
+        if self.shape is None:
+            has_masks = choose(KEYPOINTS, self.keypoints, "keypoint estimator")[0].has_masks
+            object.__setattr__(self, "shape", "silhouette" if stream.masks_shape and has_masks else "mesh")
+        choose(SHAPES, str(self.shape), "shape")
         object.__setattr__(self, "refine", stream.refine_by_default if self.refine is None else self.refine)
         if method.calibrated:
             self._check_pose_stream()
@@ -255,8 +275,8 @@ class Options:
 
     @property
     def needs_depth(self) -> bool:
-        """Whether its mesh stream, or the refinement, wants 3D keypoints."""
-        return self.stream.needs_depth or bool(self.refine)
+        """Whether its mesh stream, the refinement or the shape wants 3D keypoints."""
+        return self.stream.needs_depth or bool(self.refine) or self.shape == "bones"
 
     @property
     def pose_stream(self) -> PoseStream:

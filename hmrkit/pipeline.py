@@ -143,6 +143,7 @@ def pose(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
 
 def regress(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     """Body parameters of every track by the mesh stream, refined, smoothed and made to stand as asked for."""
+    from hmrkit.fitting.shape import overlaps, shaped
     from hmrkit.keypoints.visibility import why_no_body
 
     seen, dropped = [], [d for d in take.dropped_tracks if d.get("stage") != "regress"]
@@ -153,8 +154,11 @@ def regress(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
         else:
             seen.append(person)
     params = models.mesh_stream(take, seen, partial(progress, "regress"))
+    params, masks = shaped(take, params, models)
     params = {i: _over_time(take, take.track(i), mesh, models) for i, mesh in params.items()}
-    return {"body": params, "faces": np.asarray(models.body.faces, np.int32), "dropped_tracks": tuple(dropped)}
+    faces = np.asarray(models.body.faces, np.int32)
+    overlap = overlaps(params, masks, models.body)
+    return {"body": params, "faces": faces, "overlap": overlap, "dropped_tracks": tuple(dropped)}
 
 
 def _over_time(take: Take, person: Track, params: BodyParams, models: Models) -> BodyParams:
@@ -274,6 +278,11 @@ def _regress_inputs(options: Options) -> tuple[str, ...]:
     return ("pose", "lift") if options.needs_depth and not keypoints.has_depth else ("pose",)
 
 
+def _regress_models(options: Options) -> tuple[str, ...]:
+    masks = ("person_masks",) if options.shape == "silhouette" else ()
+    return (*options.stream.models, *masks)
+
+
 def _calibrate_inputs(options: Options) -> tuple[str, ...]:
     """The mesh and the pose it is moved to; keypoints as well where they come from a stream of their own."""
     return ("regress", "lift") if options.mode == "serial" else ("pose", "regress", "lift")
@@ -283,7 +292,7 @@ STAGES: dict[str, Stage] = {
     "detect": Stage(detect, ("detections",), _reads(), _reads("detector")),
     "track": Stage(track, ("tracks", "dropped_tracks"), _reads("detect"), _reads()),
     "pose": Stage(pose, ("keypoints",), _reads("track"), _reads("keypoints"), camera=True),
-    "regress": Stage(regress, ("body", "faces"), _regress_inputs, lambda options: options.stream.models),
+    "regress": Stage(regress, ("body", "faces", "overlap"), _regress_inputs, _regress_models),
     "lift": Stage(
         lift,
         ("lifted",),

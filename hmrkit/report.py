@@ -34,6 +34,8 @@ def report(take: Take) -> dict[str, Any]:
             entry["keypoint_confidence"] = round(float(np.nanmean(take.keypoints[i].keypoints_2d[..., 2])), 3)
         if i in take.body and (mask := take.body[i].seen) is not None:
             entry["unseen_limbs"] = {limb: round(share, 3) for limb, share in unseen_shares(mask).items()}
+        if i in take.overlap and np.isfinite(take.overlap[i].iou).any():
+            entry["mask_iou"] = round(float(np.nanmean(take.overlap[i].iou)), 3)
         if i in take.calibrated:
             entry["refit_residual_mm"] = round(float(np.mean(take.calibrated[i].refit_residual_mm)), 2)
         people.append(entry)

@@ -187,6 +187,16 @@ class BodyParams:
 
 
 @dataclass(frozen=True)
+class MaskOverlap:
+    """How well a mesh fills a person's mask: `iou` (T,) in [0, 1] of both silhouettes, NaN in frames without a mask."""
+
+    iou: np.ndarray
+
+    def __post_init__(self) -> None:
+        _check("MaskOverlap", "iou", self.iou, ("T",), {}, "f")
+
+
+@dataclass(frozen=True)
 class LiftedPose:
     """3D joints of a whole track by the pose stream, as a rule lifted from 2D keypoints: `joints_c` (T,J,3) m about the
     root joint."""
@@ -253,6 +263,7 @@ class Take:
     calibrated: dict[int, Calibration] = field(default_factory=dict)
     faces: np.ndarray | None = None
     provenance: dict[str, dict[str, Any]] = field(default_factory=dict)
+    overlap: dict[int, MaskOverlap] = field(default_factory=dict)
 
     def people_with_mesh(self) -> tuple[Track, ...]:
         """The tracks that have body parameters: all but those without a believable body."""

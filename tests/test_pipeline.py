@@ -211,7 +211,7 @@ def test_methods_for_tests_are_hidden_unless_asked_for():
 
     assert "toy" not in CliRunner().invoke(app, ["list", "methods"]).output
     assert "toy" in CliRunner().invoke(app, ["list", "methods", "--all"]).output
-    with pytest.raises(UsageError, match=r"unknown method 'x'; choose one of fit, file, hmr, .*, vibe, crowdnet, pc-hmr"):
+    with pytest.raises(UsageError, match=r"unknown method 'x'; choose one of fit, file, hmr, .*, crowdnet, pc-hmr"):
         Options(method="x")
 
 

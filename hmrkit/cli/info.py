@@ -214,10 +214,11 @@ def summary(take: Take, facts: dict[str, Any]) -> list[str]:
     for track, person in zip(take.tracks, facts["people"], strict=True):
         i = track.track_id
         filled = f", {person['interpolated_frames']} filled in" if person["interpolated_frames"] else ""
+        iou = f", mask IoU {person['mask_iou']:.2f}" if "mask_iou" in person else ""
         mesh = "" if person["mesh"] or "regress" not in take.provenance else ", no mesh"
         lines.append(
             f"person {i:<3d} frames {person['first_frame']} to {person['last_frame']}, {person['frames']} in all"
-            f"{filled}{mesh}"
+            f"{filled}{mesh}{iou}"
         )
         if i in take.keypoints:
             surely = np.nanmean(take.keypoints[i].keypoints_2d[..., 2], axis=1)

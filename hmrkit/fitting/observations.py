@@ -25,7 +25,9 @@ class FitOptions:
     """Noise levels are what BlazePose shows on real clips; accelerations are those of unhurried people.
 
     `smooth` False leaves the keypoints as they come. `rounds` of posing and moving (a second one changes little).
-    `bone_sigma` is the relative spread of measured bone lengths, against which betas have spread 1.
+    Measured bone lengths have the relative spread `bone_sigma`, which stays however long the track is, and
+    `bone_frame_sigma` of single frames, alike within `bone_memory_s`; against them betas have spread 1.
+    `bone_shrinkage`: by how much they are known to be short (`hmrkit.fitting.bone_lengths.SHRINKAGE`; None: not).
     """
 
     smooth: bool = True
@@ -35,8 +37,11 @@ class FitOptions:
     acceleration: float = 3.0  # m/s^2 of a landmark
     depth_noise: float = 0.02  # of the depth
     depth_acceleration: float = 1.0  # m/s^2 of the whole person
-    bone_sigma: float = 0.05
-    stature_sigma: float = 0.04
+    bone_sigma: float = 0.06
+    bone_frame_sigma: float = 0.18
+    bone_memory_s: float = 0.5
+    bone_shrinkage: tuple[float, ...] | None = None
+    stature_sigma: float = 0.06
 
 
 @dataclass(frozen=True)

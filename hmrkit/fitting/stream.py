@@ -1,7 +1,7 @@
 """Mesh stream ``fit``: one person's keypoints -> body parameters, in closed form, all frames of the track at once.
 
 1. The keypoints are put in order over time (`hmrkit.smoothing`).
-2. Shape: ridge regression of the bone lengths' medians over the track, one shape for the track.
+2. Shape: ridge regression of the bone lengths (`hmrkit.fitting.bone_lengths`), one shape for the track.
 3. Landmarks go onto the rays of their pixels (an image shows directions to a pixel, a network's depth is a
    guess), bone lengths correct their depths, `hmrkit.fitting.inverse_kinematics` poses the body, and the body is moved
    to where it projects onto the pixels, with a depth that is smooth over time.
@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from hmrkit.body import Body
-from hmrkit.body.landmarks import BodyLandmarks, body_landmarks, world_from_local
+from hmrkit.body.landmarks import body_landmarks, world_from_local
 from hmrkit.camera import pixel_rays, project, solve_translation
 from hmrkit.device import one_thread
+from hmrkit.fitting.bone_lengths import BoneLengths, bone_scale, fit_options, fit_shape
 from hmrkit.fitting.inverse_kinematics import solve_pose
 from hmrkit.fitting.observations import CleanTrack, FitOptions, hips_middle
 from hmrkit.fitting.resting_feet import hold_still
@@ -32,19 +33,6 @@ from hmrkit.types import BodyParams, Camera, Take, Track
 if TYPE_CHECKING:
     from hmrkit.models import Models
 
-# Bones whose lengths tell a person's shape.
-_LIMB_BONES = tuple(
-    pair
-    for side in ("left", "right")
-    for pair in (
-        (f"{side}_hip", f"{side}_knee"),
-        (f"{side}_knee", f"{side}_ankle"),
-        (f"{side}_shoulder", f"{side}_elbow"),
-        (f"{side}_elbow", f"{side}_wrist"),
-        (f"{side}_hip", f"{side}_shoulder"),
-    )
-)
-BONES = (*_LIMB_BONES, ("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"))
 _STEADY = BLAZEPOSE_33.indices(
     *(f"{s}_{n}" for s in ("left", "right") for n in ("shoulder", "hip", "knee", "ankle", "elbow", "wrist", "ear"))
 )
@@ -72,7 +60,8 @@ class FitStream:
         clean = self.models.clean_tracks(take)
         bodies: dict[int, BodyParams] = {}
         for done, person in enumerate(tracks, 1):
-            bodies[person.track_id] = fit_track(clean[person.track_id], take.camera, self.models.body)
+            options = fit_options(take, person.track_id, self.models.options.keypoints)
+            bodies[person.track_id] = fit_track(clean[person.track_id], take.camera, self.models.body, options)
             progress(done, len(tracks))
         return bodies
 
@@ -85,7 +74,7 @@ def fit_track(clean: CleanTrack, camera: Camera, body: Body, options: FitOptions
         points = body_landmarks(body)
         weights = torch.from_numpy(clean.weights).to(device)
         landmarks = torch.from_numpy(clean.landmarks).to(device)
-        betas = fit_shape(landmarks, weights, points, options)
+        betas = fit_shape(BoneLengths.measure(clean, options, device), points, options)
         seen = landmarks * bone_scale(landmarks, weights, points.rest(betas))
         transl = place(camera, seen, clean, options)
         local = torch.eye(3, device=device).repeat(len(seen), 24, 1, 1)
@@ -99,50 +88,6 @@ def fit_track(clean: CleanTrack, camera: Camera, body: Body, options: FitOptions
     return BodyParams(
         pose[:, 0], pose[:, 1:], betas.cpu().numpy().astype(np.float32), final, body.gender, body.model_id
     )
-
-
-def fit_shape(landmarks: Tensor, weights: Tensor, points: BodyLandmarks, options: FitOptions) -> Tensor:
-    """Betas (10,) from the medians of bone lengths over the track, ridge towards the mean body.
-
-    A network's metres are uncertain as a whole: the common scale is a free parameter with its own spread, so that
-    proportions shape the body and stature stays near the mean.
-    """
-    start, end = (
-        torch.tensor(BLAZEPOSE_33.indices(*names), device=landmarks.device) for names in zip(*BONES, strict=True)
-    )
-    measured = _median_lengths(landmarks, weights, start, end)
-    half = len(BONES) // 2 - 1
-    both = (measured[:half] + measured[half : 2 * half]) / 2  # people are symmetric
-    measured = torch.cat([both, both, measured[2 * half :]])
-    # Trunk and widths are landmarks' definitions as much as bones: trusted less.
-    spread = torch.tensor([1.0] * 4 + [2.0], device=landmarks.device).repeat(2)
-    spread = torch.cat([spread, spread.new_tensor([2.0, 3.0])]) * options.bone_sigma
-    known = weights.amax(0) > 0
-    spread = torch.where(known[start] & known[end], spread, 1e3)
-    betas = landmarks.new_zeros(10)
-    log_scale = landmarks.new_zeros(1)
-    step = 1e-2
-    for _ in range(4):
-        lengths = _lengths(points.rest(betas), start, end)
-        moved = [_lengths(points.rest(betas + step * axis), start, end) for axis in torch.eye(10, device=betas.device)]
-        jacobian = torch.stack([(m.log() - lengths.log()) / step for m in moved], 1)
-        # Residual: log measured + scale - log body; unknowns: change of betas, scale.
-        residual = (measured.log() + log_scale - lengths.log()) / spread
-        design = torch.cat([jacobian, -torch.ones_like(jacobian[:, :1])], 1) / spread[:, None]
-        prior = torch.diag(torch.cat([betas.new_ones(10), betas.new_tensor([1 / options.stature_sigma])]))
-        stacked = torch.cat([design, prior])
-        target = torch.cat([residual, -betas, -log_scale / options.stature_sigma])
-        change = torch.linalg.lstsq(stacked, target[:, None]).solution[:, 0]
-        betas, log_scale = betas + change[:10], log_scale + change[10:]
-    return betas.clamp(-3, 3)
-
-
-def bone_scale(landmarks: Tensor, weights: Tensor, rest: Tensor) -> Tensor:
-    """How much larger the body is than the landmarks: median over bones of their length ratios."""
-    start, end = (
-        torch.tensor(BLAZEPOSE_33.indices(*names), device=landmarks.device) for names in zip(*BONES[:-2], strict=True)
-    )
-    return (_lengths(rest, start, end) / _median_lengths(landmarks, weights, start, end)).median()
 
 
 def place(camera: Camera, points: Tensor, clean: CleanTrack, options: FitOptions) -> np.ndarray:
@@ -218,17 +163,3 @@ def onto_rays(
             change = torch.from_numpy(held - mean).to(depth)
             depth[:, foot] += change[:, None]
     return rays * depth[..., None]
-
-
-def _lengths(rest: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    return (rest[end] - rest[start]).norm(dim=-1)
-
-
-def _median_lengths(landmarks: Tensor, weights: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """Weighted medians over time of the distances between landmarks."""
-    lengths = (landmarks[:, end] - landmarks[:, start]).norm(dim=-1)
-    w = torch.minimum(weights[:, start], weights[:, end]).clamp_min(1e-3) ** 2
-    ordered, order = lengths.sort(dim=0)
-    share = w.gather(0, order).cumsum(0)
-    middle = (share < share[-1:] / 2).sum(0).clamp_max(len(lengths) - 1)
-    return ordered.gather(0, middle[None])[0].clamp_min(1e-3)

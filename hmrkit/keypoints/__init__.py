@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class KeypointMember(Member):
-    """`has_depth`: its keypoints come with 3D joints."""
+    """`has_depth`: its keypoints come with 3D joints; `has_masks`: its network tells people from their surroundings,
+    too (`hmrkit.fitting.masks`)."""
 
     has_depth: bool = False
+    has_masks: bool = False
 
 
 KEYPOINTS: dict[str, KeypointMember] = {
@@ -37,6 +39,7 @@ KEYPOINTS: dict[str, KeypointMember] = {
         summary="BlazePose GHUM heavy: 33 landmarks in 2D and 3D (default); blazepose-heavy:alone without body points",
         argument="[alone]",
         has_depth=True,
+        has_masks=True,
         paper="Grishchenko et al. 2022, BlazePose GHUM Holistic",
         weights=(
             "keypoints/blazepose_heavy-1of2.safetensors",

@@ -18,20 +18,21 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hmrkit.errors import InputError, ModelMismatchError, UsageError
-from hmrkit.types import BodyParams, Calibration, Keypoints, LiftedPose, Take, Track, VideoInfo
+from hmrkit.types import BodyParams, Calibration, Keypoints, LiftedPose, MaskOverlap, Take, Track, VideoInfo
 
 log = logging.getLogger(__name__)
-Value = TypeVar("Value", Track, Keypoints, BodyParams, LiftedPose, Calibration)
+Value = TypeVar("Value", Track, Keypoints, BodyParams, MaskOverlap, LiftedPose, Calibration)
 
 # The fields that have one entry a frame; what else there is holds for the whole person.
 PER_FRAME: dict[type, tuple[str, ...]] = {
     Track: ("frame_indices", "boxes_xyxy", "scores", "interpolated"),
     Keypoints: ("keypoints_2d", "joints_3d"),
     BodyParams: ("global_orient", "body_pose", "transl_c", "fingers", "seen"),
+    MaskOverlap: ("iou",),
     LiftedPose: ("joints_c",),
     Calibration: ("joints_c", "refit_residual_mm", "params"),
 }
-PARTS = ("keypoints", "body", "lifted", "calibrated")
+PARTS = ("keypoints", "body", "overlap", "lifted", "calibrated")
 
 
 # ---------------------------------------------------------------------------------------------------------- cut

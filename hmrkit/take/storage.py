@@ -14,6 +14,7 @@ Arrays beside it (shapes and units as in `hmrkit.types`; ``{id}`` is the track i
     track/{id}/frame_indices  boxes_xyxy  scores  interpolated
     keypoints/{id}/keypoints_2d  joints_3d
     body/{id}/global_orient  body_pose  betas  transl_c  fingers (of some imported results)  seen (T,24)
+    overlap/{id}/iou
     lifted/{id}/joints_c
     calibrated/{id}/joints_c  refit_residual_mm  global_orient  body_pose  betas  transl_c  fingers  seen
 
@@ -37,7 +38,18 @@ import numpy as np
 
 from hmrkit.errors import InputError
 from hmrkit.files import atomic_path
-from hmrkit.types import BodyParams, Calibration, Camera, Detections, Keypoints, LiftedPose, Take, Track, VideoInfo
+from hmrkit.types import (
+    BodyParams,
+    Calibration,
+    Camera,
+    Detections,
+    Keypoints,
+    LiftedPose,
+    MaskOverlap,
+    Take,
+    Track,
+    VideoInfo,
+)
 
 FORMAT, VERSION = "hmrkit-take", 1
 _BODY_ARRAYS = ("global_orient", "body_pose", "betas", "transl_c")
@@ -122,6 +134,8 @@ def _to_arrays(take: Take) -> dict[str, Any]:
             arrays[f"keypoints/{i}/joints_3d"] = points.joints_3d
     for i, params in take.body.items():
         arrays |= _body_arrays(f"body/{i}", params)
+    for i, overlap in take.overlap.items():
+        arrays[f"overlap/{i}/iou"] = overlap.iou
     for i, lifted in take.lifted.items():
         arrays[f"lifted/{i}/joints_c"] = lifted.joints_c
     for i, item in take.calibrated.items():
@@ -198,6 +212,9 @@ def _from_arrays(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Tak
             for i, m in manifest["keypoints"].items()
         },
         body={int(i): body(f"body/{i}", m) for i, m in manifest["body"].items()},
+        overlap={
+            i: MaskOverlap(arrays[f"overlap/{i}/iou"]) for i in manifest["tracks"] if f"overlap/{i}/iou" in arrays
+        },
         lifted={
             int(i): LiftedPose(arrays[f"lifted/{i}/joints_c"], m["skeleton"]) for i, m in manifest["lifted"].items()
         },
