@@ -36,10 +36,11 @@ def _check(owner: str, name: str, array: Any, shape: tuple[int | str, ...], lett
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """A clip as it will be seen: size and times after its rotation metadata was applied.
+    """A clip as a player shows it: size and times after its display metadata was applied.
 
     `frame_indices` are the source's frame numbers that were chosen (``--start --end --every``), rising;
     `frame_times` their presentation times in seconds; `failed_frames` those among them that could not be decoded.
+    `notes` say in words what was found odd or done to the frames when the clip was opened.
     """
 
     path: str
@@ -52,6 +53,7 @@ class VideoInfo:
     frame_times: np.ndarray
     rotation_deg: int = 0
     failed_frames: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         letters: dict[str, int] = {}

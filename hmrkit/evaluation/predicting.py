@@ -25,7 +25,7 @@ from hmrkit.models import Models
 from hmrkit.pipeline import Progress, open_clip, run_stages, stages_of
 from hmrkit.skeletons import Skeleton
 from hmrkit.types import Camera, Take, Track
-from hmrkit.video.index import read_image
+from hmrkit.video.images import read_image
 
 if TYPE_CHECKING:
     from hmrkit.regressors import Regressor

@@ -9,7 +9,8 @@ import numpy as np
 from hmrkit.datasets import EvalSequence
 from hmrkit.errors import InputError
 from hmrkit.video import probe, read_frames
-from hmrkit.video.index import list_images, read_image
+from hmrkit.video.images import read_image
+from hmrkit.video.index import list_images
 
 
 def image_of(sequence: EvalSequence, frame: int) -> np.ndarray:

@@ -139,6 +139,7 @@ def _to_arrays(take: Take) -> dict[str, Any]:
             "frame_count": video.frame_count,
             "rotation_deg": video.rotation_deg,
             "failed_frames": list(video.failed_frames),
+            **({"notes": list(video.notes)} if video.notes else {}),
         },
         "camera": {"width": camera.width, "height": camera.height, "source": camera.source},
         "tracks": [track.track_id for track in take.tracks],
@@ -173,7 +174,7 @@ def _from_arrays(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Tak
         return BodyParams(orient, pose, betas, transl, meta["gender"], model, arrays.get(f"{prefix}/fingers"))
 
     meta = manifest["video"] | {"fps": Fraction(manifest["video"]["fps"])}
-    meta["failed_frames"] = tuple(meta["failed_frames"])
+    meta |= {"failed_frames": tuple(meta["failed_frames"]), "notes": tuple(meta.get("notes", ()))}
     video = VideoInfo(frame_indices=arrays["video/frame_indices"], frame_times=arrays["video/frame_times"], **meta)
     camera = Camera(arrays["camera/focal_px"], arrays["camera/center_px"], **manifest["camera"])
     detections: tuple[Detections, ...] = ()

@@ -1,4 +1,4 @@
-"""What a clip is before it is decoded: its frames in presentation order, their times, its size, rate and rotation.
+"""What a clip is before it is decoded: its frames in presentation order, their times and rate, how they are shown.
 
 A frame's number is its place in presentation order among the frames that the file means to show. Packets give that
 without decoding; only a file whose packets carry no usable times (AVI, raw streams) is decoded once to be counted.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import logging
 import re
 from dataclasses import dataclass
@@ -19,18 +20,22 @@ import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
-from PIL import Image, ImageOps
 
 from hmrkit.errors import InputError
+from hmrkit.video.colour import Colour, colour_of
+from hmrkit.video.cropping import container_crop
+from hmrkit.video.display import Display, display_of
 
 log = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".exr", ".dpx"}
 DEFAULT_FOLDER_FPS = 30
 # Mean rates that are measured this close to a rate in common use are that rate (timestamps of a container are rounded).
 _COMMON_RATES = [Fraction(n) for n in (5, 10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 90, 100, 120, 240)]
 _COMMON_RATES += [rate * Fraction(1000, 1001) for rate in _COMMON_RATES if rate.numerator % 12 == 0 or rate == 30]
 _RATE_TOLERANCE = 1e-4
+# Interlaced clips may begin with frames that are marked as progressive.
+_FRAMES_SEEN = 8
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,9 @@ class ClipIndex:
     keyframe_pts: np.ndarray
     time_base: Fraction
     fps: Fraction
-    width: int
-    height: int
-    rotation_deg: int
+    display: Display
+    colour: Colour
+    interlaced: bool
     container: str
     missing: int
     by_count: bool
@@ -57,6 +62,17 @@ class ClipIndex:
     def times(self) -> np.ndarray:
         """Seconds (F,) float64 since the first frame."""
         return (self.pts - self.pts[0]) * float(self.time_base)
+
+    @property
+    def plain(self) -> bool:
+        """Whether frames are shown as they are stored, in colours that every decoder reads alike."""
+        return self.display.plain and self.colour.plain and not self.interlaced
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is done to the frames that a reader of the report may not expect."""
+        fields = ("interlaced: deinterlaced (bwdif)",) if self.interlaced else ()
+        return self.display.notes() + self.colour.notes() + fields
 
 
 def index_video(path: Path) -> ClipIndex:
@@ -85,12 +101,6 @@ def list_images(folder: Path) -> list[Path]:
     return sorted(images, key=lambda p: [(int(s), "") if s.isdigit() else (-1, s) for s in re.split(r"(\d+)", p.name)])
 
 
-def read_image(path: Path) -> np.ndarray:
-    """An image as RGB uint8 (H,W,3), rotated as its EXIF orientation says. Raises OSError or ValueError."""
-    with Image.open(path) as image:
-        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-
-
 def open_container(path: str | Path) -> tuple[InputContainer, av.VideoStream]:
     """Open a file and pick its video stream (no cover art, no text "video"). InputError where it has none."""
     try:
@@ -116,15 +126,15 @@ def _index_video(path: str, _mtime_ns: int, _size: int) -> ClipIndex:
     container, stream = open_container(path)
     with container:
         frames = _decode(container, stream)
-        first = next(frames, None)
-        if first is None:
+        seen = list(itertools.islice(frames, _FRAMES_SEEN))
+        if not seen:
             what = "no frames in it" if not stamps else f"{len(stamps)} frames in it that cannot be decoded"
             raise InputError(f"{path}: expected a video, found {what}; is it damaged or cut short?")
         time_base = stream.time_base or Fraction(1, 90000)
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         missing = 0
         if by_count:
-            count = 1 + sum(1 for _ in frames)
+            count = len(seen) + sum(1 for _ in frames)
             step = Fraction(1) / rate / time_base
             pts = np.array([round(i * step) for i in range(count)], np.int64)
             keyframe_pts = pts[:1]
@@ -135,18 +145,16 @@ def _index_video(path: str, _mtime_ns: int, _size: int) -> ClipIndex:
             step = Fraction(1) / rate / time_base
             tail = [int(pts[-1]) + max(round(k * step), k) for k in range(1, missing + 1)]
             pts = np.concatenate([pts, np.array(tail, np.int64)])
-        if stream.sample_aspect_ratio not in (None, 0, 1):
-            log.warning("%s: pixels are not square (%s); people will look stretched", path, stream.sample_aspect_ratio)
-        rotation = round(first.rotation) % 360
-        width, height = (first.height, first.width) if rotation in (90, 270) else (first.width, first.height)
+        size = seen[0].width, seen[0].height
+        crop = container_crop(Path(path), container.format.name, stream.index, *size)
         return ClipIndex(
             pts=pts,
             keyframe_pts=keyframe_pts,
             time_base=time_base,
             fps=_exact_rate(rate, pts, time_base),
-            width=width,
-            height=height,
-            rotation_deg=rotation if rotation in (0, 90, 180, 270) else 0,
+            display=display_of(seen[0], stream.sample_aspect_ratio, crop),
+            colour=colour_of(seen[0], stream.codec_context.color_trc, path),
+            interlaced=any(frame.interlaced_frame for frame in seen),
             container=container.format.name,
             missing=missing,
             by_count=by_count,

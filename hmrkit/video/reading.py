@@ -1,8 +1,8 @@
 """Video in: `probe` says what a clip is, `read_frames` gives its chosen frames in batches without ever holding it.
 
 Inputs are video files and folders of images. decord decodes where it can, PyAV where decord is missing or fails (VP9,
-damaged files) or would hold too much; both number frames alike, by presentation order, and their pixels are the same.
-Frames come rotated upright as the file's rotation metadata says.
+damaged files), would show other colours or would hold too much; both number frames alike, by presentation order, and
+their pixels are the same. Frames come as players show them (`display`, `colour`, `filtering`): upright, square pixels.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from av.error import FFmpegError
 
 from hmrkit.errors import InputError, UsageError
 from hmrkit.types import VideoInfo
+from hmrkit.video.filtering import ShownFrames, deinterlaced
+from hmrkit.video.images import read_image
 from hmrkit.video.index import (
     DEFAULT_FOLDER_FPS,
     ClipIndex,
@@ -30,7 +32,6 @@ from hmrkit.video.index import (
     index_video,
     list_images,
     open_container,
-    read_image,
 )
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ def probe(
             files = list_images(path)
             rate = given_rate or Fraction(DEFAULT_FOLDER_FPS)
             height, width = _first_readable(files).shape[:2]
-            times, rotation = np.arange(len(files)) / float(rate), 0
+            times, rotation, notes = np.arange(len(files)) / float(rate), 0, ()
         else:
             if not path.exists():
                 raise InputError(f"{path}: no such file or folder; check the path")
@@ -98,7 +99,7 @@ def probe(
             index = index_video(path)
             rate = given_rate or index.fps
             times = np.arange(len(index.pts)) / float(rate) if given_rate else index.times
-            width, height, rotation = index.width, index.height, index.rotation_deg
+            (width, height), rotation, notes = index.display.size, index.display.rotation_deg, index.notes
         digest = clip_sha256(files)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
@@ -118,6 +119,7 @@ def probe(
         frame_indices=chosen,
         frame_times=times[chosen].astype(np.float64),
         rotation_deg=rotation,
+        notes=notes,
     )
 
 
@@ -178,7 +180,7 @@ def _decode_batches(info: VideoInfo, batch_size: int, backend: Backend) -> Itera
     if len(index.pts) != info.frame_count:
         raise InputError(f"{path}: expected {info.frame_count} frames, found {len(index.pts)}; it changed, start anew")
     rest = 0
-    decoded = len(index.pts) * index.height * index.width * 3
+    decoded = len(index.pts) * info.height * info.width * 3
     if backend == "decord" or (backend == "auto" and decoded <= _DECORD_BYTES):
         try:
             for batch in _read_decord(path, index, groups):
@@ -198,9 +200,9 @@ def _read_decord(path: Path, index: ClipIndex, groups: Sequence[np.ndarray]) -> 
 
     if index.container.split(",")[0] not in _DECORD_CONTAINERS:
         raise RuntimeError(f"{index.container} is left to PyAV: decord may give wrong frames after a seek in it")
-    if index.by_count or index.missing or index.rotation_deg:
-        # Without stamps its numbers cannot be checked, files cut short can hang it, and only some builds rotate.
-        raise RuntimeError("left to PyAV: no time stamps, cut short, or rotated")
+    if index.by_count or index.missing or not index.plain:
+        # Without stamps its numbers cannot be checked, files cut short can hang it, and it shows frames as stored.
+        raise RuntimeError("left to PyAV: no time stamps, cut short, or not shown as stored")
     decord.logging.set_level(decord.logging.QUIET)
     reader = decord.VideoReader(str(path))
     if len(reader) != len(index.pts):
@@ -217,9 +219,10 @@ def _read_pyav(path: Path, index: ClipIndex, groups: Sequence[np.ndarray]) -> It
     if not groups:
         return
     source = _PyavSource(path, index)
+    width, height = index.display.size
     try:
         for group in groups:
-            frames = np.empty((len(group), index.height, index.width, 3), np.uint8)
+            frames = np.empty((len(group), height, width, 3), np.uint8)
             got: list[int] = []
             for number in group.tolist():
                 image = source.read(number)
@@ -238,9 +241,10 @@ class _PyavSource:
     def __init__(self, path: Path, index: ClipIndex) -> None:
         self.index = index
         self.container, self.stream = open_container(path)
+        self.shown = ShownFrames(index.display, index.colour)
         self.held: tuple[int, av.VideoFrame] | None = None  # decoded, but beyond the number last asked for
         self.next_number = 0  # of the frame that the decoder is about to give, as far as known
-        self.frames = self._decode()
+        self.frames = self._frames()
 
     def close(self) -> None:
         self.container.close()
@@ -258,13 +262,14 @@ class _PyavSource:
         frame = self.held[1]
         if frame.is_corrupt:
             return None
-        image = frame.to_ndarray(format="rgb24")
-        return np.rot90(image, self.index.rotation_deg // 90) if self.index.rotation_deg else image
+        return self.shown(frame)
 
     def _jump(self, number: int) -> None:
         """Seek to the last keyframe at or before `number` where that saves decoding many frames."""
         if self.index.by_count:
             return
+        if self.index.interlaced:  # its frames are made with the one before
+            number = max(number - 1, 0)
         keys = self.index.keyframe_pts
         position = int(np.searchsorted(keys, self.index.pts[number], "right")) - 1
         if position < 0 or np.searchsorted(self.index.pts, keys[position]) - self.next_number < _SEEK_GAIN_FRAMES:
@@ -279,7 +284,10 @@ class _PyavSource:
 
     def _seek(self, pts: int) -> None:
         self.container.seek(pts, stream=self.stream)
-        self.frames = self._decode()
+        self.frames = self._frames()
+
+    def _frames(self) -> Iterator[tuple[int, av.VideoFrame]]:
+        return deinterlaced(self._decode()) if self.index.interlaced else self._decode()
 
     def _decode(self) -> Iterator[tuple[int, av.VideoFrame]]:
         """(number, frame) in presentation order; a packet that cannot be decoded is passed over."""
