@@ -41,7 +41,7 @@ def report(take: Take) -> dict[str, Any]:
         "fps": float(video.fps),
         "frames": len(video.frame_indices),
         "failed_frames": list(video.failed_frames),
-        "footage_notes": list(video.notes),
+        "notes": list(video.notes),
         "frames_without_people": empty,
         "focal_px": float(take.camera.focal_px[0]),
         "focal_source": take.camera.source,

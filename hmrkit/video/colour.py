@@ -76,7 +76,7 @@ class Colour:
 def colour_of(frame: av.VideoFrame, transfer: int | None, path: str | Path = "clip") -> Colour:
     """How the colours of frames like this one are stored; `transfer` is H.273's number of the stream.
 
-    Untagged frames are read as players do (mpv, VLC): BT.709 from 1280 columns or 577 rows on, else BT.601; limited range.
+    Untagged frames are read as players do (mpv): BT.709 from 1280 columns or 577 rows on, else BT.601; limited range.
     Raises InputError for matrices that swscale has no way back from (ICtCp, Dolby Vision's IPT, YCgCo).
     """
     name, code = frame.format.name, int(frame.colorspace)
@@ -90,8 +90,8 @@ def colour_of(frame: av.VideoFrame, transfer: int | None, path: str | Path = "cl
         matrix, tagged = _MATRICES[code], True
     else:
         raise InputError(
-            f"{path}: expected BT.601, BT.709 or BT.2020 colours, found colour matrix {code} of H.273 (Dolby Vision's own "
-            "or another); convert it with: ffmpeg -i IN -vf libplacebo=colorspace=bt709:color_trc=bt709:"
+            f"{path}: expected BT.601, BT.709 or BT.2020 colours, found matrix {code} of H.273 (Dolby Vision has such); "
+            "convert it with: ffmpeg -i IN -vf libplacebo=colorspace=bt709:color_trc=bt709:"
             "color_primaries=bt709,format=yuv420p OUT.mp4"
         )
     full = rgb or name.startswith("yuvj") or int(frame.color_range) == _FULL_RANGE
@@ -109,8 +109,8 @@ def over_grey(rgba: np.ndarray) -> np.ndarray:
 def tone_map(rgb: np.ndarray, transfer: Transfer) -> np.ndarray:
     """SDR R'G'B' (...,3) in [0,1] (BT.709, BT.1886 gamma 2.4) of R'G'B' in BT.2020 with a PQ or HLG curve.
 
-    Curves of BT.2100; HLG as shown at 1000 cd/m2. The roll-off is BT.2390-10's EETF (5.4.1) on the largest channel, from
-    1000 to 203 cd/m2, so that hues stay; below about 90 cd/m2 nothing changes.
+    Curves of BT.2100; HLG as shown at 1000 cd/m2. The roll-off is BT.2390-10's EETF (5.4.1) on the largest channel,
+    from 1000 to 203 cd/m2, so that hues stay; below about 90 cd/m2 nothing changes.
     """
     light = _from_pq(rgb) if transfer == "pq" else _from_hlg(rgb)
     largest = np.maximum(light.max(-1, keepdims=True), 1e-6)

@@ -1,6 +1,6 @@
 """How a stored frame becomes the one that a player shows: cropped, its pixels made square, rotated and mirrored.
 
-The steps come in this order. The numbers come from the file's metadata; the camera of a clip belongs to the shown frame.
+The steps come in this order, the numbers from the file's metadata. The camera of a clip belongs to the shown frame.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def display_of(
     if not Fraction(1, _WIDEST) <= aspect <= _WIDEST or abs(aspect - 1) <= _SQUARE_TOLERANCE:
         aspect = Fraction(1)
     a, b, c, d = 1, 0, 0, 1
-    if (matrix := frame.side_data.get(Type.DISPLAYMATRIX)) is not None:
+    if (matrix := frame.side_data.get(Type.DISPLAYMATRIX)) is not None:  # type: ignore[call-overload]
         a, b, _, c, d, *_ = (int(v) for v in np.frombuffer(matrix, np.int32))
     transpose = abs(b) + abs(c) > abs(a) + abs(d)
     flip_x, flip_y = (c < 0, b < 0) if transpose else (a < 0, d < 0)

@@ -23,15 +23,13 @@ class ShownFrames:
     def __init__(self, display: Display, colour: Colour) -> None:
         self.colour = colour
         self.steps = [*colour.filters(), *display.filters()]
-        self.graph: Graph | None = None
-        self.kind: tuple[int, int, str] | None = None
+        self.graphs: dict[tuple[int, int, str], Graph] = {}
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         kind = (frame.width, frame.height, frame.format.name)
-        if self.graph is None or kind != self.kind:
-            self.graph, self.kind = _graph(frame, self.steps), kind
-        self.graph.vpush(frame)
-        image = self.graph.vpull().to_ndarray()
+        graph = self.graphs.get(kind) or self.graphs.setdefault(kind, _graph(frame, self.steps))
+        graph.vpush(frame)
+        image = graph.vpull().to_ndarray()
         return over_grey(image) if image.shape[-1] == 4 else image
 
 
@@ -62,7 +60,8 @@ def _pull(graph: Graph, last: int) -> Iterator[tuple[int, av.VideoFrame]]:
             frame = graph.vpull()
         except (NotYet, NoMore):
             return
-        number = round(frame.pts * frame.time_base / _CLOCK)  # bwdif counts in half units of the clock
+        # bwdif counts in half units of the clock.
+        number = round((frame.pts or 0) * (frame.time_base or _CLOCK) / _CLOCK)
         if number > last:
             last = number
             yield number, frame

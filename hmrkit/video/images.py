@@ -1,4 +1,4 @@
-"""One image of a folder as RGB uint8: any bit depth, transparency, orientation, and plates in linear light (EXR, DPX)."""
+"""One image of a folder as RGB uint8: any bit depth, transparency, orientation, plates in linear light (EXR, DPX)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames as players show them: each kind of footage in a small clip made here, its colours and places known beforehand."""
+"""Frames as players show them: each kind of footage in a small clip whose colours and places are known beforehand."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from hmrkit.video.index import index_video
 
 WIDTH, HEIGHT = 64, 48
 STRIPES = np.array(
-    [(220, 40, 40), (40, 200, 60), (40, 60, 220), (235, 235, 235), (128, 128, 128), (0, 255, 255), (250, 200, 30)]
-    + [(16, 16, 16)],
+    [
+        *[(220, 40, 40), (40, 200, 60), (40, 60, 220), (235, 235, 235)],
+        *[(128, 128, 128), (0, 255, 255), (250, 200, 30), (16, 16, 16)],
+    ],
     float,
 )
 LUMA = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 9: (0.2627, 0.0593)}  # Kr, Kb of BT.709, BT.601, BT.2020
