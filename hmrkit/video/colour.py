@@ -90,7 +90,7 @@ def colour_of(frame: av.VideoFrame, transfer: int | None, path: str | Path = "cl
         matrix, tagged = _MATRICES[code], True
     else:
         raise InputError(
-            f"{path}: expected BT.601, BT.709 or BT.2020 colours, found matrix {code} of H.273 (Dolby Vision has such); "
+            f"{path}: expected BT.601, BT.709 or BT.2020 colours, found matrix {code} of H.273 (as Dolby Vision); "
             "convert it with: ffmpeg -i IN -vf libplacebo=colorspace=bt709:color_trc=bt709:"
             "color_primaries=bt709,format=yuv420p OUT.mp4"
         )

@@ -14,7 +14,8 @@ from hmrkit.video.colour import colour_of, linear_to_display, over_grey
 from hmrkit.video.display import Display
 from hmrkit.video.filtering import ShownFrames
 
-PLATE_SUFFIXES = {".exr", ".dpx"}
+PLATE_SUFFIXES = (".exr", ".dpx")
+_EXIF_ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
 # Cineon's printing density in 10 bit codes: black, white, and codes per decade of light (Kodak 1995; SMPTE 268M files).
 _BLACK, _WHITE, _DECADE = 95.0, 685.0, 300.0
 
@@ -40,6 +41,19 @@ def read_image(path: Path) -> np.ndarray:
         if path.suffix.lower() not in (".tif", ".tiff"):
             raise
         return _read_deep(path)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width of `read_image`, from the file's header where that is enough. Raises what `read_image` does."""
+    if path.suffix.lower() not in PLATE_SUFFIXES:
+        try:
+            with Image.open(path) as image:
+                sideways = image.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS
+                return image.size if sideways else (image.height, image.width)
+        except UnidentifiedImageError:
+            pass
+    height, width = read_image(path).shape[:2]
+    return height, width
 
 
 def _grey(values: np.ndarray) -> np.ndarray:
