@@ -53,6 +53,7 @@ def export(
     exact: Annotated[
         bool, typer.Option("--exact", help="Add the exact (calibrated) vertices to skinned formats.")
     ] = False,
+    video: o.Video = None,
     *,
     options: dict[str, Any],
     verbose: o.Verbose = False,
@@ -78,7 +79,7 @@ def export(
     }  # fmt: skip
     scene_options = ExportOptions(**chosen)
     check_options(scene_options)
-    opened = open_take(take)
+    opened = open_take(take, video)
     models = Models(adopted(Options(**options), opened, ()))
     with o.progress_bar("") as progress:
         files = export_take(opened, out, names, models, progress, scene_options)
@@ -134,6 +135,7 @@ def render(
         typer.Option(help="Of a PNG sequence: number of the source's first frame. [default: as the source has it]"),
     ] = None,
     sheet: Annotated[Path | None, typer.Option(help="Also a contact sheet (.png).")] = None,
+    video: o.Video = None,
     *,
     options: dict[str, Any],
     verbose: o.Verbose = False,
@@ -152,7 +154,7 @@ def render(
     drawn = RenderOptions(
         views, style or usual_style, inset, alpha, opacity, labels, heat_max, first_frame, what, _names(bones or "")
     )
-    opened = open_take(take)
+    opened = open_take(take, video)
     models = Models(adopted(Options(**options), opened, ()))
     with o.progress_bar("") as progress:
         files = render_take(opened, out, sheet, models, progress, drawn)

@@ -42,9 +42,7 @@ log = logging.getLogger(__name__)
 GL_FROM_CV = np.diag([1.0, -1.0, -1.0])  # y down, z forward -> y up, z towards the viewer
 
 
-def build_scene(
-    take: Take, models: Models, options: ExportOptions | None = None, own_times: bool = False
-) -> Scene:
+def build_scene(take: Take, models: Models, options: ExportOptions | None = None, own_times: bool = False) -> Scene:
     """The people of a take with a mesh as the options want them. Vertices are only computed when asked for.
 
     A clip of variable rate is resampled to a constant one, unless its frames keep their `own_times`.

@@ -308,13 +308,15 @@ def safe_name(text: str) -> str:
 
 
 def scene_name(clip: Path) -> str:
-    """The name of a clip's scene, in files and of them: one that loses something in it gets digits of its hash.
+    """The name of a clip's scene, in files and of them. Clips whose names differ have scenes whose names differ.
 
-    So clips whose names differ have scenes whose names differ.
+    A name that loses more than blanks in it gets digits of its hash.
     """
     text = clip.name if clip.is_dir() else clip.stem
     name = safe_name(text)[:_NAME_LENGTH]
-    return name if name == text else f"{name}_{hashlib.sha256(os.fsencode(text)).hexdigest()[:6]}"
+    if name.removeprefix("clip_") == text.replace(" ", "_").removeprefix("clip_"):
+        return name
+    return f"{name}_{hashlib.sha256(os.fsencode(text)).hexdigest()[:6]}"
 
 
 def person_name(track_id: int) -> str:

@@ -183,7 +183,8 @@ def read_frames(
                     return
             put(None)
         except OSError as error:
-            put(InputError(f"{info.path}: cannot be read any more ({error.strerror or error}); was it moved?"))
+            reason = error.strerror or error
+            put(InputError(f"{info.path}: cannot be read any more ({reason}); if it was moved, --video names it anew"))
         except BaseException as error:  # handed to the consumer, who raises it
             put(error)
 

@@ -112,7 +112,7 @@ def _split(files: list[Path]) -> list[ImageSequence]:
             groups[(*row[:column], *row[column + 1 :])].append((int(row[column]), path))
         if not best or max(map(len, groups.values())) > max(map(len, best.values())):
             best = groups
-    if len(best) > max(1, _SCATTERED * len(files)):
+    if len(best) > max(2, _SCATTERED * len(files)):
         return [_counted(files)]
     return [_in_order(group) for group in best.values()]
 
