@@ -18,6 +18,7 @@ PLATE_SUFFIXES = (".exr", ".dpx")
 _EXIF_ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
 # Cineon's printing density in 10 bit codes: black, white, and codes per decade of light (Kodak 1995; SMPTE 268M files).
 _BLACK, _WHITE, _DECADE = 95.0, 685.0, 300.0
+_LINEAR_GREY = 0.2158605  # linear light of sRGB 128
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -45,15 +46,15 @@ def read_image(path: Path) -> np.ndarray:
 
 def image_size(path: Path) -> tuple[int, int]:
     """Height and width of `read_image`, from the file's header where that is enough. Raises what `read_image` does."""
-    if path.suffix.lower() not in PLATE_SUFFIXES:
-        try:
-            with Image.open(path) as image:
-                sideways = image.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS
-                return image.size if sideways else (image.height, image.width)
-        except UnidentifiedImageError:
-            pass
-    height, width = read_image(path).shape[:2]
-    return height, width
+    if path.suffix.lower() in PLATE_SUFFIXES:
+        return _plate_size(_open_plate(path).spec())
+    try:
+        with Image.open(path) as image:
+            sideways = image.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS
+            return image.size if sideways else (image.height, image.width)
+    except UnidentifiedImageError:
+        height, width = read_image(path).shape[:2]
+        return height, width
 
 
 def _grey(values: np.ndarray) -> np.ndarray:
@@ -70,17 +71,29 @@ def _read_deep(path: Path) -> np.ndarray:
     return ShownFrames(Display(frame.width, frame.height), colour_of(frame, None, path))(frame)
 
 
-def _read_plate(path: Path) -> np.ndarray:
-    """The display window of an EXR or DPX image; linear light gets the sRGB curve, brighter than 1 is cut off."""
+def _open_plate(path: Path):
+    """OpenImageIO's reader of an image."""
     try:
         import OpenImageIO as oiio
     except ImportError:
         raise InputError(f"{path}: EXR and DPX need openimageio; pip install 'hmrkit[plates]'") from None
-    source = oiio.ImageInput.open(str(path))
-    if source is None:
+    if (source := oiio.ImageInput.open(str(path))) is None:
         raise OSError(oiio.geterror())
+    return source
+
+
+def _plate_size(spec) -> tuple[int, int]:
+    """Height and width of the display window, its pixels made square."""
+    aspect = spec.get_float_attribute("PixelAspectRatio", 1.0)
+    odd = 0.25 <= aspect <= 4 and abs(aspect - 1) > 0.005
+    return spec.full_height, round(spec.full_width * aspect) if odd else spec.full_width
+
+
+def _read_plate(path: Path) -> np.ndarray:
+    """The display window of an EXR or DPX image; linear light gets the sRGB curve, brighter than 1 is cut off."""
+    source = _open_plate(path)
     spec = source.spec()
-    pixels = source.read_image(oiio.FLOAT)
+    pixels = source.read_image("float")
     source.close()
     if pixels is None:
         raise OSError("its pixels cannot be decoded")
@@ -97,13 +110,10 @@ def _read_plate(path: Path) -> np.ndarray:
         shown = linear_to_display(colour)
     else:
         shown = (255 * np.clip(colour, 0, 1)).round().astype(np.uint8)
-    aspect = spec.get_float_attribute("PixelAspectRatio", 1.0)
-    if 0.25 <= aspect <= 4 and abs(aspect - 1) > 0.005:
-        shown = np.array(Image.fromarray(shown).resize((round(shown.shape[1] * aspect), shown.shape[0])))
+    height, width = _plate_size(spec)
+    if shown.shape[:2] != (height, width):
+        shown = np.array(Image.fromarray(shown).resize((width, height)))
     return np.ascontiguousarray(shown)
-
-
-_LINEAR_GREY = 0.2158605  # linear light of sRGB 128
 
 
 def _from_cineon(code: np.ndarray) -> np.ndarray:
