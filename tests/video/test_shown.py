@@ -358,6 +358,13 @@ def test_plates_in_linear_light(tmp_path):
     film_log = ((685 + 300 * np.log10(linear * (1 - black) + black)) / 1023).astype(np.float32)
     path = write("log.dpx", film_log, kind=oiio.UINT16, dpx__Transfer="Logarithmic")
     np.testing.assert_allclose(read_image(path), scene(), atol=2)
+    folder = tmp_path / "plates"
+    folder.mkdir()
+    for number in (1001, 1002):
+        (folder / f"a.{number}.exr").write_bytes((tmp_path / "over.exr").read_bytes())
+    info = probe(folder)
+    assert (info.frame_indices.tolist(), info.width, info.height) == ([1001, 1002], WIDTH, HEIGHT)
+    np.testing.assert_allclose(frames_of(folder)[1], scene(), atol=1)
 
 
 def test_plates_without_the_package_are_one_clear_line(tmp_path, monkeypatch):
