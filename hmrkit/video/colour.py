@@ -94,7 +94,7 @@ def colour_of(frame: av.VideoFrame, transfer: int | None, path: str | Path = "cl
             "convert it with: ffmpeg -i IN -vf libplacebo=colorspace=bt709:color_trc=bt709:"
             "color_primaries=bt709,format=yuv420p OUT.mp4"
         )
-    full = rgb or name.startswith("yuvj") or int(frame.color_range) == _FULL_RANGE
+    full = rgb or grey or name.startswith("yuvj") or int(frame.color_range) == _FULL_RANGE
     curve: Transfer = "pq" if transfer == _PQ else "hlg" if transfer == _HLG else "sdr"
     alpha = name == "pal8" or any(c.is_alpha for c in components)
     return Colour(name, matrix, full, tagged, curve, alpha)

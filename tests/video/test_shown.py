@@ -220,6 +220,13 @@ def test_more_than_eight_bits(tmp_path, bits, codec):
     assert_stripes(frames_of(path)[0])
 
 
+@pytest.mark.parametrize(("pix_fmt", "scale"), [("gray", 1), ("gray16le", 257)])
+def test_grey_film_has_the_full_range(tmp_path, pix_fmt, scale):
+    grey = scene()[..., 1].astype(int)
+    path = film(tmp_path / "a.mkv", [grey * scale], pix_fmt=pix_fmt, codec="ffv1")
+    np.testing.assert_allclose(frames_of(path)[0], np.dstack([grey] * 3), atol=1)
+
+
 @pytest.mark.parametrize(("transfer", "white"), [(16, 0.5807), (18, 0.75)])
 def test_hdr_is_tone_mapped(tmp_path, transfer, white):
     """BT.2408: reference white is 58 % of PQ and 75 % of HLG; skin and grey (HLG 38 %, PQ 38 %) keep their places."""
