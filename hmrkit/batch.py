@@ -189,7 +189,9 @@ def _resume(take: Take, path: Path, overwrite: bool) -> Take:
     same = earlier.video.sha256 == take.video.sha256 and list(earlier.video.frame_indices) == list(
         take.video.frame_indices
     )
-    return replace(earlier, video=replace(earlier.video, path=take.video.path), camera=take.camera) if same else take
+    if not same:
+        return take
+    return replace(earlier, video=replace(take.video, failed_frames=earlier.video.failed_frames), camera=take.camera)
 
 
 def _check_writable(folder: Path) -> None:

@@ -202,6 +202,9 @@ class Options:
     end: str | None = option(None, "Frame to stop before, given like --start.", ("detect",))
     every: int = option(1, "Take every N-th frame.", ("detect",))
     fps: float | None = option(None, "Frame rate of a folder of frames (else 30).", ("detect",))
+    capture_fps: float | None = option(
+        None, "Rate at which slow motion was captured. [default: as the camera noted, else the clip's]", ("detect",)
+    )
     device: str = option(
         "auto", "auto, cpu or cuda:N.", also=("detect", "pose", "regress", "lift", "calibrate", *OUTPUTS)
     )

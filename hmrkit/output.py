@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from hmrkit.rendering.styles import Figure
 
 
+log = logging.getLogger(__name__)
 IUV_METHOD = "danet"  # the regressor that estimates IUV maps
 
 
@@ -43,23 +45,46 @@ def export_take(
     """Write a take's people in each of `formats` under `folder`; returns the paths made, in order.
 
     Exact vertices are computed in short stretches, once for all formats: memory does not depend on the clip.
-    UsageError where a person or a combination of options does not exist.
+    Of a clip of variable rate, formats that store a time for every frame keep them; the others are resampled to a
+    constant rate, with a warning. UsageError where a person or a combination of options does not exist.
     """
-    from hmrkit.exporters import load_exporter
+    from hmrkit.exporters import EXPORTERS, load_exporter
     from hmrkit.scene.build import build_scene
+    from hmrkit.scene.resampling import usual_rate
     from hmrkit.scene.vertex_cache import shared_vertices
 
     _require(take, "regress")
     options = options or ExportOptions()
-    exporters = [load_exporter(name) for name in formats]
-    files: list[Path] = []
+    exporters = {name: load_exporter(name) for name in formats}
+    files: dict[str, list[Path]] = {name: [] for name in formats}
     if not take.people_with_mesh():
-        return files
-    with shared_vertices(build_scene(take, models, options), folder, share=len(exporters) > 1) as scene:
-        for done, exporter in enumerate(exporters, 1):
-            files.extend(exporter.write(scene, folder, options))
-            progress("export", done, len(exporters))
-    return files
+        return []
+    uneven = take.video.variable and options.fps is None
+    timed = [name for name in formats if uneven and EXPORTERS[name].own_times]
+    resampled = [name for name in formats if name not in timed]
+    if uneven:
+        log.warning(_uneven(take, usual_rate(take.video), resampled, timed))
+    done = 0
+    for names, own_times in ((timed, True), (resampled, False)):
+        if not names:
+            continue
+        with shared_vertices(build_scene(take, models, options, own_times), folder, share=len(names) > 1) as scene:
+            for name in names:
+                files[name] = exporters[name].write(scene, folder, options)
+                done += 1
+                progress("export", done, len(formats))
+    return [path for name in formats for path in files[name]]
+
+
+def _uneven(take: Take, rate: Fraction, resampled: Sequence[str], timed: Sequence[str]) -> str:
+    """The warning about a clip of variable rate."""
+    steps = np.diff(take.video.frame_times)
+    does = [f"{', '.join(resampled)} resampled to {float(rate):.6g} (--fps sets another rate)"] if resampled else []
+    does += [f"{', '.join(timed)} with each frame's own time"] if timed else []
+    return (
+        f"{take.video.path}: frames follow one another at {1 / steps.max():.3g} to {1 / steps.min():.3g} per second: "
+        + "; ".join(does)
+    )
 
 
 def render_take(
@@ -98,7 +123,9 @@ def render_take(
         rate = _rate(take)
         overlays = [Overlay(take.camera, take.faces, rate, options, models.device, up, parts) for _ in versions]
         comparison = Comparison(overlays, [title for title, _, _ in versions], stacked=len(options.views) > 1)
-        writer = stack.enter_context(open_writer(path, *comparison.size, rate, options.alpha, options.first_frame))
+        writer = stack.enter_context(
+            open_writer(path, *comparison.size, rate, options.alpha, _shift(take, options), _times(take))
+        )
         tiles = {"columns": 3, "tile_width": 800} if len(versions) == 1 else {"columns": 2, "tile_width": 1200}
         sheet = stack.enter_context(ContactSheet(sheet_path, total, **tiles)) if sheet_path else None
         for indices, frames in _images(take, models.options.batch_size, options.needs_footage):
@@ -191,7 +218,9 @@ def _render_iuv(
     size, total, done = regressor.input_size[0], len(take.video.frame_indices), 0
     with contextlib.ExitStack() as stack:
         writer = stack.enter_context(
-            open_writer(path, take.video.width, take.video.height, _rate(take), first_frame=options.first_frame)
+            open_writer(
+                path, take.video.width, take.video.height, _rate(take), False, _shift(take, options), _times(take)
+            )
         )
         sheet = stack.enter_context(ContactSheet(sheet_path, frames=total)) if sheet_path else None
         for indices, frames in _images(take, models.options.batch_size, True):
@@ -279,8 +308,19 @@ def upright(take: Take, models: Models) -> np.ndarray:
 
 def _rate(take: Take) -> Fraction | float:
     """Frames per second of the chosen frames: exact where the clip's rate is constant and only thinned out."""
-    exact = take.video.fps / max(int(np.diff(take.video.frame_indices[:2]).sum()), 1)
+    exact = take.video.fps / take.video.step
     return exact if abs(float(exact) / take.video.sampled_fps - 1) < 1e-3 else take.video.sampled_fps
+
+
+def _times(take: Take) -> dict[int, float] | None:
+    """Seconds of each chosen frame where the clip's rate varies."""
+    video = take.video
+    return dict(zip(video.frame_indices.tolist(), video.frame_times.tolist(), strict=True)) if video.variable else None
+
+
+def _shift(take: Take, options: RenderOptions) -> int:
+    """What the source's frame numbers are moved by in the names of a PNG sequence."""
+    return 0 if options.first_frame is None else options.first_frame - take.video.first_number
 
 
 def _require(take: Take, stage: str) -> None:

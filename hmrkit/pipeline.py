@@ -35,12 +35,14 @@ Progress = Callable[[str, int, int], None]  # stage, done, total
 # ------------------------------------------------------------------------------------------------------- stages
 
 
-def open_clip(path: str | Path, options: Options) -> Take:
-    """An empty take of a video file or a folder of frames, with its camera."""
+def open_clip(path: str | Path, options: Options, keep_numbers: bool = True) -> Take:
+    """An empty take of a video file or a folder of frames, with its camera (`keep_numbers`: see `probe`)."""
     from hmrkit.camera import assume_camera
     from hmrkit.video import probe
 
-    video = probe(path, start=options.start, end=options.end, every=options.every, fps=options.fps)
+    video = probe(
+        path, options.start, options.end, options.every, options.fps, options.capture_fps, keep_numbers=keep_numbers
+    )
     return Take(video=video, camera=assume_camera(video.width, video.height, options.focal, options.fov))
 
 
@@ -74,7 +76,7 @@ def track(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     tracker = load_tracker(models.options.tracker)
     for frame_index, people in zip(take.video.frame_indices, take.detections, strict=True):
         tracker.update(int(frame_index), people)
-    result = tracker.finish(take.video.sampled_fps)
+    result = tracker.finish(take.video.motion_fps)
     people = models.options.people
     tracks = select_people(result.tracks, int(people) if people.isdigit() else people)
     chosen = {person.track_id for person in tracks}
@@ -209,7 +211,7 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
             take.camera,
             models.body,
             models.calibration,
-            take.video.sampled_fps,
+            take.video.motion_fps,
             replace(target or TargetOptions(), shares=models.shares),
             params_only=options.params_only,
         )
@@ -222,18 +224,19 @@ def _pose_of_track(i: int, take: Take, models: Models) -> LiftedPose:
     from hmrkit.calibration.pose_streams import direct_pose, fused_pose, projected_landmarks
 
     options = models.options
+    person = take.track(i)
     if options.mode == "serial":
-        return _lift_track(projected_landmarks(models.body, take.body[i], take.camera), take, models)
+        return _lift_track(person, projected_landmarks(models.body, take.body[i], take.camera), take, models)
     points = take.keypoints[i]
     if options.pose3d == "lifted":
-        return _lift_track(points, take, models)
+        return _lift_track(person, points, take, models)
     direct = direct_pose(points, models.body)
     if options.pose3d == "direct":
         return direct
-    return fused_pose(_lift_track(points, take, models), direct, models.pose_uncertainty)
+    return fused_pose(_lift_track(person, points, take, models), direct, models.pose_uncertainty)
 
 
-def _lift_track(points: Keypoints, take: Take, models: Models) -> LiftedPose:
+def _lift_track(person: Track, points: Keypoints, take: Take, models: Models) -> LiftedPose:
     """The lifter's estimate from a track's keypoints, matched by name."""
     from hmrkit.lifters.inputs import convert_keypoints
     from hmrkit.skeletons import get_skeleton
@@ -244,7 +247,8 @@ def _lift_track(points: Keypoints, take: Take, models: Models) -> LiftedPose:
         inputs,
         width=camera.width,
         height=camera.height,
-        fps=take.video.sampled_fps,
+        fps=take.video.motion_fps,
+        times=take.video.seconds(person.frame_indices),
         flip=models.options.flip,
         focal_px=camera.focal_px,
         center_px=camera.center_px,

@@ -36,10 +36,13 @@ def _check(owner: str, name: str, array: Any, shape: tuple[int | str, ...], lett
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """A clip as it will be seen: size and times after its rotation metadata was applied.
+    """A clip as a player shows it: size and times after its display metadata was applied.
 
-    `frame_indices` are the source's frame numbers that were chosen (``--start --end --every``), rising;
-    `frame_times` their presentation times in seconds; `failed_frames` those among them that could not be decoded.
+    `frame_indices` are the source's frame numbers that were chosen (``--start --end --every``), rising: of a video they
+    count from 0, of a folder of plates they are the plates' own, of which the first has `first_number`. `frame_times`
+    are their presentation times in seconds since the source's first frame; `failed_frames` those among them that could
+    not be decoded. `slowdown` is how many seconds of the clip show one second of the world (8: captured at 240 Hz,
+    played at 30). `notes` say in words what was found odd, chosen or done to the frames when the clip was opened.
     """
 
     path: str
@@ -52,6 +55,9 @@ class VideoInfo:
     frame_times: np.ndarray
     rotation_deg: int = 0
     failed_frames: tuple[int, ...] = ()
+    first_number: int = 0
+    slowdown: float = 1.0
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         letters: dict[str, int] = {}
@@ -59,20 +65,35 @@ class VideoInfo:
         _check("VideoInfo", "frame_times", self.frame_times, ("T",), letters, "f")
 
     @property
+    def step(self) -> int:
+        """Source frames from one chosen frame to the next (``--every``); plates may lack some between."""
+        return max(int(np.gcd.reduce(np.diff(self.frame_indices))), 1) if len(self.frame_indices) > 1 else 1
+
+    @property
     def sampled_fps(self) -> float:
-        """Rate of the chosen frames in Hz, from their times where there are two or more, else the source's."""
-        times = self.frame_times
+        """Mean rate in Hz at which the chosen frames are shown, from their times where there are two or more."""
+        times, numbers = self.frame_times, self.frame_indices
         span = float(times[-1] - times[0]) if len(times) > 1 else 0.0
-        return (len(times) - 1) / span if span > 0 else float(self.fps)
+        return int(numbers[-1] - numbers[0]) / self.step / span if span > 0 else float(self.fps)
+
+    @property
+    def motion_fps(self) -> float:
+        """Mean rate in Hz at which the chosen frames were captured: what filters and lifters count in."""
+        return self.sampled_fps * self.slowdown
+
+    @property
+    def variable(self) -> bool:
+        """Whether some chosen frame is shown more than half a frame off a clock of the constant rate `fps`."""
+        by_rate = (self.frame_indices - self.first_number) / float(self.fps)
+        return bool(np.abs(self.frame_times - by_rate).max(initial=0) * float(self.fps) > 0.5)
 
     def seconds(self, frame_indices: np.ndarray) -> np.ndarray:
-        """Times (T,) s of some of the chosen frames from the first of them on, at the rate of the chosen frames.
+        """Times (T,) s, of the world, of some of the chosen frames from the first of them on.
 
         The one rule for the time between frames of a track: frames that the track lacks take their time, too.
         """
-        steps = np.diff(self.frame_indices)
-        stride = int(np.gcd.reduce(steps)) if len(steps) else 1
-        return ((frame_indices - frame_indices[0]) / stride / self.sampled_fps).astype(np.float64)
+        times = np.interp(frame_indices, self.frame_indices, self.frame_times)
+        return ((times - times[0]) / self.slowdown).astype(np.float64)
 
 
 @dataclass(frozen=True)

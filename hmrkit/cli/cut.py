@@ -20,18 +20,15 @@ def cut(
     verbose: o.Verbose = False,
 ) -> None:
     """Keep some people and frames of a take, bit for bit as they are."""
-    import numpy as np
-
     from hmrkit.scene.build import parse_people
     from hmrkit.take import open_take
     from hmrkit.take.editing import cut_take
-    from hmrkit.video import to_frame
+    from hmrkit.video import frame_number
 
     o.start_logging(verbose)
     chosen, whole = parse_people(people), open_take(take)
     video = whole.video
-    times = np.interp(np.arange(video.frame_count), video.frame_indices, video.frame_times)
-    first, last = to_frame(start, "--start", times, 0), to_frame(end, "--end", times, video.frame_count)
+    first, last = frame_number(start, "--start", video), frame_number(end, "--end", video)
     write_take(cut_take(whole, chosen, first, last, every), out)
 
 

@@ -27,7 +27,9 @@ def export(
         str | None, typer.Option(help="World from camera for --space world: 12 or 16 numbers, or a text file of them.")
     ] = None,
     fps: Annotated[str | None, typer.Option(help="Resample to this rate: 24, 23.976, 30000/1001.")] = None,
-    first_frame: Annotated[int, typer.Option(help="Number of the source's frame 0, as the plate has it (1001).")] = 0,
+    first_frame: Annotated[
+        int | None, typer.Option(help="Number of the source's first frame. [default: the plates' own; 0 of a video]")
+    ] = None,
     up: Annotated[str, typer.Option(help="Axis that points up: y or z.")] = "y",
     units: Annotated[str, typer.Option(help="m or cm.")] = "m",
     scale: Annotated[float, typer.Option(help="Times every length.")] = 1.0,
@@ -51,6 +53,7 @@ def export(
     exact: Annotated[
         bool, typer.Option("--exact", help="Add the exact (calibrated) vertices to skinned formats.")
     ] = False,
+    video: o.Video = None,
     *,
     options: dict[str, Any],
     verbose: o.Verbose = False,
@@ -76,7 +79,7 @@ def export(
     }  # fmt: skip
     scene_options = ExportOptions(**chosen)
     check_options(scene_options)
-    opened = open_take(take)
+    opened = open_take(take, video)
     models = Models(adopted(Options(**options), opened, ()))
     with o.progress_bar("") as progress:
         files = export_take(opened, out, names, models, progress, scene_options)
@@ -127,8 +130,12 @@ def render(
     heat_max: Annotated[
         float | None, typer.Option(help="Value of the hottest colour. [default: residual 2 mm, reprojection 10 %]")
     ] = None,
-    first_frame: Annotated[int, typer.Option(help="Number of the source's frame 0 in a PNG sequence (1001).")] = 0,
+    first_frame: Annotated[
+        int | None,
+        typer.Option(help="Of a PNG sequence: number of the source's first frame. [default: as the source has it]"),
+    ] = None,
     sheet: Annotated[Path | None, typer.Option(help="Also a contact sheet (.png).")] = None,
+    video: o.Video = None,
     *,
     options: dict[str, Any],
     verbose: o.Verbose = False,
@@ -147,7 +154,7 @@ def render(
     drawn = RenderOptions(
         views, style or usual_style, inset, alpha, opacity, labels, heat_max, first_frame, what, _names(bones or "")
     )
-    opened = open_take(take)
+    opened = open_take(take, video)
     models = Models(adopted(Options(**options), opened, ()))
     with o.progress_bar("") as progress:
         files = render_take(opened, out, sheet, models, progress, drawn)

@@ -42,7 +42,7 @@ def import_results(
     o.start_logging(verbose)
     check_outputs(out)
     options = Options(body=body, device=device, smooth=smooth)
-    clip = probe(video, fps=fps)
+    clip = probe(video, fps=fps, keep_numbers=False)
     _, found = read_results(results, clip, space)
     models = Models(replace(options, gender=gender or found.gender))
     write_take(import_take(results, found, clip, models.body, smooth, focal, fov), out)

@@ -200,6 +200,7 @@ def summary(take: Take, facts: dict[str, Any]) -> list[str]:
         f"frames     {len(frames)} ({frames[0]} to {frames[-1]}), {seconds:.2f} s"
         + (f", {failed} could not be decoded" if failed else "")
         + (f", {empty} without people" if empty else ""),
+        *(f"footage    {note}" for note in facts["notes"]),
         f"camera     focal length {facts['focal_px']:.1f} px ({facts['focal_source']})",
         f"stages     {' '.join(stage for stage in STAGES if stage in facts['stages']) or 'none'}",
     ]

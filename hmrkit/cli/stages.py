@@ -37,42 +37,52 @@ def detect(
 
 
 @o.with_options("track")
-def track(take: TakeIn, out: TakeOut, *, options: dict[str, Any], verbose: o.Verbose = False) -> None:
+def track(
+    take: TakeIn, out: TakeOut, video: o.Video = None, *, options: dict[str, Any], verbose: o.Verbose = False
+) -> None:
     """Join detections into people through the whole clip."""
-    _chain("track", take, out, verbose, options)
+    _chain("track", take, video, out, verbose, options)
 
 
 @o.with_options("pose")
-def pose(take: TakeIn, out: TakeOut, *, options: dict[str, Any], verbose: o.Verbose = False) -> None:
+def pose(
+    take: TakeIn, out: TakeOut, video: o.Video = None, *, options: dict[str, Any], verbose: o.Verbose = False
+) -> None:
     """Find 2D and 3D keypoints of every person."""
-    _chain("pose", take, out, verbose, options)
+    _chain("pose", take, video, out, verbose, options)
 
 
 @o.with_options("regress", mesh=("fit", "--mesh", "--method"))
-def regress(take: TakeIn, out: TakeOut, *, options: dict[str, Any], verbose: o.Verbose = False) -> None:
+def regress(
+    take: TakeIn, out: TakeOut, video: o.Video = None, *, options: dict[str, Any], verbose: o.Verbose = False
+) -> None:
     """Body parameters of every person, by a mesh stream."""
-    _chain("regress", take, out, verbose, options)
+    _chain("regress", take, video, out, verbose, options)
 
 
 @o.with_options("lift")
-def lift(take: TakeIn, out: TakeOut, *, options: dict[str, Any], verbose: o.Verbose = False) -> None:
+def lift(
+    take: TakeIn, out: TakeOut, video: o.Video = None, *, options: dict[str, Any], verbose: o.Verbose = False
+) -> None:
     """The 3D pose of every person that meshes are calibrated to: as a rule 2D keypoints lifted through time."""
-    _chain("lift", take, out, verbose, options)
+    _chain("lift", take, video, out, verbose, options)
 
 
 @o.with_options("calibrate")
-def calibrate(take: TakeIn, out: TakeOut, *, options: dict[str, Any], verbose: o.Verbose = False) -> None:
+def calibrate(
+    take: TakeIn, out: TakeOut, video: o.Video = None, *, options: dict[str, Any], verbose: o.Verbose = False
+) -> None:
     """Calibrate the meshes by the lifted pose (PC-HMR)."""
-    _chain("calibrate", take, out, verbose, options)
+    _chain("calibrate", take, video, out, verbose, options)
 
 
-def _chain(name: str, take: str, out: list[str], verbose: bool, options: dict[str, Any]) -> None:
+def _chain(name: str, take: str, video: str | None, out: list[str], verbose: bool, options: dict[str, Any]) -> None:
     from hmrkit.options import Options
     from hmrkit.take import open_take
 
     o.start_logging(verbose)
     check_outputs(out)
-    _stage(name, open_take(take), out, Options(**options))
+    _stage(name, open_take(take, video), out, Options(**options))
 
 
 def _stage(name: str, take: Take, out: list[str], options: Any) -> None:

@@ -25,6 +25,7 @@ def view(
     space: Annotated[str, typer.Option(help="world: on a ground found from the people; or camera.")] = "world",
     host: Annotated[str, typer.Option(help="Address to serve at; 0.0.0.0 lets others look.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to serve at.")] = 8080,
+    video: o.Video = None,
     *,
     options: dict[str, Any],
     verbose: o.Verbose = False,
@@ -46,7 +47,7 @@ def view(
         require_viser()
     if pictures < 0 or (pictures and html is None):
         raise UsageError("--images is the width of the footage in the file that --html writes; give both")
-    opened = open_take(take)
+    opened = open_take(take, video)
     models = Models(adopted(Options(**options), opened, ()))
     clip = make_clip(opened, models, chosen, space)
     if html is not None:

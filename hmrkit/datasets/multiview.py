@@ -183,7 +183,7 @@ class MultiView:
 
     def _sequence(self, trial: Trial, camera: ViewCamera, video: Path, rotation: np.ndarray) -> EvalSequence:
         rates = [tracks.rate for tracks in trial.people.values()]
-        info = probe(video, fps=(self.fps or rates[0]) if video.is_dir() else None)
+        info = probe(video, fps=(self.fps or rates[0]) if video.is_dir() else None, keep_numbers=False)
         camera = _fitted(camera, info.width, info.height, video)
         offset = self.offsets.get(camera.name, self.offsets.get(video.stem, self.offsets.get("", 0.0)))
         people = []

@@ -26,7 +26,7 @@ from hmrkit.datasets.annotations import (
 from hmrkit.datasets.pickles import read_pickle
 from hmrkit.errors import InputError
 from hmrkit.skeletons import LSP_14
-from hmrkit.video.index import read_image
+from hmrkit.video.images import read_image
 
 SPLITS = {"test": "test", "val": "val", "train": "train", "trainval": "trainval"}
 _STILLS_A_SEQUENCE = 64  # read and held at once

@@ -25,7 +25,7 @@ from hmrkit.models import Models
 from hmrkit.pipeline import Progress, open_clip, run_stages, stages_of
 from hmrkit.skeletons import Skeleton
 from hmrkit.types import Camera, Take, Track
-from hmrkit.video.index import read_image
+from hmrkit.video.images import read_image
 
 if TYPE_CHECKING:
     from hmrkit.regressors import Regressor
@@ -167,7 +167,7 @@ def _open(sequence: EvalSequence, models: Models, alone: bool) -> Iterator[tuple
         )
     options = replace(models.options, fps=None if _is_file(sequence.frames) else sequence.fps)
     if isinstance(sequence.frames, Path):
-        take = open_clip(sequence.frames, options)
+        take = open_clip(sequence.frames, options, keep_numbers=False)
         take = _restricted(take, sequence.frame_count)
         yield (
             _seen_by(take, camera_of(sequence, 0, take.video.width, take.video.height, models)),
@@ -176,7 +176,7 @@ def _open(sequence: EvalSequence, models: Models, alone: bool) -> Iterator[tuple
         return
     for frames in _alike(sequence, 1 if alone else STILLS_AT_ONCE):
         with linked([sequence.frames[f] for f in frames]) as folder:
-            take = open_clip(folder, options)
+            take = open_clip(folder, options, keep_numbers=False)
             yield (
                 _seen_by(take, camera_of(sequence, frames[0], take.video.width, take.video.height, models)),
                 np.array(frames),

@@ -9,7 +9,8 @@ import numpy as np
 from hmrkit.datasets import EvalSequence
 from hmrkit.errors import InputError
 from hmrkit.video import probe, read_frames
-from hmrkit.video.index import list_images, read_image
+from hmrkit.video.images import read_image
+from hmrkit.video.sequences import list_images
 
 
 def image_of(sequence: EvalSequence, frame: int) -> np.ndarray:
@@ -21,7 +22,7 @@ def image_of(sequence: EvalSequence, frame: int) -> np.ndarray:
         return read_image(frames[frame])
     if frames.is_dir():
         return read_image(list_images(frames)[frame])
-    for batch in read_frames(probe(frames, start=frame, end=frame + 1), batch_size=1):
+    for batch in read_frames(probe(frames, start=frame, end=frame + 1, keep_numbers=False), batch_size=1):
         if len(batch.frames):
             return batch.frames[0]
     raise InputError(f"{frames}: frame {frame} cannot be read")
@@ -37,5 +38,5 @@ def images_of(sequence: EvalSequence) -> Iterator[tuple[int, np.ndarray]]:
         for k, path in enumerate(paths[: sequence.frame_count]):
             yield k, read_image(path)
         return
-    for batch in read_frames(probe(frames, end=sequence.frame_count)):
+    for batch in read_frames(probe(frames, end=sequence.frame_count, keep_numbers=False)):
         yield from zip((int(i) for i in batch.frame_indices), batch.frames, strict=True)

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ExporterMember(Member):
-    """`needs_vertices`: it writes the exact vertices of every frame, which parameters alone do not have."""
+    """`needs_vertices`: it writes the exact vertices of every frame, which parameters alone do not have. `own_times`:
+    it writes the time of every frame, so that a clip of variable rate need not be resampled for it."""
 
     needs_vertices: bool = False
+    own_times: bool = False
 
 
 EXPORTERS: dict[str, ExporterMember] = {
@@ -32,6 +34,7 @@ EXPORTERS: dict[str, ExporterMember] = {
         class_name="NpzExporter",
         summary="one .npz a person: pose, shape and translation in AMASS's layout, joints, keypoints, camera",
         paper="Mahmood et al. 2019, AMASS: Archive of Motion Capture as Surface Shapes",
+        own_times=True,
     ),
     "smpl": ExporterMember(
         module="hmrkit.exporters.smpl",

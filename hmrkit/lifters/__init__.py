@@ -78,11 +78,13 @@ class Lifter(Protocol):
         flip: bool = True,
         focal_px: float | np.ndarray | None = None,
         center_px: np.ndarray | None = None,
+        times: np.ndarray | None = None,
     ) -> np.ndarray:
         """Keypoints (T,K,2|3) px (NaN or confidence 0 = missing) -> joints (T,J,3) m about the root, camera axes.
 
         `flip` averages with the prediction for the flipped clip, flipped back.
-        `focal_px` and `center_px` are the camera's where it is known.
+        `focal_px` and `center_px` are the camera's where it is known, `times` (T,) s those of the frames, rising, where
+        they do not simply follow one another at `fps`.
         """
         ...
 

@@ -73,13 +73,15 @@ class RayLifter:
         flip: bool = True,
         focal_px: float | np.ndarray | None = None,
         center_px: np.ndarray | None = None,
+        times: np.ndarray | None = None,
     ) -> np.ndarray:
         """Keypoints (T,17,2|3) px, COCO order, NaN or confidence 0 = missing -> joints (T,J,3) m about the root.
 
         Axes are the camera's (x right, y down, z forward). Size is that of a person of average height: one camera
         cannot measure it. Confidence decides only what is missing, and which joints outside the image are left out.
         `flip` averages with the prediction for the flipped clip, flipped back. Without `focal_px` (one number or two)
-        and `center_px` the camera of `hmrkit.camera.assume_camera` is taken. Any number of frames, any frame rate.
+        and `center_px` the camera of `hmrkit.camera.assume_camera` is taken. Any number of frames, at any rate or at
+        any rising `times` (T,) s.
         InputError where the keypoints are not COCO-17 or `fps` is not positive.
         """
         keypoints = check_keypoints(keypoints_2d, fps)
@@ -87,8 +89,10 @@ class RayLifter:
             return np.zeros((0, len(self.output_skeleton), 3), np.float32)
         rays, known = _rays_of(keypoints, width, height, focal_px, center_px)
         count = len(rays)
-        steps = max(1, round((count - 1) / fps * NETWORK_FPS) + 1)
-        clip = torch.from_numpy(resample(rays, np.linspace(0, count - 1, steps))).to(self.device)
+        times = np.arange(count) / fps if times is None else np.asarray(times, np.float64) - times[0]
+        steps = max(1, round(times[-1] * NETWORK_FPS) + 1)
+        ticks = np.linspace(0, times[-1], steps)
+        clip = torch.from_numpy(resample(rays, np.interp(ticks, times, np.arange(count)))).to(self.device)
         focal_known = torch.full((1,), known, device=self.device)
         piece = self.piece_frames
         margin = max(self.receptive_field, self.receptive_field // 2 + SMOOTHING_REACH)
@@ -99,7 +103,7 @@ class RayLifter:
                 joints = self.lift_rays(clip[None, low:high], focal_known, flip)
                 pieces.append(joints[0, start - low : start - low + piece].cpu().numpy())
         joints = np.concatenate(pieces)[:steps]
-        return resample(joints, np.linspace(0, steps - 1, count)).astype(np.float32)
+        return resample(joints, np.interp(times, ticks, np.arange(steps))).astype(np.float32)
 
     def lift_rays(self, rays: Tensor, focal_known: Tensor, flip: bool = True) -> Tensor:
         """Rays (B,T,17,3) as `encode` takes them, at 30 Hz -> joints (B,T,J,3) m, real camera's axes."""

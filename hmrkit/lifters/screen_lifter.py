@@ -62,12 +62,13 @@ class ScreenLifter:
         flip: bool = True,
         focal_px: float | np.ndarray | None = None,
         center_px: np.ndarray | None = None,
+        times: np.ndarray | None = None,
     ) -> np.ndarray:
         """Keypoints (T,K,2|3) px, NaN or confidence 0 = missing -> joints (T,J,3) m about the pelvis.
 
         Axes are the camera's (x right, y down, z forward). Missing joints are filled in from frames nearby. `flip`
         averages with the prediction for the flipped clip, flipped back. The published networks know neither frame rate
-        nor camera: `fps`, `focal_px` and `center_px` change nothing. InputError where the keypoints are not of
+        nor camera: `fps`, `times`, `focal_px` and `center_px` change nothing. InputError where the keypoints are not of
         `input_skeleton` or `fps` is not positive.
         """
         keypoints = check_keypoints(keypoints_2d, fps, self.input_skeleton)

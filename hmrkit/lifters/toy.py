@@ -30,6 +30,7 @@ class ToyLifter:
         flip: bool = True,
         focal_px: float | np.ndarray | None = None,
         center_px: np.ndarray | None = None,
+        times: np.ndarray | None = None,
     ) -> np.ndarray:
         """Keypoints (T,17,2|3) px -> joints (T,17,3) m about the pelvis; missing keypoints lie in it."""
         keypoints = check_keypoints(keypoints_2d, fps)

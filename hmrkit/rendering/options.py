@@ -51,7 +51,8 @@ class RenderOptions:
 
     `alpha` leaves out footage and writing: straight (unassociated) RGBA for compositing, of one view. `opacity` None
     lets a little of the footage through, and nothing elsewhere. `heat_max` is the value of the hottest colour (None:
-    `HEAT_MAX`). `first_frame` is the number of the source's frame 0 in the names of a PNG sequence. `bones` are the
+    `HEAT_MAX`). `first_frame` is the number of the source's first frame in the names of a PNG
+    sequence (None: as the source has it). `bones` are the
     columns of the weights, each named by the joint where it ends (none: `BONES`). UsageError where they do not go
     together.
     """
@@ -63,7 +64,7 @@ class RenderOptions:
     opacity: float | None = None
     labels: bool = True
     heat_max: float | None = None
-    first_frame: int = 0
+    first_frame: int | None = None
     what: str = "meshes"
     bones: Sequence[str] = ()
 

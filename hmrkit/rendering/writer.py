@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -18,19 +19,25 @@ from hmrkit.files import atomic_path
 log = logging.getLogger(__name__)
 # Fast: a sequence for compositing is read more often than kept.
 PNG_COMPRESSION = 3
+_TICK = Fraction(1, 90000)  # s: clock of a video whose frames have times of their own
 BT709 = 1  # in FFmpeg's numbers, for matrix, primaries and transfer alike
 
 
 class VideoWriter:
-    """Writes frames of `width` x `height` at a constant `fps` (a Fraction stays exact) to an mp4 at `path`.
+    """Writes frames of `width` x `height` at `fps` (a Fraction stays exact), or at their `times`, to an mp4 at `path`.
+
+    `times` maps numbers of frames to seconds.
 
     H.264 (yuv420p, so an odd side is widened by its last row or column), or MPEG-4 part 2 where this FFmpeg has no
     libx264. The file grows under a temporary name beside `path`; `close` renames it, an exception in the ``with``
     block removes it. InputError where the path cannot be written.
     """
 
-    def __init__(self, path: str | Path, width: int, height: int, fps: Fraction | float) -> None:
+    def __init__(
+        self, path: str | Path, width: int, height: int, fps: Fraction | float, times: Mapping[int, float] | None = None
+    ) -> None:
         self.path = Path(path)
+        self._times = times
         self._size = (height, width)
         self._frames = 0
         rate = fps if isinstance(fps, Fraction) else Fraction(fps).limit_denominator(1001)
@@ -38,7 +45,7 @@ class VideoWriter:
             # Leaving this block by an error undoes what was entered; pop_all() keeps it for close().
             temporary = stack.enter_context(atomic_path(self.path))
             options = {"movflags": "+faststart"}
-            container = stack.enter_context(av.open(str(temporary), "w", format="mp4", options=options))
+            container = stack.enter_context(av.open(f"file:{temporary.absolute()}", "w", format="mp4", options=options))
             h264 = "libx264" in av.codecs_available
             if not h264:
                 log.warning("this FFmpeg has no libx264: %s becomes MPEG-4 part 2", self.path)
@@ -46,14 +53,14 @@ class VideoWriter:
             stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
             stream.options = {"preset": "veryfast", "crf": "18"} if h264 else {"qscale": "3"}
             context = stream.codec_context
-            context.time_base = 1 / rate
+            context.time_base = 1 / rate if times is None else _TICK
             context.colorspace = context.color_primaries = context.color_trc = BT709
             context.color_range = 1  # limited
             self._container, self._stream, self._stack = container, stream, stack.pop_all()
         self._open = True
 
     def write(self, frame: np.ndarray, frame_index: int = 0) -> None:
-        """Append one RGB uint8 frame (H,W,3); its number does not matter here."""
+        """Append one RGB uint8 frame (H,W,3); its number matters only where there are times."""
         if frame.shape != (*self._size, 3) or frame.dtype != np.uint8:
             raise ValueError(f"wanted a uint8 frame {(*self._size, 3)}, got {frame.dtype} {frame.shape}")
         height, width = self._size
@@ -61,7 +68,9 @@ class VideoWriter:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
         image = image.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
-        image.pts, image.time_base = self._frames, self._stream.codec_context.time_base
+        base = self._stream.codec_context.time_base
+        image.time_base = base
+        image.pts = self._frames if self._times is None else round(self._times[frame_index] / base)
         self._frames += 1
         self._container.mux(self._stream.encode(image))
 
@@ -118,11 +127,17 @@ class SequenceWriter:
 
 
 def open_writer(
-    path: str | Path, width: int, height: int, fps: Fraction | float, alpha: bool = False, first_frame: int = 0
+    path: str | Path,
+    width: int,
+    height: int,
+    fps: Fraction | float,
+    alpha: bool = False,
+    first_frame: int = 0,
+    times: Mapping[int, float] | None = None,
 ) -> VideoWriter | SequenceWriter:
     """A video where `path` ends in ``.mp4``, else a PNG sequence in that folder. UsageError for a video with alpha."""
     if Path(path).suffix.lower() != ".mp4":
         return SequenceWriter(path, first_frame)
     if alpha:
         raise UsageError(f"{path}: an .mp4 has no alpha; give a folder for a PNG sequence")
-    return VideoWriter(path, width, height, fps)
+    return VideoWriter(path, width, height, fps, times)

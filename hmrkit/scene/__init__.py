@@ -11,6 +11,7 @@ from hmrkit.scene.types import (
     blend_skin,
     person_name,
     safe_name,
+    scene_name,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "blend_skin",
     "person_name",
     "safe_name",
+    "scene_name",
 ]

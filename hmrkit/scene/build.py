@@ -27,7 +27,7 @@ from hmrkit.scene import (
     Scene,
     SceneCamera,
     person_name,
-    safe_name,
+    scene_name,
 )
 from hmrkit.scene.cleanup import clean, split_at_gaps
 from hmrkit.scene.ground import World, estimate_world
@@ -42,16 +42,17 @@ log = logging.getLogger(__name__)
 GL_FROM_CV = np.diag([1.0, -1.0, -1.0])  # y down, z forward -> y up, z towards the viewer
 
 
-def build_scene(take: Take, models: Models, options: ExportOptions | None = None) -> Scene:
+def build_scene(take: Take, models: Models, options: ExportOptions | None = None, own_times: bool = False) -> Scene:
     """The people of a take with a mesh as the options want them. Vertices are only computed when asked for.
 
+    A clip of variable rate is resampled to a constant one, unless its frames keep their `own_times`.
     UsageError where the options name people that are not there or contradict one another.
     """
     options = options or ExportOptions()
     check_options(options)
     if options.fps is not None and not isinstance(options.fps, Fraction):
         options = replace(options, fps=parse_rate(str(options.fps)))  # from Python, 24 and 23.976 will do
-    clock = make_clock(take, options.fps, options.first_frame)
+    clock = make_clock(take, options.fps, options.first_frame, own_times)
     motions = _people(take, clock, models, options)
     if options.gaps == "split":
         motions = [part for motion in motions for part in split_at_gaps(motion)]
@@ -59,11 +60,11 @@ def build_scene(take: Take, models: Models, options: ExportOptions | None = None
         motions = [replace(motion, visible=np.ones(len(motion), bool)) for motion in motions]
     world, cleaned = None, {}
     if options.space == "world" or options.lock_feet:
-        world = estimate_world(motions, models.body, clock.fps, options.ground, options.camera_pose)
+        world = estimate_world(motions, models.body, clock.motion_fps, options.ground, options.camera_pose)
     if options.smooth or options.lock_feet or options.fingers == "rest":
         up = None if world is None else world.up_c
         ground = world if options.space == "world" else None
-        motions, cleaned = clean(motions, models.body, clock.fps, options, up, ground)
+        motions, cleaned = clean(motions, models.body, clock.motion_fps, options, up, ground)
     placed = world if options.space == "world" else None
     matrix = scene_from_camera(options, placed)
     characters = tuple(_character(take, motion, clock, models, matrix, options) for motion in motions)
@@ -71,8 +72,8 @@ def build_scene(take: Take, models: Models, options: ExportOptions | None = None
         characters = tuple(retarget(character, options.skeleton) for character in characters)
     metadata = _metadata(take, options, clock, placed, cleaned)
     return Scene(
-        name=safe_name(Path(take.video.path).stem), characters=characters, camera=_camera(take, matrix, options),
-        fps=clock.fps, first_frame=options.first_frame, timecode=read_timecode(take.video.path), up=options.up,
+        name=scene_name(Path(take.video.path)), characters=characters, camera=_camera(take, matrix, options),
+        fps=clock.fps, first_frame=clock.first_frame, timecode=read_timecode(take.video.path), up=options.up,
         unit=options.unit, space=options.space, metadata=metadata, take=take, scene_from_camera_cv=matrix,
     )  # fmt: skip
 
@@ -242,6 +243,7 @@ def _metadata(
         "source_sha256": take.video.sha256,
         "fps": str(clock.fps),
         "resampled": clock.resampled,
+        "slowdown": take.video.slowdown,
         "camera_source": take.camera.source,
         "options": chosen,
         "cleaning": cleaned,
@@ -258,8 +260,10 @@ def read_timecode(path: str) -> str | None:
     import av
     from av.error import FFmpegError
 
+    from hmrkit.video.index import media_url
+
     try:
-        with av.open(path) as container:
+        with av.open(media_url(path)) as container:
             tags = [container.metadata, *(stream.metadata for stream in container.streams)]
     except (FFmpegError, OSError):
         return None

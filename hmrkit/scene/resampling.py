@@ -16,6 +16,7 @@ import torch
 
 from hmrkit.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from hmrkit.types import BodyParams, Take, VideoInfo
+from hmrkit.video.index import nearest_common_rate
 
 if TYPE_CHECKING:
     from hmrkit.body import Body
@@ -37,16 +38,19 @@ class Clock:
     resampled: bool
 
     @property
-    def step(self) -> int:
-        """Source frames from one chosen frame to the next."""
-        return source_step(self.video)
+    def motion_fps(self) -> float:
+        """Frames per second of the world: more than `fps` where the clip is in slow motion."""
+        return float(self.fps) * self.video.slowdown
 
     def times(self, frame_indices: np.ndarray) -> np.ndarray:
-        """Seconds since the clip's frame 0 of source frames (T,); by the rate for frames that were not chosen."""
+        """Seconds since the clip's first frame of source frames (T,); by the rate for frames that were not chosen."""
         video = self.video
-        chosen, by_rate = video.frame_indices, frame_indices / float(video.fps)
+        if video.variable:
+            return np.interp(frame_indices, video.frame_indices, video.frame_times)
+        chosen, rate = video.frame_indices, float(video.fps)
         row = np.minimum(np.searchsorted(chosen, frame_indices), len(chosen) - 1)
-        start = float(video.frame_times[0]) - int(chosen[0]) / float(video.fps)
+        start = float(video.frame_times[0]) - (int(chosen[0]) - video.first_number) / rate
+        by_rate = (frame_indices - video.first_number) / rate
         return np.where(chosen[row] == frame_indices, video.frame_times[row] - start, by_rate)
 
     def place(self, frame_indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -54,32 +58,45 @@ class Clock:
 
         Not seen are frames inside a gap of the track.
         """
-        count = len(frame_indices)
+        count, step = len(frame_indices), self.video.step
         if self.resampled:
             rows_at = self.times(frame_indices) * float(self.fps)
             first, last = int(np.ceil(rows_at[0] - _ON_A_ROW)), int(np.floor(rows_at[-1] + _ON_A_ROW))
             first = min(first, last) if count > 1 else round(rows_at[0])
             numbers = np.arange(first, max(last, first) + 1)
         else:
-            rows_at = frame_indices // self.step
+            rows_at = (frame_indices - self.video.first_number) // step
             numbers = np.arange(rows_at[0], rows_at[-1] + 1)
         rows = np.interp(numbers, rows_at, np.arange(count))
         whole = np.abs(rows - rows.round()) < _ON_A_ROW
         rows = np.where(whole, rows.round(), rows)
         low = np.floor(rows).astype(int)
-        gap = frame_indices[np.minimum(low + 1, count - 1)] - frame_indices[low] > self.step
+        gap = frame_indices[np.minimum(low + 1, count - 1)] - frame_indices[low] > step
         return numbers + self.first_frame, rows, whole | ~gap
 
 
-def source_step(video: VideoInfo) -> int:
-    """Source frames from one chosen frame to the next (``--every``)."""
-    return max(int(np.diff(video.frame_indices[:2]).sum()), 1)
+def make_clock(take: Take, fps: Fraction | None, first_frame: int | None, own_times: bool = False) -> Clock:
+    """The clip's own clock (thinned out as the clip was), or one of another rate `fps`, which resamples.
+
+    A clip of variable rate is resampled to `usual_rate` so that frames are where the footage has them; with `own_times`
+    each of its frames keeps a number of its own. `first_frame` is the number of the source's first frame, None: what
+    the plates have, 0 for a video.
+    """
+    video = take.video
+    first_frame = video.first_number if first_frame is None else first_frame
+    if fps is None and video.variable and not own_times:
+        return Clock(video, usual_rate(video), first_frame, True)
+    own = video.fps / video.step
+    return Clock(video, fps or own, first_frame, fps is not None and (fps != own or video.variable))
 
 
-def make_clock(take: Take, fps: Fraction | None, first_frame: int) -> Clock:
-    """The clip's own clock (thinned out as the clip was), or one of another rate `fps`, which resamples."""
-    own = take.video.fps / source_step(take.video)
-    return Clock(take.video, fps or own, first_frame, fps is not None and fps != own)
+def usual_rate(video: VideoInfo) -> Fraction:
+    """Rate of most of the chosen frames of a clip of variable rate: a common one where one is near.
+
+    The lower quartile of the times between them: where a camera slows down, or a screen stands still, nothing is lost.
+    """
+    rate = 1 / float(np.quantile(np.diff(video.frame_times) / np.diff(video.frame_indices), 0.25))
+    return (nearest_common_rate(rate, 0.02) or Fraction(rate).limit_denominator(1000)) / video.step
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,13 @@ Letters: ``T`` frames of a character, ``J`` joints, ``V`` vertices, ``F`` faces,
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +30,7 @@ Rows = slice | np.ndarray
 
 METRES_PER_UNIT: dict[str, float] = {"m": 1.0, "cm": 0.01}
 Z_UP_FROM_Y_UP = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+_NAME_LENGTH = 80  # file names, with a suffix, stay short of what disks take
 STRETCH = 64  # frames whose vertices are held at once
 
 
@@ -37,7 +41,7 @@ class ExportOptions:
     For building the scene: `fps` (true resampling), `up`, `unit`, `scale` (times every length), `space`, `ground`
     (a point and a normal in the camera frame, six numbers), `camera_pose` (4,4 world from camera (OpenCV axes), y-up
     metres), `skeleton` (joint names and rest pose), `fingers` (``rest``: hands flat), `people` (track ids),
-    `first_frame` (number of the source's frame 0), `gaps`, `smooth` (strength, 0 none, 1 usual), `lock_feet`,
+    `first_frame` (number of the source's first frame), `gaps`, `smooth` (strength, 0 none, 1 usual), `lock_feet`,
     `film_width_mm`.
     For the writers: `per_person` (a file each, else one scene), `camera` (write it), `keyframe_reduce` (largest error
     that leaving out keys may make, in degrees and millimetres; None keeps every frame), `pose_shapes` (pose-dependent
@@ -55,7 +59,7 @@ class ExportOptions:
     skeleton: str = "smpl"
     fingers: Literal["keep", "rest"] = "keep"
     people: tuple[int, ...] | None = None
-    first_frame: int = 0
+    first_frame: int | None = None
     gaps: Literal["hide", "interpolate", "split"] = "hide"
     smooth: float = 0.0
     lock_feet: bool = False
@@ -234,7 +238,7 @@ class SceneCamera:
 class Scene:
     """All people of a take, the camera, the clock and the file's conventions.
 
-    `fps` is exact (30000/1001 stays that). `first_frame` is the number of the source's frame 0, `timecode` its SMPTE
+    `fps` is exact (30000/1001 stays that). `first_frame` is the number of the source's first frame, `timecode` its SMPTE
     time where the video has one; frame `n` is shown at ``(n - first_frame) / fps`` seconds of the clip. `metadata`
     holds plain JSON values: options, provenance, version, what was smoothed or locked.
     """
@@ -301,6 +305,18 @@ def safe_name(text: str) -> str:
     """A name that every format takes: letters, digits and underscores, beginning with a letter."""
     name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or "scene"
     return name if name[0].isalpha() else f"clip_{name}"
+
+
+def scene_name(clip: Path) -> str:
+    """The name of a clip's scene, in files and of them. Clips whose names differ have scenes whose names differ.
+
+    A name that loses more than blanks in it gets digits of its hash.
+    """
+    text = clip.name if clip.is_dir() else clip.stem
+    name = safe_name(text)[:_NAME_LENGTH]
+    if name.removeprefix("clip_") == text.replace(" ", "_").removeprefix("clip_"):
+        return name
+    return f"{name}_{hashlib.sha256(os.fsencode(text)).hexdigest()[:6]}"
 
 
 def person_name(track_id: int) -> str:

@@ -18,7 +18,8 @@ Arrays beside it (shapes and units as in `hmrkit.types`; ``{id}`` is the track i
     lifted/{id}/joints_c
     calibrated/{id}/joints_c  refit_residual_mm  global_orient  body_pose  betas  transl_c  fingers  seen
 
-Equal takes give equal bytes: nothing in the file depends on when or where it was written.
+``video`` has the clip's absolute ``path``, its size in ``bytes`` and its path ``from_take``, seen from the take's
+folder, so that both can be moved together. Beside that, equal takes give equal bytes: nothing depends on when or where.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ import numpy as np
 
 from hmrkit.errors import InputError
 from hmrkit.files import atomic_path
+from hmrkit.take.footage import describe_place, find_clip, with_clip
 from hmrkit.types import (
     BodyParams,
     Calibration,
@@ -62,7 +64,8 @@ _TRACK_ARRAYS = ("frame_indices", "boxes_xyxy", "scores", "interpolated")
 
 def save_take(take: Take, target: str | Path | BinaryIO) -> None:
     """Write a take to a path (atomically: a temporary name beside it, then renamed) or to an open binary file."""
-    arrays = _to_arrays(take)
+    path = Path(target) if isinstance(target, (str, Path)) else None
+    arrays = _to_arrays(take, path)
     if not isinstance(target, (str, Path)):
         buffer = io.BytesIO()  # zip needs to seek; a pipe cannot
         np.savez_compressed(buffer, **arrays)
@@ -95,7 +98,7 @@ def load_take(source: str | Path | BinaryIO) -> Take:
         raise InputError(
             f"{name}: take of version {manifest['version']}, this hmrkit reads version {VERSION}; make it anew"
         )
-    return _from_arrays(arrays, manifest)
+    return _from_arrays(arrays, manifest, Path(source) if isinstance(source, (str, Path)) else None)
 
 
 def is_take(path: str | Path) -> bool:
@@ -109,7 +112,7 @@ def is_take(path: str | Path) -> bool:
         return False
 
 
-def _to_arrays(take: Take) -> dict[str, Any]:
+def _to_arrays(take: Take, path: Path | None) -> dict[str, Any]:
     video, camera = take.video, take.camera
     arrays: dict[str, Any] = {
         "video/frame_indices": video.frame_indices,
@@ -146,7 +149,7 @@ def _to_arrays(take: Take) -> dict[str, Any]:
         "format": FORMAT,
         "version": VERSION,
         "video": {
-            "path": video.path,
+            **describe_place(video, path),
             "sha256": video.sha256,
             "width": video.width,
             "height": video.height,
@@ -154,6 +157,9 @@ def _to_arrays(take: Take) -> dict[str, Any]:
             "frame_count": video.frame_count,
             "rotation_deg": video.rotation_deg,
             "failed_frames": list(video.failed_frames),
+            "first_number": video.first_number,
+            "slowdown": video.slowdown,
+            "notes": list(video.notes),
         },
         "camera": {"width": camera.width, "height": camera.height, "source": camera.source},
         "tracks": [track.track_id for track in take.tracks],
@@ -179,7 +185,7 @@ def _body_arrays(prefix: str, params: BodyParams) -> dict[str, np.ndarray]:
     return {f"{prefix}/{name}": getattr(params, name) for name in (*_BODY_ARRAYS, *given)}
 
 
-def _from_arrays(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Take:
+def _from_arrays(arrays: dict[str, np.ndarray], manifest: dict[str, Any], path: Path | None) -> Take:
     def body(prefix: str, meta: dict[str, str]) -> BodyParams:
         orient, pose, betas, transl = (arrays[f"{prefix}/{name}"] for name in _BODY_ARRAYS)
         model = meta["model"]
@@ -189,7 +195,9 @@ def _from_arrays(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Tak
         return BodyParams(orient, pose, betas, transl, meta["gender"], model, *optional)
 
     meta = manifest["video"] | {"fps": Fraction(manifest["video"]["fps"])}
-    meta["failed_frames"] = tuple(meta["failed_frames"])
+    place = {key: meta.pop(key) for key in ("path", "bytes", "from_take") if key in meta}
+    meta["path"] = find_clip(place, meta["sha256"], path)
+    meta |= {key: tuple(meta.get(key, ())) for key in ("failed_frames", "notes")}  # old takes have no notes
     video = VideoInfo(frame_indices=arrays["video/frame_indices"], frame_times=arrays["video/frame_times"], **meta)
     camera = Camera(arrays["camera/focal_px"], arrays["camera/center_px"], **manifest["camera"])
     detections: tuple[Detections, ...] = ()
@@ -231,9 +239,10 @@ def _from_arrays(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Tak
     )
 
 
-def open_take(source: str) -> Take:
-    """`load_take`, where ``-`` means standard input."""
-    return load_take(sys.stdin.buffer) if source == "-" else load_take(source)
+def open_take(source: str, video: str | None = None) -> Take:
+    """`load_take`, where ``-`` means standard input; `video` names its clip anew (``--video``)."""
+    take = load_take(sys.stdin.buffer) if source == "-" else load_take(source)
+    return take if video is None else with_clip(take, video)
 
 
 # --------------------------------------------------------------------------------------------------- provenance

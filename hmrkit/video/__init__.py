@@ -1,5 +1,5 @@
 """Video in: what a clip is, and its chosen frames in batches."""
 
-from hmrkit.video.reading import FrameBatch, probe, read_frames, to_frame
+from hmrkit.video.reading import FrameBatch, frame_number, probe, read_frames
 
-__all__ = ["FrameBatch", "probe", "read_frames", "to_frame"]
+__all__ = ["FrameBatch", "frame_number", "probe", "read_frames"]

@@ -1,4 +1,4 @@
-"""What a clip is before it is decoded: its frames in presentation order, their times, its size, rate and rotation.
+"""What a clip is before it is decoded: its frames in presentation order, their times and rate, how they are shown.
 
 A frame's number is its place in presentation order among the frames that the file means to show. Packets give that
 without decoding; only a file whose packets carry no usable times (AVI, raw streams) is decoded once to be counted.
@@ -6,10 +6,12 @@ without decoding; only a file whose packets carry no usable times (AVI, raw stre
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
+import itertools
 import logging
-import re
+import os
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,44 +21,59 @@ import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
-from PIL import Image, ImageOps
 
 from hmrkit.errors import InputError
+from hmrkit.video.colour import Colour, colour_of
+from hmrkit.video.cropping import container_crop
+from hmrkit.video.display import Display, display_of
 
 log = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 DEFAULT_FOLDER_FPS = 30
 # Mean rates that are measured this close to a rate in common use are that rate (timestamps of a container are rounded).
 _COMMON_RATES = [Fraction(n) for n in (5, 10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 90, 100, 120, 240)]
 _COMMON_RATES += [rate * Fraction(1000, 1001) for rate in _COMMON_RATES if rate.numerator % 12 == 0 or rate == 30]
 _RATE_TOLERANCE = 1e-4
+# Interlaced clips may begin with frames that are marked as progressive.
+_FRAMES_SEEN = 8
+_CAPTURE_TAG = "com.android.capture.fps"
 
 
 @dataclass(frozen=True)
 class ClipIndex:
     """A video file's frames. `pts` (F,) int64 presentation stamps, rising, in units of `time_base` seconds.
 
-    `keyframe_pts` (G,) are those where decoding can begin. `by_count` says that stamps cannot be trusted: frames must
-    then be counted from the start of the file. `missing` of the F frames, at the end, are promised by the header of a
-    file that was cut short and are not in it.
+    `keyframe_pts` (G,) are those where decoding can begin. `by_count` says that stamps do not tell frames apart: frames
+    must then be counted from the start of the file. `missing` of the F frames, at the end, are promised by the header
+    of a file that was cut short and are not in it. `display` and `colour` are how players show the stored frames, which
+    are in fields if `interlaced`. `capture_fps` is the rate that a slow-motion camera noted. `streams`
+    is how many video streams there are; `notes` say which was taken, what was odd, and what is done to
+    the frames.
     """
 
     pts: np.ndarray
     keyframe_pts: np.ndarray
     time_base: Fraction
     fps: Fraction
-    width: int
-    height: int
-    rotation_deg: int
+    display: Display
+    colour: Colour
+    interlaced: bool
     container: str
     missing: int
     by_count: bool
+    capture_fps: float | None = None
+    streams: int = 1
+    notes: tuple[str, ...] = ()
 
     @property
     def times(self) -> np.ndarray:
         """Seconds (F,) float64 since the first frame."""
         return (self.pts - self.pts[0]) * float(self.time_base)
+
+    @property
+    def plain(self) -> bool:
+        """Whether frames are shown as they are stored, in colours that every decoder reads alike."""
+        return self.display.plain and self.colour.plain and not self.interlaced
 
 
 def index_video(path: Path) -> ClipIndex:
@@ -70,43 +87,44 @@ def clip_sha256(paths: list[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
         if len(paths) > 1:
-            digest.update(path.name.encode() + b"\0" + str(path.stat().st_size).encode() + b"\0")
+            digest.update(os.fsencode(path.name) + b"\0" + str(path.stat().st_size).encode() + b"\0")
         with open(path, "rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
 
 
-def list_images(folder: Path) -> list[Path]:
-    """Images of a folder in natural order (``f2.png`` before ``f10.png``); InputError where it has none."""
-    images = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
-    if not images:
-        raise InputError(f"{folder}: expected a folder of images, found none ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return sorted(images, key=lambda p: [(int(s), "") if s.isdigit() else (-1, s) for s in re.split(r"(\d+)", p.name)])
-
-
-def read_image(path: Path) -> np.ndarray:
-    """An image as RGB uint8 (H,W,3), rotated as its EXIF orientation says. Raises OSError or ValueError."""
-    with Image.open(path) as image:
-        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+def media_url(path: str | Path) -> str:
+    """A path as FFmpeg takes it for a file, whatever its name: no colon makes it a protocol, no dash an option."""
+    return f"file:{os.path.abspath(path)}"
 
 
 def open_container(path: str | Path) -> tuple[InputContainer, av.VideoStream]:
-    """Open a file and pick its video stream (no cover art, no text "video"). InputError where it has none."""
+    """Open a file and pick its video stream. InputError where it has none.
+
+    The largest of those that are marked as default, else of all; cover art, thumbnails and text are no video.
+    """
     try:
-        container = av.open(str(path))
+        container = av.open(media_url(path))
     except (FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{path}: expected a video, cannot open it ({reason}); is it damaged or cut short?") from error
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    streams = _films(container)
     if container.format.name == "tty" or not container.streams:
         container.close()
         raise InputError(f"{path}: expected a video, found a file of another kind; give a video or a folder of images")
     if not streams:
         container.close()
         raise InputError(f"{path}: expected a video, found only sound or data; give a file with a video stream")
-    streams[0].thread_type = "AUTO"
-    return container, streams[0]
+    default = [s for s in streams if s.disposition & Disposition.default]
+    stream = max(default or streams, key=lambda s: s.width * s.height)
+    stream.thread_type = "AUTO"
+    return container, stream
+
+
+def _films(container: InputContainer) -> list[av.VideoStream]:
+    stills = Disposition.attached_pic | Disposition.timed_thumbnails
+    return [s for s in container.streams.video if not s.disposition & stills]
 
 
 @functools.lru_cache(maxsize=32)
@@ -116,41 +134,92 @@ def _index_video(path: str, _mtime_ns: int, _size: int) -> ClipIndex:
     container, stream = open_container(path)
     with container:
         frames = _decode(container, stream)
-        first = next(frames, None)
-        if first is None:
+        good = (frame for frame in frames if by_count or not frame.is_corrupt)
+        seen = list(itertools.islice(good, _FRAMES_SEEN))
+        if not seen:
             what = "no frames in it" if not stamps else f"{len(stamps)} frames in it that cannot be decoded"
             raise InputError(f"{path}: expected a video, found {what}; is it damaged or cut short?")
         time_base = stream.time_base or Fraction(1, 90000)
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        step = Fraction(1) / rate / time_base
         missing = 0
+        notes = []
         if by_count:
-            count = 1 + sum(1 for _ in frames)
-            step = Fraction(1) / rate / time_base
-            pts = np.array([round(i * step) for i in range(count)], np.int64)
+            pts = _mended([frame.pts for frame in itertools.chain(seen, frames)], step)
             keyframe_pts = pts[:1]
         else:
             pts = np.array(sorted(stamps), np.int64)  # type: ignore[arg-type]
             keyframe_pts = np.array(sorted(keyframes), np.int64)  # type: ignore[arg-type]
             missing = _frames_cut_off(stream, pts, hidden, rate)
-            step = Fraction(1) / rate / time_base
+            if lost := _undecodable_start(pts, keyframes, seen[0].pts):
+                notes.append(f"begins inside a group of frames: {lost} that cannot be decoded are left out")
+                pts = pts[lost:]
             tail = [int(pts[-1]) + max(round(k * step), k) for k in range(1, missing + 1)]
             pts = np.concatenate([pts, np.array(tail, np.int64)])
-        if stream.sample_aspect_ratio not in (None, 0, 1):
-            log.warning("%s: pixels are not square (%s); people will look stretched", path, stream.sample_aspect_ratio)
-        rotation = round(first.rotation) % 360
-        width, height = (first.height, first.width) if rotation in (90, 270) else (first.width, first.height)
+        size = seen[0].width, seen[0].height
+        crop = container_crop(Path(path), container.format.name, stream.index, *size)
+        if len(films := _films(container)) > 1:
+            notes.append(f"has {len(films)} video streams; stream {stream.index} is taken")
+        display = display_of(seen[0], stream.sample_aspect_ratio, crop)
+        colour = colour_of(seen[0], stream.codec_context.color_trc, path)
+        interlaced = any(frame.interlaced_frame for frame in seen)
+        notes += [*display.notes(), *colour.notes(), *["interlaced: deinterlaced (bwdif)"] * interlaced]
         return ClipIndex(
             pts=pts,
             keyframe_pts=keyframe_pts,
             time_base=time_base,
             fps=_exact_rate(rate, pts, time_base),
-            width=width,
-            height=height,
-            rotation_deg=rotation if rotation in (0, 90, 180, 270) else 0,
+            display=display,
+            colour=colour,
+            interlaced=interlaced,
             container=container.format.name,
             missing=missing,
             by_count=by_count,
+            capture_fps=_capture_rate(container, stream),
+            streams=len(films),
+            notes=tuple(notes),
         )
+
+
+def _undecodable_start(pts: np.ndarray, keyframes: list[int | None], first_pts: int | None) -> int:
+    """How many frames at the start depend on frames that the file does not have; players leave them out.
+
+    A clip cut without encoding begins so: before its first keyframe, or with the frames that lead an open group.
+    """
+    if first_pts is None or not keyframes or keyframes[0] is None:
+        return 0
+    return int(np.searchsorted(pts, min(first_pts, keyframes[0])))
+
+
+def _mended(stamps: list[int | None], step: Fraction) -> np.ndarray:
+    """Rising stamps (F,) of frames in order, some of which have none or another's: those lie between their neighbours.
+
+    Where most are missing, frames follow one another by `step`.
+    """
+    good: list[int] = []
+    last = None
+    for row, stamp in enumerate(stamps):
+        if stamp is not None and (last is None or stamp > last):
+            good.append(row)
+            last = stamp
+    rows = np.arange(len(stamps))
+    even = np.array([round(k * step) for k in rows], np.int64)
+    if len(good) < max(2, len(stamps) / 2):
+        return even
+    known = np.array([stamps[row] for row in good], np.int64)
+    mended = np.interp(rows, good, known).round().astype(np.int64)
+    mended[: good[0]] = known[0] - even[good[0] : 0 : -1]
+    mended[good[-1] :] = known[-1] + even[: len(stamps) - good[-1]]
+    return mended if (np.diff(mended) > 0).all() else even
+
+
+def _capture_rate(container: InputContainer, stream: av.VideoStream) -> float | None:
+    """Frames per second that the camera captured, where it noted them (Android's slow motion)."""
+    for tags in (stream.metadata, container.metadata):
+        with contextlib.suppress(ValueError):
+            if 0 < (rate := float(tags.get(_CAPTURE_TAG, 0))) < 1e5:
+                return rate
+    return None
 
 
 def _scan_packets(path: str) -> tuple[list[int | None], list[int | None], int]:
@@ -194,6 +263,12 @@ def _frames_cut_off(stream, pts: np.ndarray, hidden: int, rate: Fraction) -> int
     end = (stream.start_time or 0) + stream.duration
     undated = (end - int(pts[-1])) * stream.time_base * rate - 1
     return max(0, min(round(undated), stream.frames - len(pts) - hidden))
+
+
+def nearest_common_rate(rate: float, tolerance: float) -> Fraction | None:
+    """The rate in common use (24000/1001, 30 ...) that is nearest, None where all are further off than `tolerance`."""
+    nearest = min(_COMMON_RATES, key=lambda common: abs(rate / common - 1))
+    return nearest if abs(rate / nearest - 1) <= tolerance else None
 
 
 def _exact_rate(rate: Fraction, pts: np.ndarray, time_base: Fraction) -> Fraction:

@@ -142,7 +142,7 @@ def _world(take: Take, people: Sequence[Track], body: Body) -> tuple[np.ndarray,
     clock = make_clock(take, None, 0)
     motions = [make_motion(take, track.track_id, clock, body, str(track.track_id)) for track in people]
     try:
-        world = estimate_world([motion for motion in motions if motion is not None], body, clock.fps)
+        world = estimate_world([motion for motion in motions if motion is not None], body, clock.motion_fps)
     except InputError:
         log.warning("%s: no ground found; shown as the camera sees it", take.video.path)
         return from_plane(IMAGE_UP, 0.0), False

@@ -10,7 +10,7 @@ from hmrkit.cli.app import app
 from hmrkit.datasets import DatasetOptions, load_dataset
 from hmrkit.datasets.synthetic import SEED, render_batch
 from hmrkit.errors import UsageError
-from hmrkit.video.index import read_image
+from hmrkit.video.images import read_image
 
 
 @pytest.fixture(scope="module")

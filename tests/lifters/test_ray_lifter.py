@@ -121,3 +121,16 @@ def test_weights_files_without_usable_sizes_are_refused(tmp_path):
     torch.save(network.state_dict(), tmp_path / "dummy.pt")
     with pytest.raises(WeightsError, match="sizes"):
         load(tmp_path / "dummy.pt")
+
+
+def test_frames_at_their_own_times_are_as_if_the_others_had_been_there(lifter):
+    """The second half of a clip at half the rate of the first gives what the whole clip gives there."""
+    points = waving()[:60]
+    kept = np.r_[0:30, 30:60:2]
+    times = kept / 60.0
+    thinned = lifter(points[kept], fps=45.0, times=times, **SIZE)
+    assert np.abs(thinned - lifter(points, fps=60.0, **SIZE)[kept]).max() < 5e-3
+    assert np.abs(lifter(points[kept], fps=45.0, **SIZE) - thinned).max() > 1e-2
+    np.testing.assert_array_equal(
+        lifter(points, fps=60.0, times=7 + np.arange(60) / 60.0, **SIZE), lifter(points, fps=60.0, **SIZE)
+    )

@@ -46,6 +46,37 @@ def test_frames_of_another_rate_are_where_their_time_is(take, models):
     np.testing.assert_allclose(motion.params.transl_c[:, 0], path, atol=1e-6)
 
 
+def uneven(take):
+    """The same take of a clip that shows frame 12 and all after it for twice as long."""
+    frames = take.video.frame_indices
+    times = np.where(frames < 12, frames, 2 * frames - 12) / float(RATE)
+    return replace(take, video=replace(take.video, frame_times=times))
+
+
+def test_a_variable_rate_is_resampled_so_that_frames_are_where_the_footage_has_them(take, models):
+    slower = uneven(take)
+    clock = make_clock(slower, None, None)
+    assert clock.resampled
+    assert abs(float(clock.fps) / float(RATE) - 1) < 0.5
+    motion = make_motion(slower, 1, clock, models.body, "person_01")
+    shown = np.interp(motion.rows, np.arange(5), clock.times(take.track(1).frame_indices))
+    np.testing.assert_allclose(motion.frames / float(clock.fps), shown, atol=1e-9)
+    own = make_clock(slower, None, None, own_times=True)
+    assert not own.resampled
+    rows = make_motion(slower, 1, own, models.body, "person_01")
+    np.testing.assert_array_equal(rows.params.body_pose[rows.visible], take.body[1].body_pose)
+
+
+def test_plates_keep_their_numbers_unless_they_get_others(take, models):
+    video = take.video
+    first = int(video.frame_indices[0])
+    plates = replace(take, video=replace(video, first_number=first, frame_times=np.arange(10) / float(RATE)))
+    motion = make_motion(plates, 1, make_clock(plates, None, None), models.body, "person_01")
+    assert motion.frames.tolist() == list(range(10, 16))
+    motion = make_motion(plates, 1, make_clock(plates, None, 1001), models.body, "person_01")
+    assert motion.frames.tolist() == list(range(1011 - first, 1017 - first))
+
+
 def test_rotations_rotate_evenly():
     rotations = axis_angle_to_matrix(torch.tensor([[0.0, 0, 0], [0, 2.4, 0]], dtype=torch.float64)).numpy()
     part = sample_rotations(rotations, np.array([0.0, 0.25, 1.0]))
