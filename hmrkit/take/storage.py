@@ -17,8 +17,8 @@ Arrays beside it (shapes and units as in `hmrkit.types`; ``{id}`` is the track i
     lifted/{id}/joints_c
     calibrated/{id}/joints_c  refit_residual_mm  global_orient  body_pose  betas  transl_c  fingers
 
-``video`` has the clip's absolute ``path`` and its size in ``bytes``; the comment of the zip is its path as seen from the
-take's folder, so that both can be moved together. But for that, equal takes give equal bytes: nothing in the file
+``video`` has the clip's absolute ``path`` and its size in ``bytes``; the comment of the zip is its path as seen from
+the take's folder, so that both can be moved together. But for that, equal takes give equal bytes: nothing in the file
 depends on when or where it was written.
 """
 
