@@ -196,7 +196,8 @@ def summary(take: Take, facts: dict[str, Any]) -> list[str]:
     seconds = len(frames) / take.video.sampled_fps
     failed, empty = len(facts["failed_frames"]), len(facts["frames_without_people"])
     lines = [
-        f"{facts['video']}  {facts['width']}x{facts['height']}, {float(take.video.fps):.6g} frames/s",
+        f"{facts['video']}  {facts['width']}x{facts['height']}, {float(take.video.fps):.6g} frames/s"
+        + (" on average, at a variable rate" if facts["variable_fps"] else ""),
         f"frames     {len(frames)} ({frames[0]} to {frames[-1]}), {seconds:.2f} s"
         + (f", {failed} could not be decoded" if failed else "")
         + (f", {empty} without people" if empty else ""),

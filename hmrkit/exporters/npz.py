@@ -14,11 +14,12 @@ AMASS's own names (Mahmood et al. 2019; amass.is.tue.mpg.de), T frames, those in
 ``gender``           ()           neutral, male or female
 ==================== ============ =====================================================================================
 
-What a clip adds: ``frame_indices`` (T,) in the source and ``frame_times`` (T,) s (frames may be missing from a track:
-the rate alone does not say when a row is, nor where a clip's rate varies; after ``--fps`` they lie between the
-source's), ``frames`` (T,) their numbers in the exported scene; ``joints_c`` (T,24,3) m of the final mesh; ``keypoints_2d`` (T,K,3) px and confidence with
-``keypoint_skeleton``, unless resampled; ``track_id``; ``model_id``; ``camera_focal_px`` (2,), ``camera_center_px``
-(2,), ``image_size`` (width, height), ``camera_source``; ``coordinate_frame`` in words; ``metadata``, JSON.
+What a clip adds: ``frame_indices`` (T,) in the source and ``frame_times`` (T,) s (frames may be missing from a track,
+and a clip's rate may vary: the rate alone does not say when a row is; after ``--fps`` they lie between the source's),
+``frames`` (T,) their numbers in the exported scene; ``joints_c`` (T,24,3) m of the final mesh; ``keypoints_2d`` (T,K,3)
+px and confidence with ``keypoint_skeleton``, unless resampled; ``track_id``; ``model_id``; ``camera_focal_px`` (2,),
+``camera_center_px`` (2,), ``image_size`` (width, height), ``camera_source``; ``coordinate_frame`` in words;
+``metadata``, JSON.
 
 Root and translation are those of the camera frame (x right, y down, z forward), unlike AMASS's z-up world. With
 ``--space world`` they are those of the world, y up or, like AMASS, z up (``--up z``), as are the joints, ``joints_w``;

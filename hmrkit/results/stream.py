@@ -94,14 +94,20 @@ class FileStream:
 
     def _results_of(self, take: Take) -> Take:
         """The file's people before the camera that they were made with, else before the take's."""
-        name, results = read_results(self.path, take.video)
+        # Other tools count a folder's images from 0, whatever numbers the plates have.
+        numbers, whole = take.video.frame_indices, len(take.video.frame_indices) == take.video.frame_count
+        counted = np.arange(len(numbers)) if whole else numbers - take.video.first_number
+        video = replace(take.video, frame_indices=counted, first_number=0)
+        name, results = read_results(self.path, video)
         if results.space == "world":
             raise InputError(
                 f"{self.path}: wanted people as the camera of {take.video.path} sees them, found a world without one "
                 f"({name}); make a take of it with `hmrkit import`"
             )
-        camera = take.camera if results.focal_px is None else camera_of(results, take.video)
-        return results_take(results, take.video, camera, self.body, self.path)
+        camera = take.camera if results.focal_px is None else camera_of(results, video)
+        source = results_take(results, video, camera, self.body, self.path)
+        moved = [replace(t, frame_indices=numbers[np.searchsorted(counted, t.frame_indices)]) for t in source.tracks]
+        return replace(source, tracks=tuple(moved))
 
 
 def _matched(tracks: Sequence[Track], source: Take) -> list[tuple[Track, Track]]:

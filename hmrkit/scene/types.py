@@ -238,9 +238,9 @@ class SceneCamera:
 class Scene:
     """All people of a take, the camera, the clock and the file's conventions.
 
-    `fps` is exact (30000/1001 stays that). `first_frame` is the number of the source's first frame, `timecode` its SMPTE
-    time where the video has one; frame `n` is shown at ``(n - first_frame) / fps`` seconds of the clip. `metadata`
-    holds plain JSON values: options, provenance, version, what was smoothed or locked.
+    `fps` is exact (30000/1001 stays that). `first_frame` is the number of the source's first frame, `timecode` its
+    SMPTE time where the video has one; frame `n` is shown at ``(n - first_frame) / fps`` seconds of the clip.
+    `metadata` holds plain JSON values: options, provenance, version, what was smoothed or locked.
     """
 
     name: str

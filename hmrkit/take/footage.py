@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,29 @@ from hmrkit.video.sequences import list_images
 log = logging.getLogger(__name__)
 
 
-def describe_place(video: VideoInfo, take_path: Path | None) -> dict[str, Any]:
-    """What a take's manifest keeps of where its clip is, as JSON values; `take_path` None: written to a pipe."""
+def describe_place(video: VideoInfo) -> dict[str, Any]:
+    """What a take's manifest keeps of where its clip is, as JSON values."""
     path = Path(os.path.abspath(video.path))
-    if (size := clip_bytes(path)) is None:
-        return {"path": video.path}
-    place: dict[str, Any] = {"path": str(path), "bytes": size}
-    if take_path is not None:
-        with contextlib.suppress(ValueError):  # another drive
-            place["from_take"] = os.path.relpath(path, os.path.abspath(take_path.parent))
-    return place
+    size = clip_bytes(path)
+    return {"path": video.path} if size is None else {"path": str(path), "bytes": size}
+
+
+def write_relative_path(video: VideoInfo, written: Path, take_path: Path) -> None:
+    """Note in a take's file `written` where its clip lies as seen from the folder of `take_path`.
+
+    The zip's comment has it: the same take in another folder, or in a pipe, has the same entries.
+    """
+    with contextlib.suppress(ValueError):  # another drive
+        relative = os.fsencode(os.path.relpath(os.path.abspath(video.path), os.path.abspath(take_path.parent)))
+        if clip_bytes(Path(video.path)) is not None and len(relative) < 2**16:
+            with zipfile.ZipFile(written, "a") as archive:
+                archive.comment = relative
+
+
+def read_relative_path(take_path: Path) -> str:
+    """What `write_relative_path` noted, "" where nothing was."""
+    with zipfile.ZipFile(take_path) as archive:
+        return os.fsdecode(archive.comment)
 
 
 def find_clip(place: dict[str, Any], sha256: str, take_path: Path | None) -> str:
@@ -39,8 +53,7 @@ def find_clip(place: dict[str, Any], sha256: str, take_path: Path | None) -> str
     if take_path is None or clip_bytes(path) is not None:
         return place["path"]
     beside = Path(os.path.abspath(take_path)).parent
-    likely = [beside / place["from_take"]] if "from_take" in place else []
-    likely.append(beside / path.name)
+    likely = [beside / read_relative_path(take_path), beside / path.name]
     size = place.get("bytes")
     others = [p for p in sorted(beside.iterdir()) if p.suffix == path.suffix] if size is not None else []
     for found in dict.fromkeys([*likely, *others]):

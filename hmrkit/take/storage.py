@@ -18,8 +18,9 @@ Arrays beside it (shapes and units as in `hmrkit.types`; ``{id}`` is the track i
     lifted/{id}/joints_c
     calibrated/{id}/joints_c  refit_residual_mm  global_orient  body_pose  betas  transl_c  fingers  seen
 
-``video`` has the clip's absolute ``path``, its size in ``bytes`` and its path ``from_take``, seen from the take's
-folder, so that both can be moved together. Beside that, equal takes give equal bytes: nothing depends on when or where.
+``video`` has the clip's absolute ``path`` and its size in ``bytes``; the comment of the zip is its path as seen from
+the take's folder, so that both can be moved together. But for that, equal takes give equal bytes: nothing in the file
+depends on when or where it was written.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ import numpy as np
 
 from hmrkit.errors import InputError
 from hmrkit.files import atomic_path
-from hmrkit.take.footage import describe_place, find_clip, with_clip
+from hmrkit.take.footage import describe_place, find_clip, with_clip, write_relative_path
 from hmrkit.types import (
     BodyParams,
     Calibration,
@@ -64,16 +65,17 @@ _TRACK_ARRAYS = ("frame_indices", "boxes_xyxy", "scores", "interpolated")
 
 def save_take(take: Take, target: str | Path | BinaryIO) -> None:
     """Write a take to a path (atomically: a temporary name beside it, then renamed) or to an open binary file."""
-    path = Path(target) if isinstance(target, (str, Path)) else None
-    arrays = _to_arrays(take, path)
+    arrays = _to_arrays(take)
     if not isinstance(target, (str, Path)):
         buffer = io.BytesIO()  # zip needs to seek; a pipe cannot
         np.savez_compressed(buffer, **arrays)
         target.write(buffer.getvalue())
         target.flush()
         return
-    with atomic_path(target) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
+    with atomic_path(target) as temporary:
+        with open(temporary, "wb") as file:
+            np.savez_compressed(file, **arrays)
+        write_relative_path(take.video, temporary, Path(target))
 
 
 def load_take(source: str | Path | BinaryIO) -> Take:
@@ -112,7 +114,7 @@ def is_take(path: str | Path) -> bool:
         return False
 
 
-def _to_arrays(take: Take, path: Path | None) -> dict[str, Any]:
+def _to_arrays(take: Take) -> dict[str, Any]:
     video, camera = take.video, take.camera
     arrays: dict[str, Any] = {
         "video/frame_indices": video.frame_indices,
@@ -149,7 +151,7 @@ def _to_arrays(take: Take, path: Path | None) -> dict[str, Any]:
         "format": FORMAT,
         "version": VERSION,
         "video": {
-            **describe_place(video, path),
+            **describe_place(video),
             "sha256": video.sha256,
             "width": video.width,
             "height": video.height,
@@ -195,7 +197,7 @@ def _from_arrays(arrays: dict[str, np.ndarray], manifest: dict[str, Any], path: 
         return BodyParams(orient, pose, betas, transl, meta["gender"], model, *optional)
 
     meta = manifest["video"] | {"fps": Fraction(manifest["video"]["fps"])}
-    place = {key: meta.pop(key) for key in ("path", "bytes", "from_take") if key in meta}
+    place = {key: meta.pop(key) for key in ("path", "bytes") if key in meta}
     meta["path"] = find_clip(place, meta["sha256"], path)
     meta |= {key: tuple(meta.get(key, ())) for key in ("failed_frames", "notes")}  # old takes have no notes
     video = VideoInfo(frame_indices=arrays["video/frame_indices"], frame_times=arrays["video/frame_times"], **meta)

@@ -36,6 +36,7 @@ _COMMON_RATES += [rate * Fraction(1000, 1001) for rate in _COMMON_RATES if rate.
 _RATE_TOLERANCE = 1e-4
 # Interlaced clips may begin with frames that are marked as progressive.
 _FRAMES_SEEN = 8
+_DRIFT = 0.25
 _CAPTURE_TAG = "com.android.capture.fps"
 
 
@@ -282,4 +283,5 @@ def _exact_rate(rate: Fraction, pts: np.ndarray, time_base: Fraction) -> Fractio
     near = [common for common in _COMMON_RATES if abs(measured / common - 1) <= min(tolerance, 4e-4)]
     if even and near:
         return min(near, key=lambda common: abs(measured / common - 1))
-    return rate if even else measured.limit_denominator(100000)
+    drift = abs(float(measured / rate) - 1) * len(pts)  # frames, over the whole length
+    return rate if even and drift < _DRIFT else measured.limit_denominator(100000)
