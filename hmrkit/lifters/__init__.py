@@ -44,8 +44,9 @@ LIFTERS: dict[str, LifterMember] = {
     ),
     "semgcn": LifterMember(
         module="hmrkit.lifters.semgcn",
-        summary="graph convolution on each frame; a published SemGCN checkpoint, or one of its recipe",
+        summary="graph convolution on each frame; own weights, or a published SemGCN checkpoint",
         paper="Zhao et al. 2019, Semantic graph convolutional networks for 3D human pose regression",
+        weights=("lifter/semgcn.safetensors",),
         recipe="hmrkit.training.recipes.semgcn",
     ),
     "toy": LifterMember(

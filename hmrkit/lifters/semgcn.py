@@ -212,17 +212,9 @@ class RaySemGCN(RayNetwork):
 def load(checkpoint: str | Path | None = None, *, device: torch.device | str = "cpu") -> Lifter:
     """Our weights (default) or a checkpoint, as published or of our recipe; its tensors' names say which.
 
-    WeightsError where the file is neither, or none is given and none is found.
+    WeightsError where the file is neither.
     """
-    try:
-        path = find_weights(checkpoint or DEFAULT_WEIGHTS)
-    except WeightsError as error:
-        if checkpoint is not None:
-            raise
-        raise WeightsError(
-            "lifter semgcn comes without weights; give a published checkpoint by --lifter-checkpoint FILE "
-            "(ckpt_semgcn.pth.tar), or what `hmrkit train semgcn` wrote"
-        ) from error
+    path = find_weights(checkpoint or DEFAULT_WEIGHTS)
     state = load_state(path)
     if "graph.gconv_input.0.gconv.W" in state:
         return load_ray_lifter(path, lambda sizes: RaySemGCN(SemGCNSize(**sizes)), device)
