@@ -19,7 +19,7 @@ from hmrkit.models import Models
 from hmrkit.options import Options, changing
 from hmrkit.pipeline import STAGES, lift
 from hmrkit.skeletons import BLAZEPOSE_33, COCO_17
-from hmrkit.types import Keypoints, Take, VideoInfo
+from hmrkit.types import Keypoints, Take, Track, VideoInfo
 
 WIDTH, HEIGHT = 1280, 720
 SIZE = {"width": WIDTH, "height": HEIGHT}
@@ -111,7 +111,10 @@ def test_the_chain_lifts_blazepose_by_networks_of_human36m_order(checkpoint, opt
     points = np.zeros((6, 33, 3), np.float32)
     points[:, BLAZEPOSE_33.indices(*COCO_17.joints)] = waving(6)
     video = VideoInfo("clip.mp4", "00", WIDTH, HEIGHT, Fraction(30), 6, np.arange(6), np.arange(6) / 30)
-    take = Take(video, assume_camera(WIDTH, HEIGHT), keypoints={3: Keypoints(points, None, "blazepose-33")})
+    ones = np.ones(6, np.float32)
+    person = Track(3, np.arange(6), np.tile(ones[:4], (6, 1)), ones, np.zeros(6, bool))
+    seen = {3: Keypoints(points, None, "blazepose-33")}
+    take = Take(video, assume_camera(WIDTH, HEIGHT), tracks=(person,), keypoints=seen)
     models = Models(chosen)
     lifted = lift(take, models, lambda *_: None)["lifted"][3]
     assert lifted.skeleton == f"h36m-{joints}"
