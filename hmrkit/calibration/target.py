@@ -46,7 +46,7 @@ class TargetOptions:
     shares: Shares = field(default_factory=default_shares)
     lift_weight: float | None = None
     ray_weight: float | None = None
-    align: float = 1.0
+    align: float = 0.5
     keep_lengths: bool = True
     smooth_s: float = 0.07
 
@@ -111,8 +111,8 @@ def follow_rays(
 ) -> tuple[Tensor, Tensor]:
     """Rotations (T,23,3,3) and root (T,3) m of bones that are rotated by `lifted` (T,23,3,3) and then by `share` (10,3)
     of what brings them onto their rays."""
-    root = rays.depth_of_root(assemble(mesh, lifted, lengths, mesh[:, 0]), 5 * sigma)
-    rotations, weight = lifted, rays.sure
+    # The depth stays the mesh stream's, which has fitted its shape and size to the image at that depth.
+    root, rotations, weight = mesh[:, 0], lifted, rays.sure
     for _ in range(_SNAPS):
         root = root + rays.shift(assemble(mesh, rotations, lengths, root), sigma)
         rotations, weight = rotations_to_rays(mesh, rotations, lengths, root, rays)

@@ -71,17 +71,6 @@ class Rays:
         """(T,) bool: frames in which some keypoint may move the whole body."""
         return (self.aims(self.marks(joints), _BODY_REACH_M)[1] > 0).any(-1)
 
-    def depth_of_root(self, joints: Tensor, sigma: float) -> Tensor:
-        """Root (T,3) at the depth that fits the keypoints' spread, changed smoothly and by a tenth at most."""
-        points = self.marks(joints)
-        root = joints[:, 0]
-        _, weight = self.aims(points, _BODY_REACH_M)
-        solved = solve_translation(
-            self.camera, (points - root[:, None]).numpy(), self.pixels, weight.numpy(), root.numpy(), prior_weight=1e-3
-        )
-        ratio = (torch.from_numpy(solved[:, 2].astype(np.float64)) / root[:, 2]).clamp(0.9, 1.1)
-        return root * torch.exp(gaussian(ratio.log(), sigma))[:, None]
-
     def shift(self, joints: Tensor, sigma: float) -> Tensor:
         """How far the whole body (T,3) must move across the view to lie on the rays on average."""
         moves, weight = self.aims(self.marks(joints), _BODY_REACH_M)
