@@ -109,6 +109,10 @@ class Camera:
     def __post_init__(self) -> None:
         _check("Camera", "focal_px", self.focal_px, (2,), {}, "f")
         _check("Camera", "center_px", self.center_px, (2,), {}, "f")
+        if not (np.isfinite(self.focal_px).all() and np.isfinite(self.center_px).all() and (self.focal_px > 0).all()):
+            raise ValueError(
+                f"Camera: expected a focal length above 0 and a centre in px, got {self.focal_px} and {self.center_px}"
+            )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ is read; absent means person). A frame without entries is a frame without people
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,7 +53,9 @@ def read_boxes(path: Path, score_threshold: float = 0.0) -> dict[int, np.ndarray
             x, y, width, height = (float(value) for value in entry["bbox"])
             score = float(entry.get("score", 1.0))
             category = int(entry.get("category_id", PERSON_CATEGORY))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if not (math.isfinite(x + y + width + height + score) and width > 0 and height > 0):
+                raise ValueError(f"a box {entry['bbox']} of score {score}, which has no place or no size")
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise InputError(
                 f"{path}: entry {position} needs a whole number 'frame' or 'image_id', and 'bbox' [x,y,w,h]: {error!r}"
             ) from error

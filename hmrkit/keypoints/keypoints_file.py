@@ -8,10 +8,7 @@ Both hold COCO's 17 keypoints in image pixels; other counts are refused.
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
-import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,18 +22,13 @@ from hmrkit.files import sha256_of
 from hmrkit.keypoints.matching import box_of_points, match_people
 from hmrkit.skeletons import COCO_17
 from hmrkit.types import Camera
+from hmrkit.untrusted.arrays import open_regular, read_npz
 
 if TYPE_CHECKING:
     from hmrkit.keypoints import People
 
 # frame number -> one (17,3) array and one box (4,) for each person
 Frames = dict[int, list[tuple[np.ndarray, np.ndarray]]]
-# All that an object array of plain arrays needs to be unpickled; names differ between NumPy 1 and 2.
-_SAFE = {
-    (f"{core}.{module}", name)
-    for core in ("numpy.core", "numpy._core")
-    for module, name in (("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))
-} | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
 
 
 class FileEstimator:
@@ -81,7 +73,7 @@ def read_coco(path: Path) -> Frames:
             points = np.array(entry["keypoints"], np.float32).reshape(len(COCO_17), 3)
             box = [float(value) for value in entry.get("bbox") or ()]
             corners = np.array([box[0], box[1], box[0] + box[2], box[1] + box[3]]) if box else None
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             raise InputError(
                 f"{path}: entry {position} needs a whole number 'frame' or 'image_id' and 'keypoints' "
                 f"[x, y, confidence] x 17: {error!r}"
@@ -93,19 +85,11 @@ def read_coco(path: Path) -> Frames:
 def read_videopose3d(path: Path) -> Frames:
     """People of every frame of a ``data_2d_*.npz``; only arrays, dicts and lists are unpickled."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            raw = archive.read("positions_2d.npy")
-        stream = io.BytesIO(raw)
-        version = np.lib.format.read_magic(stream)
-        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        dtype = header(stream)[2]
-        if not dtype.hasobject:
-            positions: Any = np.load(io.BytesIO(raw), allow_pickle=False)
-        else:
-            positions = np.asarray(_PlainUnpickler(stream).load(), object).item()
-        people = list(_sequences(positions))
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
-        raise InputError(f"{path}: expected VideoPose3D's npz with positions_2d, got {error}") from error
+        with open_regular(path) as file:
+            people = list(_sequences(read_npz(file, ["positions_2d"])["positions_2d"]))
+    except Exception as error:  # a damaged file can fail anywhere in the reader, with any exception
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path}: expected VideoPose3D's npz with positions_2d, got {reason}") from error
     frames: Frames = defaultdict(list)
     for person in people:
         if person.ndim != 3 or person.shape[1] != len(COCO_17) or person.shape[2] not in (2, 3):
@@ -116,15 +100,6 @@ def read_videopose3d(path: Path) -> Frames:
         for frame, (row, box) in enumerate(zip(points, box_of_points(points), strict=True)):
             frames[frame].append((_missing_as_nan(row), box))
     return dict(frames)
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Reads arrays, dicts, lists and numbers; a pickle that names anything else cannot run it."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _SAFE and not (module == "numpy.dtypes" and name.endswith("DType")):
-            raise pickle.UnpicklingError(f"{module}.{name}, which is neither an array nor a dict")
-        return super().find_class(module, name)
 
 
 def _sequences(positions: Any) -> Iterator[np.ndarray]:

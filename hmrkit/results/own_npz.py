@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from hmrkit.errors import InputError
 from hmrkit.results.people import Results, Space, make_person, to_fingers, to_rotations
 from hmrkit.types import VideoInfo
 
@@ -18,7 +19,16 @@ def recognise(data: Any) -> bool:
 
 
 def read(data: dict[str, Any], video: VideoInfo, space: Space) -> Results:
-    """The person of the file; frames that were resampled to between the clip's go to the nearest."""
+    """The person of the file; frames that were resampled to between the clip's go to the nearest.
+
+    InputError where it was made of images of another size.
+    """
+    size = tuple(int(side) for side in np.asarray(data.get("image_size", (video.width, video.height))))
+    if size != (video.width, video.height):
+        raise InputError(
+            f"wanted a person of this clip ({video.width}x{video.height}), found one of {size[0]}x{size[1]} images; "
+            "give the clip that it was made of"
+        )
     center, focal = np.asarray(data["camera_center_px"], float), np.asarray(data["camera_focal_px"], float)
     poses, place = np.asarray(data["poses"], float), np.asarray(data["trans"], float)
     frames, number = np.round(np.asarray(data["frame_indices"], float)), int(data["track_id"])
