@@ -49,7 +49,7 @@ def test_frames_that_the_file_lacks_lie_between_their_neighbours(film, made, tmp
     track, body = made.tracks[0], made.body[1]
     keep = np.arange(len(track.frame_indices)) != 5
     fewer = replace(track, **{name: getattr(track, name)[keep] for name in list(vars(track)) if name != "track_id"})
-    arrays = {name: getattr(body, name)[keep] for name in ("global_orient", "body_pose", "transl_c")}
+    arrays = {name: getattr(body, name)[keep] for name in ("global_orient", "body_pose", "transl_c", "seen")}
     keypoints = replace(made.keypoints[1], keypoints_2d=made.keypoints[1].keypoints_2d[keep], joints_3d=None)
     short = replace(
         made, tracks=(replace(fewer, track_id=7),), keypoints={7: keypoints}, body={7: replace(body, **arrays)},
