@@ -45,6 +45,12 @@ class Models:
         return load_detector(self.options.detector, device=self.device, dtype=self.dtype)
 
     @cached_property
+    def cuts(self):
+        from hmrkit.video.cuts import load_cuts
+
+        return load_cuts(self.options.cuts)
+
+    @cached_property
     def keypoints(self):
         from hmrkit.keypoints import load_keypoints
 

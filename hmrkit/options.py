@@ -146,8 +146,13 @@ class Options:
         None, "A checkpoint of your own for the regressor (as published, or hmrkit's).", also=("regress",)
     )
     detector: str = option("yolox-nano", "What finds people", ("detect",), choices=DETECTORS)
+    cuts: str = option(
+        "auto",
+        "Shot changes, which no track crosses: auto (by colours), off, or a text file of the frames that begin a shot.",
+        ("detect",),
+    )
     tracker: str = option("bytetrack", "What joins detections into people", ("track",), choices=TRACKERS)
-    people: str = option("all", "all, largest, or how many (the N most visible).", ("track",))
+    people: str = option("all", "all, largest, or how many (the N most visible, in each shot).", ("track",))
     keypoints: str = option("blazepose-heavy", "What finds keypoints", ("pose",), choices=KEYPOINTS)
     lifter: str = option("videopose3d", "What lifts keypoints to 3D through time", ("lift",), choices=LIFTERS)
     lifter_checkpoint: str | None = option(

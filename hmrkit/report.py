@@ -49,6 +49,7 @@ def report(take: Take) -> dict[str, Any]:
         "notes": list(video.notes),
         "frames": len(video.frame_indices),
         "failed_frames": list(video.failed_frames),
+        "cuts": list(video.cuts),
         "frames_without_people": empty,
         "focal_px": float(take.camera.focal_px[0]),
         "focal_source": take.camera.source,
