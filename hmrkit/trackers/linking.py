@@ -24,9 +24,10 @@ from hmrkit.types import Detections, Track
 
 # Seconds.
 CROSSING_S = 1.6  # longest time that two people may cover each other and be distinguished by what was before and after
-JOIN_S = 2.5  # longest gap that is joined
+JOIN_S = 4.2  # longest gap that is joined
 FILL_S = 1.0  # longest gap that is filled; a longer one stays open
 SHORTEST_S = 0.5
+SPREAD_S = 2.0  # where somebody may be grows for as long: who was away for longer comes back near where they went
 VELOCITY_S = 0.5  # a velocity is taken over this time, and extrapolation forgets it over this time
 SMOOTH_S = 0.3
 # Overlaps (IoU).
@@ -279,10 +280,12 @@ def _join_cost(clip: _Clip, a: np.ndarray, b: np.ndarray, colour_a: np.ndarray, 
     length = np.sqrt(length_a * length_b)
     # A speed is believed for a while and then forgotten: people stop and turn back.
     carried = VELOCITY_S * (1 - np.exp(-gap / VELOCITY_S))
-    forward = np.linalg.norm(center_a + speed_a * carried - center_b)
-    backward = np.linalg.norm(center_b + speed_b * carried - center_a)
-    spread = length * (0.15 + 0.35 * gap)
-    moving = ((forward + backward) / 2 / spread) ** 2
+    spread = length * (0.15 + 0.35 * min(gap, SPREAD_S))
+    moving = np.inf
+    for seconds in (carried, gap):  # forgotten, or kept up all the while
+        forward = np.linalg.norm(center_a + speed_a * seconds - center_b)
+        backward = np.linalg.norm(center_b + speed_b * seconds - center_a)
+        moving = min(moving, ((forward + backward) / 2 / spread) ** 2)
     last_a, first_b = clip.boxes[a[-1]], clip.boxes[b[0]]
     stopped = (np.linalg.norm(last_a[:2] + last_a[2:] - first_b[:2] - first_b[2:]) / 2 / spread) ** 2 + STOPPED**2
     # Outward speeds: who goes on at the same velocity has opposite ones.

@@ -109,9 +109,9 @@ def test_an_occluder_does_not_take_over_the_hidden_persons_id():
 
 
 def test_a_person_who_comes_back_much_later_is_someone_new():
-    clip, _ = make_clip(10, [lambda t: box(300) if t < 2 or t > 5.5 else None], seconds=8)
+    clip, _ = make_clip(10, [lambda t: box(300) if t < 2 or t > 7.5 else None], seconds=10)
     first, second = track(clip, 10).tracks
-    assert (first.frame_indices[-1], second.frame_indices[0]) == (19, 56)
+    assert (first.frame_indices[-1], second.frame_indices[0]) == (19, 76)
     assert (first.track_id, second.track_id) == (1, 2)
 
 
