@@ -20,8 +20,8 @@ from hmrkit.files import sha256_of
 LEVELS = 6  # of the square root of each channel: dark film has as many as bright film
 BANDS = 3  # a pan along a row leaves the colours of the row as they are
 GRID = 72  # pixels described along each side
-# Hellinger distances of the frames on either side of a cut: at least, at least so many times what is usual about it, and
-# enough in any case. In four real clips, also grey, negative and at 1 Hz, neighbours are up to 0.47 apart.
+# Hellinger distances of the frames on either side of a cut: at least; so many times what is usual about it, or enough
+# in any case. In four real clips, also grey, negative and at 1 Hz, neighbours are up to 0.47 apart.
 LEAST, USUAL, CERTAIN = 0.25, 4.0, 0.5
 AROUND = 8  # frames on either side that say what is usual
 FLASH = 3  # frames that a flash or a disturbed image may last
@@ -38,7 +38,7 @@ class CutFinder(Protocol):
 
 
 def frame_colours(frame: np.ndarray) -> np.ndarray:
-    """What colours a frame (H,W,3) RGB uint8 has where: (F,) float16, square roots of six histograms over each other."""
+    """What colours a frame (H,W,3) RGB uint8 has where: (F,) float16, square roots of six histograms in a row."""
     height, width = frame.shape[:2]
     rows, columns = (((np.arange(GRID) + 0.5) * side / GRID).astype(int) for side in (height, width))
     level = np.minimum((np.sqrt(frame[rows[:, None], columns] / 255) * LEVELS).astype(int), LEVELS - 1)
@@ -68,7 +68,7 @@ def find_cuts(colours: np.ndarray) -> np.ndarray:
     neighbours = np.pad(step, 1)
     largest = (step >= neighbours[:-2]) & (step > neighbours[2:])
     found = np.flatnonzero((step > np.clip(USUAL * usual, LEAST, CERTAIN)) & largest) + 1
-    return np.array([row for row in found if _stays(colours, row)], int)
+    return np.array([row for row in found if _stays(colours, int(row))], int)
 
 
 def _stays(colours: np.ndarray, row: int) -> bool:
