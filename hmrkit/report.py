@@ -75,8 +75,8 @@ def _small_people(take: Take) -> list[str]:
         return []
     better = min(longer, 32 * round(1.5 * SURE_HEIGHT * longer / float(np.median(small)) / 32))
     return [
-        f"{len(small)} of {len(heights)} boxes are of people so small ({np.median(small):.0f} px high) that the detector "
-        f"misses them in many frames; --detector-size {better} shows them larger"
+        f"{len(small)} of {len(heights)} boxes are of people so small ({np.median(small):.0f} px high) that the "
+        f"detector misses them in many frames; --detector-size {better} shows them larger"
     ]
 
 
