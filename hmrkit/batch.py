@@ -191,7 +191,11 @@ def _resume(take: Take, path: Path, overwrite: bool) -> Take:
     )
     if not same:
         return take
-    return replace(earlier, video=replace(take.video, failed_frames=earlier.video.failed_frames), camera=take.camera)
+    return replace(
+        earlier,
+        video=replace(take.video, failed_frames=earlier.video.failed_frames, cuts=earlier.video.cuts),
+        camera=take.camera,
+    )
 
 
 def _check_writable(folder: Path) -> None:

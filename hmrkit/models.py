@@ -42,7 +42,14 @@ class Models:
     def detector(self):
         from hmrkit.detectors import load_detector
 
-        return load_detector(self.options.detector, device=self.device, dtype=self.dtype)
+        chosen = self.options
+        return load_detector(chosen.detector, device=self.device, dtype=self.dtype, size=chosen.detector_size)
+
+    @cached_property
+    def cuts(self):
+        from hmrkit.video.cuts import load_cuts
+
+        return load_cuts(self.options.cuts)
 
     @cached_property
     def keypoints(self):

@@ -146,8 +146,19 @@ class Options:
         None, "A checkpoint of your own for the regressor (as published, or hmrkit's).", also=("regress",)
     )
     detector: str = option("yolox-nano", "What finds people", ("detect",), choices=DETECTORS)
+    detector_size: int | None = option(
+        None,
+        "Longer side in px of what the detector sees, for people who are small in the image. [default: half of the "
+        "frame's, 640 to 832]",
+        ("detect",),
+    )
+    cuts: str = option(
+        "auto",
+        "Shot changes, which no track crosses: auto (by colours), off, or a text file of the frames that begin a shot.",
+        ("detect",),
+    )
     tracker: str = option("bytetrack", "What joins detections into people", ("track",), choices=TRACKERS)
-    people: str = option("all", "all, largest, or how many (the N most visible).", ("track",))
+    people: str = option("all", "all, largest, or how many (the N most visible, in each shot).", ("track",))
     keypoints: str = option("blazepose-heavy", "What finds keypoints", ("pose",), choices=KEYPOINTS)
     lifter: str = option("videopose3d", "What lifts keypoints to 3D through time", ("lift",), choices=LIFTERS)
     lifter_checkpoint: str | None = option(
@@ -227,6 +238,8 @@ class Options:
             raise UsageError(f"--checkpoint is a regressor's ({', '.join(trained)}), but the mesh stream is {mesh}")
         if self.every < 1 or self.batch_size < 1:
             raise UsageError("--every and --batch-size must be 1 or more")
+        if self.detector_size is not None and not 64 <= self.detector_size <= 8192:
+            raise UsageError(f"--detector-size must be 64 to 8192, got {self.detector_size}")
         if self.smooth is not None and not 0 <= self.smooth < math.inf:
             raise UsageError(f"--smooth must be 0 or more, got {self.smooth:g}")
         if self.people not in ("all", "largest") and not (self.people.isdigit() and int(self.people) > 0):

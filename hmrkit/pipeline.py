@@ -47,13 +47,15 @@ def open_clip(path: str | Path, options: Options, keep_numbers: bool = True) -> 
 
 
 def detect(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
-    """People in every chosen frame, with a description of their colours for the tracker."""
+    """People in every chosen frame, with a description of their colours for the tracker; where new shots begin."""
     import torch
 
     from hmrkit.trackers.appearance import describe
     from hmrkit.video import read_frames
+    from hmrkit.video.cuts import frame_colours
 
     found: dict[int, Detections] = {}
+    colours: dict[int, np.ndarray] = {}
     failed: list[int] = []
     total = len(take.video.frame_indices)
     for batch in read_frames(take.video, batch_size=models.options.batch_size):
@@ -63,22 +65,24 @@ def detect(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
             indices = [int(i) for i in batch.frame_indices]
             for index, frame, people in zip(indices, batch.frames, models.detector(frames, indices), strict=True):
                 found[index] = replace(people, appearance=describe(frame, people.boxes_xyxy))
+                colours[index] = frame_colours(frame)
         progress("detect", len(found) + len(failed), total)
     nobody = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), describe(None, np.zeros((0, 4))))
     detections = tuple(found.get(int(i), nobody) for i in take.video.frame_indices)
-    return {"detections": detections, "video": replace(take.video, failed_frames=tuple(sorted(failed)))}
+    cuts = models.cuts(np.array(list(colours), np.int64), np.array(list(colours.values())))
+    return {"detections": detections, "video": replace(take.video, failed_frames=tuple(sorted(failed)), cuts=cuts)}
 
 
 def track(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
-    """Detections joined into people through the whole clip; `--people` chooses among them."""
+    """Detections joined into people, each through one shot of the clip; `--people` chooses among them."""
     from hmrkit.trackers import load_tracker, select_people
 
     tracker = load_tracker(models.options.tracker)
     for frame_index, people in zip(take.video.frame_indices, take.detections, strict=True):
         tracker.update(int(frame_index), people)
-    result = tracker.finish(take.video.motion_fps)
+    result = tracker.finish(take.video.motion_fps, take.video.cuts)
     people = models.options.people
-    tracks = select_people(result.tracks, int(people) if people.isdigit() else people)
+    tracks = select_people(result.tracks, int(people) if people.isdigit() else people, take.video.cuts)
     chosen = {person.track_id for person in tracks}
     dropped = [{**asdict(dropped), "stage": "track"} for dropped in result.dropped]
     dropped += [
@@ -293,7 +297,7 @@ def _calibrate_inputs(options: Options) -> tuple[str, ...]:
 
 
 STAGES: dict[str, Stage] = {
-    "detect": Stage(detect, ("detections",), _reads(), _reads("detector")),
+    "detect": Stage(detect, ("detections",), _reads(), _reads("detector", "cuts")),
     "track": Stage(track, ("tracks", "dropped_tracks"), _reads("detect"), _reads()),
     "pose": Stage(pose, ("keypoints",), _reads("track"), _reads("keypoints"), camera=True),
     "regress": Stage(regress, ("body", "faces", "overlap"), _regress_inputs, _regress_models),

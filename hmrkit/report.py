@@ -46,9 +46,10 @@ def report(take: Take) -> dict[str, Any]:
         "fps": float(video.fps),
         "variable_fps": video.variable,
         "slowdown": video.slowdown,
-        "notes": list(video.notes),
+        "notes": [*video.notes, *_small_people(take)],
         "frames": len(video.frame_indices),
         "failed_frames": list(video.failed_frames),
+        "cuts": list(video.cuts),
         "frames_without_people": empty,
         "focal_px": float(take.camera.focal_px[0]),
         "focal_source": take.camera.source,
@@ -56,6 +57,27 @@ def report(take: Take) -> dict[str, Any]:
         "dropped_tracks": list(take.dropped_tracks),
         "stages": list(take.provenance),
     }
+
+
+def _small_people(take: Take) -> list[str]:
+    """A note where YOLOX sees people so small that it is likely to miss them in other frames, and what to do."""
+    from hmrkit.detectors.yolox import SURE_HEIGHT, default_size
+
+    chosen, video = take.provenance.get("detect", {}).get("options", {}), take.video
+    if not take.detections or not str(chosen.get("detector")).startswith("yolox"):
+        return []
+    longer = max(video.width, video.height)
+    size = chosen.get("detector_size") or default_size(video.height, video.width)
+    boxes = np.concatenate([found.boxes_xyxy for found in take.detections])
+    heights = boxes[:, 3] - boxes[:, 1]
+    small = heights[heights * size / longer < SURE_HEIGHT]
+    if len(small) < 3 or len(small) < 0.05 * len(heights) or size >= longer:
+        return []
+    better = min(longer, 32 * round(1.5 * SURE_HEIGHT * longer / float(np.median(small)) / 32))
+    return [
+        f"{len(small)} of {len(heights)} boxes are of people so small ({np.median(small):.0f} px high) that the "
+        f"detector misses them in many frames; --detector-size {better} shows them larger"
+    ]
 
 
 def reprojection(take: Take, models: Models, frames: int = 64) -> dict[int, float]:

@@ -43,6 +43,7 @@ class VideoInfo:
     are their presentation times in seconds since the source's first frame; `failed_frames` those among them that could
     not be decoded. `slowdown` is how many seconds of the clip show one second of the world (8: captured at 240 Hz,
     played at 30). `notes` say in words what was found odd, chosen or done to the frames when the clip was opened.
+    `cuts` are numbers of frames that begin a new shot (`hmrkit.video.cuts`), rising; nothing joins frames across one.
     """
 
     path: str
@@ -58,6 +59,7 @@ class VideoInfo:
     first_number: int = 0
     slowdown: float = 1.0
     notes: tuple[str, ...] = ()
+    cuts: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         letters: dict[str, int] = {}

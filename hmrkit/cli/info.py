@@ -202,6 +202,7 @@ def summary(take: Take, facts: dict[str, Any]) -> list[str]:
         + (f", {failed} could not be decoded" if failed else "")
         + (f", {empty} without people" if empty else ""),
         *(f"footage    {note}" for note in facts["notes"]),
+        *([f"cuts       new shots at frames {', '.join(map(str, facts['cuts']))}"] if facts["cuts"] else []),
         f"camera     focal length {facts['focal_px']:.1f} px ({facts['focal_source']})",
         f"stages     {' '.join(stage for stage in STAGES if stage in facts['stages']) or 'none'}",
     ]

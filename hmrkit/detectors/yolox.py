@@ -26,6 +26,7 @@ OVERLAP = 0.55
 # Longer side of what the network sees, px: half of the frame's within these bounds, never more than the frame's. The
 # nano was trained at 416, but there it loses people of a fifth of the image's height that it finds at 640 and 832.
 SMALLEST_SIZE, LARGEST_SIZE = 640, 832
+SURE_HEIGHT = 48  # px of the network's input: people who are less high are missed in many frames
 
 
 class YoloXDetector:

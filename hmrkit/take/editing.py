@@ -82,6 +82,7 @@ def cut_take(
             frame_indices=numbers,
             frame_times=video.frame_times[kept],
             failed_frames=tuple(f for f in video.failed_frames if f in numbers),
+            cuts=tuple(f for f in video.cuts if numbers[0] < f <= numbers[-1]),
         ),
         detections=tuple(take.detections[k] for k in kept) if take.detections else (),
         tracks=tuple(tracks),
@@ -209,6 +210,7 @@ def _joined_video(a: VideoInfo, b: VideoInfo) -> VideoInfo:
         frame_indices=np.concatenate([a.frame_indices, b.frame_indices[rows.new]])[rows.order],
         frame_times=np.concatenate([a.frame_times, b.frame_times[rows.new]])[rows.order],
         failed_frames=tuple(sorted({*a.failed_frames, *b.failed_frames})),
+        cuts=tuple(sorted({*a.cuts, *b.cuts})),
     )
 
 

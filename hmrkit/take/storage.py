@@ -162,6 +162,7 @@ def _to_arrays(take: Take) -> dict[str, Any]:
             "first_number": video.first_number,
             "slowdown": video.slowdown,
             "notes": list(video.notes),
+            "cuts": list(video.cuts),
         },
         "camera": {"width": camera.width, "height": camera.height, "source": camera.source},
         "tracks": [track.track_id for track in take.tracks],
@@ -199,7 +200,7 @@ def _from_arrays(arrays: dict[str, np.ndarray], manifest: dict[str, Any], path: 
     meta = manifest["video"] | {"fps": Fraction(manifest["video"]["fps"])}
     place = {key: meta.pop(key) for key in ("path", "bytes") if key in meta}
     meta["path"] = find_clip(place, meta["sha256"], path)
-    meta |= {key: tuple(meta.get(key, ())) for key in ("failed_frames", "notes")}  # old takes have no notes
+    meta |= {key: tuple(meta.get(key, ())) for key in ("failed_frames", "notes", "cuts")}  # old takes lack some
     video = VideoInfo(frame_indices=arrays["video/frame_indices"], frame_times=arrays["video/frame_times"], **meta)
     camera = Camera(arrays["camera/focal_px"], arrays["camera/center_px"], **manifest["camera"])
     detections: tuple[Detections, ...] = ()

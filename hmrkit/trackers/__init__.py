@@ -11,7 +11,7 @@ pure rather than complete: two tracklets of one person are joined later, a track
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hmrkit.errors import UsageError
@@ -72,16 +72,27 @@ class Tracker:
         self._frame_indices.append(frame_index)
         self._detections.append(detections)
 
-    def finish(self, fps: float) -> TrackingResult:
-        """Tracks of all frames given so far; `fps` is the rate of these frames (not of the source), in Hz."""
+    def finish(self, fps: float, cuts: Sequence[int] = ()) -> TrackingResult:
+        """Tracks of all frames given so far; `fps` is the rate of these frames (not of the source), in Hz.
+
+        `cuts` are numbers of frames that begin a shot: each shot is tracked by itself, so that nobody crosses a cut.
+        """
         import numpy as np
 
         from hmrkit.trackers.linking import link_tracks
+        from hmrkit.video.cuts import shots
 
         if not fps > 0:
             raise ValueError(f"expected a positive frame rate, got {fps}")
-        ids = self._associate(self._detections, fps)
-        return link_tracks(np.array(self._frame_indices, np.int64), self._detections, ids, fps)
+        numbers = np.array(self._frame_indices, np.int64)
+        tracks: list[Track] = []
+        dropped: list[DroppedTrack] = []
+        for rows in np.split(np.arange(len(numbers)), np.flatnonzero(np.diff(shots(numbers, cuts))) + 1):
+            detections = [self._detections[row] for row in rows]
+            found = link_tracks(numbers[rows], detections, self._associate(detections, fps), fps)
+            tracks += [replace(track, track_id=len(tracks) + k) for k, track in enumerate(found.tracks, 1)]
+            dropped += found.dropped
+        return TrackingResult(tuple(tracks), tuple(dropped))
 
 
 def load_tracker(name: str = "bytetrack") -> Tracker:
@@ -90,9 +101,12 @@ def load_tracker(name: str = "bytetrack") -> Tracker:
     return Tracker(member.load_module().associate)
 
 
-def select_people(tracks: Sequence[Track], people: str | int = "all") -> tuple[Track, ...]:
-    """`people`: ``"all"``, ``"largest"``, or how many; those with most box area summed over the clip. Ids stay."""
+def select_people(tracks: Sequence[Track], people: str | int = "all", cuts: Sequence[int] = ()) -> tuple[Track, ...]:
+    """`people`: ``"all"``, ``"largest"`` (the same as 1), or how many in each shot; those with most box area summed
+    over the shot. Ids stay."""
     import numpy as np
+
+    from hmrkit.video.cuts import shots
 
     if people == "all":
         return tuple(tracks)
@@ -100,5 +114,7 @@ def select_people(tracks: Sequence[Track], people: str | int = "all") -> tuple[T
     if not isinstance(count, int) or count < 1:
         raise UsageError(f"--people must be all, largest or a number from 1, got {people!r}")
     area = [np.prod(t.boxes_xyxy[:, 2:] - t.boxes_xyxy[:, :2], axis=1).sum() for t in tracks]
-    chosen = sorted(np.argsort([-a for a in area], kind="stable")[:count])
-    return tuple(tracks[i] for i in chosen)
+    shot = shots(np.array([t.frame_indices[0] for t in tracks], np.int64), cuts)
+    order = np.argsort([-a for a in area], kind="stable")
+    chosen = [i for number in np.unique(shot) for i in order[shot[order] == number][:count]]
+    return tuple(tracks[i] for i in sorted(chosen))

@@ -23,14 +23,16 @@ from hmrkit.trackers import DroppedTrack, TrackingResult
 from hmrkit.types import Detections, Track
 
 # Seconds.
-CROSSING_S = 1.0  # longest time that two people may cover each other and be distinguished by what was before and after
-JOIN_S = 2.5  # longest gap that is joined
+CROSSING_S = 1.6  # longest time that two people may cover each other and be distinguished by what was before and after
+JOIN_S = 4.2  # longest gap that is joined
 FILL_S = 1.0  # longest gap that is filled; a longer one stays open
 SHORTEST_S = 0.5
+SPREAD_S = 2.0  # where somebody may be grows for as long: who was away for longer comes back near where they went
 VELOCITY_S = 0.5  # a velocity is taken over this time, and extrapolation forgets it over this time
 SMOOTH_S = 0.3
 # Overlaps (IoU).
 CROSSING_IOU = 0.3
+COVERED = 0.4  # share of a box that lies in another's where its person is lost behind the other, or in a merged box
 DUPLICATE_IOU = 0.5
 ADOPT_IOU = 0.3
 # Scores.
@@ -43,6 +45,7 @@ CROSSING = "nobody's for certain, where people cross or just once"
 # The cost of a join is half a sum of squares of about normal deviates; above this it is not made.
 JOIN_COST = 6.0
 STOPPED = 2.0  # deviation that it is for a person to have lost all speed unseen (two who cross must not swap by it)
+VELOCITY_WORST = 1.5  # deviations of a change of velocity at most: people do turn round unseen
 UNSEEN_PER_S = 0.8  # cost of a second out of sight: the longer, the likelier it is someone else
 COLOUR_SIGMA = 0.2
 COLOUR_WORST = (
@@ -202,6 +205,7 @@ def _cut(clip: _Clip, pieces: list[np.ndarray]) -> list[np.ndarray]:
             np.fill_diagonal(overlap, 0)
             crossing[held] = overlap.max(1) > CROSSING_IOU
     longest = clip.frames(CROSSING_S)
+    crossing |= _merged(clip, pieces, longest)
     result = []
     for piece in pieces:
         run_of = np.cumsum(np.diff(crossing[piece].astype(int), prepend=0) != 0)
@@ -213,6 +217,31 @@ def _cut(clip: _Clip, pieces: list[np.ndarray]) -> list[np.ndarray]:
         # One frame may be missed without doubt about who it is.
         result += [p for p in np.split(rest, np.flatnonzero(np.diff(clip.frame[rest]) > 2) + 1) if len(p)]
     return result
+
+
+def _merged(clip: _Clip, pieces: list[np.ndarray], longest: int) -> np.ndarray:
+    """Mask (D,) of boxes in which somebody is lost who comes out of them again: there two people may share a box."""
+    merged = np.zeros(len(clip.scores), bool)
+    frames = [clip.frame[piece] for piece in pieces]
+    gaps = [np.flatnonzero(np.diff(f) > 2) for f in frames]
+    ends = np.concatenate([np.zeros(0, int), *(np.append(p[g], p[-1]) for p, g in zip(pieces, gaps, strict=True))])
+    starts = np.concatenate([np.zeros(0, int), *(np.append(p[g + 1], p[0]) for p, g in zip(pieces, gaps, strict=True))])
+    for piece, known in zip(pieces, frames, strict=True):
+        lost, back = (np.sort(clip.frame[i[_lies_in(clip, i, piece)]]) for i in (ends, starts))
+        for frame in lost:
+            after = back[(back > frame) & (back <= frame + longest)]
+            if len(after):
+                merged[piece[(known >= frame) & (known <= after[-1])]] = True
+    return merged
+
+
+def _lies_in(clip: _Clip, boxes: np.ndarray, piece: np.ndarray) -> np.ndarray:
+    """Mask (N,): which of the `boxes` (places in the clip) lie in the box that another `piece` has in their frame."""
+    a, b = clip.boxes[boxes], _interpolated(clip, piece, clip.frame[boxes])
+    inside = np.prod(np.clip(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0, None), -1)
+    smaller = np.minimum(np.prod(a[:, 2:] - a[:, :2], -1), np.prod(b[:, 2:] - b[:, :2], -1))
+    during = (clip.frame[boxes] >= clip.frame[piece[0]]) & (clip.frame[boxes] <= clip.frame[piece[-1]])
+    return during & (inside > COVERED * smaller) & ~np.isin(boxes, piece)
 
 
 # ----------------------------------------------------------------------------------------------------------- joins
@@ -251,12 +280,16 @@ def _join_cost(clip: _Clip, a: np.ndarray, b: np.ndarray, colour_a: np.ndarray, 
     length = np.sqrt(length_a * length_b)
     # A speed is believed for a while and then forgotten: people stop and turn back.
     carried = VELOCITY_S * (1 - np.exp(-gap / VELOCITY_S))
-    forward = np.linalg.norm(center_a + speed_a * carried - center_b)
-    backward = np.linalg.norm(center_b + speed_b * carried - center_a)
-    spread = length * (0.15 + 0.35 * gap)
-    moving = ((forward + backward) / 2 / spread) ** 2
+    spread = length * (0.15 + 0.35 * min(gap, SPREAD_S))
+    moving = np.inf
+    for seconds in (carried, gap):  # forgotten, or kept up all the while
+        forward = np.linalg.norm(center_a + speed_a * seconds - center_b)
+        backward = np.linalg.norm(center_b + speed_b * seconds - center_a)
+        moving = min(moving, ((forward + backward) / 2 / spread) ** 2)
     last_a, first_b = clip.boxes[a[-1]], clip.boxes[b[0]]
     stopped = (np.linalg.norm(last_a[:2] + last_a[2:] - first_b[:2] - first_b[2:]) / 2 / spread) ** 2 + STOPPED**2
+    # Outward speeds: who goes on at the same velocity has opposite ones.
+    change = min(float(np.linalg.norm(speed_a + speed_b)) / length / (0.3 + 0.2 * gap), VELOCITY_WORST)
     size = np.log(length_a / length_b) / (0.2 + 0.1 * gap)
     colour = 0.0
     if np.isfinite(colour_a + colour_b).all():
@@ -264,7 +297,7 @@ def _join_cost(clip: _Clip, a: np.ndarray, b: np.ndarray, colour_a: np.ndarray, 
         if gap > CHANGE_S and distance > COLOUR_OTHER:
             return JOIN_COST
         colour = min(distance / COLOUR_SIGMA, COLOUR_WORST)
-    return float(min(moving, stopped) + size**2 + colour**2) / 2 + UNSEEN_PER_S * gap
+    return float(min(moving, stopped) + change**2 + size**2 + colour**2) / 2 + UNSEEN_PER_S * gap
 
 
 def _end_state(clip: _Clip, piece: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
