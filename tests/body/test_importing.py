@@ -62,7 +62,7 @@ def test_what_is_unclear_or_in_the_way_is_refused(tmp_path):
     broken = same_surface()
     broken["shapedirs"][5] = np.nan
     np.savez(nameless, **broken)
-    with pytest.raises(WeightsError, match=r"body\.npz: shapedirs: expected numbers, found NaN"):
+    with pytest.raises(WeightsError, match=r"body\.npz: shapedirs: expected finite numbers, found NaN"):
         import_body(nameless, "neutral")
 
 
