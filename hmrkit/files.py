@@ -19,7 +19,6 @@ from typing import Any
 
 from hmrkit.errors import InputError
 
-
 _A_DAY = 24 * 3600.0
 _numbers = itertools.count()
 _swept: set[Path] = set()
