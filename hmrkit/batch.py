@@ -62,7 +62,7 @@ class ClipResult:
 
 def clip_folders(sources: Sequence[str], out: Path) -> list[Path]:
     """One folder a clip, named after it; clips of the same name are kept apart by the folders they lie in."""
-    paths = [Path(s).resolve() for s in sources]
+    paths = [Path(os.path.realpath(s.replace("\0", "_"))) for s in sources]
     stems = [p.name if p.is_dir() else p.stem for p in paths]
     folders = []
     for path, stem in zip(paths, stems, strict=True):
@@ -98,6 +98,10 @@ def plan(sources: Sequence[str], options: Options, outputs: Outputs) -> list[tup
             result.status = "planned"
         except HmrkitError as error:
             result.error, result.exit_code = str(error), error.exit_code
+        except Exception as error:  # one input that nobody thought of stops no batch
+            log.debug("unexpected error in %s", source, exc_info=True)
+            result.error = f"{source}: cannot be opened as a clip ({type(error).__name__}: {error}); check this input"
+            result.exit_code = InputError.exit_code
         planned.append((result, take))
     return planned
 
@@ -176,7 +180,7 @@ def _run_clip(result: ClipResult, take: Take, models: Models, outputs: Outputs, 
         video = outputs.render
         sheet = Path(video).stem + "_sheet.png"
         products["render"] = lambda place: render_take(take, place / video, place / sheet, models, progress)
-    made, written = [take_path], ClipFolder(folder)
+    made, written = [take_path], ClipFolder(folder, outputs.overwrite)
     for name, make in products.items():
         record = provenance_record({"product": name, "render": outputs.render if name == "render" else None}, {}, last)
         made.extend(written.product(name, record, make))
@@ -189,6 +193,13 @@ def _run_clip(result: ClipResult, take: Take, models: Models, outputs: Outputs, 
             person["reprojection_percent_of_box"] = round(100 * errors[person["track_id"]], 2)
     result.status = "done"
     result.error = None if take.tracks else f"{result.source}: no person was found"
+    failed, frames = len(take.video.failed_frames), len(take.video.frame_indices)
+    if failed > models.options.failed_frames * frames:
+        result.exit_code = EXIT_SOME_FAILED
+        result.error = (
+            f"{result.source}: {failed} of {frames} frames could not be decoded, so the result is of little use; "
+            "check the file, or allow more with --failed-frames"
+        )
     result.seconds = time.perf_counter() - started
     write_json(folder / "report.json", result.as_json())
 

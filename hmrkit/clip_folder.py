@@ -2,7 +2,7 @@
 
 ``manifest.json`` lists every product (``export-obj``, ``render``) with its files, their bytes and their sha256::
 
-    {"format": "hmrkit-manifest", "version": 1, "left": {file: {"bytes", "sha256"}},
+    {"format": "hmrkit-manifest", "version": 1, "left": {file: [{"bytes", "sha256"}]},
      "products": {name: {"record": {...}, "paths": [...], "files": {file: {"bytes", "sha256"}}}}}
 
 Paths are relative to the folder. A product is made in a hidden folder beside its place, entered in the manifest, and
@@ -13,7 +13,6 @@ what it does not write itself it removes, and a file that is not in the manifest
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from hmrkit.errors import InputError
-from hmrkit.files import make_folder, sha256_of, write_json
+from hmrkit.files import make_folder, remove_leftovers, sha256_of, write_json
 
 log = logging.getLogger(__name__)
 MANIFEST, LOCK, MAKING = "manifest.json", ".hmrkit.lock", ".hmrkit.making"
@@ -55,7 +54,7 @@ def locked(folder: Path, wait: bool = True) -> Iterator[bool]:
                 if not warned:
                     log.warning("%s: in use by %s; waiting", folder, _owner(path))
                     warned = True
-                fcntl.flock(handle, fcntl.LOCK_EX)
+                _take_lock(handle, path, wait=True)
             if not _is_still(handle, path):
                 continue  # its owner removed it meanwhile
             os.truncate(handle, 0)
@@ -71,13 +70,15 @@ def locked(folder: Path, wait: bool = True) -> Iterator[bool]:
             os.close(handle)
 
 
-def _take_lock(handle: int, path: Path) -> bool:
+def _take_lock(handle: int, path: Path, wait: bool = False) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError as error:
-        log.warning("%s: this file system has no locks (%s); start no second run there", path.parent, error.strerror)
+    except (ImportError, OSError):
+        log.warning("%s: there are no locks on this file system; start no second run there", path.parent)
     return True
 
 
@@ -98,12 +99,16 @@ def _owner(path: Path) -> str:
 
 
 class ClipFolder:
-    """What hmrkit made in a folder, as its manifest has it; a manifest that cannot be read counts as none."""
+    """What hmrkit made in a folder, as its manifest has it; a manifest that cannot be read counts as none.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Its lock must be held. `again`: nothing is kept of what was made. What killed runs left half-made is removed."""
+
+    def __init__(self, folder: Path, again: bool = False) -> None:
+        self.folder, self._again = folder, again
+        _remove_folder(folder / MAKING)
+        remove_leftovers(folder)
         self._products: dict[str, dict[str, Any]] = {}
-        self._left: Files = {}  # files of earlier runs that are still to be removed
+        self._left: dict[str, list[dict[str, Any]]] = {}  # files of earlier runs that are still to be removed
         try:
             manifest = json.loads((folder / MANIFEST).read_text())
             if (manifest["format"], manifest["version"]) == (FORMAT, VERSION):
@@ -117,16 +122,21 @@ class ClipFolder:
         """The paths of a product: made by `make` in the folder that it gets, or kept where all files are as they were
         made with the same `record`."""
         old = self._products.get(name)
-        if old and old["record"] == record and all(map(self._is_ours, old["files"], old["files"].values())):
+        if (
+            old
+            and not self._again
+            and old["record"] == record
+            and all(map(self._is_ours, old["files"], old["files"].values()))
+        ):
             return [self.folder / path for path in old["paths"]]
         making = self.folder / MAKING
-        _remove_folder(making)
+        make_folder(making)
         try:
             paths = [path.relative_to(making).as_posix() for path in make(making)]
             made = [path for path in making.rglob("*") if path.is_file()]
             files = {path.relative_to(making).as_posix(): _facts(path) for path in sorted(made)}
             if old:
-                self._left |= old["files"]
+                self._leave(old["files"])
             self._products[name] = {"record": record, "paths": paths, "files": files}
             self._save()
             for file in files:
@@ -143,14 +153,14 @@ class ClipFolder:
         return [self.folder / path for path in paths]
 
     def finish(self, names: Sequence[str]) -> None:
-        """Remove what earlier runs made and these products do not have; what was changed since stays, with a warning."""
+        """Remove what earlier runs made and these products do not have; changed files stay, with a warning."""
         for name in self._products.keys() - set(names):
-            self._left |= self._products.pop(name)["files"]
+            self._leave(self._products.pop(name)["files"])
         wanted = {file for product in self._products.values() for file in product["files"]}
-        for file, facts in sorted(self._left.items()):
+        for file, versions in sorted(self._left.items()):
             if file in wanted or not (self.folder / file).is_file():
                 continue
-            if not self._is_ours(file, facts):
+            if not any(self._is(file, facts) for facts in versions):
                 log.warning("%s: of an earlier run, but changed since; left there", self.folder / file)
                 continue
             with contextlib.suppress(OSError):
@@ -162,7 +172,17 @@ class ClipFolder:
         self._left = {}
         self._save()
 
-    def _is_ours(self, file: str, facts: dict[str, Any]) -> bool:
+    def _leave(self, files: Files) -> None:
+        """Note files of an earlier run; of one name there can be several where runs were killed."""
+        for file, facts in files.items():
+            versions = self._left.setdefault(file, [])
+            if facts not in versions:
+                versions.append(facts)
+
+    def _is_whole(self, files: Files) -> bool:
+        return all(self._is(file, facts) for file, facts in files.items())
+
+    def _is(self, file: str, facts: dict[str, Any]) -> bool:
         """Whether a file is there as it was made."""
         try:
             return _facts(self.folder / file) == facts
@@ -183,5 +203,4 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def _remove_folder(folder: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)

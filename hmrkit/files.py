@@ -47,7 +47,8 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
             raise InputError(f"{target}: wanted a file to write, found a folder; name a file in it")
         final = Path(os.path.realpath(target))
         final.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(final.parent)
+        if final.parent not in _swept:
+            remove_leftovers(final.parent)
         short = final.name.encode()[:100].decode(errors="ignore")  # a name has 255 bytes at most
         temporary = final.with_name(f".{short}.{_machine()}-{os.getpid()}-{next(_numbers)}.part")
         yield temporary
@@ -85,11 +86,9 @@ def _machine() -> str:
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:8]
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what killed processes left half-written in a folder, once a process: of this machine where the writer is
-    dead, of others where nothing was written for a day."""
-    if folder in _swept:
-        return
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder: of this machine where the writer is dead, of others
+    where nothing was written for a day. `atomic_path` does so once a process."""
     _swept.add(folder)
     for entry in folder.glob(".*.part"):
         machine, _, rest = entry.name.removesuffix(".part").rpartition(".")[2].partition("-")

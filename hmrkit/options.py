@@ -216,6 +216,12 @@ class Options:
         ("detect",),
         allowed=RATES,
     )
+    failed_frames: float = option(
+        0.5,
+        "Share of a clip's frames that may be undecodable before it counts as failed.",
+        also=("run",),
+        allowed=(0, 1),
+    )
     device: str = option(
         "auto", "auto, cpu or cuda:N.", also=("detect", "pose", "regress", "lift", "calibrate", *OUTPUTS)
     )

@@ -96,5 +96,6 @@ class _QuietStream(io.TextIOWrapper):
 def _quiet(stream: io.TextIOBase) -> io.TextIOBase:
     if not isinstance(stream, io.TextIOWrapper):
         return stream
-    settings = {"encoding": stream.encoding, "errors": stream.errors, "line_buffering": stream.line_buffering}
+    errors = "surrogateescape" if stream.errors == "strict" else stream.errors  # names of files that are no UTF-8
+    settings = {"encoding": stream.encoding, "errors": errors, "line_buffering": stream.line_buffering}
     return _QuietStream(stream.detach(), **settings)
