@@ -122,12 +122,7 @@ class ClipFolder:
         """The paths of a product: made by `make` in the folder that it gets, or kept where all files are as they were
         made with the same `record`."""
         old = self._products.get(name)
-        if (
-            old
-            and not self._again
-            and old["record"] == record
-            and all(map(self._is_ours, old["files"], old["files"].values()))
-        ):
+        if old and not self._again and old["record"] == record and self._is_whole(old["files"]):
             return [self.folder / path for path in old["paths"]]
         making = self.folder / MAKING
         make_folder(making)

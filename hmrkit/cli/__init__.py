@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from types import FrameType
+from typing import TextIO
 
 
 def main() -> None:
@@ -93,7 +94,7 @@ class _QuietStream(io.TextIOWrapper):
         os.close(nowhere)
 
 
-def _quiet(stream: io.TextIOBase) -> io.TextIOBase:
+def _quiet(stream: TextIO) -> TextIO:
     if not isinstance(stream, io.TextIOWrapper):
         return stream
     errors = "surrogateescape" if stream.errors == "strict" else stream.errors  # names of files that are no UTF-8
