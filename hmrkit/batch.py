@@ -169,7 +169,10 @@ def _run_clip(result: ClipResult, take: Take, models: Models, outputs: Outputs, 
     started = time.perf_counter()
     folder, take_path = result.folder, result.folder / "take.npz"
     stages = stages_of(models.options)
-    take = keep_stages(_resume(take, take_path, outputs.overwrite), stages)
+    earlier = _resume(take, take_path, outputs.overwrite)
+    take = keep_stages(earlier, stages)
+    if take.provenance.keys() != earlier.provenance.keys():  # it loses stages of another method
+        save_take(take, take_path)
     take = run_stages(take, stages, models, progress, lambda t: save_take(t, take_path))
     last = take.provenance[stages[-1]]
     products: dict[str, Callable[[Path], list[Path]]] = {
