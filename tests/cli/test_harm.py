@@ -9,8 +9,10 @@ import sys
 import time
 from functools import partial
 
+import numpy as np
 import pytest
 from films import TOYS, write_film
+from PIL import Image
 
 from hmrkit.take import load_take
 
@@ -123,3 +125,17 @@ def test_takes_follow_links_and_spare_folders_and_devices(film, tmp_path):
     refused = hmrkit("detect", film, "--detector", "toy", "-o", tmp_path)
     assert refused.returncode == 2
     assert "found a folder" in refused.stderr
+
+
+def test_a_clip_that_can_hardly_be_decoded_is_a_failure(tmp_path):
+    (tmp_path / "clip").mkdir()
+    noise = np.random.default_rng(0).integers(0, 255, (4, 96, 128, 3), dtype=np.uint8)
+    for k, image in enumerate(noise):
+        path = tmp_path / "clip" / f"f_{k}.png"
+        Image.fromarray(image).save(path)
+        if k:
+            path.write_bytes(path.read_bytes()[:1500])
+    command = ("run", tmp_path / "clip", "--out", tmp_path / "out", "--format", "npz", *TOYS)
+    assert (result := hmrkit(*command)).returncode == 1
+    assert "3 of 4 frames could not be decoded" in result.stderr
+    assert hmrkit(*command, "--failed-frames", "0.8").returncode == 0
