@@ -11,10 +11,10 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hmrkit.clip_folder import ClipFolder, locked
 from hmrkit.errors import EXIT_OK, EXIT_SOME_FAILED, HmrkitError, InputError, UsageError
 from hmrkit.exporters import load_exporter
 from hmrkit.files import write_json
@@ -23,7 +23,7 @@ from hmrkit.options import Options
 from hmrkit.output import export_take, render_take
 from hmrkit.pipeline import Progress, keep_stages, load_models, open_clip, run_stages, stages_of
 from hmrkit.report import report, reprojection
-from hmrkit.take import load_take, provenance_record, save_take, with_stage
+from hmrkit.take import load_take, provenance_record, save_take
 from hmrkit.types import Take
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class ClipResult:
 
 def clip_folders(sources: Sequence[str], out: Path) -> list[Path]:
     """One folder a clip, named after it; clips of the same name are kept apart by the folders they lie in."""
-    paths = [Path(s).resolve() for s in sources]
+    paths = [Path(os.path.realpath(s.replace("\0", "_"))) for s in sources]
     stems = [p.name if p.is_dir() else p.stem for p in paths]
     folders = []
     for path, stem in zip(paths, stems, strict=True):
@@ -98,6 +98,10 @@ def plan(sources: Sequence[str], options: Options, outputs: Outputs) -> list[tup
             result.status = "planned"
         except HmrkitError as error:
             result.error, result.exit_code = str(error), error.exit_code
+        except Exception as error:  # one input that nobody thought of stops no batch
+            log.debug("unexpected error in %s", source, exc_info=True)
+            result.error = f"{source}: cannot be opened as a clip ({type(error).__name__}: {error}); check this input"
+            result.exit_code = InputError.exit_code
         planned.append((result, take))
     return planned
 
@@ -111,24 +115,46 @@ def run_batch(
 ) -> list[ClipResult]:
     """Run each planned clip; `progress(source)` gives the clip's progress callback, `done` gets each result."""
     planned = list(planned)
+    results = [result for result, _ in planned]
     models = Models(options)
     if any(take is not None for _, take in planned):
         load_models(models, stages_of(options))
-    results = []
-    for result, take in planned:
-        if take is not None:
-            try:
-                _run_clip(result, take, models, outputs, progress(result.source))
-            except HmrkitError as error:
-                result.status, result.error, result.exit_code = "failed", str(error), error.exit_code
-            except Exception as error:
-                log.debug("unexpected error in %s", result.source, exc_info=True)
-                result.status, result.exit_code = "failed", EXIT_SOME_FAILED
-                result.error = f"{result.source}: unexpected {type(error).__name__}: {error} (-v shows where)"
-        results.append(result)
-        done(result)
-        write_json(outputs.folder / "report.json", {"clips": [r.as_json() for r in results]})
+    for wait in (False, True):  # clips that another process works on come last, and are waited for then
+        later = []
+        for result, take in planned:
+            if take is None or _run_locked(result, take, models, outputs, progress, wait):
+                done(result)
+                _write_report(outputs.folder, results)
+            else:
+                later.append((result, take))
+        planned = later
     return results
+
+
+def _run_locked(
+    result: ClipResult, take: Take, models: Models, outputs: Outputs, progress: Callable[[str], Progress], wait: bool
+) -> bool:
+    """Run a clip and note what went wrong; False where another process holds its folder and is not waited for."""
+    try:
+        with locked(result.folder, wait) as held:
+            if held:
+                _run_clip(result, take, models, outputs, progress(result.source))
+            return held
+    except HmrkitError as error:
+        result.status, result.error, result.exit_code = "failed", str(error), error.exit_code
+    except Exception as error:
+        log.debug("unexpected error in %s", result.source, exc_info=True)
+        result.status, result.exit_code = "failed", EXIT_SOME_FAILED
+        result.error = f"{result.source}: unexpected {type(error).__name__}: {error} (-v shows where)"
+    return True
+
+
+def _write_report(folder: Path, results: Sequence[ClipResult]) -> None:
+    """The batch's report, in the order of the inputs; that it cannot be written stops nothing."""
+    try:
+        write_json(folder / "report.json", {"clips": [r.as_json() for r in results if r.status != "planned"]})
+    except InputError as error:
+        log.warning("%s", error)
 
 
 def exit_code(results: Sequence[ClipResult]) -> int:
@@ -143,28 +169,25 @@ def _run_clip(result: ClipResult, take: Take, models: Models, outputs: Outputs, 
     started = time.perf_counter()
     folder, take_path = result.folder, result.folder / "take.npz"
     stages = stages_of(models.options)
-    take = keep_stages(_resume(take, take_path, outputs.overwrite), [*stages, "files"])
+    earlier = _resume(take, take_path, outputs.overwrite)
+    take = keep_stages(earlier, stages)
+    if take.provenance.keys() != earlier.provenance.keys():  # it loses stages of another method
+        save_take(take, take_path)
     take = run_stages(take, stages, models, progress, lambda t: save_take(t, take_path))
     last = take.provenance[stages[-1]]
-    made = [take_path]
-    products: dict[str, Callable[[], list[Path]]] = {
-        f"export-{name}": partial(export_take, take, folder, [name], models, progress) for name in outputs.formats
+    products: dict[str, Callable[[Path], list[Path]]] = {
+        f"export-{name}": lambda place, name=name: export_take(take, place, [name], models, progress)
+        for name in outputs.formats
     }
     if outputs.render:
-        video_path = folder / outputs.render
-        sheet_path = video_path.with_name(video_path.stem + "_sheet.png")
-        products["render"] = partial(render_take, take, video_path, sheet_path, models, progress)
-    files_record = dict(take.provenance.get("files", {}))
+        video = outputs.render
+        sheet = Path(video).stem + "_sheet.png"
+        products["render"] = lambda place: render_take(take, place / video, place / sheet, models, progress)
+    made, written = [take_path], ClipFolder(folder, outputs.overwrite)
     for name, make in products.items():
         record = provenance_record({"product": name, "render": outputs.render if name == "render" else None}, {}, last)
-        old = files_record.get(name)
-        if old and old["record"] == record and all((folder / f).exists() for f in old["files"]):
-            made.extend(folder / f for f in old["files"])
-            continue
-        files = make()
-        made.extend(files)
-        files_record[name] = {"record": record, "files": [str(f.relative_to(folder)) for f in files]}
-        save_take(with_stage(take, "files", files_record), take_path)
+        made.extend(written.product(name, record, make))
+    written.finish(list(products))
     result.files = made
     result.detail = report(take)
     errors = {} if models.options.params_only else reprojection(take, models)
@@ -173,6 +196,13 @@ def _run_clip(result: ClipResult, take: Take, models: Models, outputs: Outputs, 
             person["reprojection_percent_of_box"] = round(100 * errors[person["track_id"]], 2)
     result.status = "done"
     result.error = None if take.tracks else f"{result.source}: no person was found"
+    failed, frames = len(take.video.failed_frames), len(take.video.frame_indices)
+    if failed > models.options.failed_frames * frames:
+        result.exit_code = EXIT_SOME_FAILED
+        result.error = (
+            f"{result.source}: {failed} of {frames} frames could not be decoded, so the result is of little use; "
+            "check the file, or allow more with --failed-frames"
+        )
     result.seconds = time.perf_counter() - started
     write_json(folder / "report.json", result.as_json())
 

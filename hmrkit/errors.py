@@ -10,7 +10,9 @@ EXIT_SOME_FAILED = 1
 EXIT_USAGE = 2
 EXIT_MISSING_WEIGHTS = 3
 EXIT_BAD_INPUT = 4
-EXIT_INTERRUPTED = 130
+EXIT_INTERRUPTED = 130  # Ctrl-C
+EXIT_HUNG_UP = 129  # SIGHUP: the terminal is gone
+EXIT_TERMINATED = 143  # SIGTERM: a scheduler or `kill`
 
 
 class HmrkitError(Exception):

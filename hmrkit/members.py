@@ -46,6 +46,18 @@ class Member:
         return importlib.import_module(self.recipe)
 
 
+Range = tuple[float, float]
+
+
+def check_number(flag: str, value: float | None, allowed: Range) -> None:
+    """UsageError where the number that an option got is not one, is infinite, or lies outside `allowed`, ends
+    included. None, an option that was not given, passes. The one check of all numeric options."""
+    low, high = allowed
+    if value is not None and not low <= value <= high:  # NaN is nowhere
+        text = f"{value:g}" if isinstance(value, float) else str(value)[:40]
+        raise UsageError(f"{flag} must be a number from {low:g} to {high:g}, got {text}")
+
+
 def refuse_without_checkpoint(member: Member, name: str) -> None:
     """WeightsError where a member has no weights of its own; for where no checkpoint was given."""
     if member.published:

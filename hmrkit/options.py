@@ -3,7 +3,7 @@ provenance are made."""
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -12,7 +12,7 @@ from hmrkit.detectors import DETECTORS
 from hmrkit.errors import UsageError
 from hmrkit.keypoints import KEYPOINTS
 from hmrkit.lifters import LIFTERS
-from hmrkit.members import choose, visible
+from hmrkit.members import Range, check_number, choose, visible
 from hmrkit.mesh_streams import MESH_STREAMS, StreamMember
 from hmrkit.trackers import TRACKERS
 
@@ -99,17 +99,19 @@ SHAPES: dict[str, Way] = {
 POSE_CHOICES = ("mode", "pose3d", "calibration")
 
 OUTPUTS = ("export", "render", "view")
+RATES: Range = (1e-4, 1e6)  # frames per second: from time lapse to the fastest cameras
 
 
 @dataclass(frozen=True)
 class Option:
     """What is known of an option beside its default. `changes` are the stages whose result it changes, `also` the
-    other subcommands that have it; `choices` is the table that it chooses from."""
+    other subcommands that have it; `choices` is the table that it chooses from, `allowed` the range of a number."""
 
     help: str
     changes: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     choices: Mapping[str, Any] | None = None
+    allowed: Range | None = None
 
     @property
     def text(self) -> str:
@@ -151,6 +153,7 @@ class Options:
         "Longer side in px of what the detector sees, for people who are small in the image. [default: half of the "
         "frame's, 640 to 832]",
         ("detect",),
+        allowed=(64, 8192),
     )
     cuts: str = option(
         "auto",
@@ -177,7 +180,10 @@ class Options:
     )
     flip: bool = option(True, "Lift the mirrored keypoints too and average.", ("lift",))
     smooth: float | None = option(
-        None, "Take jitter out of the mesh stream, without delay: 0 is off. [default: 1, for file 0]", ("regress",)
+        None,
+        "Take jitter out of the mesh stream, without delay: 0 is off. [default: 1, for file 0]",
+        ("regress",),
+        allowed=(0, 1000),
     )
     stand: bool | None = option(
         None,
@@ -205,23 +211,38 @@ class Options:
     gender: str = option(
         "neutral", "neutral, male or female; a take's own wins.", ("regress",), also=(*OUTPUTS, "info")
     )
-    focal: float | None = option(None, "Focal length in pixels, if known.", also=("detect",))
+    focal: float | None = option(None, "Focal length in pixels, if known.", also=("detect",), allowed=(1, 1e7))
     fov: float | None = option(
-        None, "Field of view across the longer side in degrees, if known (else 55).", also=("detect",)
+        None,
+        "Field of view across the longer side in degrees, if known (else 55).",
+        also=("detect",),
+        allowed=(1, 179),
     )
     start: str | None = option(None, "First frame: a frame number, seconds (2.5s) or hh:mm:ss.", ("detect",))
     end: str | None = option(None, "Frame to stop before, given like --start.", ("detect",))
-    every: int = option(1, "Take every N-th frame.", ("detect",))
-    fps: float | None = option(None, "Frame rate of a folder of frames (else 30).", ("detect",))
+    every: int = option(1, "Take every N-th frame.", ("detect",), allowed=(1, 1e9))
+    fps: float | None = option(None, "Frame rate of a folder of frames (else 30).", ("detect",), allowed=RATES)
     capture_fps: float | None = option(
-        None, "Rate at which slow motion was captured. [default: as the camera noted, else the clip's]", ("detect",)
+        None,
+        "Rate at which slow motion was captured. [default: as the camera noted, else the clip's]",
+        ("detect",),
+        allowed=RATES,
+    )
+    failed_frames: float = option(
+        0.5,
+        "Share of a clip's frames that may be undecodable before it counts as failed.",
+        also=("run",),
+        allowed=(0, 1),
     )
     device: str = option(
         "auto", "auto, cpu or cuda:N.", also=("detect", "pose", "regress", "lift", "calibrate", *OUTPUTS)
     )
     dtype: str = option("float32", "float32, bfloat16 or float16 for the networks.", ("detect", "pose"))
     batch_size: int = option(
-        8, "Frames in flight at once; bounds memory.", also=("detect", "pose", "regress", "render")
+        8,
+        "Frames in flight at once; bounds memory.",
+        also=("detect", "pose", "regress", "render"),
+        allowed=(1, 4096),
     )
 
     def __post_init__(self) -> None:
@@ -236,13 +257,10 @@ class Options:
         if self.checkpoint and "regressor" not in stream.models:
             trained = (name for name, other in visible(MESH_STREAMS).items() if "regressor" in other.models)
             raise UsageError(f"--checkpoint is a regressor's ({', '.join(trained)}), but the mesh stream is {mesh}")
-        if self.every < 1 or self.batch_size < 1:
-            raise UsageError("--every and --batch-size must be 1 or more")
-        if self.detector_size is not None and not 64 <= self.detector_size <= 8192:
-            raise UsageError(f"--detector-size must be 64 to 8192, got {self.detector_size}")
-        if self.smooth is not None and not 0 <= self.smooth < math.inf:
-            raise UsageError(f"--smooth must be 0 or more, got {self.smooth:g}")
-        if self.people not in ("all", "largest") and not (self.people.isdigit() and int(self.people) > 0):
+        for name, facts in OPTIONS.items():
+            if facts.allowed:
+                check_number(f"--{name.replace('_', '-')}", getattr(self, name), facts.allowed)
+        if self.people not in ("all", "largest") and not re.fullmatch(r"0*[1-9][0-9]{0,8}", self.people):
             raise UsageError(f"--people must be all, largest or a number from 1, got {self.people!r}")
         choose(MODES, self.mode, "mode")
         choose(POSES_3D, self.pose3d, "3D pose")

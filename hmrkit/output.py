@@ -20,7 +20,7 @@ from hmrkit.errors import InputError, UsageError
 from hmrkit.files import atomic_path
 from hmrkit.meshes import mesh_slice
 from hmrkit.models import Models
-from hmrkit.pipeline import Progress, calibrate
+from hmrkit.pipeline import Progress, calibrate, require_stage
 from hmrkit.scene import ExportOptions
 from hmrkit.skeletons import SMPL_24
 from hmrkit.types import Take
@@ -53,7 +53,7 @@ def export_take(
     from hmrkit.scene.resampling import usual_rate
     from hmrkit.scene.vertex_cache import shared_vertices
 
-    _require(take, "regress")
+    require_stage(take, "regress", models.options)
     options = options or ExportOptions()
     exporters = {name: load_exporter(name) for name in formats}
     files: dict[str, list[Path]] = {name: [] for name in formats}
@@ -110,7 +110,7 @@ def render_take(
         return _render_iuv(take, path, sheet_path, models, progress, options)
     if options.what == "weights":
         return _render_weights(path, sheet_path, models, options)
-    _require(take, "regress")
+    require_stage(take, "regress", models.options)
     if set(take.body) - set(take.calibrated) and (options.style == "residual" or options.what != "meshes"):
         wanted = "--style residual" if options.style == "residual" else f"--what {options.what}"
         raise InputError(f"{take.video.path}: {wanted} wants a calibrated take; run `hmrkit calibrate` first")
@@ -210,7 +210,7 @@ def _render_iuv(
     from hmrkit.rendering.sheet import ContactSheet
     from hmrkit.rendering.writer import open_writer
 
-    _require(take, "pose")
+    require_stage(take, "pose", models.options)
     checkpoint = models.options.checkpoint if models.options.mesh == IUV_METHOD else None
     regressor: Any = load_regressor(IUV_METHOD, checkpoint, device=models.device)
     people = [track for track in take.tracks if track.track_id in take.keypoints]
@@ -321,9 +321,3 @@ def _times(take: Take) -> dict[int, float] | None:
 def _shift(take: Take, options: RenderOptions) -> int:
     """What the source's frame numbers are moved by in the names of a PNG sequence."""
     return 0 if options.first_frame is None else options.first_frame - take.video.first_number
-
-
-def _require(take: Take, stage: str) -> None:
-    if take.tracks and stage not in take.provenance:
-        lacks = {"regress": "meshes", "pose": "keypoints"}[stage]
-        raise InputError(f"{take.video.path}: its take has no {lacks} yet; run `hmrkit {stage}` on it first")

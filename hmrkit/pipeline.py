@@ -371,8 +371,8 @@ def run_stages(
     for name in stages:
         stage = STAGES[name]
         inputs = stage.inputs(chosen)
-        if first := _first_missing(name, take, chosen):
-            raise InputError(f"{take.video.path}: the take went through no `{first}`; run `hmrkit {first}` on it first")
+        for before in inputs:
+            require_stage(take, before, chosen)
         options = {key: getattr(chosen, key) for key in changing(name)}
         if stage.camera:
             options["focal_px"] = [round(float(f), 3) for f in take.camera.focal_px]
@@ -389,12 +389,22 @@ def run_stages(
     return take
 
 
-def _first_missing(name: str, take: Take, options: Options) -> str | None:
-    """The first stage that has to run before this one can; None where all that it reads is there."""
-    for before in STAGES[name].inputs(options):
-        if before not in take.provenance:
-            return _first_missing(before, take, options) or before
-    return None
+def require_stage(take: Take, name: str, options: Options) -> None:
+    """InputError where the take did not go through a stage: it names the first that has to run and those after it."""
+    missing: list[str] = []
+
+    def add(stage: str) -> None:
+        if stage not in take.provenance and stage not in missing:
+            for before in STAGES[stage].inputs(options):
+                add(before)
+            missing.append(stage)
+
+    add(name)
+    if missing:
+        first, then = missing[0], "".join(f", then `hmrkit {stage}`" for stage in missing[1:])
+        raise InputError(
+            f"{take.video.path}: the take went through no `{first}`; run `hmrkit {first}` on it first{then}"
+        )
 
 
 def keep_stages(take: Take, stages: Sequence[str]) -> Take:

@@ -38,13 +38,13 @@ LAYERS = [
     {"pipeline", "meshes"},
     {"scene", "evaluation", "training"},
     {"exporters", "viewing"},
-    {"output", "report", "batch", "benchmark"},
+    {"output", "report", "batch", "benchmark", "clip_folder"},
     {"cli"},
 ]
 ROOT = {
     "__init__", "__main__", "types", "errors", "files", "geometry", "camera", "crops", "skeletons", "smoothing",
     "device", "members", "weights", "options", "models", "mesh_streams", "pipeline", "meshes", "output", "report",
-    "batch", "benchmark",
+    "batch", "benchmark", "clip_folder",
 }  # fmt: skip
 
 

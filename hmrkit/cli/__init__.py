@@ -5,15 +5,25 @@ Paths and JSON go to standard output, messages to standard error. Exit codes: `h
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
+import signal
 import sys
+from types import FrameType
+from typing import TextIO
 
 
 def main() -> None:
     """Entry point of `hmrkit`: errors made on purpose become one line and their exit code."""
+    _open_missing_streams()
+    _end_on_signals()
     from hmrkit.cli.app import app
-    from hmrkit.errors import EXIT_INTERRUPTED, HmrkitError
+    from hmrkit.errors import EXIT_HUNG_UP, EXIT_INTERRUPTED, EXIT_TERMINATED, HmrkitError
 
+    sys.stdout, sys.stderr = _quiet(sys.stdout), _quiet(sys.stderr)
     verbose = any(a in ("-v", "--verbose") for a in sys.argv[1:])
+    stopped = {EXIT_INTERRUPTED: "interrupted", EXIT_HUNG_UP: "hung up", EXIT_TERMINATED: "terminated"}
     try:
         app()
     except HmrkitError as error:
@@ -22,10 +32,71 @@ def main() -> None:
         sys.stderr.write(f"hmrkit: {error}\n")
         sys.exit(error.exit_code)
     except (SystemExit, KeyboardInterrupt) as stop:  # typer turns Ctrl-C into an exit, but for its own last moments
-        if isinstance(stop, SystemExit) and stop.code != EXIT_INTERRUPTED:
+        code = stop.code if isinstance(stop, SystemExit) else EXIT_INTERRUPTED
+        if code not in stopped:
             raise
-        sys.stderr.write("hmrkit: interrupted; the same command goes on from here\n")
+        sys.stderr.write(f"hmrkit: {stopped[code]}; the same command goes on from here\n")
+        sys.exit(code)
+    except BrokenPipeError:  # of a take in a pipe whose reader has gone
         sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(EXIT_INTERRUPTED)
+
+
+def _end_on_signals() -> None:
+    """SIGTERM and SIGHUP end a command as Ctrl-C does: what is half-written is removed, 143 or 129 is the exit code.
+
+    A signal that is ignored from outside, as by nohup, stays ignored.
+    """
+
+    def end(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)  # a second one ends at once
+        sys.exit(128 + number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, end)
+
+
+def _open_missing_streams() -> None:
+    """Standard streams that were closed from outside (``>&-``) lead nowhere, so that no result's file gets their
+    number."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            with contextlib.suppress(OSError):
+                os.fstat(number)
+                continue
+            handle = os.open(os.devnull, os.O_RDWR)
+            if handle != number:
+                os.dup2(handle, number)
+                os.close(handle)
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
+
+
+class _QuietStream(io.TextIOWrapper):
+    """A text stream whose reader may go (``| head -1``): the rest leads nowhere, the command's work goes on."""
+
+    def write(self, text: str, /) -> int:
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            self._lead_nowhere()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except BrokenPipeError:
+            self._lead_nowhere()
+
+    def _lead_nowhere(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.fileno())
+        os.close(nowhere)
+
+
+def _quiet(stream: TextIO) -> TextIO:
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    errors = "surrogateescape" if stream.errors == "strict" else stream.errors  # names of files that are no UTF-8
+    settings = {"encoding": stream.encoding, "errors": errors, "line_buffering": stream.line_buffering}
+    return _QuietStream(stream.detach(), **settings)

@@ -50,7 +50,8 @@ def root(
     chain; `import` makes a take of another tool's results, `convert-body` puts one on another body model; `cut`,
     `merge` and `info` work on takes.
 
-    Exit codes: 0 all well, 1 some inputs failed, 2 usage, 3 missing weights, 4 bad input, 130 interrupted.
+    Exit codes: 0 all well, 1 some inputs failed, 2 usage, 3 missing weights, 4 bad input;
+    130, 129 and 143 where Ctrl-C, SIGHUP or SIGTERM ended it.
     """
 
 

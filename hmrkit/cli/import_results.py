@@ -41,7 +41,7 @@ def import_results(
 
     o.start_logging(verbose)
     check_outputs(out)
-    options = Options(body=body, device=device, smooth=smooth)
+    options = Options(body=body, device=device, smooth=smooth, focal=focal, fov=fov, fps=fps)
     clip = probe(video, fps=fps, keep_numbers=False)
     _, found = read_results(results, clip, space)
     models = Models(replace(options, gender=gender or found.gender))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -99,7 +100,8 @@ def _listed(source: str | None) -> list[str]:
     if source is None:
         return []
     try:
-        text = sys.stdin.read() if source == "-" else Path(source).read_text()
+        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     except OSError as error:
         raise InputError(f"{source}: cannot read the list of inputs ({error.strerror})") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    text = os.fsdecode(data)  # names are bytes: one that is no UTF-8 can still be opened
+    return [line.strip() for line in text.split("\n") if line.strip()]

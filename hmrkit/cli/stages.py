@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -120,11 +121,14 @@ def _refuse_imported(name: str, take: Take) -> None:
 
 
 def check_outputs(out: list[str]) -> None:
-    """UsageError, before any work, where a take would be poured onto a terminal."""
+    """UsageError, before any work, where a take would be poured onto a terminal or take a folder's place."""
     from hmrkit.errors import UsageError
 
-    if "-" in out and sys.stdout.isatty():
+    if {"-", "/dev/stdout"} & set(out) and sys.stdout.isatty():
         raise UsageError("-o - writes a take (binary) to a terminal; pipe it into the next stage, or name a file")
+    for path in out:
+        if path != "-" and Path(path).is_dir():
+            raise UsageError(f"-o {path}: wanted a file for the take, found a folder; name a file in it")
 
 
 def write_take(take: Take, out: list[str]) -> None:
@@ -132,6 +136,7 @@ def write_take(take: Take, out: list[str]) -> None:
     from hmrkit.take import save_take
 
     check_outputs(out)
+    out = ["-" if path == "/dev/stdout" else path for path in out]
     for path in out:
         if path != "-":
             save_take(take, path)

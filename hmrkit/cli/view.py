@@ -32,6 +32,7 @@ def view(
 ) -> None:
     """Look at a take in a browser: timeline, people, generator, lifted and calibrated, from all sides."""
     from hmrkit.errors import UsageError
+    from hmrkit.members import check_number
     from hmrkit.models import Models
     from hmrkit.options import Options
     from hmrkit.pipeline import adopted
@@ -43,10 +44,12 @@ def view(
 
     o.start_logging(verbose)
     chosen = parse_people(people)
+    check_number("--pictures", pictures, (0, 16384))
+    check_number("--port", port, (0, 65535))
     if html is None:
         require_viser()
-    if pictures < 0 or (pictures and html is None):
-        raise UsageError("--images is the width of the footage in the file that --html writes; give both")
+    if pictures and html is None:
+        raise UsageError("--pictures is the width of the footage in the file that --html writes; give both")
     opened = open_take(take, video)
     models = Models(adopted(Options(**options), opened, ()))
     clip = make_clip(opened, models, chosen, space)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hmrkit.errors import UsageError
+from hmrkit.members import check_number
 from hmrkit.skeletons import SMPL_24
 
 VIEWS = {
@@ -91,6 +92,8 @@ class RenderOptions:
             raise UsageError(f"--alpha is for one view, got {','.join(self.views)}; add --view overlay")
         if self.opacity is not None and not 0 < self.opacity <= 1:
             raise UsageError(f"--opacity must be above 0 and at most 1, got {self.opacity}")
+        check_number("--heat-max", self.heat_max, (0, 1e9))
+        check_number("--first-frame", self.first_frame, (-1e9, 1e9))
         if self.heat_max is not None and (self.style not in HEAT_MAX or self.heat_max <= 0):
             raise UsageError(f"--heat-max is above 0 and for --style {' or '.join(HEAT_MAX)}, not for {self.style}")
 

@@ -18,6 +18,7 @@ from hmrkit import __version__
 from hmrkit.body.posing import body_meshes, skeleton_joints
 from hmrkit.calibration.track import calibrated_vertices
 from hmrkit.errors import UsageError
+from hmrkit.members import Range, check_number
 from hmrkit.scene import (
     METRES_PER_UNIT,
     Z_UP_FROM_Y_UP,
@@ -78,6 +79,17 @@ def build_scene(take: Take, models: Models, options: ExportOptions | None = None
     )  # fmt: skip
 
 
+# The numbers among an export's options: their flags and ranges.
+_NUMBERS: dict[str, tuple[str, Range]] = {
+    "fps": ("--fps", (1e-3, 1000)),
+    "first_frame": ("--first-frame", (-1e9, 1e9)),
+    "scale": ("--scale", (1e-6, 1e6)),
+    "film_width_mm": ("--film-back", (0.01, 1e4)),
+    "smooth": ("--smooth", (0, 1000)),
+    "keyframe_reduce": ("--keyframe-reduce", (0, 1e6)),
+}
+
+
 def check_options(options: ExportOptions) -> None:
     """UsageError for words and numbers that make no sense, before any work is done."""
     choices = {"up": ("y", "z"), "unit": ("m", "cm"), "space": ("camera", "world"), "fingers": ("keep", "rest")}
@@ -86,14 +98,8 @@ def check_options(options: ExportOptions) -> None:
         if getattr(options, name) not in words:
             flag = "units" if name == "unit" else name
             raise UsageError(f"--{flag} must be one of {', '.join(words)}, got {getattr(options, name)!r}")
-    if options.fps is not None and options.fps <= 0:
-        raise UsageError(f"--fps must be above 0, got {float(options.fps):g}")
-    if not (options.scale > 0 and options.film_width_mm > 0):
-        raise UsageError("--scale and --film-back must be above 0")
-    if not options.smooth >= 0:
-        raise UsageError(f"--smooth must be 0 (none) or more, got {options.smooth:g}")
-    if options.keyframe_reduce is not None and not options.keyframe_reduce >= 0:
-        raise UsageError(f"--keyframe-reduce must be 0 or more, got {options.keyframe_reduce:g}")
+    for name, (flag, allowed) in _NUMBERS.items():
+        check_number(flag, getattr(options, name), allowed)
     if options.space == "camera" and (options.ground or options.camera_pose):
         raise UsageError("--ground and --camera-pose place people in the world; add --space world")
     if options.ground and options.camera_pose:
@@ -119,11 +125,14 @@ def parse_numbers(text: str | None, flag: str) -> tuple[float, ...] | None:
     try:
         if re.search("[a-df-zA-DF-Z]", text):
             text = Path(text).read_text()
-        return tuple(float(word) for word in re.split(r"[,\s]+", text.strip()))
+        numbers = tuple(float(word) for word in re.split(r"[,\s]+", text.strip()))
     except (OSError, ValueError):
         raise UsageError(
             f"{flag} wants numbers with commas between them, or a text file of them, got {text!r}"
         ) from None
+    for number in numbers:
+        check_number(flag, number, (-1e9, 1e9))
+    return numbers
 
 
 def parse_people(text: str) -> tuple[int, ...] | None:
@@ -131,7 +140,7 @@ def parse_people(text: str) -> tuple[int, ...] | None:
     if text == "all":
         return None
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() for part in parts):
+    if not all(re.fullmatch("[0-9]{1,9}", part) for part in parts):
         raise UsageError(f"--people wants all or numbers of people such as 1,3, got {text!r}")
     return tuple(int(part) for part in parts)
 

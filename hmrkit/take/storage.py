@@ -5,7 +5,7 @@ Layout, version 1. The entry ``manifest`` is a 0-d unicode array holding JSON::
     {"format": "hmrkit-take", "version": 1, "video": {...}, "camera": {...},
      "tracks": [ids], "dropped_tracks": [...], "keypoints": {id: {"skeleton"}},
      "body": {id: {"gender", "model"}}, "lifted": {id: {"skeleton"}}, "calibrated": {id: {"gender", "model"}},
-     "provenance": {stage: record}}
+     "provenance": {stage: record}, "checksums": {member: first 32 hex digits of its sha256}}
 
 Arrays beside it (shapes and units as in `hmrkit.types`; ``{id}`` is the track id)::
 
@@ -28,6 +28,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import sys
 import zipfile
 from dataclasses import replace
@@ -54,6 +55,7 @@ from hmrkit.types import (
     VideoInfo,
 )
 
+log = logging.getLogger(__name__)
 FORMAT, VERSION = "hmrkit-take", 1
 _BODY_ARRAYS = ("global_orient", "body_pose", "betas", "transl_c")
 _OPTIONAL_ARRAYS = ("fingers", "seen")
@@ -79,28 +81,68 @@ def save_take(take: Take, target: str | Path | BinaryIO) -> None:
 
 
 def load_take(source: str | Path | BinaryIO) -> Take:
-    """Read a take from a path or an open binary file. InputError says what the file is if it is not a take."""
-    name = str(source) if isinstance(source, (str, Path)) else "standard input"
+    """Read a take from a path or an open binary file. InputError says what the file is if it is not a take, or which
+    member of it is damaged."""
+    place = Path(source) if isinstance(source, (str, Path)) else None
+    name = str(source) if place else "standard input"
     try:
         data = source if isinstance(source, (str, Path)) else io.BytesIO(source.read())
         with np.load(data, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
         manifest = json.loads(str(arrays["manifest"]))
-        if manifest.get("format") != FORMAT:
+        if manifest["format"] != FORMAT:
             raise KeyError("format")
+        version = manifest["version"]
     except FileNotFoundError:
         raise InputError(f"{name}: no such take; make one with `hmrkit detect VIDEO -o {name}`") from None
-    except OSError as error:
-        raise InputError(f"{name}: wanted a take, cannot read it ({error.strerror or error})") from None
-    except (ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile):
+    except IsADirectoryError:
+        raise InputError(f"{name}: wanted a take, found a folder; a run's is FOLDER/take.npz") from None
+    except PermissionError as error:
+        raise InputError(f"{name}: wanted a take, cannot read it ({error.strerror})") from None
+    except Exception as error:  # a flipped bit can make a zip fail in any way
+        log.debug("%s: %s: %s", name, type(error).__name__, error)
         raise InputError(
-            f"{name}: wanted a take (.npz made by hmrkit), found something else or a cut-off file"
+            f"{name}: wanted a take (.npz made by hmrkit), found something else or a damaged or cut-off file; "
+            "make it anew"
         ) from None
-    if manifest["version"] != VERSION:
+    if version != VERSION:
+        raise InputError(f"{name}: take of version {version}, this hmrkit reads version {VERSION}; make it anew")
+    try:
+        _check_members(arrays, manifest)
+        return _from_arrays(arrays, manifest, place)
+    except Exception as error:  # whatever the checksums of an old take, which has none, cannot tell
+        found = error.args[0] if isinstance(error, _DamagedError) else f"{type(error).__name__}: {error}"
         raise InputError(
-            f"{name}: take of version {manifest['version']}, this hmrkit reads version {VERSION}; make it anew"
-        )
-    return _from_arrays(arrays, manifest, Path(source) if isinstance(source, (str, Path)) else None)
+            f"{name}: the take is damaged ({found}); make it anew: `hmrkit run` starts its clip again by itself"
+        ) from None
+
+
+class _DamagedError(Exception):
+    """A member of a take is not what was saved."""
+
+
+def _checksums(arrays: dict[str, Any], manifest: dict[str, Any]) -> dict[str, str]:
+    """Of every array, with its kind and shape, and of the manifest itself without this."""
+    rest = {key: value for key, value in manifest.items() if key != "checksums"}
+    found = {"manifest": hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:32]}
+    for name in sorted(arrays.keys() - {"manifest"}):
+        array = np.ascontiguousarray(arrays[name])
+        digest = hashlib.sha256(f"{array.dtype.str}{arrays[name].shape}".encode())
+        digest.update(array.data if array.size else b"")
+        found[name] = digest.hexdigest()[:32]
+    return found
+
+
+def _check_members(arrays: dict[str, Any], manifest: dict[str, Any]) -> None:
+    """_DamagedError where a member is missing, added or changed. Takes from before there were checksums pass."""
+    if (wanted := manifest.get("checksums")) is None:
+        return
+    found = _checksums(arrays, manifest)
+    for name in sorted(wanted.keys() | found.keys()):
+        if name not in found:
+            raise _DamagedError(f"{name} is missing")
+        if wanted.get(name) != found[name]:
+            raise _DamagedError(f"{name} is not what was saved")
 
 
 def is_take(path: str | Path) -> bool:
@@ -175,6 +217,9 @@ def _to_arrays(take: Take) -> dict[str, Any]:
         },
         "provenance": take.provenance,
     }
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    manifest = json.loads(json.dumps(manifest))  # keys are text, as they are read back
+    manifest["checksums"] = _checksums(arrays, manifest)
     return {"manifest": np.array(json.dumps(manifest, sort_keys=True)), **arrays}
 
 

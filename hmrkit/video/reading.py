@@ -400,11 +400,11 @@ def frame_number(when: int | str | None, option: str, video: VideoInfo) -> int |
 def _parse_when(when: int | str, option: str) -> tuple[int | None, float]:
     """A frame number, or None and seconds."""
     text = str(when).strip()
-    if text.isdigit():
+    if re.fullmatch("[0-9]{1,18}", text):
         return int(text), 0.0
     number = r"(\d+(?:\.\d*)?|\.\d+)"
-    if match := re.fullmatch(number + r"\s*s", text):
+    if match := re.fullmatch(number + r"\s*s", text, re.ASCII):
         return None, float(match.group(1))
-    if match := re.fullmatch(r"(?:(\d+):)?(\d+):" + number, text):
+    if match := re.fullmatch(r"(?:(\d+):)?(\d+):" + number, text, re.ASCII):
         return None, int(match.group(1) or 0) * 3600 + int(match.group(2)) * 60 + float(match.group(3))
     raise UsageError(f'{option} must be a frame number (120) or a time ("2.5s", "00:01:02.5"), got {when!r}')

@@ -17,6 +17,7 @@ from hmrkit.body.posing import posed_skeleton
 from hmrkit.calibration import bone_transforms
 from hmrkit.calibration.variants import start_of
 from hmrkit.errors import InputError, UsageError
+from hmrkit.pipeline import require_stage
 from hmrkit.rendering.shading import track_colour
 from hmrkit.scene.ground import IMAGE_UP, estimate_world, from_plane
 from hmrkit.scene.resampling import make_clock, make_motion
@@ -90,8 +91,7 @@ def make_clip(take: Take, models: Models, people: Sequence[int] | None = None, s
     """
     if space not in ("world", "camera"):
         raise UsageError(f"--space must be one of world, camera, got {space!r}")
-    if take.tracks and not take.body:
-        raise InputError(f"{take.video.path}: the take has no meshes yet; run `hmrkit regress` on it first")
+    require_stage(take, "regress", models.options)
     there = {track.track_id: track for track in take.people_with_mesh()}
     missing = [i for i in people or () if i not in there]
     if missing:

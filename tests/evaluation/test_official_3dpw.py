@@ -135,17 +135,17 @@ def test_the_submission_scored_by_the_challenge_gives_our_figures(place, tmp_pat
 
 
 def test_missing_pieces_get_one_message(place, tmp_path):
-    def fails(code, *arguments):
+    def fails(code, *arguments, data=place):
         from hmrkit.errors import HmrkitError
 
         with pytest.raises(HmrkitError) as error:
-            run(place, tmp_path / "x", *arguments)
+            run(data, tmp_path / "x", *arguments)
         assert error.value.exit_code == code
         assert "\n" not in str(error.value)
         return str(error.value)
 
     predictions = ["--predictions", str(place / "predictions.npz")]
-    assert "register" in fails(4, "--data", str(tmp_path), *predictions)
+    assert "register" in fails(4, *predictions, data=tmp_path)
     # All of SMPL's files in one line, before anything is run: what to register for and where to put it.
     output = fails(3, "--smpl", str(tmp_path / "nothing"), *predictions)
     assert "https://smpl.is.tue.mpg.de" in output

@@ -75,6 +75,7 @@ def test_a_take_from_before_still_opens(shot):
     manifest = json.loads(str(arrays["manifest"]))
     for key in ("bytes", "first_number", "slowdown", "notes"):
         del manifest["video"][key]
+    del manifest["checksums"]
     np.savez(path, **arrays | {"manifest": np.array(json.dumps(manifest))})
     video = load_take(path).video
     assert (video.first_number, video.slowdown, video.notes) == (0, 1.0, ())

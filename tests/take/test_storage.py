@@ -1,4 +1,9 @@
 import io
+import json
+import os
+import stat
+import subprocess
+import sys
 from dataclasses import replace
 from fractions import Fraction
 
@@ -96,6 +101,87 @@ def test_truncated_missing_and_foreign_files(take, tmp_path):
     for name in ("cut.npz", "foreign.npz", "missing.npz"):
         with pytest.raises(InputError, match=name):
             load_take(tmp_path / name)
+
+
+def test_every_damaged_take_is_refused_in_one_line_and_never_believed(take, tmp_path):
+    save_take(take, tmp_path / "t.npz")
+    whole = (tmp_path / "t.npz").read_bytes()
+    with np.load(tmp_path / "t.npz") as archive:
+        arrays = dict(archive)
+    manifest = json.loads(str(arrays["manifest"]))
+    for key in manifest.keys() - {"checksums"}:  # without these it is a take of an earlier hmrkit
+        less = json.dumps({k: v for k, v in manifest.items() if k != key})
+        np.savez(tmp_path / f"without_{key}.npz", **arrays | {"manifest": np.array(less)})
+    stopped = manifest | {"video": manifest["video"] | {"fps": "0"}}
+    np.savez(tmp_path / "stopped.npz", **arrays | {"manifest": np.array(json.dumps(stopped))})
+    for key in arrays.keys() - {"manifest"}:
+        changed = arrays[key].reshape(-1)[:1] if arrays[key].size > 1 else arrays[key] + 1
+        np.savez(tmp_path / f"changed_{key.replace('/', '_')}.npz", **arrays | {key: changed})
+        np.savez(tmp_path / f"less_{key.replace('/', '_')}.npz", **{k: v for k, v in arrays.items() if k != key})
+    damaged = [path for path in tmp_path.iterdir() if path.name != "t.npz"]
+    assert len(damaged) > 40
+    for path in damaged:
+        with pytest.raises(InputError, match="anew") as error:
+            load_take(path)
+        assert "\n" not in str(error.value)
+    random = np.random.default_rng(3)
+    for _ in range(150):  # flipped bits: refused, or in a place of the zip that means nothing
+        data = bytearray(whole)
+        for at in random.integers(0, len(data), 3):
+            data[at] ^= 1 << int(random.integers(8))
+        (tmp_path / "flip.npz").write_bytes(data)
+        try:
+            loaded = load_take(tmp_path / "flip.npz")
+        except InputError:
+            continue
+        assert_equal(take, loaded)
+
+
+def test_writers_of_one_file_share_no_temporary_name(tmp_path):
+    with atomic_path(tmp_path / "f") as one, atomic_path(tmp_path / "f") as other:
+        assert one != other
+        one.write_text("one")
+        other.write_text("other")
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+def test_what_dead_writers_left_is_removed_and_live_ones_kept(tmp_path):
+    with atomic_path(tmp_path / "a" / "f") as alive:
+        alive.touch()
+        dead = subprocess.Popen([sys.executable, "-c", ""])
+        dead.wait()
+        left = alive.with_name(alive.name.replace(f"-{os.getpid()}-", f"-{dead.pid}-"))
+        left.touch()
+        foreign = alive.with_name(".f.elsewhere-1-0.part")
+        foreign.touch()
+        check = f"from hmrkit.files import atomic_path as a\nwith a({str(tmp_path / 'a' / 'g')!r}) as t: t.touch()"
+        subprocess.run([sys.executable, "-c", check], check=True)
+        assert alive.exists()
+        assert foreign.exists()
+        assert not left.exists()
+
+
+def test_links_are_followed_folders_refused_and_pipes_written_as_they_are(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there" / "real.txt")
+    for text in ("new", "newer"):
+        with atomic_path(tmp_path / "link") as temporary:
+            temporary.write_text(text)
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "there" / "real.txt").read_text() == text
+    with pytest.raises(InputError, match="found a folder"), atomic_path(tmp_path / "there"):
+        pass
+    os.mkfifo(tmp_path / "pipe")
+    reader = subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE)
+    with atomic_path(tmp_path / "pipe") as temporary:
+        temporary.write_text("through")
+    assert reader.communicate(timeout=20)[0] == b"through"
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    (tmp_path / "null").symlink_to("/dev/null")
+    with atomic_path(tmp_path / "null") as temporary:
+        temporary.write_text("gone")
+    assert (tmp_path / "null").is_symlink()
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):

@@ -1,0 +1,201 @@
+"""A clip's folder of results: one process writes it at a time, and one manifest says what hmrkit made in it.
+
+``manifest.json`` lists every product (``export-obj``, ``render``) with its files, their bytes and their sha256::
+
+    {"format": "hmrkit-manifest", "version": 1, "left": {file: [{"bytes", "sha256"}]},
+     "products": {name: {"record": {...}, "paths": [...], "files": {file: {"bytes", "sha256"}}}}}
+
+Paths are relative to the folder. A product is made in a hidden folder beside its place, entered in the manifest, and
+only then moved there. So whatever kills a run at whatever moment, the next one knows every file of the one before:
+what it does not write itself it removes, and a file that is not in the manifest is never removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hmrkit.errors import InputError
+from hmrkit.files import make_folder, remove_leftovers, sha256_of, write_json
+
+log = logging.getLogger(__name__)
+MANIFEST, LOCK, MAKING = "manifest.json", ".hmrkit.lock", ".hmrkit.making"
+FORMAT, VERSION = "hmrkit-manifest", 1
+Files = dict[str, dict[str, Any]]
+
+
+@contextlib.contextmanager
+def locked(folder: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold a folder for this process; yields False, at once, where another one holds it and `wait` is False.
+
+    The lock is the operating system's, over the network too (NFS): it ends with its owner, however that ends. The file
+    says who the owner is. Where a file system knows no locks, that is a warning, and nothing is held.
+    """
+    make_folder(folder)
+    path, warned = folder / LOCK, False
+    while True:
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise InputError(f"{path}: cannot write it ({error.strerror}); choose another --out") from error
+        try:
+            if not _take_lock(handle, path):
+                if not wait:
+                    yield False
+                    return
+                if not warned:
+                    log.warning("%s: in use by %s; waiting", folder, _owner(path))
+                    warned = True
+                _take_lock(handle, path, wait=True)
+            if not _is_still(handle, path):
+                continue  # its owner removed it meanwhile
+            os.truncate(handle, 0)
+            facts = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+            os.pwrite(handle, json.dumps(facts).encode(), 0)
+            try:
+                yield True
+            finally:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+            return
+        finally:
+            os.close(handle)
+
+
+def _take_lock(handle: int, path: Path, wait: bool = False) -> bool:
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        log.warning("%s: there are no locks on this file system; start no second run there", path.parent)
+    return True
+
+
+def _is_still(handle: int, path: Path) -> bool:
+    """Whether the locked file is the one that has the name."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except OSError:
+        return False
+
+
+def _owner(path: Path) -> str:
+    try:
+        facts = json.loads(path.read_text())
+        return f"process {facts['pid']} on {facts['host']} since {facts['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+class ClipFolder:
+    """What hmrkit made in a folder, as its manifest has it; a manifest that cannot be read counts as none.
+
+    Its lock must be held. `again`: nothing is kept of what was made. What killed runs left half-made is removed."""
+
+    def __init__(self, folder: Path, again: bool = False) -> None:
+        self.folder, self._again = folder, again
+        _remove_folder(folder / MAKING)
+        remove_leftovers(folder)
+        self._products: dict[str, dict[str, Any]] = {}
+        self._left: dict[str, list[dict[str, Any]]] = {}  # files of earlier runs that are still to be removed
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text())
+            if (manifest["format"], manifest["version"]) == (FORMAT, VERSION):
+                self._products, self._left = dict(manifest["products"]), dict(manifest["left"])
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("%s: cannot be read (%s); everything is written again", folder / MANIFEST, error)
+
+    def product(self, name: str, record: dict[str, Any], make: Callable[[Path], Sequence[Path]]) -> list[Path]:
+        """The paths of a product: made by `make` in the folder that it gets, or kept where all files are as they were
+        made with the same `record`."""
+        old = self._products.get(name)
+        if old and not self._again and old["record"] == record and self._is_whole(old["files"]):
+            return [self.folder / path for path in old["paths"]]
+        making = self.folder / MAKING
+        make_folder(making)
+        try:
+            paths = [path.relative_to(making).as_posix() for path in make(making)]
+            made = [path for path in making.rglob("*") if path.is_file()]
+            files = {path.relative_to(making).as_posix(): _facts(path) for path in sorted(made)}
+            if old:
+                self._leave(old["files"])
+            self._products[name] = {"record": record, "paths": paths, "files": files}
+            self._save()
+            for file in files:
+                place = self.folder / file
+                make_folder(place.parent)
+                os.replace(making / file, place)
+            for path in paths:  # a person who is never seen has a folder without files
+                if (making / path).is_dir():
+                    make_folder(self.folder / path)
+        except OSError as error:
+            raise InputError(f"{self.folder}: cannot write there ({error.strerror or error}); free the path") from error
+        finally:
+            _remove_folder(making)
+        return [self.folder / path for path in paths]
+
+    def finish(self, names: Sequence[str]) -> None:
+        """Remove what earlier runs made and these products do not have; changed files stay, with a warning."""
+        for name in self._products.keys() - set(names):
+            self._leave(self._products.pop(name)["files"])
+        wanted = {file for product in self._products.values() for file in product["files"]}
+        for file, versions in sorted(self._left.items()):
+            if file in wanted or not (self.folder / file).is_file():
+                continue
+            if not any(self._is(file, facts) for facts in versions):
+                log.warning("%s: of an earlier run, but changed since; left there", self.folder / file)
+                continue
+            with contextlib.suppress(OSError):
+                (self.folder / file).unlink()
+                for parent in (self.folder / file).parents:
+                    if parent == self.folder:
+                        break
+                    parent.rmdir()  # fails where something is left in it
+        self._left = {}
+        self._save()
+
+    def _leave(self, files: Files) -> None:
+        """Note files of an earlier run; of one name there can be several where runs were killed."""
+        for file, facts in files.items():
+            versions = self._left.setdefault(file, [])
+            if facts not in versions:
+                versions.append(facts)
+
+    def _is_whole(self, files: Files) -> bool:
+        return all(self._is(file, facts) for file, facts in files.items())
+
+    def _is(self, file: str, facts: dict[str, Any]) -> bool:
+        """Whether a file is there as it was made."""
+        try:
+            return _facts(self.folder / file) == facts
+        except OSError:
+            return False
+
+    def _save(self) -> None:
+        manifest = {"format": FORMAT, "version": VERSION, "products": self._products, "left": self._left}
+        text = json.dumps(manifest, indent=1) + "\n"
+        with contextlib.suppress(OSError):
+            if (self.folder / MANIFEST).read_text() == text:
+                return
+        write_json(self.folder / MANIFEST, manifest)
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+
+
+def _remove_folder(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)

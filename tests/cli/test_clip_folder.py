@@ -1,0 +1,159 @@
+"""A clip's folder through many runs: nothing old among the new, nothing foreign touched, one writer at a time."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from films import TOYS, write_film
+
+from hmrkit.clip_folder import LOCK, MAKING, MANIFEST, ClipFolder, locked
+from hmrkit.files import sha256_of
+
+CHILD = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def run(film, out, *args):
+    command = [sys.executable, "-m", "hmrkit", "run", film, "--out", out, *TOYS, *args]
+    result = subprocess.run([*map(str, command)], capture_output=True, text=True, env=CHILD)
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def make(**files):
+    """What writes these files (``_`` is the folder's separator) and names their first parts as its paths."""
+
+    def write(folder):
+        for name, text in files.items():
+            path = folder / name.replace("_", "/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return [folder / first for first in dict.fromkeys(name.split("_")[0] for name in files)]
+
+    return write
+
+
+def never(_):
+    raise AssertionError("made again")
+
+
+def contents(folder):
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {MANIFEST}
+
+
+def test_what_the_run_before_made_is_removed_and_foreign_files_stay(tmp_path):
+    first = ClipFolder(tmp_path)
+    assert first.product("obj", {"v": 1}, make(a_1="x", a_2="y", b_1="z")) == [tmp_path / "a", tmp_path / "b"]
+    first.product("npz", {"v": 1}, make(n="n"))
+    first.finish(["obj", "npz"])
+    (tmp_path / "a" / "mine").write_text("foreign")
+    (tmp_path / "n").write_text("altered by its user")
+    again = ClipFolder(tmp_path)
+    assert again.product("obj", {"v": 1}, never) == [tmp_path / "a", tmp_path / "b"]
+    again.product("obj", {"v": 2}, make(a_2="new"))
+    again.finish(["obj"])
+    assert contents(tmp_path) == {"a/2", "a/mine", "n"}
+    assert (tmp_path / "a" / "2").read_text() == "new"
+    (entry,) = json.loads((tmp_path / MANIFEST).read_text())["products"].values()
+    assert entry["files"] == {"a/2": {"bytes": 3, "sha256": sha256_of(tmp_path / "a" / "2")}}
+
+
+@pytest.mark.parametrize("harm", [lambda p: p.unlink(), lambda p: p.write_text("yy"), lambda p: p.write_text("z")])
+def test_deleted_and_altered_files_are_made_again(harm, tmp_path):
+    before = ClipFolder(tmp_path)
+    before.product("obj", {}, make(a_1="x", a_2="y"))
+    before.finish(["obj"])
+    harm(tmp_path / "a" / "2")
+    after = ClipFolder(tmp_path)
+    after.product("obj", {}, make(a_1="x", a_2="y"))
+    after.finish(["obj"])
+    assert (tmp_path / "a" / "2").read_text() == "y"
+    ClipFolder(tmp_path).product("obj", {}, never)
+
+
+@pytest.mark.parametrize("moment", ["making", "moving"])
+def test_after_a_kill_the_next_run_knows_every_file(moment, tmp_path, monkeypatch):
+    whole = ClipFolder(tmp_path)
+    whole.product("obj", {"v": 1}, make(a_1="x", a_2="x"))
+    whole.finish(["obj"])
+    with monkeypatch.context() as killed:
+        killed.setattr("hmrkit.clip_folder._remove_folder", lambda _: None)  # what is dead cleans nothing up
+        if moment == "moving":
+            moved, replace = [], os.replace
+
+            def replace_one(source, place):
+                if MAKING in str(source):
+                    moved.append(place)
+                    if len(moved) > 1:
+                        raise KeyboardInterrupt
+                replace(source, place)
+
+            killed.setattr("os.replace", replace_one)
+
+        def many(folder):
+            paths = make(**{f"a_{k}": "new" for k in range(5)})(folder)
+            if moment == "making":
+                raise KeyboardInterrupt
+            return paths
+
+        with pytest.raises(KeyboardInterrupt):
+            ClipFolder(tmp_path).product("obj", {"v": 2}, many)
+    last = ClipFolder(tmp_path)
+    last.product("obj", {"v": 3}, make(a_4="last"))
+    last.finish(["obj"])
+    assert contents(tmp_path) == {"a/4"}
+
+
+def test_one_writer_at_a_time_and_a_dead_ones_lock_is_taken_over(tmp_path):
+    hold = f"""
+import sys
+from pathlib import Path
+from hmrkit.clip_folder import locked
+with locked(Path({str(tmp_path)!r})) as held:
+    print(held, flush=True)
+    sys.stdin.read()
+"""
+    owner = subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=CHILD)
+    assert owner.stdout.readline() == b"True\n"
+    with locked(tmp_path, wait=False) as held:
+        assert not held
+    assert json.loads((tmp_path / LOCK).read_text())["pid"] == owner.pid
+    owner.kill()
+    owner.wait()
+    assert (tmp_path / LOCK).exists()
+    with locked(tmp_path, wait=False) as held:
+        assert held
+    assert not list(tmp_path.iterdir())
+
+
+def test_runs_with_other_options_leave_only_their_own_results(tmp_path):
+    film, out = write_film(tmp_path / "walk.mp4"), tmp_path / "out"
+    run(film, out, "--format", "obj")
+    folder = out / "walk"
+    assert len(list((folder / "person_01_obj").iterdir())) == 12
+    (folder / "person_01_obj" / "note.txt").write_text("mine")
+    run(film, out, "--format", "obj", "--every", "3")
+    names = {f"frame_{k:06d}.obj" for k in range(4)}
+    assert {p.name for p in (folder / "person_01_obj").iterdir()} == names | {"note.txt"}
+    whole = (folder / "person_01_obj" / "frame_000003.obj").read_bytes()
+    shutil.copy(folder / "person_01_obj" / "frame_000000.obj", folder / "person_01_obj" / "frame_000003.obj")
+    run(film, out, "--format", "obj", "--every", "3")
+    assert (folder / "person_01_obj" / "frame_000003.obj").read_bytes() == whole
+    run(film, out, "--format", "npz", "--every", "3")
+    assert [p.name for p in (folder / "person_01_obj").iterdir()] == ["note.txt"]
+    assert {p.name for p in folder.iterdir() if p.is_file()} == {"take.npz", "person_01.npz", "report.json", MANIFEST}
+
+
+def test_two_runs_at_once_on_one_folder(tmp_path):
+    films, out = [write_film(tmp_path / f"f{k}.mp4") for k in range(2)], tmp_path / "out"
+    command = [sys.executable, "-m", "hmrkit", "run", *map(str, films), "--out", str(out), "--render", "o.mp4", *TOYS]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=CHILD) for _ in range(2)]
+    errors = [process.communicate(timeout=200)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
+    for film in films:
+        products = json.loads((out / film.stem / MANIFEST).read_text())["products"]
+        for file, facts in ((f, x) for product in products.values() for f, x in product["files"].items()):
+            assert sha256_of(out / film.stem / file) == facts["sha256"]
+    assert not list(out.rglob(".*"))
