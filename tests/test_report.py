@@ -30,7 +30,7 @@ def test_small_people_are_named_with_what_helps():
     other = detected(69)
     other.provenance["detect"]["options"]["detector"] = "file:boxes.json"
     assert report(other)["notes"] == []
-    with pytest.raises(UsageError, match="--detector-size must be 64 to 8192, got 20"):
+    with pytest.raises(UsageError, match="--detector-size must be a number from 64 to 8192, got 20"):
         Options(detector_size=20)
 
 

@@ -70,7 +70,8 @@ def load_uncertainty(lifter: str, keypoints: str, path: str | Path = WEIGHTS) ->
     measured = "; ".join(name for name, entry in entries.items() if "joints" in entry)
     raise WeightsError(
         f"{found}: has no errors of --lifter {lifter} with --keypoints {keypoints}, only of {measured}; "
-        f"measure them: hmrkit train uncertainty --lifter {lifter} --keypoints {keypoints}"
+        f"measure them: hmrkit train uncertainty --dataset synthetic-video --data FOLDER --lifter {lifter} "
+        f"--keypoints {keypoints}"
     )
 
 
