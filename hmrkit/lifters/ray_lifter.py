@@ -89,10 +89,10 @@ class RayLifter:
             return np.zeros((0, len(self.output_skeleton), 3), np.float32)
         rays, known = _rays_of(keypoints, width, height, focal_px, center_px)
         count = len(rays)
-        times = np.arange(count) / fps if times is None else np.asarray(times, np.float64) - times[0]
-        steps = max(1, round(times[-1] * NETWORK_FPS) + 1)
-        ticks = np.linspace(0, times[-1], steps)
-        clip = torch.from_numpy(resample(rays, np.interp(ticks, times, np.arange(count)))).to(self.device)
+        seconds = np.arange(count) / fps if times is None else np.asarray(times, np.float64) - times[0]
+        steps = max(1, round(seconds[-1] * NETWORK_FPS) + 1)
+        ticks = np.linspace(0, seconds[-1], steps)
+        clip = torch.from_numpy(resample(rays, np.interp(ticks, seconds, np.arange(count)))).to(self.device)
         focal_known = torch.full((1,), known, device=self.device)
         piece = self.piece_frames
         margin = max(self.receptive_field, self.receptive_field // 2 + SMOOTHING_REACH)
@@ -103,7 +103,7 @@ class RayLifter:
                 joints = self.lift_rays(clip[None, low:high], focal_known, flip)
                 pieces.append(joints[0, start - low : start - low + piece].cpu().numpy())
         joints = np.concatenate(pieces)[:steps]
-        return resample(joints, np.interp(times, ticks, np.arange(steps))).astype(np.float32)
+        return resample(joints, np.interp(seconds, ticks, np.arange(steps))).astype(np.float32)
 
     def lift_rays(self, rays: Tensor, focal_known: Tensor, flip: bool = True) -> Tensor:
         """Rays (B,T,17,3) as `encode` takes them, at 30 Hz -> joints (B,T,J,3) m, real camera's axes."""

@@ -105,7 +105,7 @@ def _with_weights(lines: list[Line], checkpoints: Mapping[str, str]) -> tuple[li
                 raise
             missing[name] = str(error)
     kept = [line for line in lines if line.options.get("lifter") not in missing]
-    return kept, [f"Left out: {why}." for why in missing.values()]
+    return kept, [f"Left out: lifter {name}: {why}." for name, why in missing.items()]
 
 
 def _models(line: Line, checkpoints: Mapping[str, str], device: str) -> Models:

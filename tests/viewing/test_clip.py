@@ -58,6 +58,6 @@ def test_what_is_not_there_is_said(take, models):
         make_clip(take, models, people=[7])
     with pytest.raises(UsageError, match="--space must be one of world, camera"):
         make_clip(take, models, space="moon")
-    with pytest.raises(InputError, match="no meshes yet"):
-        make_clip(replace(take, body={}, calibrated={}), models)
+    with pytest.raises(InputError, match="went through no `detect`"):
+        make_clip(replace(take, body={}, calibrated={}, provenance={}), models)
     assert make_clip(replace(take, tracks=(), body={}, calibrated={}), models).people == ()
