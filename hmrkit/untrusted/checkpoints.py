@@ -67,6 +67,8 @@ def read_checkpoint(path: str | Path, mapped: bool = False, arrays: bool = False
         if zipfile.is_zipfile(stream):
             return _read_zip(stream, path, mapped, arrays)
         stream.seek(0)
+        if stream.read(4) == b"PK\x03\x04":
+            raise EOFError("a file that is cut off: a zip without its end")
         return read_stream(stream, arrays)
 
 

@@ -331,3 +331,13 @@ def test_paths_stay_in_their_folder(tmp_path) -> None:
     for reader in READERS.values():
         with pytest.raises((InputError, WeightsError)):
             reader("/dev/zero")
+
+
+def test_a_cut_off_checkpoint_is_named_as_such(tmp_path):
+
+    from hmrkit.weights import load_state
+
+    torch.save({"weight": torch.zeros(64, 64)}, tmp_path / "whole.pt")
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:-200])
+    with pytest.raises(WeightsError, match="cut off"):
+        load_state(tmp_path / "cut.pt")
