@@ -76,6 +76,7 @@ def ablate(
         )  # fmt: skip
         metric, on, notes = "PA-MPJPE mm", "held-out synthetic images", ablation.claims(results)
     text = ablation.table(results) + "\n" + notes
+    out.mkdir(parents=True, exist_ok=True)
     (out / "ablation.md").write_text(text, encoding="utf-8")
     ablation.draw(results, out / "ablation.png", metric, on)
     typer.echo(text)
