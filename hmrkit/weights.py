@@ -29,8 +29,7 @@ PUBLIC = "public_files.json"
 ORDER = ("--body or --checkpoint", "$HMRKIT_WEIGHTS", "./weights", "the user's data folder", "the package")
 SUFFIXES = (".safetensors", ".npz", ".pkl", ".pt", ".pth", ".tar", ".ckpt", ".bin")  # of what `available` lists
 FIGURES = "regressors/figures.json"
-SHARED = 8  # times a file's size that its tensors may claim: several may share one storage
-LARGEST = 16e9  # bytes of a checkpoint's tensors in memory: a file can claim more than it holds
+LARGEST = 4e9  # bytes that a checkpoint's tensors may claim: they can share one storage, and so be more than the file
 # Where published checkpoints keep their state dict, when it is not the file's top level.
 _STATE_KEYS = ("state_dict", "model", "model_state_dict", "model_pos", "network", "gen_state_dict", "ema")
 
@@ -209,7 +208,7 @@ def load_state(path: str | Path, device: str = "cpu", mapped: bool = False) -> d
     except Exception as error:  # a damaged file can fail anywhere inside the readers, with any exception
         reason = " ".join(str(error).split()) or type(error).__name__
         raise WeightsError(f"{path}: expected .safetensors or a PyTorch checkpoint, got {reason}") from error
-    return {key: value.to(device) for key, value in _state_of(loaded, path, mapped).items()}
+    return {key: value.to(device) for key, value in _state_of(loaded, path).items()}
 
 
 def load_into(module: nn.Module, state: dict[str, Tensor], source: str | Path, assign: bool = False) -> None:
@@ -288,7 +287,7 @@ def _in_order(data: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
-def _state_of(loaded: Any, path: Path, mapped: bool) -> dict[str, Tensor]:
+def _state_of(loaded: Any, path: Path) -> dict[str, Tensor]:
     import torch
 
     for key in _STATE_KEYS:
@@ -299,6 +298,6 @@ def _state_of(loaded: Any, path: Path, mapped: bool) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: expected a state dict of tensors, found {type(loaded).__name__}")
     state = {key.removeprefix("module."): value for key, value in loaded.items() if isinstance(value, torch.Tensor)}
     claimed = sum(value.numel() * value.element_size() for value in state.values())
-    if claimed > (LARGEST if mapped else SHARED * path.stat().st_size):
+    if claimed > LARGEST:
         raise WeightsError(f"{path}: its tensors claim {claimed / 1e9:.1f} GB, refused; no network here has as many")
     return state
