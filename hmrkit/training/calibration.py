@@ -59,7 +59,7 @@ LIFTED_SHARE = 0.5
 # Of the regularisers, beside the vertices' mean error in m: distance from the bones (m), differences of the learned
 # change between neighbours on the surface, and the change itself.
 LOCALITY, SMOOTHNESS, NEARNESS = 0.02, 0.3, 0.003
-RINGS = 5  # edges over which a bone may reach beyond the vertices that follow it by geometry
+RINGS = 10  # edges over which a bone may reach beyond the vertices that follow it by geometry
 
 
 class LearnedWeights(nn.Module):
