@@ -82,7 +82,7 @@ def uncertainty(
         typer.Option(help="Measure this mesh stream beside the pose stream: what calibration weights by; repeatable."),
     ] = None,
     mode: Annotated[str, typer.Option(help=f"With --mesh. {OPTIONS['mode'].text}")] = Options.mode,
-    pose3d: Annotated[str, typer.Option(help=f"With --mesh. {OPTIONS['pose3d'].text}")] = Options.pose3d,
+    pose3d: Annotated[str | None, typer.Option(help=f"With --mesh. {OPTIONS['pose3d'].text}")] = Options.pose3d,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many images.")] = None,
     dataset_option: Annotated[
         list[str] | None, typer.Option(help="KEY=VALUE, for what only one dataset has (seed=1).")
