@@ -242,6 +242,11 @@ class Options:
     device: str = option(
         "auto", "auto, cpu or cuda:N.", also=("detect", "pose", "regress", "lift", "calibrate", *OUTPUTS)
     )
+    engine: str = option(
+        "auto",
+        "What runs frozen networks: auto, torch, onnxruntime or openvino. auto is ONNX Runtime on CPUs, else PyTorch.",
+        also=("detect", "pose", "regress"),
+    )
     dtype: str = option("float32", "float32, bfloat16 or float16 for the networks.", ("detect", "pose"))
     batch_size: int = option(
         8,

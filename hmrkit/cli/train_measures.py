@@ -55,6 +55,16 @@ def ship(
     write_manifest(into)
 
 
+def graphs(
+    into: Annotated[Path, typer.Option(help="Weights folder; its manifest is brought up to date.")] = Path("weights"),
+) -> None:
+    """Export the graphs by which ONNX Runtime and OpenVINO run the networks that ship (wants onnx, onnxscript)."""
+    from hmrkit.training.graphs import write_graphs
+
+    for path in write_graphs(into):
+        typer.echo(str(path))
+
+
 def evaluate_lifter(
     motion: Motion,
     name: LifterName = "videopose3d",
