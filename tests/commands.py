@@ -13,31 +13,33 @@ import tempfile
 from pathlib import Path
 
 _SERVER = multiprocessing.get_context("forkserver")
+# What hmrkit imports; nothing of its own, which some tests change first.
 _SERVER.set_forkserver_preload(
-    [
-        "torch", "av", "scipy.optimize", "scipy.sparse", "supervision", "hmrkit.cli.app", "hmrkit.batch",
-        "hmrkit.body.model", "hmrkit.video.reading", "hmrkit.fitting.stream", "hmrkit.output",
-        "hmrkit.rendering.overlay",
-    ]
-)  # fmt: skip
+    ["torch", "av", "scipy.optimize", "scipy.sparse.linalg", "scipy.spatial", "supervision", "trackers", "typer"]
+)
 
 
 def hmrkit(
-    *args: object, stdin: bytes = b"", cwd: Path | None = None, env: dict[str, str] | None = None
+    *args: object,
+    stdin: bytes = b"",
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+    code: str = "from hmrkit.cli import main; main()",
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a command to its end. A return code below zero is the signal that ended it."""
+    """Run a command to its end, or other `code` with its arguments. A return code below zero is the signal that ended
+    it."""
     with tempfile.TemporaryDirectory() as folder:
         streams = [Path(folder) / name for name in ("stdin", "stdout", "stderr")]
         streams[0].write_bytes(stdin)
         words = [str(arg) for arg in args]
-        process = _SERVER.Process(target=_command, args=(words, streams, cwd, env or {}))
+        process = _SERVER.Process(target=_run, args=(code, words, streams, cwd, env or {}))
         process.start()
         process.join()
         assert process.exitcode is not None
         return subprocess.CompletedProcess(words, process.exitcode, *(path.read_bytes() for path in streams[1:]))
 
 
-def _command(words: list[str], streams: list[Path], cwd: Path | None, env: dict[str, str]) -> None:
+def _run(code: str, words: list[str], streams: list[Path], cwd: Path | None, env: dict[str, str]) -> None:
     for number, path in enumerate(streams):
         os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
     os.environ.update(env)
@@ -45,6 +47,4 @@ def _command(words: list[str], streams: list[Path], cwd: Path | None, env: dict[
         os.chdir(cwd)
     sys.stdin, sys.stdout, sys.stderr = (open(k, mode) for k, mode in enumerate(("r", "w", "w")))  # noqa: SIM115
     sys.argv = ["hmrkit", *words]
-    from hmrkit.cli import main
-
-    main()
+    exec(code)

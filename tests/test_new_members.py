@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import pytest
 from films import write_film
 from made_motion import both_splits
@@ -19,13 +17,9 @@ TOYS = ["--detector", "toy", "--tracker", "toy", "--keypoints", "toy", "--device
 def hmrkit(*line: str, before: str = "") -> str:
     """Standard output of a command that ends well."""
     code = f"{before}\nimport runpy; runpy.run_module('new_members', run_name='__main__', alter_sys=True)"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]), "COLUMNS": "300"}
-    done = subprocess.run(
-        [sys.executable, "-c", code, *line],
-        env=environment, cwd=TESTS.parent, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    done = commands.hmrkit(*line, code=code, cwd=TESTS.parent, env={"COLUMNS": "300"})
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
 
 
 @pytest.mark.parametrize(
