@@ -27,6 +27,7 @@ LAYERS = [
         "crops",
         "smoothing",
         "device",
+        "limits",
         "untrusted",
     },
     {"take", "video", "weights", "metrics"},
@@ -44,7 +45,7 @@ LAYERS = [
 ROOT = {
     "__init__", "__main__", "types", "errors", "files", "geometry", "camera", "crops", "skeletons", "smoothing",
     "device", "members", "weights", "options", "models", "mesh_streams", "pipeline", "meshes", "output", "report",
-    "batch", "benchmark", "clip_folder",
+    "batch", "benchmark", "clip_folder", "limits",
 }  # fmt: skip
 
 

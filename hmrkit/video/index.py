@@ -23,6 +23,7 @@ from av.error import FFmpegError
 from av.stream import Disposition
 
 from hmrkit.errors import InputError
+from hmrkit.limits import FRAME_PIXELS, check_pixels
 from hmrkit.video.colour import Colour, colour_of
 from hmrkit.video.cropping import container_crop
 from hmrkit.video.display import Display, display_of
@@ -101,7 +102,7 @@ def media_url(path: str | Path) -> str:
 
 
 def open_container(path: str | Path) -> tuple[InputContainer, av.VideoStream]:
-    """Open a file and pick its video stream. InputError where it has none.
+    """Open a file and pick its video stream. InputError where it has none, or one of larger frames than allowed.
 
     The largest of those that are marked as default, else of all; cover art, thumbnails and text are no video.
     """
@@ -119,7 +120,13 @@ def open_container(path: str | Path) -> tuple[InputContainer, av.VideoStream]:
         raise InputError(f"{path}: expected a video, found only sound or data; give a file with a video stream")
     default = [s for s in streams if s.disposition & Disposition.default]
     stream = max(default or streams, key=lambda s: s.width * s.height)
+    try:
+        check_pixels(path, stream.width, stream.height)
+    except InputError:
+        container.close()
+        raise
     stream.thread_type = "AUTO"
+    stream.codec_context.options = {"max_pixels": str(FRAME_PIXELS)}  # frames may be larger than the header says
     return container, stream
 
 
@@ -162,6 +169,7 @@ def _index_video(path: str, _mtime_ns: int, _size: int) -> ClipIndex:
         if len(films := _films(container)) > 1:
             notes.append(f"has {len(films)} video streams; stream {stream.index} is taken")
         display = display_of(seen[0], stream.sample_aspect_ratio, crop)
+        check_pixels(path, *display.size)
         colour = colour_of(seen[0], stream.codec_context.color_trc, path)
         interlaced = any(frame.interlaced_frame for frame in seen)
         notes += [*display.notes(), *colour.notes(), *["interlaced: deinterlaced (bwdif)"] * interlaced]

@@ -23,6 +23,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from hmrkit.errors import InputError, UsageError
+from hmrkit.limits import frames_in_flight
 from hmrkit.types import VideoInfo
 from hmrkit.video.filtering import ShownFrames, deinterlaced
 from hmrkit.video.images import read_image
@@ -160,13 +161,14 @@ def read_frames(
 ) -> Iterator[FrameBatch]:
     """The frames that `info` chooses, in order, `batch_size` at a time, decoded ahead by a background thread.
 
-    At most ``prefetch + 2`` batches exist at once. A frame that cannot be decoded is named in its batch's `failed` and
+    At most ``prefetch + 2`` batches exist at once; of very large frames they have fewer (`hmrkit.limits`). A frame that cannot be decoded is named in its batch's `failed` and
     the rest go on (frames that build upon it are as the decoder mends them, until the next keyframe). `backend`
     ``decord`` raises InputError where decord cannot, ``auto`` goes on with PyAV instead.
     Stop early by closing the iterator or dropping it: the thread ends with it.
     """
     if batch_size < 1 or prefetch < 1:
         raise UsageError(f"batch size and prefetch must be 1 or more, got {batch_size} and {prefetch}")
+    batch_size = frames_in_flight(batch_size, info.width, info.height)
     done = threading.Event()
     ready: queue.Queue[FrameBatch | BaseException | None] = queue.Queue(prefetch)
 

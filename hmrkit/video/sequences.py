@@ -80,7 +80,13 @@ def common_size(files: Sequence[Path]) -> tuple[int, int]:
     """
     sizes = Counter(size for size in map(_size, files) if size is not None)
     if not sizes:
-        raise InputError(f"{files[0].parent}: expected images, found {len(files)} files that cannot be read as such")
+        try:
+            image_size(files[0])
+        except (OSError, ValueError, SyntaxError) as error:
+            raise InputError(
+                f"{files[0].parent}: expected images, found {len(files)} files that cannot be read as such; "
+                f"{files[0].name}: {error}"
+            ) from error
     return sizes.most_common(1)[0][0]
 
 
