@@ -28,7 +28,8 @@ _LINEAR_GREY = 0.2158605  # linear light of sRGB 128
 def read_image(path: Path) -> np.ndarray:
     """An image as a viewer shows it, RGB uint8 (H,W,3): upright by its EXIF orientation, what is transparent over grey.
 
-    Raises OSError or ValueError where it cannot be read or is larger than `hmrkit.limits` allow, InputError where reading it needs a package that is missing.
+    Raises OSError or ValueError where it cannot be read or is larger than `hmrkit.limits` allow, InputError where
+    reading it needs a package that is missing.
     """
     if path.suffix.lower() in PLATE_SUFFIXES:
         return _read_plate(path)
