@@ -234,6 +234,12 @@ class Options:
         also=("run",),
         allowed=(0, 1),
     )
+    timeout: float = option(
+        60.0,
+        "Seconds without progress after which a decoder is given up.",
+        also=("run", "detect", "pose", "regress", "render"),
+        allowed=(0.1, 1e6),
+    )
     device: str = option(
         "auto", "auto, cpu or cuda:N.", also=("detect", "pose", "regress", "lift", "calibrate", *OUTPUTS)
     )

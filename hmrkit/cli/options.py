@@ -58,7 +58,11 @@ def with_options(*subcommands: str, without: tuple[str, ...] = (), **changed: An
 
         @functools.wraps(command)
         def called(**values: Any) -> Any:
+            from hmrkit.video.watch import set_timeout
+
             chosen = {name: values.pop(name) for name in names}
+            if "timeout" in chosen:
+                set_timeout(chosen["timeout"])
             return command(**values, options=chosen)
 
         parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]

@@ -85,6 +85,8 @@ def load_take(source: str | Path | BinaryIO) -> Take:
     member of it is damaged."""
     place = Path(source) if isinstance(source, (str, Path)) else None
     name = str(source) if place else "standard input"
+    if place and place.exists() and not (place.is_file() or place.is_dir()):
+        raise InputError(f"{name}: wanted a take, found a pipe or a device; - is standard input")
     try:
         data = source if isinstance(source, (str, Path)) else io.BytesIO(source.read())
         with np.load(data, allow_pickle=False) as archive:

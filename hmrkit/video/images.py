@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import numpy as np
 from av.error import FFmpegError
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -17,6 +16,7 @@ from hmrkit.limits import FRAME_PIXELS, too_large
 from hmrkit.video.colour import colour_of, linear_to_display, over_grey
 from hmrkit.video.display import Display
 from hmrkit.video.filtering import ShownFrames
+from hmrkit.video.opening import open_media
 
 PLATE_SUFFIXES = (".exr", ".dpx")
 _EXIF_ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
@@ -91,9 +91,9 @@ def _grey(values: np.ndarray) -> np.ndarray:
 def _read_deep(path: Path) -> np.ndarray:
     """TIFF of more than 8 bit a channel, which Pillow refuses, through libavcodec."""
     try:
-        with av.open(str(path), options={"max_pixels": str(FRAME_PIXELS)}) as container:
+        with open_media(path) as container:
             frame = next(container.decode(video=0))
-    except (FFmpegError, StopIteration, IndexError) as error:
+    except (InputError, FFmpegError, StopIteration, IndexError) as error:
         raise OSError(f"cannot be decoded ({error})") from error
     return ShownFrames(Display(frame.width, frame.height), colour_of(frame, None, path))(frame)
 

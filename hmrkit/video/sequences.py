@@ -44,7 +44,7 @@ class ImageSequence:
 
 def find_sequence(folder: Path) -> ImageSequence:
     """The sequence of images in a folder; InputError where it has no images."""
-    images = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    images = [p for p in folder.iterdir() if _is_image(p)]
     if not images:
         raise InputError(f"{folder}: expected a folder of images, found none ({', '.join(sorted(IMAGE_SUFFIXES))})")
     alike: dict[tuple[str, ...], list[Path]] = defaultdict(list)
@@ -66,6 +66,11 @@ def find_sequence(folder: Path) -> ImageSequence:
     if gaps := _gaps(chosen.numbers):
         notes.append(f"images are missing from the sequence: {gaps}")
     return ImageSequence(chosen.files, chosen.numbers, tuple(notes))
+
+
+def _is_image(path: Path) -> bool:
+    """By its name, and as a file: a pipe among images never ends."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -40,7 +40,7 @@ def require_viser() -> None:
 
 
 class LivePage:
-    """The page of a clip at `url`, which alone can open it (`Gate`). `run` keeps it alive; `step` does one round of it."""
+    """The page of a clip, which only its `url` opens (`Gate`). `run` keeps it alive; `step` does one round of it."""
 
     def __init__(self, clip: ViewClip, models: Models, host: str = "127.0.0.1", port: int = 8080) -> None:
         """UsageError where viser is missing, InputError where it cannot listen there."""
