@@ -9,7 +9,7 @@ already equals what it would be now, so that an interrupted run goes on where it
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from hmrkit.errors import InputError
 from hmrkit.keypoints import KEYPOINTS
 from hmrkit.members import choose
 from hmrkit.models import Models
-from hmrkit.options import POSE_CHOICES, Options, changing
+from hmrkit.options import OPTIONS, POSE_CHOICES, Options, changing
 from hmrkit.take import provenance_record, with_stage
 from hmrkit.types import BodyParams, Calibration, Detections, Keypoints, LiftedPose, Take, Track
 
@@ -206,17 +206,23 @@ def lift(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
 def calibrate(take: Take, models: Models, progress: Progress, target: TargetOptions | None = None) -> dict[str, Any]:
     """PC-HMR: target joints from the pose stream, and the body refitted to the calibrated mesh. In serial mode nothing
     but the mesh stream has seen the image: the target follows no keypoints."""
+    from hmrkit.body.posing import filled_rows
     from hmrkit.calibration.target import TargetOptions
-    from hmrkit.calibration.track import calibrate_track
+    from hmrkit.calibration.track import calibrate_track, without_rows
 
     options = models.options
     calibrated: dict[int, Calibration] = {}
     people = take.people_with_mesh()
     for done, person in enumerate(people, 1):
         i = person.track_id
-        calibrated[i] = calibrate_track(
+        params, whole = filled_rows(take.body[i])
+        if not whole.all():
+            log.warning("%s: track %d has no mesh in %d frames", take.video.path, i, (~whole).sum())
+        if not whole.any():
+            continue
+        moved = calibrate_track(
             person,
-            take.body[i],
+            params,
             take.lifted[i],
             None if options.mode == "serial" else take.keypoints[i],
             take.camera,
@@ -226,6 +232,7 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
             replace(target or TargetOptions(), shares=models.shares),
             params_only=options.params_only,
         )
+        calibrated[i] = moved if whole.all() else without_rows(moved, ~whole)
         progress("calibrate", done, len(people))
     return {"calibrated": calibrated}
 
@@ -340,15 +347,21 @@ def load_models(models: Models, stages: Sequence[str]) -> None:
             getattr(models, name)
 
 
-def adopted(options: Options, take: Take, stages: Sequence[str]) -> Options:
+def adopted(options: Options, take: Take, stages: Sequence[str], given: Collection[str] | None = None) -> Options:
     """The options for running `stages` on a take: what its other stages were made with is as it was.
 
-    So a stage on its own goes on with the keypoints and the gender that the take has.
+    So a stage on its own goes on with the keypoints and the gender that the take has. `given` are the options that the
+    user named: where none of a stage's members is among them, a stage that is made again keeps its others as well.
     """
     kept: dict[str, Any] = {}
     for name, record in take.provenance.items():
-        if name in STAGES and name not in stages:
-            kept |= {k: v for k, v in record["options"].items() if k in changing(name)}
+        if name not in STAGES:
+            continue
+        own = {k: v for k, v in record["options"].items() if k in changing(name)}
+        if name not in stages:
+            kept |= own
+        elif given is not None and not any(OPTIONS[key].choices and key in given for key in own):
+            kept |= {key: value for key, value in own.items() if key not in given}
     mesh = kept.pop("mesh", options.mesh)
     if not options.calibrated:
         kept = {key: value for key, value in kept.items() if key not in POSE_CHOICES}

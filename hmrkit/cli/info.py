@@ -89,6 +89,10 @@ def info(
     as_json: o.AsJson = False,
 ) -> None:
     """Say what is in a take or a video: who is seen when, and along the clip how surely; or measure meshes."""
+    if mesh and physics:
+        from hmrkit.errors import UsageError
+
+        raise UsageError("--mesh and --physics are two reports; ask for one at a time")
     if mesh:
         meshes = _meshes(path, frame, up, units, options)
         if as_json:

@@ -92,10 +92,10 @@ class RenderOptions:
             raise UsageError(f"--alpha is for one view, got {','.join(self.views)}; add --view overlay")
         if self.opacity is not None and not 0 < self.opacity <= 1:
             raise UsageError(f"--opacity must be above 0 and at most 1, got {self.opacity}")
-        check_number("--heat-max", self.heat_max, (0, 1e9))
+        check_number("--heat-max", self.heat_max, (1e-6, 1e9))
         check_number("--first-frame", self.first_frame, (-1e9, 1e9))
-        if self.heat_max is not None and (self.style not in HEAT_MAX or self.heat_max <= 0):
-            raise UsageError(f"--heat-max is above 0 and for --style {' or '.join(HEAT_MAX)}, not for {self.style}")
+        if self.heat_max is not None and self.style not in HEAT_MAX:
+            raise UsageError(f"--heat-max is for --style {' or '.join(HEAT_MAX)}, not for {self.style}; leave it out")
 
     @property
     def needs_footage(self) -> bool:
