@@ -18,7 +18,7 @@ from hmrkit import __version__
 from hmrkit.body.posing import body_meshes, skeleton_joints
 from hmrkit.calibration.track import calibrated_vertices
 from hmrkit.errors import InputError, UsageError
-from hmrkit.members import Range, check_number
+from hmrkit.members import Range, check_number, unknown
 from hmrkit.scene import (
     METRES_PER_UNIT,
     Z_UP_FROM_Y_UP,
@@ -97,7 +97,7 @@ def check_options(options: ExportOptions) -> None:
     for name, words in choices.items():
         if getattr(options, name) not in words:
             flag = "units" if name == "unit" else name
-            raise UsageError(f"--{flag} must be one of {', '.join(words)}, got {getattr(options, name)!r}")
+            raise unknown(f"--{flag}", str(getattr(options, name)), words)
     for name, (flag, allowed) in _NUMBERS.items():
         check_number(flag, getattr(options, name), allowed)
     if options.space == "camera" and (options.ground or options.camera_pose):

@@ -7,25 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from films import TOYS, write_film
+from in_process import hmrkit
 from made_takes import make_take
-from typer.testing import CliRunner
 
 from hmrkit.batch import ClipResult, _write_report
-from hmrkit.cli.app import app
-from hmrkit.errors import HmrkitError, InputError
+from hmrkit.errors import InputError
 from hmrkit.options import Options
 from hmrkit.pipeline import adopted, calibrate
 from hmrkit.take import load_take, save_take
-
-
-def hmrkit(*args):
-    """(exit code, error line) of a command, as `hmrkit.cli.main` would end it."""
-    result = CliRunner().invoke(app, [*map(str, args)])
-    if isinstance(result.exception, HmrkitError):
-        return result.exception.exit_code, str(result.exception)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.output
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +22,7 @@ def done(tmp_path_factory):
     """A take that the toys made, calibrated geometrically."""
     folder = tmp_path_factory.mktemp("edges")
     film = write_film(folder / "walk.mp4", frames=5)
-    assert hmrkit("run", film, "--out", folder, "--format", "npz", "--calibration", "geometric", *TOYS)[0] == 0
+    assert hmrkit("run", film, "--out", folder, "--format", "npz", "--calibration", "geometric", *TOYS).returncode == 0
     return folder / "walk" / "take.npz"
 
 
@@ -85,8 +74,8 @@ def test_frames_and_people_without_finite_meshes_are_left_out(done, tmp_path, mo
     gone = replace(body, transl_c=np.full_like(body.transl_c, np.nan))
     assert calibrate(replace(take, body={1: gone}), options, lambda *_: None)["calibrated"] == {}
     save_take(replace(take, body={1: gone}, calibrated={}), tmp_path / "gone.npz")
-    code, line = hmrkit("export", tmp_path / "gone.npz", "-o", tmp_path / "out", "--device", "cpu")
-    assert (code, "finite numbers" in line) == (4, True)
+    result = hmrkit("export", tmp_path / "gone.npz", "-o", tmp_path / "out", "--device", "cpu")
+    assert (result.returncode, "finite numbers" in result.stderr) == (4, True)
 
 
 def vars_of(models):
@@ -104,8 +93,8 @@ def vars_of(models):
     ],
 )
 def test_options_that_would_do_nothing_are_refused(args, words, done):
-    code, line = hmrkit(*(done if arg == "TAKE" else arg for arg in args))
-    assert (code, words in line) == (2, True), line
+    result = hmrkit(*(done if arg == "TAKE" else arg for arg in args))
+    assert (result.returncode, words in result.stderr) == (2, True), result
 
 
 def test_a_stage_that_is_made_again_keeps_what_was_chosen(done, tmp_path):
@@ -113,7 +102,7 @@ def test_a_stage_that_is_made_again_keeps_what_was_chosen(done, tmp_path):
     assert adopted(plain, take, ["calibrate"]).calibration == "full"
     assert adopted(plain, take, ["calibrate"], {"device", "params_only"}).calibration == "geometric"
     assert adopted(plain, take, ["calibrate"], {"calibration"}).calibration == "full"
-    assert hmrkit("calibrate", done, "-o", tmp_path / "again.npz", "--device", "cpu")[0] == 0
+    assert hmrkit("calibrate", done, "-o", tmp_path / "again.npz", "--device", "cpu").returncode == 0
     assert load_take(tmp_path / "again.npz").provenance == take.provenance
 
 
@@ -134,10 +123,10 @@ def test_exports_have_a_manifest_and_leave_no_old_frames(models, tmp_path):
     save_take(take, tmp_path / "take.npz")
     out = tmp_path / "out"
     common = ("export", tmp_path / "take.npz", "-o", out, "--device", "cpu")
-    assert hmrkit(*common, "--format", "obj,npz", "--fps", "60")[0] == 0
+    assert hmrkit(*common, "--format", "obj,npz", "--fps", "60").returncode == 0
     many = len(list(out.rglob("*.obj")))
     (out / "mine.txt").write_text("mine")
-    assert hmrkit(*common, "--format", "obj")[0] == 0
+    assert hmrkit(*common, "--format", "obj").returncode == 0
     assert 0 < len(list(out.rglob("*.obj"))) < many
     products = json.loads((out / "manifest.json").read_text())["products"]
     assert set(products) == {"export-obj", "export-npz"}
