@@ -172,6 +172,7 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
     from hmrkit.body.posing import filled_rows
     from hmrkit.calibration.target import TargetOptions
     from hmrkit.calibration.track import calibrate_track, without_rows
+    from hmrkit.fitting.standing import standing_knees
 
     options = models.options
     calibrated: dict[int, Calibration] = {}
@@ -183,6 +184,7 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
             log.warning("%s: track %d has no mesh in %d frames", take.video.path, i, (~whole).sum())
         if not whole.any():
             continue
+        times = take.video.seconds(person.frame_indices)
         moved = calibrate_track(
             person,
             params,
@@ -194,6 +196,7 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
             take.video.motion_fps,
             replace(target or TargetOptions(), shares=models.shares),
             params_only=options.params_only,
+            straight=standing_knees(params, times, take.camera, models.body) if options.stand else None,
         )
         calibrated[i] = moved if whole.all() else without_rows(moved, ~whole)
         progress("calibrate", done, len(people))
