@@ -93,6 +93,7 @@ def export_into(
 ) -> list[Path]:
     """`export_take` into a folder that has a manifest (`ClipFolder`): files that the last export of the same formats
     made and this one does not are removed, all others stay."""
+    require_stage(take, "regress", models.options)  # before the folder is made
     record = {"options": json.loads(json.dumps(asdict(options or ExportOptions()), default=str))}
     paths: list[Path] = []
     with locked(folder):
