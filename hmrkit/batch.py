@@ -6,6 +6,7 @@ saving the take after every stage. A process that is killed goes on from there w
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -150,9 +151,17 @@ def _run_locked(
 
 
 def _write_report(folder: Path, results: Sequence[ClipResult]) -> None:
-    """The batch's report, in the order of the inputs; that it cannot be written stops nothing."""
+    """The report of all clips in a folder: those of earlier runs, then this run's in the order of the inputs. That it
+    cannot be written stops nothing."""
+    own = [r.as_json() for r in results if r.status != "planned"]
+    mine = {str(r.folder) for r in results}
     try:
-        write_json(folder / "report.json", {"clips": [r.as_json() for r in results if r.status != "planned"]})
+        earlier = json.loads((folder / "report.json").read_text())["clips"]
+        others = [clip for clip in earlier if clip["folder"] not in mine and Path(clip["folder"]).is_dir()]
+    except (OSError, ValueError, KeyError, TypeError):  # there is none, or it is damaged
+        others = []
+    try:
+        write_json(folder / "report.json", {"clips": [*others, *own]})
     except InputError as error:
         log.warning("%s", error)
 

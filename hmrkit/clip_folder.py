@@ -147,6 +147,11 @@ class ClipFolder:
             _remove_folder(making)
         return [self.folder / path for path in paths]
 
+    @property
+    def names(self) -> list[str]:
+        """What products it has."""
+        return list(self._products)
+
     def finish(self, names: Sequence[str]) -> None:
         """Remove what earlier runs made and these products do not have; changed files stay, with a warning."""
         for name in self._products.keys() - set(names):

@@ -5,8 +5,9 @@ A table is a literal dict name -> `Member`. The member's module is imported only
 
 from __future__ import annotations
 
+import difflib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Protocol, TypeVar
@@ -58,6 +59,15 @@ def check_number(flag: str, value: float | None, allowed: Range) -> None:
         raise UsageError(f"{flag} must be a number from {low:g} to {high:g}, got {text}")
 
 
+def unknown(what: str, name: str, known: Iterable[str]) -> UsageError:
+    """The error for a name that is not among those `known`: all of them, and the one that was probably meant."""
+    known = list(known)
+    lower = {other.lower(): other for other in known}
+    near = difflib.get_close_matches(name.lower(), lower, 1)
+    meant = f"; did you mean {lower[near[0]]}?" if near else ""
+    return UsageError(f"unknown {what} {name!r}; choose one of {', '.join(known)}{meant}")
+
+
 def refuse_without_checkpoint(member: Member, name: str) -> None:
     """WeightsError where a member has no weights of its own; for where no checkpoint was given."""
     if member.published:
@@ -88,7 +98,7 @@ def choose(table: Mapping[str, Line], spec: str, family: str) -> tuple[Line, str
     """
     name, _, argument = spec.partition(":")
     if name not in table:
-        raise UsageError(f"unknown {family} {name!r}; choose one of {', '.join(visible(table))}")
+        raise unknown(family, name, visible(table))
     member = table[name]
     must = bool(member.argument) and not member.argument.startswith("[")
     if (argument and not member.argument) or (must and not argument):

@@ -239,6 +239,12 @@ class Options:
         also=("run",),
         allowed=(0, 1),
     )
+    timeout: float = option(
+        60.0,
+        "Seconds without progress after which a decoder is given up.",
+        also=("run", "detect", "pose", "regress", "render"),
+        allowed=(0.1, 1e6),
+    )
     device: str = option(
         "auto", "auto, cpu or cuda:N.", also=("detect", "pose", "regress", "lift", "calibrate", *OUTPUTS)
     )
@@ -272,6 +278,9 @@ class Options:
                 check_number(f"--{name.replace('_', '-')}", getattr(self, name), facts.allowed)
         if self.people not in ("all", "largest") and not re.fullmatch(r"0*[1-9][0-9]{0,8}", self.people):
             raise UsageError(f"--people must be all, largest or a number from 1, got {self.people!r}")
+        choose(DETECTORS, self.detector, "detector")
+        choose(TRACKERS, self.tracker, "tracker")
+        choose(LIFTERS, self.lifter, "lifter")
         choose(MODES, self.mode, "mode")
         choose(POSES_3D, self.pose3d or "lifted", "3D pose")
         choose(CALIBRATIONS, self.calibration, "calibration")

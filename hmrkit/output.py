@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ import torch
 
 from hmrkit.body.posing import skeleton_joints
 from hmrkit.calibration.target import TargetOptions
+from hmrkit.clip_folder import ClipFolder, locked
 from hmrkit.errors import InputError, UsageError
 from hmrkit.files import atomic_path
 from hmrkit.meshes import mesh_slice
@@ -68,12 +70,42 @@ def export_take(
     for names, own_times in ((timed, True), (resampled, False)):
         if not names:
             continue
-        with shared_vertices(build_scene(take, models, options, own_times), folder, share=len(names) > 1) as scene:
+        built = build_scene(take, models, options, own_times)
+        if not built.characters:
+            raise InputError(
+                f"{take.video.path}: nobody in the take has a mesh of finite numbers; run `hmrkit regress`"
+            )
+        with shared_vertices(built, folder, share=len(names) > 1) as scene:
             for name in names:
                 files[name] = exporters[name].write(scene, folder, options)
                 done += 1
                 progress("export", done, len(formats))
     return [path for name in formats for path in files[name]]
+
+
+def export_into(
+    take: Take,
+    folder: Path,
+    formats: Sequence[str],
+    models: Models,
+    progress: Progress,
+    options: ExportOptions | None = None,
+) -> list[Path]:
+    """`export_take` into a folder that has a manifest (`ClipFolder`): files that the last export of the same formats
+    made and this one does not are removed, all others stay."""
+    require_stage(take, "regress", models.options)  # before the folder is made
+    record = {"options": json.loads(json.dumps(asdict(options or ExportOptions()), default=str))}
+    paths: list[Path] = []
+    with locked(folder):
+        written = ClipFolder(folder, again=True)
+        for name in formats:
+            paths += written.product(
+                f"export-{name}",
+                record,
+                lambda place, name=name: export_take(take, place, [name], models, progress, options),
+            )
+        written.finish(written.names)
+    return paths
 
 
 def _uneven(take: Take, rate: Fraction, resampled: Sequence[str], timed: Sequence[str]) -> str:

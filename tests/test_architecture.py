@@ -27,6 +27,7 @@ LAYERS = [
         "crops",
         "smoothing",
         "device",
+        "limits",
         "untrusted",
     },
     {"take", "video", "weights", "engines", "metrics"},
@@ -35,7 +36,7 @@ LAYERS = [
     {"synthetic"},
     FAMILIES | {"fitting", "calibration", "results", "conversion"},
     {"mesh_streams", "options", "models"},
-    {"pipeline", "meshes"},
+    {"stages", "pipeline", "meshes"},
     {"scene", "evaluation", "training"},
     {"exporters", "viewing"},
     {"output", "report", "batch", "benchmark", "clip_folder"},
@@ -44,7 +45,7 @@ LAYERS = [
 ROOT = {
     "__init__", "__main__", "types", "errors", "files", "geometry", "camera", "crops", "skeletons", "smoothing",
     "device", "members", "weights", "options", "models", "mesh_streams", "pipeline", "meshes", "output", "report",
-    "batch", "benchmark", "clip_folder", "engines",
+    "batch", "benchmark", "clip_folder", "engines", "limits", "stages",
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from hmrkit import limits
 from hmrkit.errors import UsageError, WeightsError
 from hmrkit.files import atomic_path
 from hmrkit.skeletons import SMPL_24
@@ -91,6 +93,10 @@ def read_smpl_file(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     try:
         with open_regular(path) as file:
+            if (size := os.fstat(file.fileno()).st_size) > limits.BODY_BYTES:
+                raise WeightsError(
+                    f"{path}: expected a body model of at most {limits.BODY_BYTES / 1e9:.1f} GB, found {size / 1e9:.1f}"
+                )
             raw = io.BytesIO(file.read())
     except OSError as error:
         raise WeightsError(
@@ -143,7 +149,11 @@ def check_shapes(model: dict[str, Any]) -> dict[str, np.ndarray]:
     if missing:
         raise WeightsError(f"expected a SMPL body model, it lacks {', '.join(missing)}")
     arrays = {key: np.asarray(model[key]) for key in SMPL_KEYS}
+    if any(arrays[key].ndim == 0 for key in ("v_template", "f", "kintree_table")):
+        raise WeightsError("v_template, f, kintree_table: expected arrays, found single values; it is no body model")
     vertices, joints = arrays["v_template"].shape[0], arrays["kintree_table"].shape[-1]
+    if max(vertices, len(arrays["f"]) // 4) > limits.BODY_VERTICES:
+        raise WeightsError(f"expected a body of at most {limits.BODY_VERTICES} vertices, found {vertices}")
     wanted = {
         "v_template": (vertices, 3), "f": (len(arrays["f"]), 3), "posedirs": (vertices, 3, 9 * (joints - 1)),
         "J_regressor": (joints, vertices), "weights": (vertices, joints), "kintree_table": (2, joints),

@@ -23,6 +23,17 @@ def take_rows(params: BodyParams, rows: Rows) -> BodyParams:
     return replace(params, **{name: getattr(params, name)[rows] for name in moving})
 
 
+def filled_rows(params: BodyParams) -> tuple[BodyParams, np.ndarray]:
+    """Body parameters whose rows that are not finite repeat the one before (at the start the first), and which rows
+    (T,) bool are their own; none where no row is finite."""
+    flat = [getattr(params, name).reshape(len(params.transl_c), -1) for name in MOVING]
+    whole = np.isfinite(np.concatenate(flat, 1)).all(1) & bool(np.isfinite(params.betas).all())
+    if whole.all() or not whole.any():
+        return params, whole
+    rows = np.maximum.accumulate(np.where(whole, np.arange(len(whole)), whole.argmax()))
+    return take_rows(params, rows), whole
+
+
 def check_model(params: BodyParams, body: Body) -> None:
     """ModelMismatchError where the parameters were made for another body."""
     if params.model != body.model_id:

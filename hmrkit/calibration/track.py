@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hmrkit.body import Body
-from hmrkit.body.posing import check_model, posed_mesh, posed_skeleton
+from hmrkit.body.posing import MOVING, check_model, posed_mesh, posed_skeleton
 from hmrkit.calibration import CalibrationWeights, bone_transforms, calibrate
 from hmrkit.calibration.bone_rotations import SEEN_JOINTS
 from hmrkit.calibration.joint_limits import within_limits
@@ -50,6 +50,15 @@ def calibrate_track(
     joints_c = build_target(joints, lifted, keypoints, camera, fps, options, offsets, straight)
     refitted, residual = refit(body, params, joints_c, weights, batch, params_only)
     return Calibration(joints_c, refitted, residual)
+
+
+def without_rows(moved: Calibration, rows: np.ndarray) -> Calibration:
+    """A calibration that has nothing (NaN) in some rows (T,) bool, where the mesh stream has no mesh."""
+    gone = {key: np.array(getattr(moved.params, key)) for key in MOVING}
+    joints, residual = np.array(moved.joints_c), np.array(moved.refit_residual_mm)
+    for values in (*gone.values(), joints, residual):
+        values[rows] = np.nan
+    return Calibration(joints, replace(moved.params, **gone), residual)
 
 
 def calibrated_vertices(

@@ -23,6 +23,7 @@ def bench(
     frames: Annotated[int, typer.Option(min=2, help="How many frames `calibrate` makes up.")] = 1000,
     *,
     options: dict[str, Any],
+    given: frozenset[str],
     as_json: o.AsJson = False,
     verbose: o.Verbose = False,
 ) -> None:
@@ -37,6 +38,9 @@ def bench(
     if chosen.params_only and render:
         raise UsageError("--params-only makes no vertices, which --render draws; leave one out")
     if video == "calibrate" and not Path(video).exists():
+        if useless := sorted(given - {"video", "frames", "params_only", "as_json", "verbose"}):
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in useless)
+            raise UsageError(f"bench calibrate makes up its own motion and has no use for {flags}; leave it out")
         facts = benchmark_calibration(frames, chosen.params_only)
         parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in facts["seconds"].items())
         line = (

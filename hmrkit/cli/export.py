@@ -62,7 +62,7 @@ def export(
     from hmrkit.exporters import check_formats
     from hmrkit.models import Models
     from hmrkit.options import Options
-    from hmrkit.output import export_take
+    from hmrkit.output import export_into
     from hmrkit.pipeline import adopted
     from hmrkit.scene import ExportOptions
     from hmrkit.scene.build import check_options, parse_numbers, parse_people, parse_rate
@@ -82,7 +82,7 @@ def export(
     opened = open_take(take, video)
     models = Models(adopted(Options(**options), opened, ()))
     with o.progress_bar("") as progress:
-        files = export_take(opened, out, names, models, progress, scene_options)
+        files = export_into(opened, out, names, models, progress, scene_options)
     for path in files:
         typer.echo(str(path))
 
@@ -141,6 +141,7 @@ def render(
     verbose: o.Verbose = False,
 ) -> None:
     """Draw the meshes over the footage, from the side, from above or going around."""
+    from hmrkit.errors import UsageError
     from hmrkit.models import Models
     from hmrkit.options import Options
     from hmrkit.output import render_take
@@ -151,6 +152,10 @@ def render(
     o.start_logging(verbose)
     usual_views, usual_style = DEFAULTS.get(what, DEFAULTS["meshes"])
     views = _names(view) if view is not None else ("overlay",) if alpha else usual_views
+    if bones is not None and not _names(bones):
+        raise UsageError(
+            f"--bones wants names of joints where bones end, got {bones!r}; leave it out for the usual six"
+        )
     drawn = RenderOptions(
         views, style or usual_style, inset, alpha, opacity, labels, heat_max, first_frame, what, _names(bones or "")
     )

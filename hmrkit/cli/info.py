@@ -29,13 +29,12 @@ def list_choices(
     """List methods and the members of every family, with licences."""
     from importlib import import_module
 
-    from hmrkit.errors import UsageError
-    from hmrkit.members import visible
+    from hmrkit.members import unknown, visible
     from hmrkit.options import METHODS
     from hmrkit.weights import shipped_figures
 
     if family is not None and family not in FAMILIES:
-        raise UsageError(f"no family {family!r}; there are {', '.join(FAMILIES)}")
+        raise unknown("family", family, FAMILIES)
     tables: dict[str, dict[str, dict[str, Any]]] = {}
     for name in FAMILIES if family is None else (family,):
         if name == "methods":
@@ -89,6 +88,10 @@ def info(
     as_json: o.AsJson = False,
 ) -> None:
     """Say what is in a take or a video: who is seen when, and along the clip how surely; or measure meshes."""
+    if mesh and physics:
+        from hmrkit.errors import UsageError
+
+        raise UsageError("--mesh and --physics are two reports; ask for one at a time")
     if mesh:
         meshes = _meshes(path, frame, up, units, options)
         if as_json:

@@ -33,7 +33,8 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do everything agai
 def with_options(*subcommands: str, without: tuple[str, ...] = (), **changed: Any) -> Callable[[Command], Command]:
     """Give a command the flags of `hmrkit.options.OPTIONS` that these `subcommands` have (none named: all).
 
-    The command gets what was chosen as one dictionary, ``options``. `changed` are flags of another default or name.
+    The command gets what was chosen as one dictionary, ``options``, and in ``given``, where it has that parameter, the
+    names of all parameters that the user gave. `changed` are flags of another default or name.
     """
     hints = get_type_hints(Options)
     names = [
@@ -43,7 +44,10 @@ def with_options(*subcommands: str, without: tuple[str, ...] = (), **changed: An
     ]
 
     def decorate(command: Command) -> Command:
-        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "options"]
+        every = inspect.signature(command, eval_str=True).parameters.values()
+        own = [p for p in every if p.name not in ("options", "given")]
+        wants_given = len(every) > len(own) + 1
+        context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
         flags = [
             inspect.Parameter(
                 name,
@@ -57,13 +61,20 @@ def with_options(*subcommands: str, without: tuple[str, ...] = (), **changed: An
         ]
 
         @functools.wraps(command)
-        def called(**values: Any) -> Any:
+        def called(context: typer.Context, **values: Any) -> Any:
+            from hmrkit.video.watch import set_timeout
+
             chosen = {name: values.pop(name) for name in names}
+            if "timeout" in chosen:
+                set_timeout(chosen["timeout"])
+            if wants_given:
+                sources = {name: context.get_parameter_source(name) for name in context.params}
+                values["given"] = frozenset(name for name, s in sources.items() if s and s.name == "COMMANDLINE")
             return command(**values, options=chosen)
 
-        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+        parameters = [context, *[p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]]
         called.__signature__ = inspect.Signature([*parameters, *flags])  # type: ignore[attr-defined]
-        called.__annotations__ = {p.name: p.annotation for p in (*own, *flags)}
+        called.__annotations__ = {p.name: p.annotation for p in (context, *own, *flags)}
         return called  # type: ignore[return-value]
 
     return decorate

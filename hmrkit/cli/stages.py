@@ -39,59 +39,97 @@ def detect(
 
 @o.with_options("track")
 def track(
-    take: TakeIn, out: TakeOut, video: o.Video = None, *, options: dict[str, Any], verbose: o.Verbose = False
+    take: TakeIn,
+    out: TakeOut,
+    video: o.Video = None,
+    *,
+    options: dict[str, Any],
+    given: frozenset[str],
+    verbose: o.Verbose = False,
 ) -> None:
     """Join detections into people through the whole clip."""
-    _chain("track", take, video, out, verbose, options)
+    _chain("track", take, video, out, verbose, options, given)
 
 
 @o.with_options("pose")
 def pose(
-    take: TakeIn, out: TakeOut, video: o.Video = None, *, options: dict[str, Any], verbose: o.Verbose = False
+    take: TakeIn,
+    out: TakeOut,
+    video: o.Video = None,
+    *,
+    options: dict[str, Any],
+    given: frozenset[str],
+    verbose: o.Verbose = False,
 ) -> None:
     """Find 2D and 3D keypoints of every person."""
-    _chain("pose", take, video, out, verbose, options)
+    _chain("pose", take, video, out, verbose, options, given)
 
 
 @o.with_options("regress", mesh=("fit", "--mesh", "--method"))
 def regress(
-    take: TakeIn, out: TakeOut, video: o.Video = None, *, options: dict[str, Any], verbose: o.Verbose = False
+    take: TakeIn,
+    out: TakeOut,
+    video: o.Video = None,
+    *,
+    options: dict[str, Any],
+    given: frozenset[str],
+    verbose: o.Verbose = False,
 ) -> None:
     """Body parameters of every person, by a mesh stream."""
-    _chain("regress", take, video, out, verbose, options)
+    _chain("regress", take, video, out, verbose, options, given)
 
 
 @o.with_options("lift")
 def lift(
-    take: TakeIn, out: TakeOut, video: o.Video = None, *, options: dict[str, Any], verbose: o.Verbose = False
+    take: TakeIn,
+    out: TakeOut,
+    video: o.Video = None,
+    *,
+    options: dict[str, Any],
+    given: frozenset[str],
+    verbose: o.Verbose = False,
 ) -> None:
     """The 3D pose of every person that meshes are calibrated to: as a rule 2D keypoints lifted through time."""
-    _chain("lift", take, video, out, verbose, options)
+    _chain("lift", take, video, out, verbose, options, given)
 
 
 @o.with_options("calibrate")
 def calibrate(
-    take: TakeIn, out: TakeOut, video: o.Video = None, *, options: dict[str, Any], verbose: o.Verbose = False
+    take: TakeIn,
+    out: TakeOut,
+    video: o.Video = None,
+    *,
+    options: dict[str, Any],
+    given: frozenset[str],
+    verbose: o.Verbose = False,
 ) -> None:
     """Calibrate the meshes by the lifted pose (PC-HMR)."""
-    _chain("calibrate", take, video, out, verbose, options)
+    _chain("calibrate", take, video, out, verbose, options, given)
 
 
-def _chain(name: str, take: str, video: str | None, out: list[str], verbose: bool, options: dict[str, Any]) -> None:
+def _chain(
+    name: str,
+    take: str,
+    video: str | None,
+    out: list[str],
+    verbose: bool,
+    options: dict[str, Any],
+    given: frozenset[str],
+) -> None:
     from hmrkit.options import Options
     from hmrkit.take import open_take
 
     o.start_logging(verbose)
     check_outputs(out)
-    _stage(name, open_take(take, video), out, Options(**options))
+    _stage(name, open_take(take, video), out, Options(**options), given)
 
 
-def _stage(name: str, take: Take, out: list[str], options: Any) -> None:
+def _stage(name: str, take: Take, out: list[str], options: Any, given: frozenset[str] = frozenset()) -> None:
     from hmrkit.models import Models
     from hmrkit.pipeline import STAGES, adopted, run_stages
 
     _refuse_imported(name, take)
-    options = adopted(options, take, [name])
+    options = adopted(options, take, [name], given)
     wanted = STAGES[name].inputs(options)
     missing = [stage for stage in wanted if stage not in take.provenance and STAGES[stage].on_demand]
     with o.progress_bar("") as progress:

@@ -23,7 +23,9 @@ def view(
     ] = 0,
     people: Annotated[str, typer.Option(help="all, or numbers of people: 1,3.")] = "all",
     space: Annotated[str, typer.Option(help="world: on a ground found from the people; or camera.")] = "world",
-    host: Annotated[str, typer.Option(help="Address to serve at; 0.0.0.0 lets others look.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to serve at; 0.0.0.0: for all who have the printed address.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to serve at.")] = 8080,
     video: o.Video = None,
     *,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from hmrkit.errors import UsageError
+from hmrkit.members import unknown
 
 # name -> (module, function)
 CONVERTERS: dict[str, tuple[str, str]] = {
@@ -23,6 +23,6 @@ CONVERTERS: dict[str, tuple[str, str]] = {
 def convert(name: str, source: str | Path, out: str | Path) -> None:
     """Run the converter of that name; UsageError lists the known ones."""
     if name not in CONVERTERS:
-        raise UsageError(f"unknown network {name!r}; converters: {', '.join(CONVERTERS)}")
+        raise unknown("network", name, CONVERTERS)
     module, function = CONVERTERS[name]
     getattr(importlib.import_module(module), function)(Path(source), Path(out))

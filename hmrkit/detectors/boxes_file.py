@@ -7,7 +7,6 @@ is read; absent means person). A frame without entries is a frame without people
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,7 +17,9 @@ import torch
 
 from hmrkit.errors import InputError
 from hmrkit.files import sha256_of
+from hmrkit.limits import check_people
 from hmrkit.types import Detections
+from hmrkit.untrusted.json_files import read_json
 
 PERSON_CATEGORY = 1
 
@@ -38,10 +39,7 @@ class FileDetector:
 
 def read_boxes(path: Path, score_threshold: float = 0.0) -> dict[int, np.ndarray]:
     """Frame number -> (N,5) float32: x0, y0, x1, y1, score. InputError says which entry is wrong."""
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: expected a JSON file of boxes, got {error}") from error
+    entries = read_json(path, "a JSON file of boxes")
     if isinstance(entries, dict):
         entries = entries.get("annotations")
     if not isinstance(entries, list):
@@ -61,6 +59,7 @@ def read_boxes(path: Path, score_threshold: float = 0.0) -> dict[int, np.ndarray
             ) from error
         if category == PERSON_CATEGORY and score >= score_threshold:
             frames[frame].append([x, y, x + width, y + height, score])
+            check_people(path, frame, len(frames[frame]))
     return {frame: np.array(rows, np.float32) for frame, rows in frames.items()}
 
 

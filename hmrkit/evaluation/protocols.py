@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hmrkit.errors import UsageError
+from hmrkit.members import unknown
 from hmrkit.skeletons import H36M_17, LSP_14, SMPL_24, SPIN_17
 
 # Where joints come from. ``regressed``: J_regressor_h36m times the vertices; ``model``: the 24 joints of the kinematic
@@ -327,7 +328,7 @@ PROTOCOLS: dict[str, EvalProtocol] = {protocol.name: protocol for protocol in _A
 def choose_protocol(name: str, dataset: str) -> EvalProtocol:
     """The protocol of that name, for `dataset`; UsageError where there is none or it is not defined on that dataset."""
     if name not in PROTOCOLS:
-        raise UsageError(f"unknown protocol {name!r}; choose one of {', '.join(PROTOCOLS)}")
+        raise unknown("protocol", name, PROTOCOLS)
     protocol = PROTOCOLS[name]
     family = "3dpw" if dataset.startswith("3dpw") else dataset
     if protocol.datasets and family not in protocol.datasets:

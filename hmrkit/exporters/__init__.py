@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from hmrkit.errors import UsageError
-from hmrkit.members import Member
+from hmrkit.members import Member, unknown
 
 if TYPE_CHECKING:
     from hmrkit.scene import ExportOptions, Scene
@@ -136,9 +136,9 @@ def check_formats(formats: str | Sequence[str]) -> list[str]:
     """``"npz,obj"`` or a sequence of names -> names, each once. UsageError lists what there is."""
     parts = formats.split(",") if isinstance(formats, str) else formats
     names = list(dict.fromkeys(part.strip().lower() for part in parts if part.strip()))
-    unknown = [name for name in names if name not in EXPORTERS]
-    if unknown:
-        raise UsageError(f"unknown export format {', '.join(unknown)}; choose from {', '.join(EXPORTERS)}")
+    for name in names:
+        if name not in EXPORTERS:
+            raise unknown("export format", name, EXPORTERS)
     return names
 
 

@@ -8,7 +8,6 @@ Both hold COCO's 17 keypoints in image pixels; other counts are refused.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,9 +19,11 @@ import torch
 from hmrkit.errors import InputError
 from hmrkit.files import sha256_of
 from hmrkit.keypoints.matching import box_of_points, match_people
+from hmrkit.limits import check_people
 from hmrkit.skeletons import COCO_17
 from hmrkit.types import Camera
 from hmrkit.untrusted.arrays import open_regular, read_npz
+from hmrkit.untrusted.json_files import read_json
 
 if TYPE_CHECKING:
     from hmrkit.keypoints import People
@@ -58,10 +59,7 @@ class FileEstimator:
 
 def read_coco(path: Path) -> Frames:
     """People of every frame; InputError says which entry is wrong."""
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: expected a JSON file of keypoints, got {error}") from error
+    entries = read_json(path, "a JSON file of keypoints")
     if isinstance(entries, dict):
         entries = entries.get("annotations")
     if not isinstance(entries, list):
@@ -79,6 +77,7 @@ def read_coco(path: Path) -> Frames:
                 f"[x, y, confidence] x 17: {error!r}"
             ) from error
         frames[frame].append((_missing_as_nan(points), box_of_points(points[None])[0] if corners is None else corners))
+        check_people(path, frame, len(frames[frame]))
     return dict(frames)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hmrkit.errors import UsageError
-from hmrkit.members import check_number
+from hmrkit.members import check_number, unknown
 from hmrkit.skeletons import SMPL_24
 
 VIEWS = {
@@ -70,32 +70,31 @@ class RenderOptions:
     bones: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        unknown = [view for view in self.views if view not in VIEWS]
-        if unknown or not self.views or len(set(self.views)) < len(self.views):
+        if any(view not in VIEWS for view in self.views) or not self.views or len(set(self.views)) < len(self.views):
             raise UsageError(f"--view wants some of {', '.join(VIEWS)}, each once, got {','.join(self.views)!r}")
         if self.style not in STYLES:
-            raise UsageError(f"--style must be one of {', '.join(STYLES)}, got {self.style!r}")
+            raise unknown("--style", self.style, STYLES)
         if self.what not in WHAT:
-            raise UsageError(f"--what must be one of {', '.join(WHAT)}, got {self.what}")
+            raise unknown("--what", self.what, WHAT)
         if self.what in ONE_WAY and ((tuple(self.views), self.style) != DEFAULTS[self.what] or self.alpha):
             raise UsageError(f"--what {self.what} is drawn in one way; leave out --view, --style and --alpha")
         if self.what in ("compare", "rigid") and (self.alpha or self.style in ("skeleton", "residual")):
             raise UsageError(f"--what {self.what} compares skins; leave out --alpha and --style skeleton or residual")
         if self.style == "misplacement" and self.what != "rigid":
             raise UsageError(f"--style misplacement is for --what rigid, got --what {self.what}")
-        if unknown := [bone for bone in self.bones if bone not in SMPL_24.joints[1:]]:
-            known = ", ".join(SMPL_24.joints[1:])
-            raise UsageError(f"--bones wants joints where bones end, some of {known}; got {', '.join(unknown)}")
+        for bone in self.bones:
+            if bone not in SMPL_24.joints[1:]:
+                raise unknown("joint where a bone ends (--bones)", bone, SMPL_24.joints[1:])
         if self.bones and self.what != "weights":
             raise UsageError(f"--bones is for --what weights, got --what {self.what}")
         if self.alpha and len(self.views) > 1:
             raise UsageError(f"--alpha is for one view, got {','.join(self.views)}; add --view overlay")
         if self.opacity is not None and not 0 < self.opacity <= 1:
             raise UsageError(f"--opacity must be above 0 and at most 1, got {self.opacity}")
-        check_number("--heat-max", self.heat_max, (0, 1e9))
+        check_number("--heat-max", self.heat_max, (1e-6, 1e9))
         check_number("--first-frame", self.first_frame, (-1e9, 1e9))
-        if self.heat_max is not None and (self.style not in HEAT_MAX or self.heat_max <= 0):
-            raise UsageError(f"--heat-max is above 0 and for --style {' or '.join(HEAT_MAX)}, not for {self.style}")
+        if self.heat_max is not None and self.style not in HEAT_MAX:
+            raise UsageError(f"--heat-max is for --style {' or '.join(HEAT_MAX)}, not for {self.style}; leave it out")
 
     @property
     def needs_footage(self) -> bool:

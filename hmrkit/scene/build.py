@@ -17,8 +17,8 @@ import torch
 from hmrkit import __version__
 from hmrkit.body.posing import body_meshes, skeleton_joints
 from hmrkit.calibration.track import calibrated_vertices
-from hmrkit.errors import UsageError
-from hmrkit.members import Range, check_number
+from hmrkit.errors import InputError, UsageError
+from hmrkit.members import Range, check_number, unknown
 from hmrkit.scene import (
     METRES_PER_UNIT,
     Z_UP_FROM_Y_UP,
@@ -97,7 +97,7 @@ def check_options(options: ExportOptions) -> None:
     for name, words in choices.items():
         if getattr(options, name) not in words:
             flag = "units" if name == "unit" else name
-            raise UsageError(f"--{flag} must be one of {', '.join(words)}, got {getattr(options, name)!r}")
+            raise unknown(f"--{flag}", str(getattr(options, name)), words)
     for name, (flag, allowed) in _NUMBERS.items():
         check_number(flag, getattr(options, name), allowed)
     if options.space == "camera" and (options.ground or options.camera_pose):
@@ -266,14 +266,13 @@ def read_timecode(path: str) -> str | None:
     """SMPTE timecode of the clip's first frame, where its container has one and the file is still there."""
     if not Path(path).is_file():
         return None
-    import av
     from av.error import FFmpegError
 
-    from hmrkit.video.index import media_url
+    from hmrkit.video.opening import open_media
 
     try:
-        with av.open(media_url(path)) as container:
+        with open_media(path) as container:
             tags = [container.metadata, *(stream.metadata for stream in container.streams)]
-    except (FFmpegError, OSError):
+    except (InputError, FFmpegError, OSError):
         return None
     return next((tag["timecode"] for tag in tags if "timecode" in tag), None)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from hmrkit.geometry import axis_angle_to_matrix, matrix_to_axis_angle
+from hmrkit.limits import check_export
 from hmrkit.types import BodyParams, Take, VideoInfo
 from hmrkit.video.index import nearest_common_rate
 
@@ -56,17 +57,19 @@ class Clock:
     def place(self, frame_indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A track's source frames (R,) -> scene frames (T,), the row each one shows (T,) float, and seen (T,) bool.
 
-        Not seen are frames inside a gap of the track.
+        Not seen are frames inside a gap of the track. InputError where there are too many (`hmrkit.limits`).
         """
         count, step = len(frame_indices), self.video.step
         if self.resampled:
             rows_at = self.times(frame_indices) * float(self.fps)
             first, last = int(np.ceil(rows_at[0] - _ON_A_ROW)), int(np.floor(rows_at[-1] + _ON_A_ROW))
             first = min(first, last) if count > 1 else round(rows_at[0])
-            numbers = np.arange(first, max(last, first) + 1)
+            last = max(last, first)
         else:
             rows_at = (frame_indices - self.video.first_number) // step
-            numbers = np.arange(rows_at[0], rows_at[-1] + 1)
+            first, last = int(rows_at[0]), int(rows_at[-1])
+        check_export(last - first + 1, count, f"{self.video.path} at {float(self.fps):g} frames per second")
+        numbers = np.arange(first, last + 1)
         rows = np.interp(numbers, rows_at, np.arange(count))
         whole = np.abs(rows - rows.round()) < _ON_A_ROW
         rows = np.where(whole, rows.round(), rows)

@@ -27,7 +27,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from hmrkit.errors import UsageError
+from hmrkit.members import unknown
 from hmrkit.scene import Character, blend_skin
 from hmrkit.skeletons import SMPL_24, swap_sides
 
@@ -83,7 +83,7 @@ def retarget(character: Character, skeleton: str) -> Character:
     UsageError for a name that is not there; ValueError where the character is on another skeleton than SMPL's.
     """
     if skeleton not in SKELETON_NAMES:
-        raise UsageError(f"unknown skeleton {skeleton!r}; choose one of {', '.join(SKELETON_NAMES)}")
+        raise unknown("skeleton", skeleton, SKELETON_NAMES)
     if character.joint_names != SMPL_24.joints:
         raise ValueError(f"{character.name}: expected SMPL's 24 joints, got {', '.join(character.joint_names[:3])} ...")
     if skeleton == "smpl":

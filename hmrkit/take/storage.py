@@ -41,6 +41,7 @@ import numpy as np
 
 from hmrkit.errors import InputError
 from hmrkit.files import atomic_path
+from hmrkit.take.checks import what_is_wrong
 from hmrkit.take.footage import describe_place, find_clip, with_clip, write_relative_path
 from hmrkit.types import (
     BodyParams,
@@ -85,6 +86,8 @@ def load_take(source: str | Path | BinaryIO) -> Take:
     member of it is damaged."""
     place = Path(source) if isinstance(source, (str, Path)) else None
     name = str(source) if place else "standard input"
+    if place and place.exists() and not (place.is_file() or place.is_dir()):
+        raise InputError(f"{name}: wanted a take, found a pipe or a device; - is standard input")
     try:
         data = source if isinstance(source, (str, Path)) else io.BytesIO(source.read())
         with np.load(data, allow_pickle=False) as archive:
@@ -109,7 +112,10 @@ def load_take(source: str | Path | BinaryIO) -> Take:
         raise InputError(f"{name}: take of version {version}, this hmrkit reads version {VERSION}; make it anew")
     try:
         _check_members(arrays, manifest)
-        return _from_arrays(arrays, manifest, place)
+        take = _from_arrays(arrays, manifest, place)
+        if wrong := what_is_wrong(take):
+            raise _DamagedError(wrong)
+        return take
     except Exception as error:  # whatever the checksums of an old take, which has none, cannot tell
         found = error.args[0] if isinstance(error, _DamagedError) else f"{type(error).__name__}: {error}"
         raise InputError(

@@ -21,11 +21,12 @@ from hmrkit.untrusted.values import unpickle
 
 SMALLEST = 64 << 20  # bytes that any file may unfold to
 FACTOR = 50  # and how many times its size a larger one may: zeros compress a thousandfold, measured motion twofold
+LARGE, LARGE_FACTOR = 2 << 30, 4  # from here on so many times only
 
 
 def most_of(size: int) -> int:
     """Bytes that a compressed file of `size` bytes may unfold to."""
-    return SMALLEST + FACTOR * size
+    return min(SMALLEST + FACTOR * size, max(LARGE, LARGE_FACTOR * size))
 
 
 def open_regular(path: str | Path) -> BinaryIO:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import numpy as np
 from av.error import FFmpegError
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hmrkit.errors import InputError
+from hmrkit.limits import FRAME_PIXELS, too_large
 from hmrkit.video.colour import colour_of, linear_to_display, over_grey
 from hmrkit.video.display import Display
 from hmrkit.video.filtering import ShownFrames
+from hmrkit.video.opening import open_media
 
 PLATE_SUFFIXES = (".exr", ".dpx")
 _EXIF_ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
@@ -24,12 +28,13 @@ _LINEAR_GREY = 0.2158605  # linear light of sRGB 128
 def read_image(path: Path) -> np.ndarray:
     """An image as a viewer shows it, RGB uint8 (H,W,3): upright by its EXIF orientation, what is transparent over grey.
 
-    Raises OSError or ValueError where it cannot be read, InputError where reading it needs a package that is missing.
+    Raises OSError or ValueError where it cannot be read or is larger than `hmrkit.limits` allow, InputError where
+    reading it needs a package that is missing.
     """
     if path.suffix.lower() in PLATE_SUFFIXES:
         return _read_plate(path)
     try:
-        with Image.open(path) as opened:
+        with _opened(path) as opened:
             image = ImageOps.exif_transpose(opened)
             if image.mode.startswith("I"):  # 16 bit grey; some versions of Pillow open it as 32 bit
                 return _grey(np.array(image).astype(np.float32) / 65535)
@@ -47,14 +52,36 @@ def read_image(path: Path) -> np.ndarray:
 def image_size(path: Path) -> tuple[int, int]:
     """Height and width of `read_image`, from the file's header where that is enough. Raises what `read_image` does."""
     if path.suffix.lower() in PLATE_SUFFIXES:
-        return _plate_size(_open_plate(path).spec())
+        height, width = _plate_size(_open_plate(path).spec())
+        _refuse_large(width, height)
+        return height, width
     try:
-        with Image.open(path) as image:
+        with _opened(path) as image:
             sideways = image.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS
             return image.size if sideways else (image.height, image.width)
     except UnidentifiedImageError:
         height, width = read_image(path).shape[:2]
         return height, width
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An image of which only the header was read, no larger than allowed."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is lower
+            opened = Image.open(path)
+    except Image.DecompressionBombError as error:
+        found = str(error).partition(" exceeds")[0]
+        raise OSError(f"wanted at most {FRAME_PIXELS / 1e6:.0f} million pixels, found {found}; shrink it") from error
+    with opened:
+        _refuse_large(*opened.size)
+        yield opened
+
+
+def _refuse_large(width: int, height: int) -> None:
+    if reason := too_large(width, height):
+        raise OSError(reason)
 
 
 def _grey(values: np.ndarray) -> np.ndarray:
@@ -64,9 +91,9 @@ def _grey(values: np.ndarray) -> np.ndarray:
 def _read_deep(path: Path) -> np.ndarray:
     """TIFF of more than 8 bit a channel, which Pillow refuses, through libavcodec."""
     try:
-        with av.open(str(path)) as container:
+        with open_media(path) as container:
             frame = next(container.decode(video=0))
-    except (FFmpegError, StopIteration, IndexError) as error:
+    except (InputError, FFmpegError, StopIteration, IndexError) as error:
         raise OSError(f"cannot be decoded ({error})") from error
     return ShownFrames(Display(frame.width, frame.height), colour_of(frame, None, path))(frame)
 
@@ -93,6 +120,7 @@ def _read_plate(path: Path) -> np.ndarray:
     """The display window of an EXR or DPX image; linear light gets the sRGB curve, brighter than 1 is cut off."""
     source = _open_plate(path)
     spec = source.spec()
+    _refuse_large(max(spec.width, spec.full_width), max(spec.height, spec.full_height))
     pixels = source.read_image("float")
     source.close()
     if pixels is None:

@@ -20,12 +20,14 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.stream import Disposition
 
 from hmrkit.errors import InputError
+from hmrkit.limits import check_pixels
 from hmrkit.video.colour import Colour, colour_of
 from hmrkit.video.cropping import container_crop
 from hmrkit.video.display import Display, display_of
+from hmrkit.video.opening import films, open_container
+from hmrkit.video.watch import beat, watched
 
 log = logging.getLogger(__name__)
 
@@ -78,9 +80,9 @@ class ClipIndex:
 
 
 def index_video(path: Path) -> ClipIndex:
-    """Index a video file (remembered while the file does not change). InputError where it is not a video."""
+    """Index a video file (remembered while the file does not change). InputError where it is not a video, or hangs."""
     stat = path.stat()
-    return _index_video(str(path), stat.st_mtime_ns, stat.st_size)
+    return watched(lambda: _index_video(str(path), stat.st_mtime_ns, stat.st_size), path)
 
 
 def clip_sha256(paths: list[Path]) -> str:
@@ -93,39 +95,6 @@ def clip_sha256(paths: list[Path]) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
-
-
-def media_url(path: str | Path) -> str:
-    """A path as FFmpeg takes it for a file, whatever its name: no colon makes it a protocol, no dash an option."""
-    return f"file:{os.path.abspath(path)}"
-
-
-def open_container(path: str | Path) -> tuple[InputContainer, av.VideoStream]:
-    """Open a file and pick its video stream. InputError where it has none.
-
-    The largest of those that are marked as default, else of all; cover art, thumbnails and text are no video.
-    """
-    try:
-        container = av.open(media_url(path))
-    except (FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{path}: expected a video, cannot open it ({reason}); is it damaged or cut short?") from error
-    streams = _films(container)
-    if container.format.name == "tty" or not container.streams:
-        container.close()
-        raise InputError(f"{path}: expected a video, found a file of another kind; give a video or a folder of images")
-    if not streams:
-        container.close()
-        raise InputError(f"{path}: expected a video, found only sound or data; give a file with a video stream")
-    default = [s for s in streams if s.disposition & Disposition.default]
-    stream = max(default or streams, key=lambda s: s.width * s.height)
-    stream.thread_type = "AUTO"
-    return container, stream
-
-
-def _films(container: InputContainer) -> list[av.VideoStream]:
-    stills = Disposition.attached_pic | Disposition.timed_thumbnails
-    return [s for s in container.streams.video if not s.disposition & stills]
 
 
 @functools.lru_cache(maxsize=32)
@@ -159,9 +128,10 @@ def _index_video(path: str, _mtime_ns: int, _size: int) -> ClipIndex:
             pts = np.concatenate([pts, np.array(tail, np.int64)])
         size = seen[0].width, seen[0].height
         crop = container_crop(Path(path), container.format.name, stream.index, *size)
-        if len(films := _films(container)) > 1:
-            notes.append(f"has {len(films)} video streams; stream {stream.index} is taken")
+        if (count := len(films(container))) > 1:
+            notes.append(f"has {count} video streams; stream {stream.index} is taken")
         display = display_of(seen[0], stream.sample_aspect_ratio, crop)
+        check_pixels(path, *display.size)
         colour = colour_of(seen[0], stream.codec_context.color_trc, path)
         interlaced = any(frame.interlaced_frame for frame in seen)
         notes += [*display.notes(), *colour.notes(), *["interlaced: deinterlaced (bwdif)"] * interlaced]
@@ -177,7 +147,7 @@ def _index_video(path: str, _mtime_ns: int, _size: int) -> ClipIndex:
             missing=missing,
             by_count=by_count,
             capture_fps=_capture_rate(container, stream),
-            streams=len(films),
+            streams=count,
             notes=tuple(notes),
         )
 
@@ -232,6 +202,7 @@ def _scan_packets(path: str) -> tuple[list[int | None], list[int | None], int]:
     with container:
         try:
             for packet in container.demux(stream):
+                beat()
                 if packet.size == 0:
                     continue
                 if packet.is_discard:
@@ -249,6 +220,7 @@ def _decode(container, stream):
     """All frames of a file that can be decoded; a packet that cannot is passed over."""
     try:
         for packet in container.demux(stream):
+            beat()
             try:
                 yield from packet.decode()
             except FFmpegError as error:

@@ -23,6 +23,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from hmrkit.errors import InputError, UsageError
+from hmrkit.limits import frames_in_flight
 from hmrkit.types import VideoInfo
 from hmrkit.video.filtering import ShownFrames, deinterlaced
 from hmrkit.video.images import read_image
@@ -31,9 +32,10 @@ from hmrkit.video.index import (
     ClipIndex,
     clip_sha256,
     index_video,
-    open_container,
 )
+from hmrkit.video.opening import open_container
 from hmrkit.video.sequences import common_size, find_sequence
+from hmrkit.video.watch import HangError, beat, next_result
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +109,7 @@ def probe(
         else:
             if not path.exists():
                 raise InputError(f"{path}: no such file or folder; check the path")
-            if path.stat().st_size == 0:
+            if path.is_file() and path.stat().st_size == 0:
                 raise InputError(f"{path}: expected a video, found an empty file; copy it again")
             files = [path]
             index = index_video(path)
@@ -160,13 +162,15 @@ def read_frames(
 ) -> Iterator[FrameBatch]:
     """The frames that `info` chooses, in order, `batch_size` at a time, decoded ahead by a background thread.
 
-    At most ``prefetch + 2`` batches exist at once. A frame that cannot be decoded is named in its batch's `failed` and
-    the rest go on (frames that build upon it are as the decoder mends them, until the next keyframe). `backend`
-    ``decord`` raises InputError where decord cannot, ``auto`` goes on with PyAV instead.
-    Stop early by closing the iterator or dropping it: the thread ends with it.
+    At most ``prefetch + 2`` batches exist at once; of very large frames they have fewer (`hmrkit.limits`). A frame that
+    cannot be decoded is named in its batch's `failed` and the rest go on (frames that build upon it are as the decoder
+    mends them, until the next keyframe). `backend` ``decord`` raises InputError where decord cannot, ``auto`` goes on
+    with PyAV instead.
+    Stop early by closing the iterator or dropping it: the thread ends with it. InputError where decoding hangs.
     """
     if batch_size < 1 or prefetch < 1:
         raise UsageError(f"batch size and prefetch must be 1 or more, got {batch_size} and {prefetch}")
+    batch_size = frames_in_flight(batch_size, info.width, info.height)
     done = threading.Event()
     ready: queue.Queue[FrameBatch | BaseException | None] = queue.Queue(prefetch)
 
@@ -193,13 +197,19 @@ def read_frames(
     thread = threading.Thread(target=work, name="hmrkit-decode", daemon=True)
     thread.start()
     try:
-        while (item := ready.get()) is not None:
+        while (item := next_result(ready, thread, info.path)) is not None:
             if isinstance(item, BaseException):
                 raise item
             yield item
-    finally:
+        thread.join()
+    except HangError:  # nothing ends it; it goes with the process
+        raise
+    except BaseException:
         done.set()
         thread.join()
+        raise
+    finally:
+        done.set()
 
 
 def _decode_batches(info: VideoInfo, batch_size: int, backend: Backend) -> Iterator[FrameBatch]:
@@ -333,6 +343,7 @@ class _PyavSource:
         count = 0
         try:
             for packet in self.container.demux(self.stream):
+                beat()
                 try:
                     decoded = packet.decode()
                 except FFmpegError as error:
@@ -360,6 +371,7 @@ def _read_images(
         frames = np.empty((len(group), *size, 3), np.uint8)
         got: list[int] = []
         for number in group.tolist():
+            beat()
             try:
                 image = read_image(files[number])
             except (OSError, ValueError, SyntaxError, KeyError) as error:

@@ -44,7 +44,7 @@ class ImageSequence:
 
 def find_sequence(folder: Path) -> ImageSequence:
     """The sequence of images in a folder; InputError where it has no images."""
-    images = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    images = [p for p in folder.iterdir() if _is_image(p)]
     if not images:
         raise InputError(f"{folder}: expected a folder of images, found none ({', '.join(sorted(IMAGE_SUFFIXES))})")
     alike: dict[tuple[str, ...], list[Path]] = defaultdict(list)
@@ -68,6 +68,11 @@ def find_sequence(folder: Path) -> ImageSequence:
     return ImageSequence(chosen.files, chosen.numbers, tuple(notes))
 
 
+def _is_image(path: Path) -> bool:
+    """By its name, and as a file: a pipe among images never ends."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
 def list_images(folder: Path) -> list[Path]:
     """The images of a folder's sequence in order (``f2.png`` before ``f10.png``); InputError where it has none."""
     return list(find_sequence(folder).files)
@@ -80,7 +85,13 @@ def common_size(files: Sequence[Path]) -> tuple[int, int]:
     """
     sizes = Counter(size for size in map(_size, files) if size is not None)
     if not sizes:
-        raise InputError(f"{files[0].parent}: expected images, found {len(files)} files that cannot be read as such")
+        try:
+            image_size(files[0])
+        except (OSError, ValueError, SyntaxError) as error:
+            raise InputError(
+                f"{files[0].parent}: expected images, found {len(files)} files that cannot be read as such; "
+                f"{files[0].name}: {error}"
+            ) from error
     return sizes.most_common(1)[0][0]
 
 

@@ -21,6 +21,7 @@ from hmrkit.errors import InputError, UsageError
 from hmrkit.geometry import matrix_to_quaternion
 from hmrkit.meshes import mesh_slice
 from hmrkit.viewing.clip import Shown, ViewClip
+from hmrkit.viewing.gate import Gate
 
 if TYPE_CHECKING:
     from hmrkit.models import Models
@@ -39,7 +40,7 @@ def require_viser() -> None:
 
 
 class LivePage:
-    """The page of a clip at ``http://host:port`` (`url`). `run` keeps it alive; `step` does one round of it."""
+    """The page of a clip, which only its `url` opens (`Gate`). `run` keeps it alive; `step` does one round of it."""
 
     def __init__(self, clip: ViewClip, models: Models, host: str = "127.0.0.1", port: int = 8080) -> None:
         """UsageError where viser is missing, InputError where it cannot listen there."""
@@ -48,13 +49,18 @@ class LivePage:
 
         self.clip, self.models = clip, models
         try:
-            with contextlib.redirect_stdout(io.StringIO()):  # its banner; standard output holds addresses and paths
+            gate = Gate(host)
+            banner = contextlib.redirect_stdout(io.StringIO())  # standard output holds addresses and paths
+            with gate.before_viser(), banner:
                 label = Path(clip.take.video.path).name
                 self.server = viser.ViserServer(host=host, port=port, label=label, verbose=False)
         except OSError as error:
             raise InputError(f"cannot serve at {host}:{port} ({error.strerror or error}); choose a --port") from None
+        if not gate.guards:
+            self.stop()
+            raise UsageError("this viser starts its server in a way that cannot be guarded; pip install 'hmrkit[view]'")
         # viser takes the next free port where this one is taken.
-        self.url = f"http://{host}:{self.server.get_port()}"
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.server.get_port()}/{gate.token}/"
         self._meshes: dict[tuple[int, str], Any] = {}
         self._lines: dict[int, Any] = {}
         self._drawn: tuple | None = None

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from films import TOYS, write_film
+from in_process import hmrkit
 
 from hmrkit.clip_folder import LOCK, MAKING, MANIFEST, ClipFolder, locked
 from hmrkit.files import sha256_of
@@ -16,10 +17,8 @@ CHILD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def run(film, out, *args):
-    command = [sys.executable, "-m", "hmrkit", "run", film, "--out", out, *TOYS, *args]
-    result = subprocess.run([*map(str, command)], capture_output=True, text=True, env=CHILD)
+    result = hmrkit("run", film, "--out", out, *TOYS, *args)
     assert result.returncode == 0, result.stderr
-    return result
 
 
 def make(**files):

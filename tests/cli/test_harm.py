@@ -13,16 +13,12 @@ from functools import partial
 import numpy as np
 import pytest
 from films import TOYS, write_film
+from in_process import hmrkit
 from PIL import Image
 
 from hmrkit.take import load_take
 
 CHILD = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def hmrkit(*args, **options):
-    command = [sys.executable, "-m", "hmrkit", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, env=CHILD, **options)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ def loaded(name):
 def test_formats_are_read_from_the_command_line_and_from_sequences():
     assert check_formats("npz,obj") == check_formats(["npz", "OBJ", "npz"]) == ["npz", "obj"]
     assert check_formats(" obj , ") == ["obj"]
-    with pytest.raises(UsageError, match=r"unknown export format gif; choose from .*npz.*obj"):
+    with pytest.raises(UsageError, match=r"unknown export format 'gif'; choose one of .*npz.*obj"):
         check_formats("npz,gif")
 
 

@@ -1,0 +1,51 @@
+"""Sizes that no honest input reaches, checked before memory is filled: a small file can claim anything.
+
+What unfolds from archives and pickles has limits of its own, by the file's size (`hmrkit.untrusted`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hmrkit.errors import InputError
+
+FRAME_PIXELS = 2**26  # 8192 x 8192; 8K film has half of that
+BATCH_BYTES = 2**28  # decoded frames in flight at once, of each batch; eight of 4K fit
+EXPORT_FRAMES = 2**18  # of a person, in any case; 73 minutes at 60 Hz
+EXPORT_FACTOR = 16  # and for longer clips so many times the frames that the take has
+PEOPLE_PER_FRAME = 1000  # in files of boxes or keypoints
+JSON_BYTES = 2**28  # such a file; ten times as much memory
+BODY_VERTICES = 2**16  # SMPL has 6890, SMPL-X 10475
+BODY_BYTES = 2**30  # a body file; SMPL-X with all its shapes has half of that
+
+
+def too_large(width: int, height: int) -> str:
+    """Why a frame (px) is larger than `FRAME_PIXELS`, "" where it is not."""
+    if width * height <= FRAME_PIXELS:
+        return ""
+    return f"wanted frames of at most {FRAME_PIXELS / 1e6:.0f} million pixels, found {width}x{height}; shrink them"
+
+
+def check_pixels(name: str | Path, width: int, height: int) -> None:
+    """InputError where a frame (px) is too large."""
+    if reason := too_large(width, height):
+        raise InputError(f"{name}: {reason}")
+
+
+def check_export(span: int, rows: int, what: str) -> None:
+    """InputError where a person of `rows` frames would become `span` frames of an export, too many to hold."""
+    if span > (most := max(EXPORT_FRAMES, EXPORT_FACTOR * rows)):
+        raise InputError(f"{what}: {span} frames of an export, of at most {most}; choose a lower --fps or cut the take")
+
+
+def check_people(name: Path, frame: int, people: int) -> None:
+    """InputError where a file has more than `PEOPLE_PER_FRAME` in a frame."""
+    if people > PEOPLE_PER_FRAME:
+        raise InputError(
+            f"{name}: frame {frame} has more than {PEOPLE_PER_FRAME} people; keep those of the highest scores"
+        )
+
+
+def frames_in_flight(batch_size: int, width: int, height: int) -> int:
+    """Frames of a batch: as many as asked for where they fit into `BATCH_BYTES`, at least one."""
+    return max(1, min(batch_size, BATCH_BYTES // max(3 * width * height, 1)))

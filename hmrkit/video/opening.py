@@ -1,0 +1,92 @@
+"""Opening a video file: a regular file by that very name, one that holds its own frames, no larger than allowed."""
+
+from __future__ import annotations
+
+import functools
+import os
+import stat
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Disposition
+
+from hmrkit.errors import InputError
+from hmrkit.limits import FRAME_PIXELS, check_pixels
+
+# Formats whose files name others, which FFmpeg then opens or even runs, and those that are devices or networks.
+REFUSED = {
+    "concat", "hls", "applehttp", "dash", "hds", "imf", "webm_dash_manifest", "image2", "image2pipe", "avisynth",
+    "vapoursynth", "vobsub", "sdp", "rtp", "rtsp", "sap", "lavfi", "alsa", "oss", "fbdev", "kmsgrab", "v4l2",
+    "video4linux2", "video4linux2,v4l2", "x11grab",
+}  # fmt: skip
+_PLAYLISTS = (b"#EXTM3U", b"ffconcat version", b"<?xml", b"<MPD", b"v=0", b"file ")
+
+
+def media_url(path: str | Path) -> str:
+    """A path as FFmpeg takes it for a file, whatever its name: no colon makes it a protocol, no dash an option."""
+    return f"file:{os.path.abspath(path)}"
+
+
+@functools.lru_cache(maxsize=1)
+def _formats() -> str:
+    """The formats that may be opened, for FFmpeg's ``format_whitelist``: some of PyAV's names stand for several."""
+    return ",".join(sorted({part for name in av.formats_available - REFUSED for part in (name, *name.split(","))}))
+
+
+def open_media(path: str | Path) -> InputContainer:
+    """Open a media file. InputError where it is not a regular file, names other files, or is none."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise InputError(
+                f"{path}: expected a video, found no regular file; save what the pipe gives as a file first"
+            )
+        return av.open(media_url(path), options={"format_whitelist": _formats(), "max_pixels": str(FRAME_PIXELS)})
+    except (FFmpegError, OSError, ValueError) as error:
+        if _is_playlist(path):
+            raise InputError(
+                f"{path}: expected a video, found a playlist, which opens other files; join them first "
+                "(ffmpeg -i PLAYLIST -c copy clip.mp4)"
+            ) from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{path}: expected a video, cannot open it ({reason}); is it damaged or cut short?") from error
+
+
+def _is_playlist(path: str | Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_PLAYLISTS)
+    except OSError:
+        return False
+
+
+def open_container(path: str | Path) -> tuple[InputContainer, av.VideoStream]:
+    """Open a file and pick its video stream. InputError where it has none, or one of larger frames than allowed.
+
+    The largest of those that are marked as default, else of all; cover art, thumbnails and text are no video.
+    """
+    container = open_media(path)
+    try:
+        streams = films(container)
+        if container.format.name == "tty" or not container.streams:
+            raise InputError(
+                f"{path}: expected a video, found a file of another kind; give a video or a folder of images"
+            )
+        if not streams:
+            raise InputError(f"{path}: expected a video, found only sound or data; give a file with a video stream")
+        default = [s for s in streams if s.disposition & Disposition.default]
+        stream = max(default or streams, key=lambda s: s.width * s.height)
+        check_pixels(path, stream.width, stream.height)
+    except InputError:
+        container.close()
+        raise
+    stream.thread_type = "AUTO"
+    stream.codec_context.options = {"max_pixels": str(FRAME_PIXELS)}  # frames may be larger than the header says
+    return container, stream
+
+
+def films(container: InputContainer) -> list[av.VideoStream]:
+    """Its video streams, without cover art and thumbnails."""
+    stills = Disposition.attached_pic | Disposition.timed_thumbnails
+    return [s for s in container.streams.video if not s.disposition & stills]
