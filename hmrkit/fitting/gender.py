@@ -20,7 +20,7 @@ from hmrkit.fitting.masks import PersonMasks
 from hmrkit.fitting.shape import fit_silhouettes, with_betas
 from hmrkit.types import BodyParams, Camera
 
-# Sum of squares of the outlines of bodies with exact poses under clothes: median over 24 synthetic people.
+# Sum of squares of the outlines of clothed bodies in their exact poses: about the median over 24 synthetic people.
 CLEAN_MISFIT = 30.0
 LEAST_PROBABILITY = 0.5
 
