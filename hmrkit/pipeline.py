@@ -201,12 +201,14 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
     but the mesh stream has seen the image: the target follows no keypoints."""
     from hmrkit.calibration.target import TargetOptions
     from hmrkit.calibration.track import calibrate_track
+    from hmrkit.fitting.standing import standing_knees
 
     options = models.options
     calibrated: dict[int, Calibration] = {}
     people = take.people_with_mesh()
     for done, person in enumerate(people, 1):
         i = person.track_id
+        times = take.video.seconds(person.frame_indices)
         calibrated[i] = calibrate_track(
             person,
             take.body[i],
@@ -218,6 +220,7 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
             take.video.motion_fps,
             replace(target or TargetOptions(), shares=models.shares),
             params_only=options.params_only,
+            straight=standing_knees(take.body[i], times, take.camera, models.body) if options.stand else None,
         )
         progress("calibrate", done, len(people))
     return {"calibrated": calibrated}
