@@ -10,7 +10,7 @@ import typer
 from hmrkit.cli import options as o
 from hmrkit.cli.ablate import ablate
 from hmrkit.cli.train_data import make_examples, poses, preview
-from hmrkit.cli.train_measures import LifterName, Motion, evaluate_lifter, figures, ship, uncertainty
+from hmrkit.cli.train_measures import LifterName, Motion, evaluate_lifter, figures, graphs, ship, uncertainty
 from hmrkit.lifters import LIFTERS
 from hmrkit.options import OPTIONS, Options
 from hmrkit.regressors import REGRESSORS
@@ -132,7 +132,7 @@ for _name, _lifter in trainable(LIFTERS).items():
 
 for _name, _function in {
     "ablate": ablate, "examples": make_examples, "poses": poses, "preview": preview, "figures": figures, "ship": ship,
-    "evaluate-lifter": evaluate_lifter, "uncertainty": uncertainty,
+    "graphs": graphs, "evaluate-lifter": evaluate_lifter, "uncertainty": uncertainty,
 }.items():  # fmt: skip
     app.command(_name)(_function)
 

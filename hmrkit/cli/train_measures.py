@@ -55,6 +55,16 @@ def ship(
     write_manifest(into)
 
 
+def graphs(
+    into: Annotated[Path, typer.Option(help="Weights folder; its manifest is brought up to date.")] = Path("weights"),
+) -> None:
+    """Export the graphs by which ONNX Runtime and OpenVINO run the networks that ship (wants onnx, onnxscript)."""
+    from hmrkit.training.graphs import write_graphs
+
+    for path in write_graphs(into):
+        typer.echo(str(path))
+
+
 def evaluate_lifter(
     motion: Motion,
     name: LifterName = "videopose3d",
@@ -82,7 +92,7 @@ def uncertainty(
         typer.Option(help="Measure this mesh stream beside the pose stream: what calibration weights by; repeatable."),
     ] = None,
     mode: Annotated[str, typer.Option(help=f"With --mesh. {OPTIONS['mode'].text}")] = Options.mode,
-    pose3d: Annotated[str, typer.Option(help=f"With --mesh. {OPTIONS['pose3d'].text}")] = Options.pose3d,
+    pose3d: Annotated[str | None, typer.Option(help=f"With --mesh. {OPTIONS['pose3d'].text}")] = Options.pose3d,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many images.")] = None,
     dataset_option: Annotated[
         list[str] | None, typer.Option(help="KEY=VALUE, for what only one dataset has (seed=1).")
