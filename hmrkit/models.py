@@ -90,7 +90,14 @@ class Models:
     def body(self) -> Body:
         from hmrkit.body import load_body
 
-        return load_body(self.options.body, gender=self.options.gender, device=self.device)
+        gender = "neutral" if self.options.gender == "auto" else self.options.gender
+        return load_body(self.options.body, gender=gender, device=self.device)
+
+    @cached_property
+    def free_bodies(self):
+        from hmrkit.fitting.gender import FreeBodies
+
+        return FreeBodies(self.device)
 
     @cached_property
     def calibration(self):

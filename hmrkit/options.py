@@ -214,7 +214,11 @@ class Options:
         also=("regress", "lift", "calibrate", *OUTPUTS, "info"),
     )
     gender: str = option(
-        "neutral", "neutral, male or female; a take's own wins.", ("regress",), also=(*OUTPUTS, "info")
+        "neutral",
+        "neutral, male or female; auto: for each person the body that explains their silhouettes best. A take's own "
+        "wins.",
+        ("regress",),
+        also=(*OUTPUTS, "info"),
     )
     focal: float | None = option(None, "Focal length in pixels, if known.", also=("detect",), allowed=(1, 1e7))
     fov: float | None = option(
@@ -291,6 +295,15 @@ class Options:
             has_masks = choose(KEYPOINTS, self.keypoints, "keypoint estimator")[0].has_masks
             object.__setattr__(self, "shape", "silhouette" if stream.masks_shape and has_masks else "mesh")
         choose(SHAPES, str(self.shape), "shape")
+        if self.gender == "auto" and self.body:
+            raise UsageError(
+                f"--gender auto compares hmrkit's own bodies; leave out --body {self.body}, or name a gender"
+            )
+        if self.gender == "auto" and self.shape != "silhouette":
+            raise UsageError(
+                f"--gender auto goes by silhouettes (--shape silhouette, --keypoints blazepose-heavy), but --shape is "
+                f"{self.shape}; name a gender, or choose those"
+            )
         object.__setattr__(self, "refine", stream.refine_by_default if self.refine is None else self.refine)
         if method.calibrated:
             object.__setattr__(self, "pose3d", self.pose3d or self._usual_pose3d())

@@ -65,7 +65,8 @@ def _regress_inputs(options: Options) -> tuple[str, ...]:
 
 def _regress_models(options: Options) -> tuple[str, ...]:
     masks = ("person_masks",) if options.shape == "silhouette" else ()
-    return (*options.stream.models, *masks)
+    bodies = ("free_bodies",) if options.gender == "auto" else ()
+    return (*options.stream.models, *masks, *bodies)
 
 
 def _calibrate_inputs(options: Options) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from hmrkit.body.files import GENDERS
 from hmrkit.keypoints.visibility import unseen_shares
 from hmrkit.meshes import mesh_slice
 from hmrkit.models import Models
@@ -34,6 +35,10 @@ def report(take: Take) -> dict[str, Any]:
             entry["keypoint_confidence"] = round(float(np.nanmean(take.keypoints[i].keypoints_2d[..., 2])), 3)
         if i in take.body and (mask := take.body[i].seen) is not None:
             entry["unseen_limbs"] = {limb: round(share, 3) for limb, share in unseen_shares(mask).items()}
+        if i in take.body:
+            entry["gender"] = take.body[i].gender
+        if i in take.overlap and (genders := take.overlap[i].genders) is not None:
+            entry["gender_probability"] = {g: round(float(p), 3) for g, p in zip(GENDERS, genders, strict=True)}
         if i in take.overlap and np.isfinite(take.overlap[i].iou).any():
             entry["mask_iou"] = round(float(np.nanmean(take.overlap[i].iou)), 3)
         if i in take.calibrated:

@@ -118,7 +118,7 @@ def pose(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
 
 def regress(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     """Body parameters of every track by the mesh stream, refined, smoothed and made to stand as asked for."""
-    from hmrkit.fitting.shape import overlaps, shaped
+    from hmrkit.fitting.people import overlaps, shaped
     from hmrkit.keypoints.visibility import why_no_body
     from hmrkit.trackers import DroppedTrack
 
@@ -130,10 +130,10 @@ def regress(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
         else:
             seen.append(person)
     params = models.mesh_stream(take, seen, partial(progress, "regress"))
-    params, masks = shaped(take, params, models)
-    params = {i: _over_time(take, take.track(i), mesh, models) for i, mesh in params.items()}
+    found = shaped(take, params, models)
+    params = {i: _over_time(take, take.track(i), mesh, models) for i, mesh in found.params.items()}
     faces = np.asarray(models.body.faces, np.int32)
-    overlap = overlaps(params, masks, models.body)
+    overlap = overlaps(params, found, models.body)
     return {"body": params, "faces": faces, "overlap": overlap, "dropped_tracks": tuple(dropped)}
 
 

@@ -215,12 +215,17 @@ class BodyParams:
 
 @dataclass(frozen=True)
 class MaskOverlap:
-    """How well a mesh fills a person's mask: `iou` (T,) in [0, 1] of both silhouettes, NaN in frames without a mask."""
+    """How well a mesh fills a person's mask: `iou` (T,) in [0, 1] of both silhouettes, NaN in frames without a mask.
+
+    `genders` (3,): probability of the neutral, the male and the female body by the masks; None where nobody asked."""
 
     iou: np.ndarray
+    genders: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         _check("MaskOverlap", "iou", self.iou, ("T",), {}, "f")
+        if self.genders is not None:
+            _check("MaskOverlap", "genders", self.genders, (3,), {}, "f")
 
 
 @dataclass(frozen=True)

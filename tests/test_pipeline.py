@@ -187,8 +187,8 @@ def test_later_stages_go_on_with_the_body_and_the_keypoints_of_the_take(take, tm
     assert (chosen.gender, chosen.keypoints, chosen.mesh) == ("female", "toy", "fit")
     done = run_stages(made, ["calibrate"], Models(chosen))
     assert done.calibrated[1].params.model == done.body[1].model == "hmrkit-body-0-female"
-    with pytest.raises(hmrkit.errors.ModelMismatchError, match="hmrkit-body-0-neutral"):
-        mesh_slice(done, 1, slice(None), Models(Options(**TOYS)))
+    meshes = [mesh_slice(done, 1, slice(None), Models(o)).vertices_c for o in (chosen, Options(**TOYS))]
+    np.testing.assert_array_equal(*meshes)  # people of a take have bodies of their own, whatever a run's is
     assert hmrkit.export(done, tmp_path, formats=["npz"], device="cpu")
     file = np.load(tmp_path / "person_01.npz")
     wanted = Models(chosen).body

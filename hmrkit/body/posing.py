@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import torch
 
-from hmrkit.body.model import Body, BodyOutput
+from hmrkit.body.files import GENDERS
+from hmrkit.body.model import Body, BodyOutput, load_body
 from hmrkit.errors import ModelMismatchError
+from hmrkit.take import free_body_id
 from hmrkit.types import BodyParams
 
 MOVING = ("global_orient", "body_pose", "transl_c")  # the parameters that have a row a frame
@@ -34,25 +37,39 @@ def filled_rows(params: BodyParams) -> tuple[BodyParams, np.ndarray]:
     return take_rows(params, rows), whole
 
 
-def check_model(params: BodyParams, body: Body) -> None:
-    """ModelMismatchError where the parameters were made for another body."""
-    if params.model != body.model_id:
-        raise ModelMismatchError(
-            f"expected parameters for body {body.model_id}, got them for {params.model}; give that body (--body, "
-            "--gender), or make them the other's: hmrkit convert-body"
-        )
+def body_for(params: BodyParams, body: Body) -> Body:
+    """The body that the parameters are for: `body`, or the free body of another gender.
+
+    The free bodies have one vertex order, so people of one take may be of different gender. ModelMismatchError for
+    parameters of any other body.
+    """
+    if params.model == body.model_id:
+        return body
+    free = body.topology_id.startswith("hmrkit-") and params.gender in GENDERS
+    if free and params.model == free_body_id(body.topology_id, params.gender):
+        return free_body(params.gender, body.device, body.dtype)
+    raise ModelMismatchError(
+        f"expected parameters for body {body.model_id}, got them for {params.model}; give that body (--body, "
+        "--gender), or make them the other's: hmrkit convert-body"
+    )
+
+
+@lru_cache(maxsize=6)
+def free_body(gender: str, device: torch.device, dtype: torch.dtype = torch.float32) -> Body:
+    """The free body of that gender, loaded once."""
+    return load_body(gender=gender, device=device, dtype=dtype)
 
 
 def posed_mesh(body: Body, params: BodyParams, rows: Rows = ALL) -> BodyOutput:
-    """Vertices and joints of some `rows` of a track, in the camera frame, m. ModelMismatchError: see `check_model`."""
-    check_model(params, body)
+    """Vertices and joints of some `rows` of a track, in the camera frame, m. ModelMismatchError: see `body_for`."""
+    body = body_for(params, body)
     orient, pose, transl = (getattr(params, name)[rows] for name in MOVING)
     return body(orient, pose, params.betas, transl)
 
 
 def posed_skeleton(body: Body, params: BodyParams) -> BodyOutput:
-    """Joints and their rotations in the camera frame, m, without vertices. ModelMismatchError: see `check_model`."""
-    check_model(params, body)
+    """Joints and their rotations in the camera frame, m, without vertices. ModelMismatchError: see `body_for`."""
+    body = body_for(params, body)
     return body.joints_only(params.global_orient, params.body_pose, params.betas, params.transl_c)
 
 

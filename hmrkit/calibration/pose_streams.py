@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hmrkit.body import Body
 from hmrkit.body.landmarks import body_landmarks, world_from_local
-from hmrkit.body.posing import check_model
+from hmrkit.body.posing import body_for
 from hmrkit.calibration.pose_uncertainty import PoseUncertainty
 from hmrkit.camera import project
 from hmrkit.errors import UsageError
@@ -54,7 +54,7 @@ def projected_landmarks(body: Body, params: BodyParams, camera: Camera) -> Keypo
     Landmarks that are not in front of the camera are missing (NaN, confidence 0). ModelMismatchError where the
     parameters are another body's.
     """
-    check_model(params, body)
+    body = body_for(params, body)
     local = torch.from_numpy(np.concatenate([params.global_orient[:, None], params.body_pose], 1)).to(body.device)
     betas = torch.as_tensor(params.betas[:10], dtype=body.dtype, device=body.device)
     points, _ = body_landmarks(body)(world_from_local(local), betas)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hmrkit.body import Body
-from hmrkit.body.posing import MOVING, check_model, posed_mesh, posed_skeleton
+from hmrkit.body.posing import MOVING, body_for, posed_mesh, posed_skeleton
 from hmrkit.calibration import CalibrationWeights, bone_transforms, calibrate
 from hmrkit.calibration.bone_rotations import SEEN_JOINTS
 from hmrkit.calibration.joint_limits import within_limits
@@ -43,7 +43,7 @@ def calibrate_track(
     the mesh to the image (serial mode). `params_only`: see `refit`; `straight`: see `build_target`. ModelMismatchError
     where parameters, body and weights are not of the same body model; ValueError where the numbers of frames differ.
     """
-    _check_models(body, params, weights)
+    body = _checked_body(body, params, weights)
     if len(params.transl_c) != len(track.frame_indices):
         raise ValueError(f"expected parameters of {len(track.frame_indices)} frames, got {len(params.transl_c)}")
     joints, offsets = mesh_joints(body, params)
@@ -69,7 +69,7 @@ def calibrated_vertices(
     rows: slice | np.ndarray = slice(None),
 ) -> np.ndarray:
     """Vertices (t,V,3) m of some `rows` of a track: the mesh stream's moved onto the target `joints_c` (T,24,3)."""
-    _check_models(body, params, weights)
+    body = _checked_body(body, params, weights)
     params = start_of(body, params, joints_c, weights)
     with torch.inference_mode():
         return _moved(body, params, joints_c, weights, rows).cpu().numpy()
@@ -91,7 +91,7 @@ def refit(
     distance between calibrated and refitted vertices; with `params_only` no vertices are made, and it is that between
     `joints_c` and the refitted joints.
     """
-    _check_models(body, params, weights)
+    body = _checked_body(body, params, weights)
     params = start_of(body, params, joints_c, weights)
     target = torch.as_tensor(joints_c, dtype=body.dtype, device=body.device)
     posed = posed_skeleton(body, params)
@@ -139,6 +139,7 @@ def mesh_joints(body: Body, params: BodyParams) -> tuple[np.ndarray, np.ndarray 
     The body says where an annotator puts a hip on its surface; that mark is taken to move with the joint. None for a
     body without a keypoint regressor.
     """
+    body = body_for(params, body)
     posed = posed_skeleton(body, params)
     if body.keypoint_regressor is None:
         return posed.joints.cpu().numpy(), None
@@ -151,9 +152,11 @@ def mesh_joints(body: Body, params: BodyParams) -> tuple[np.ndarray, np.ndarray 
     return posed.joints.cpu().numpy(), offsets.squeeze(-1).cpu().numpy()
 
 
-def _check_models(body: Body, params: BodyParams, weights: CalibrationWeights) -> None:
-    check_model(params, body)
+def _checked_body(body: Body, params: BodyParams, weights: CalibrationWeights) -> Body:
+    """The person's body. ModelMismatchError where `weights` are for another vertex order."""
+    body = body_for(params, body)
     if weights.model_id != body.topology_id:
         raise ModelMismatchError(
             f"expected calibration weights for body {body.topology_id}, got them for {weights.model_id}; use that body"
         )
+    return body

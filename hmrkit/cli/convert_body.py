@@ -70,17 +70,18 @@ def convert_take(take: Take, models: Models, target: Body) -> tuple[Take, dict[i
     import numpy as np
 
     from hmrkit.body.conversion import BodyConverter
-    from hmrkit.body.posing import check_model
+    from hmrkit.body.posing import body_for
     from hmrkit.meshes import mesh_slice
 
-    for params in take.body.values():
-        check_model(params, models.body)
-    converter = BodyConverter(models.body, target)
+    sources = {params.model: body_for(params, models.body) for params in take.body.values()}
+    converters = {model: BodyConverter(source, target) for model, source in sources.items()}
     found: dict[int, Conversion] = {}
     for track in take.people_with_mesh():
         i = track.track_id
         start = take.calibrated[i].params if i in take.calibrated else take.body[i]
-        found[i] = converter.convert(lambda rows, i=i: mesh_slice(take, i, rows, models).vertices_c, start)
+        found[i] = converters[start.model].convert(
+            lambda rows, i=i: mesh_slice(take, i, rows, models).vertices_c, start
+        )
     kept: dict[str, Any] = {name: record for name, record in take.provenance.items() if name != "calibrate"}
     regress = kept.get("regress", {"options": {}})
     kept["regress"] = {
@@ -88,7 +89,7 @@ def convert_take(take: Take, models: Models, target: Body) -> tuple[Take, dict[i
         "options": {**regress["options"], "gender": target.gender},
         "weights": {**regress.get("weights", {}), "body": target.weights_sha256},
         "conversion": {
-            "from": models.body.model_id,
+            "from": ", ".join(sources),
             "to": target.model_id,
             "residual_mm": {
                 str(i): {

@@ -221,10 +221,12 @@ def summary(take: Take, facts: dict[str, Any]) -> list[str]:
         i = track.track_id
         filled = f", {person['interpolated_frames']} filled in" if person["interpolated_frames"] else ""
         iou = f", mask IoU {person['mask_iou']:.2f}" if "mask_iou" in person else ""
+        sure = person.get("gender_probability", {}).get(person.get("gender"))
+        body = "" if sure is None else f", {person['gender']} body ({sure:.0%} sure)"
         mesh = "" if person["mesh"] or "regress" not in take.provenance else ", no mesh"
         lines.append(
             f"person {i:<3d} frames {person['first_frame']} to {person['last_frame']}, {person['frames']} in all"
-            f"{filled}{mesh}{iou}"
+            f"{filled}{mesh}{iou}{body}"
         )
         if i in take.keypoints:
             surely = np.nanmean(take.keypoints[i].keypoints_2d[..., 2], axis=1)

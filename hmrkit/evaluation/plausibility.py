@@ -14,6 +14,7 @@ import torch
 
 from hmrkit import metrics
 from hmrkit.body import Body
+from hmrkit.body.posing import body_for
 from hmrkit.models import Models
 from hmrkit.scene import person_name
 from hmrkit.scene.foot_contact import sole_points, standing
@@ -73,7 +74,8 @@ def measure(subject: Subject) -> dict[str, float]:
 
 def _subject(take: Take, motion: Motion, body: Body, world: World, fps: float) -> Subject:
     with torch.inference_mode():
-        rest = body.joints_only(betas=torch.from_numpy(motion.params.betas).to(body.device)).joints[0].cpu().numpy()
+        person = body_for(motion.params, body)
+        rest = person.joints_only(betas=torch.from_numpy(motion.params.betas).to(body.device)).joints[0].cpu().numpy()
     soles = sole_points(body, motion.params)
     stands = standing(soles, fps, world.up_c) & motion.visible[:, None]
     joints = np.where(motion.visible[:, None, None], motion.joints_c, np.nan)

@@ -174,6 +174,10 @@ def load_entries(options: EvalOptions) -> list[Entry]:
     """The rows of the table, everything that they need loaded."""
     entries = []
     for chosen in options.methods:
+        if chosen.gender == "auto" and options.dataset != "plausibility":
+            raise UsageError(
+                "--gender auto gives people bodies of different gender, but a score is of one body; name one"
+            )
         models = Models(chosen)
         stages = [s for s in stages_of(chosen) if options.detect or s not in ("detect", "track")]
         load_models(models, stages)

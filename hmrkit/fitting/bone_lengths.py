@@ -41,13 +41,15 @@ UNKNOWNS = 11  # betas, and the logarithm of the scale between the network's met
 
 @dataclass(frozen=True)
 class Normal:
-    """Normal equations of a least squares problem: `matrix` (N,N) and `right` (N,). Evidence of several kinds adds."""
+    """Normal equations of a least squares problem: `matrix` (N,N) and `right` (N,), and `cost` (), the sum of squares
+    where they were made. Evidence of several kinds adds."""
 
     matrix: Tensor
     right: Tensor
+    cost: Tensor
 
     def __add__(self, other: Normal) -> Normal:
-        return Normal(self.matrix + other.matrix, self.right + other.right)
+        return Normal(self.matrix + other.matrix, self.right + other.right, self.cost + other.cost)
 
     def solve(self) -> Tensor:
         return torch.linalg.solve(self.matrix, self.right)
@@ -56,7 +58,7 @@ class Normal:
     def of(design: Tensor, residual: Tensor, weights: Tensor) -> Normal:
         """Of rows `design` (R,N), what they lack `residual` (R,), and `weights` (R,), inverse variances."""
         weighted = design * weights[:, None]
-        return Normal(weighted.mT @ design, weighted.mT @ residual)
+        return Normal(weighted.mT @ design, weighted.mT @ residual, (weights * residual.square()).sum())
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ def prior(betas: Tensor, log_scale: Tensor, options: FitOptions) -> Normal:
     """Betas have spread 1 about the mean body. A network's metres are uncertain as a whole: their scale has a spread of
     its own, so that proportions shape the body and stature stays near the mean."""
     weights = torch.cat([torch.ones_like(betas), torch.full_like(log_scale, options.stature_sigma**-2)])
-    return Normal(torch.diag(weights), -weights * torch.cat([betas, log_scale]))
+    found = torch.cat([betas, log_scale])
+    return Normal(torch.diag(weights), -weights * found, (weights * found.square()).sum())
 
 
 def fit_options(take: Take, track_id: int, keypoints: str) -> FitOptions:

@@ -10,9 +10,7 @@ sticks out of the mask. Head, hands and feet are left out, for hair, shoes and w
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,21 +20,15 @@ from torch.nn import functional
 
 from hmrkit.body import Body
 from hmrkit.body.landmarks import body_landmarks, world_from_local
-from hmrkit.body.posing import take_rows
+from hmrkit.body.posing import body_for, take_rows
 from hmrkit.camera import project, solve_translation
 from hmrkit.device import one_thread
-from hmrkit.errors import InputError
-from hmrkit.fitting.bone_lengths import UNKNOWNS, BoneLengths, Normal, fit_options, fit_shape, prior
+from hmrkit.fitting.bone_lengths import UNKNOWNS, BoneLengths, Normal, prior
 from hmrkit.fitting.masks import PersonMasks, crop_center
 from hmrkit.fitting.observations import FitOptions
 from hmrkit.rendering.rasteriser import Fragments, interpolate_at, visible_fragments
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
-from hmrkit.types import BodyParams, Camera, MaskOverlap, Take
-
-if TYPE_CHECKING:
-    from hmrkit.models import Models
-
-log = logging.getLogger(__name__)
+from hmrkit.types import BodyParams, Camera
 
 _LEFT_OUT = SMPL_24.indices(
     "head", *(f"{side}_{name}" for side in ("left", "right") for name in ("wrist", "hand", "ankle", "foot"))
@@ -66,43 +58,14 @@ class ShapeOptions:
     least_overlap: float = 0.4  # IoU: below, the mask is not this person's
 
 
-def shaped(
-    take: Take, params: dict[int, BodyParams], models: Models
-) -> tuple[dict[int, BodyParams], dict[int, PersonMasks]]:
-    """A mesh stream's bodies by track id with the shapes that the options ask for, and the masks that were made.
+@dataclass(frozen=True)
+class ShapeFit:
+    """`betas` (10,) of a person; `misfit`, the sum of squares of the outlines' distances over their noise, and `cost`,
+    that of all evidence, both infinite where no mask is theirs."""
 
-    A clip that cannot be read any more gives no masks, with a warning: shapes then are the mesh stream's."""
-    body, masks, out = models.body, {}, {}
-    shape, keypoints = models.options.shape, models.options.keypoints
-    if shape == "mesh":
-        return params, masks
-    if shape == "silhouette":
-        try:
-            masks = models.person_masks(take, [take.track(i) for i in params], models.options.batch_size)
-        except InputError as error:
-            log.warning("%s; people keep the shape that %s gives them", error, models.options.mesh)
-    for i, mesh in params.items():
-        betas: np.ndarray = np.zeros(10, np.float32)
-        if shape != "mean":
-            options, bones = fit_options(take, i, keypoints), None
-            if shape == "bones" or models.options.mesh == "fit":
-                bones = BoneLengths.measure(models.clean_tracks(take)[i], options, body.device)
-            if bones is not None and shape == "bones":
-                betas = fit_shape(bones, body_landmarks(body), options).cpu().numpy()
-            else:
-                betas = fit_silhouettes(mesh, masks[i], body, bones) if i in masks else mesh.betas
-        out[i] = with_betas(mesh, betas, take.camera, body)
-    return out, masks
-
-
-def overlaps(params: dict[int, BodyParams], masks: dict[int, PersonMasks], body: Body) -> dict[int, MaskOverlap]:
-    """`mask_overlap` by track id, NaN in frames without a mask."""
-    found = {}
-    for i, mask in masks.items():
-        iou = np.full(len(params[i].transl_c), np.nan, np.float32)
-        iou[mask.rows] = mask_overlap(params[i], mask, body)
-        found[i] = MaskOverlap(iou)
-    return found
+    betas: np.ndarray
+    misfit: float
+    cost: float
 
 
 def fit_silhouettes(
@@ -111,8 +74,8 @@ def fit_silhouettes(
     body: Body,
     bones: BoneLengths | None = None,
     options: ShapeOptions | None = None,
-) -> np.ndarray:
-    """Betas (10,) of a person by masks and bone lengths; those of `params` where no mask is theirs.
+) -> ShapeFit:
+    """A person's shape by masks and bone lengths; the betas of `params` where no mask is theirs.
 
     Without `bones`, the betas of `params` are taken for an observation of their own."""
     options = options or ShapeOptions()
@@ -121,21 +84,24 @@ def fit_silhouettes(
         outlines = _Outlines(params, masks, body, options)
         outlines = outlines.where(outlines.overlap(start) >= options.least_overlap)
         if not len(outlines.masks):
-            return params.betas
+            return ShapeFit(params.betas, float("inf"), float("inf"))
         fit_options, points = FitOptions(), body_landmarks(body)
         found = torch.cat([start, start.new_zeros(UNKNOWNS - 10)])
-        for _ in range(options.iterations):
+
+        def other_evidence() -> Normal:
             betas, scale = found[:10], found[10:]
-            normal = outlines.normal(betas)
-            total = normal + prior(betas, scale, fit_options)
+            known = prior(betas, scale, fit_options)
             if bones is not None:
-                total = total + bones.normal(points, betas, scale)
-            else:
-                total = total + _observed(betas, start, options.observed_sigma)
-            change = total.solve()
+                return known + bones.normal(points, betas, scale)
+            return known + _observed(betas, start, options.observed_sigma)
+
+        for _ in range(options.iterations):
+            change = (outlines.normal(found[:10]) + other_evidence()).solve()
             found = found + change
             outlines.follow(change[:10])
-        return found[:10].clamp(-3, 3).cpu().numpy().astype(np.float32)
+        seen = outlines.normal(found[:10])
+        cost = float((seen + other_evidence()).cost)
+        return ShapeFit(found[:10].clamp(-3, 3).cpu().numpy().astype(np.float32), float(seen.cost), cost)
 
 
 def mask_overlap(params: BodyParams, masks: PersonMasks, body: Body) -> np.ndarray:
@@ -146,24 +112,25 @@ def mask_overlap(params: BodyParams, masks: PersonMasks, body: Body) -> np.ndarr
 
 
 def with_betas(params: BodyParams, betas: np.ndarray, camera: Camera, body: Body) -> BodyParams:
-    """The same poses with another shape (10,), each body moved to where its limbs keep their places in the image."""
+    """The same poses on `body` with shape `betas` (10,), each moved to where its limbs keep their places in the image.
+
+    ModelMismatchError where `params` are neither for `body` nor for the same body of another gender."""
     with torch.no_grad():
         rotations = np.concatenate([params.global_orient[:, None], params.body_pose], 1)
         world = world_from_local(torch.from_numpy(rotations).to(body.device))
-        landmarks = body_landmarks(body)
         before, after = (
-            landmarks(world, torch.from_numpy(shape).to(body.device))[0][:, _STEADY].cpu().numpy()
-            for shape in (params.betas[:10], betas)
+            body_landmarks(person)(world, torch.from_numpy(shape).to(body.device))[0][:, _STEADY].cpu().numpy()
+            for person, shape in ((body_for(params, body), params.betas[:10]), (body, betas))
         )
     pixels = project(camera, before + params.transl_c[:, None])
     transl = solve_translation(camera, after, pixels, np.asarray(np.isfinite(pixels).all(-1), np.float32))
-    return replace(params, betas=betas, transl_c=transl)
+    return replace(params, betas=betas, transl_c=transl, gender=body.gender, model=body.model_id)
 
 
 def _observed(betas: Tensor, observed: Tensor, sigma: float) -> Normal:
     weights = torch.cat([torch.full_like(betas, sigma**-2), betas.new_zeros(UNKNOWNS - 10)])
     lacking = torch.cat([observed - betas, betas.new_zeros(UNKNOWNS - 10)])
-    return Normal(torch.diag(weights), weights * lacking)
+    return Normal(torch.diag(weights), weights * lacking, (weights * lacking.square()).sum())
 
 
 class _Outlines:
@@ -175,6 +142,7 @@ class _Outlines:
 
     def __init__(self, params: BodyParams, masks: PersonMasks, body: Body, options: ShapeOptions) -> None:
         self.masks, self.options = masks, options
+        body = body_for(params, body)
         device = body.device
         self.faces = torch.from_numpy(body.faces).to(device).long()
         rows = take_rows(params, masks.rows)
@@ -241,10 +209,14 @@ class _Outlines:
         count = torch.zeros(len(self.place), device=weights.device).index_add(0, mesh, torch.ones_like(weights))
         worth = min(o.frame_points, o.all_points / len(self.place))
         weights = weights * worth / count[mesh].clamp_min(1) / o.noise_m**2
-        weights = weights / (1 + (distance / o.outlier_m).square()).square()
-        return self._without_places(mesh, (along[:, None] @ slope)[:, 0], along, -distance, weights)
+        off = (distance / o.outlier_m).square()
+        cost = (weights * distance.square() / (1 + off)).sum()
+        weights = weights / (1 + off).square()
+        return self._without_places(mesh, (along[:, None] @ slope)[:, 0], along, -distance, weights, cost)
 
-    def _without_places(self, mesh: Tensor, shape: Tensor, move: Tensor, lacking: Tensor, weights: Tensor) -> Normal:
+    def _without_places(
+        self, mesh: Tensor, shape: Tensor, move: Tensor, lacking: Tensor, weights: Tensor, cost: Tensor
+    ) -> Normal:
         """Schur complement: rows in betas `shape` (P,10) and in the place of their own frame `move` (P,3)."""
         frames, o = len(self.place), self.options
         design = torch.cat([shape, move, lacking[:, None]], 1)
@@ -259,7 +231,7 @@ class _Outlines:
         matrix, vector = lacking.new_zeros(UNKNOWNS, UNKNOWNS), lacking.new_zeros(UNKNOWNS)
         matrix[:10, :10] = (total[:, :10, :10] - cross @ solved[..., :10]).sum(0)
         vector[:10] = (total[:, :10, 13] - (cross @ solved[..., 10:])[..., 0]).sum(0)
-        return Normal(matrix, vector)
+        return Normal(matrix, vector, cost)
 
     def follow(self, change: Tensor) -> None:
         """Move the bodies to where they are best after this `change` (10,) of betas."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from hmrkit.body import Body
 from hmrkit.body.landmarks import BodyLandmarks, body_landmarks, world_from_local
 from hmrkit.body.pose_prior import PosePrior, load_pose_prior
+from hmrkit.body.posing import body_for
 from hmrkit.device import one_thread
 from hmrkit.fitting.observations import CleanTrack
 from hmrkit.fitting.resting_feet import shared_drift
@@ -67,7 +68,7 @@ def refine_track(
     """
     options = options or RefineOptions()
     device = torch.device(device) if device is not None else body.device
-    points, prior = body_landmarks(body).to(device), load_pose_prior(device)
+    points, prior = body_landmarks(body_for(params, body)).to(device), load_pose_prior(device)
     betas = torch.from_numpy(params.betas).to(device)
     start = np.concatenate([params.global_orient[:, None], params.body_pose], 1)
     rotations, moved = start.copy(), params.transl_c.copy()

@@ -20,7 +20,7 @@ from torch.nn.functional import normalize
 
 from hmrkit.body import Body
 from hmrkit.body.landmarks import body_landmarks, local_from_world, world_from_local
-from hmrkit.body.posing import check_model
+from hmrkit.body.posing import body_for
 from hmrkit.camera import project, solve_translation
 from hmrkit.fitting.inverse_kinematics import smoothstep
 from hmrkit.fitting.observations import STATURE_M
@@ -45,7 +45,7 @@ def standing_knees(params: BodyParams, times: np.ndarray, camera: Camera, body: 
     `times` (T,) s. A single frame shows nothing that rests: 0. ModelMismatchError where the parameters are another
     body's.
     """
-    check_model(params, body)
+    body = body_for(params, body)
     if len(times) < 2:
         return np.zeros((len(times), 2), np.float32)
     local, betas, transl = _tensors(params, body)
@@ -68,6 +68,7 @@ def straighten_stands(params: BodyParams, times: np.ndarray, camera: Camera, bod
     shares = standing_knees(params, times, camera, body)
     if not shares.any():
         return params
+    body = body_for(params, body)
     points = body_landmarks(body)
     local, betas, _ = _tensors(params, body)
     with torch.no_grad():

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from hmrkit import __version__
-from hmrkit.body.posing import body_meshes, skeleton_joints
+from hmrkit.body.posing import body_for, body_meshes, skeleton_joints
 from hmrkit.calibration.track import calibrated_vertices
 from hmrkit.errors import InputError, UsageError
 from hmrkit.members import Range, check_number, unknown
@@ -176,7 +176,7 @@ def _people(take: Take, clock: Clock, models: Models, options: ExportOptions) ->
 def _character(
     take: Take, motion: Motion, clock: Clock, models: Models, matrix: np.ndarray, options: ExportOptions
 ) -> Character:
-    body, size = models.body, units_per_metre(options)
+    body, size = body_for(motion.base, models.body), units_per_metre(options)
     rotation, shift = matrix[:, :3] / size, matrix[:, 3]
     rest_rotation = Z_UP_FROM_Y_UP if options.up == "z" else np.eye(3)
     with torch.inference_mode():

@@ -12,7 +12,7 @@ from hmrkit.types import BodyParams
 
 if TYPE_CHECKING:
     from hmrkit.body import Body
-from hmrkit.body.posing import posed_skeleton, skeleton_joints
+from hmrkit.body.posing import body_for, posed_skeleton, skeleton_joints
 
 ANKLES = SMPL_24.indices("left_ankle", "right_ankle")
 TOES = SMPL_24.indices("left_foot", "right_foot")
@@ -25,7 +25,7 @@ LOW_M = 0.12  # a foot this much above the other one is in the air
 def sole_points(body: Body, params: BodyParams) -> np.ndarray:
     """Heel and ball (T,2 feet,2,3) m on the soles of the posed body, left foot first, in the parameters' frame."""
     with torch.inference_mode():
-        rest = body(betas=params.betas)
+        rest = body_for(params, body)(betas=params.betas)
         posed = posed_skeleton(body, params)
     vertices, joints = rest.vertices[0].cpu().numpy(), rest.joints[0].cpu().numpy()
     skin = body.weights.cpu().numpy()

@@ -249,7 +249,8 @@ def _check_fit(a: Take, b: Take, name: str, other: str) -> None:
     for lacking, stages in missing.items():
         if stages:
             raise InputError(f"{lacking}: lacks {', '.join(sorted(stages))}, which the other take has; run that first")
-    models = {params.model for take in (a, b) for params in take.body.values()}
+    # The free bodies of all genders have one vertex order.
+    models = {p.model.removesuffix(f"-{p.gender}") for take in (a, b) for p in take.body.values()}
     if len(models) > 1 or (a.faces is not None and b.faces is not None and not np.array_equal(a.faces, b.faces)):
         raise ModelMismatchError(f"{name} and {other} were made with different bodies; make both with one --body")
 

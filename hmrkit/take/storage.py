@@ -14,7 +14,7 @@ Arrays beside it (shapes and units as in `hmrkit.types`; ``{id}`` is the track i
     track/{id}/frame_indices  boxes_xyxy  scores  interpolated
     keypoints/{id}/keypoints_2d  joints_3d
     body/{id}/global_orient  body_pose  betas  transl_c  fingers (of some imported results)  seen (T,24)
-    overlap/{id}/iou
+    overlap/{id}/iou  genders (3,), neutral, male and female (of --gender auto)
     lifted/{id}/joints_c
     calibrated/{id}/joints_c  refit_residual_mm  global_orient  body_pose  betas  transl_c  fingers  seen
 
@@ -189,6 +189,8 @@ def _to_arrays(take: Take) -> dict[str, Any]:
         arrays |= _body_arrays(f"body/{i}", params)
     for i, overlap in take.overlap.items():
         arrays[f"overlap/{i}/iou"] = overlap.iou
+        if overlap.genders is not None:
+            arrays[f"overlap/{i}/genders"] = overlap.genders
     for i, lifted in take.lifted.items():
         arrays[f"lifted/{i}/joints_c"] = lifted.joints_c
     for i, item in take.calibrated.items():
@@ -275,7 +277,9 @@ def _from_arrays(arrays: dict[str, np.ndarray], manifest: dict[str, Any], path: 
         },
         body={int(i): body(f"body/{i}", m) for i, m in manifest["body"].items()},
         overlap={
-            i: MaskOverlap(arrays[f"overlap/{i}/iou"]) for i in manifest["tracks"] if f"overlap/{i}/iou" in arrays
+            i: MaskOverlap(arrays[f"overlap/{i}/iou"], arrays.get(f"overlap/{i}/genders"))
+            for i in manifest["tracks"]
+            if f"overlap/{i}/iou" in arrays
         },
         lifted={
             int(i): LiftedPose(arrays[f"lifted/{i}/joints_c"], m["skeleton"]) for i, m in manifest["lifted"].items()

@@ -28,7 +28,7 @@ def write_graphs(folder: str | Path) -> list[Path]:
     """Export every network of `networks` into a weights folder; returns the files. UsageError where PyTorch's exporter
     lacks its packages."""
     try:
-        import onnx
+        import onnx  # noqa: F401
         import onnxscript  # noqa: F401  # PyTorch's exporter works with it
     except ImportError as error:
         raise UsageError(f"exporting wants {error.name}, which is not installed: pip install onnx onnxscript") from None

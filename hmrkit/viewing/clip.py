@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from hmrkit.body.posing import posed_skeleton
+from hmrkit.body.posing import body_for, posed_skeleton
 from hmrkit.calibration import bone_transforms
 from hmrkit.calibration.variants import start_of
 from hmrkit.errors import InputError, UsageError
@@ -106,8 +106,9 @@ def make_clip(take: Take, models: Models, people: Sequence[int] | None = None, s
 
 
 def _person(take: Take, track: Track, models: Models) -> Shown:
-    i, body = track.track_id, models.body
+    i = track.track_id
     params, done, lifted = take.body[i], take.calibrated.get(i), take.lifted.get(i)
+    body = body_for(params, models.body)
     if done is not None:
         params = start_of(body, params, done.joints_c, models.calibration)
     with torch.inference_mode():

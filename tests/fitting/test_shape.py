@@ -7,11 +7,14 @@ import pytest
 import torch
 from synthetic_person import BODY, CAMERA, make_person
 
+from hmrkit.body.files import GENDERS
 from hmrkit.body.landmarks import body_landmarks, local_from_world
+from hmrkit.body.posing import body_for, free_body
 from hmrkit.camera import crop_cameras, project
 from hmrkit.crops import Region
 from hmrkit.errors import UsageError
 from hmrkit.fitting.bone_lengths import BONES, SHRINKAGE, BoneLengths, fit_shape
+from hmrkit.fitting.gender import fit_gender, gender_probabilities
 from hmrkit.fitting.masks import SIDE, PersonMasks, hidden_share, known_pixels, spread_rows
 from hmrkit.fitting.observations import FitOptions, clean_track
 from hmrkit.fitting.shape import ShapeOptions, fit_silhouettes, mask_overlap, with_betas
@@ -35,7 +38,7 @@ def params_of(person, betas=None):
 def masks_of(params, wider=0):
     """What a perfect network would see of those bodies; clothes reach `wider` px beyond them."""
     part = [torch.from_numpy(x[ROWS]) for x in (params.global_orient, params.body_pose, params.transl_c)]
-    mesh = BODY(part[0], part[1], torch.from_numpy(params.betas), part[2])
+    mesh = body_for(params, BODY)(part[0], part[1], torch.from_numpy(params.betas), part[2])
     pixels = project(CAMERA, mesh.joints.numpy())
     size = 1.4 * np.ptp(pixels[..., 1], axis=1).astype(np.float64)
     cameras = crop_cameras(CAMERA, Region(pixels.mean(1), size, np.zeros(len(ROWS))), SIDE)
@@ -71,7 +74,11 @@ def test_silhouettes_make_a_mean_body_heavy_and_the_overlap_rise(heavy):
     mean = with_betas(params_of(person), np.zeros(10, np.float32), CAMERA, BODY)
     exact = ShapeOptions(frame_points=100, all_points=400)  # masks without any noise
     errors, ious = [], []
-    for betas in (mean.betas, fit_silhouettes(mean, masks, BODY), fit_silhouettes(mean, masks, BODY, options=exact)):
+    for betas in (
+        mean.betas,
+        fit_silhouettes(mean, masks, BODY).betas,
+        fit_silhouettes(mean, masks, BODY, options=exact).betas,
+    ):
         errors.append(shape_error_mm(betas, HEAVY))
         ious.append(mask_overlap(with_betas(mean, betas, CAMERA, BODY), masks, BODY).mean())
     assert errors[1] < 0.9 * errors[0]
@@ -83,10 +90,10 @@ def test_silhouettes_make_a_mean_body_heavy_and_the_overlap_rise(heavy):
 def test_loose_clothes_widen_people_less_than_a_mesh_that_sticks_out_slims_them():
     person = make_person(0)
     params = params_of(person)
-    wide = shape_error_mm(fit_silhouettes(params, masks_of(params, wider=2), BODY), params.betas)
+    wide = shape_error_mm(fit_silhouettes(params, masks_of(params, wider=2), BODY).betas, params.betas)
     thin = with_betas(params, np.array([0, 1.5, 0, 0, 0, 0, 0, 0, 0, 0], np.float32), CAMERA, BODY)
     before = shape_error_mm(thin.betas, params.betas)
-    slimmed = shape_error_mm(fit_silhouettes(thin, masks_of(params), BODY), params.betas)
+    slimmed = shape_error_mm(fit_silhouettes(thin, masks_of(params), BODY).betas, params.betas)
     assert wide < 15
     assert slimmed < before
 
@@ -98,15 +105,46 @@ def test_pixels_of_others_change_nothing(heavy):
     known[:, :, SIDE // 2 :] = False
     spoiled = masks.masks.clone()
     spoiled[:, :, SIDE // 2 + 1 :] = True
-    half = fit_silhouettes(mean, replace(masks, known=known), BODY)
-    assert shape_error_mm(fit_silhouettes(mean, replace(masks, known=known, masks=spoiled), BODY), half) < 3
+    half = fit_silhouettes(mean, replace(masks, known=known), BODY).betas
+    other = fit_silhouettes(mean, replace(masks, known=known, masks=spoiled), BODY).betas
+    assert shape_error_mm(other, half) < 3
 
 
 def test_masks_that_show_somebody_else_are_ignored(heavy):
     person, masks = heavy
     params = params_of(person)
     elsewhere = replace(masks, masks=masks.masks.roll(SIDE // 2, dims=2))
-    assert np.array_equal(fit_silhouettes(params, elsewhere, BODY), params.betas)
+    assert np.array_equal(fit_silhouettes(params, elsewhere, BODY).betas, params.betas)
+
+
+@pytest.mark.parametrize("gender", ["male", "female"])
+def test_silhouettes_choose_the_body_of_a_mean_man_and_woman_and_say_how_sure_that_is(gender):
+    person = make_person(0)
+    mean = params_of(person, np.zeros(10, np.float32))
+    true = with_betas(mean, mean.betas, CAMERA, free_body(gender, BODY.device))
+    fit = fit_gender(mean, masks_of(true), BODY, CAMERA)
+    assert fit.params.gender == gender
+    assert fit.params.model == f"hmrkit-body-0-{gender}"
+    assert fit.probabilities[GENDERS.index(gender)] > 0.5
+    assert fit.probabilities.sum() == pytest.approx(1)
+    assert mask_overlap(fit.params, masks_of(true), BODY).mean() > 0.95
+
+
+def test_a_person_without_a_mask_of_their_own_keeps_their_body(heavy):
+    person, masks = heavy
+    elsewhere = replace(masks, masks=masks.masks.roll(SIDE // 2, dims=2))
+    fit = fit_gender(params_of(person), elsewhere, BODY, CAMERA)
+    assert fit.params.gender == "neutral"
+    np.testing.assert_allclose(fit.params.betas, person.betas, atol=1e-6)
+    np.testing.assert_allclose(fit.probabilities, 1 / 3)
+
+
+def test_the_worse_the_best_body_fits_the_less_sure_its_gender_is():
+    cost = np.array([40.0, 34.0, 46.0])
+    clean, rough = (gender_probabilities(np.full(3, misfit), cost) for misfit in (20.0, 120.0))
+    assert clean.argmax() == rough.argmax() == 1
+    assert clean[1] > 0.9
+    assert 1 / 3 < rough[1] < 0.7
 
 
 def test_another_shape_keeps_its_place_in_the_image(heavy):
@@ -183,5 +221,9 @@ def test_what_gives_the_shape_by_default():
     assert Options(method="hmr", keypoints="movenet-thunder").shape == "mesh"
     assert Options(method="fit", keypoints="toy").shape == "mesh"
     assert Options(method="pc-hmr", mesh="file:people.npz").shape == "mesh"
+    with pytest.raises(UsageError, match="--shape is bones"):
+        Options(method="fit", gender="auto", shape="bones")
+    with pytest.raises(UsageError, match=r"leave out --body mine\.npz"):
+        Options(method="fit", gender="auto", body="mine.npz")
     with pytest.raises(UsageError, match="silhouette, bones, mesh, mean"):
         Options(shape="wide")

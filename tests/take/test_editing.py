@@ -10,7 +10,7 @@ from hmrkit.camera import assume_camera
 from hmrkit.errors import InputError, ModelMismatchError, UsageError
 from hmrkit.take import load_take, save_take
 from hmrkit.take.editing import cut_take, merge_takes
-from hmrkit.types import BodyParams, Calibration, Detections, Keypoints, LiftedPose, Take, Track, VideoInfo
+from hmrkit.types import BodyParams, Calibration, Detections, Keypoints, LiftedPose, MaskOverlap, Take, Track, VideoInfo
 
 
 def _person(track_id, frames, rng):
@@ -115,6 +115,23 @@ def test_renumbered_people_stay_apart(take):
     np.testing.assert_array_equal(merged.body[7].betas, take.body[2].betas)
     assert 9 in merged.keypoints
     assert 9 not in merged.body
+
+
+def test_people_of_different_gender_go_into_one_take_with_what_masks_say_of_them(take, tmp_path):
+    sure = np.array([0.1, 0.7, 0.2], np.float32)
+    alone, other = cut_take(take, [2]), cut_take(take, [5])
+    alone, other = (
+        _with_body(alone, model="hmrkit-body-0-neutral"),
+        _with_body(other, gender="male", model="hmrkit-body-0-male"),
+    )
+    iou = np.full(len(other.track(5).frame_indices), 0.8, np.float32)
+    alone = replace(alone, overlap={2: MaskOverlap(np.ones_like(alone.track(2).scores))})
+    other = replace(other, overlap={5: MaskOverlap(iou, sure)})
+    save_take(cut_take(merge_takes([alone, other]), start=20), tmp_path / "t.npz")
+    read = load_take(tmp_path / "t.npz")
+    assert [read.body[i].gender for i in (2, 5)] == ["neutral", "male"]
+    np.testing.assert_array_equal(read.overlap[5].genders, sure)
+    assert read.overlap[2].genders is None
 
 
 def _with_body(take, **change):
