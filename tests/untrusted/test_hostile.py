@@ -28,6 +28,7 @@ from hmrkit.regressors.files import read_network, read_regressor
 from hmrkit.regressors.hmr import HmrNetwork, build
 from hmrkit.results.files import read_file
 from hmrkit.untrusted.arrays import most_of, read_npz
+from hmrkit.untrusted.checkpoints import read_checkpoint
 from hmrkit.untrusted.values import limit_of, unpickle
 from hmrkit.weights import load_into, load_state, read_metadata
 
@@ -341,3 +342,13 @@ def test_a_cut_off_checkpoint_is_named_as_such(tmp_path):
     (tmp_path / "cut.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:-200])
     with pytest.raises(WeightsError, match="cut off"):
         load_state(tmp_path / "cut.pt")
+
+
+def test_tensors_that_stay_in_their_file_are_the_same(tmp_path):
+    """Views of several storages, each with an offset of its own."""
+    rows = torch.arange(24.0).reshape(4, 6)
+    state = {"a": torch.ones(5), "rows": rows, "part": rows[1:, 2:4], "half": torch.arange(7).half()}
+    torch.save(state, tmp_path / "state.pt")
+    mapped = read_checkpoint(tmp_path / "state.pt", mapped=True)
+    for key, value in state.items():
+        torch.testing.assert_close(mapped[key], value, atol=0, rtol=0)
