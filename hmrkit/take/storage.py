@@ -54,6 +54,7 @@ from hmrkit.types import (
     Track,
     VideoInfo,
 )
+from hmrkit.untrusted.arrays import load_arrays
 
 log = logging.getLogger(__name__)
 FORMAT, VERSION = "hmrkit-take", 1
@@ -86,9 +87,7 @@ def load_take(source: str | Path | BinaryIO) -> Take:
     place = Path(source) if isinstance(source, (str, Path)) else None
     name = str(source) if place else "standard input"
     try:
-        data = source if isinstance(source, (str, Path)) else io.BytesIO(source.read())
-        with np.load(data, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
+        arrays = load_arrays(source)
         manifest = json.loads(str(arrays["manifest"]))
         if manifest["format"] != FORMAT:
             raise KeyError("format")
