@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from hmrkit.untrusted.kinds import array_kind, array_of, array_size
-from hmrkit.untrusted.machine import refused
+from hmrkit.untrusted.tree import refused
 from hmrkit.untrusted.values import unpickle
 
 SMALLEST = 64 << 20  # bytes that any file may unfold to

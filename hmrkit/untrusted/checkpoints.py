@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hmrkit.untrusted import values
 from hmrkit.untrusted.arrays import open_regular
-from hmrkit.untrusted.machine import Machine, Made, refused
+from hmrkit.untrusted.machine import Machine
+from hmrkit.untrusted.tree import Made, refused
 
 if TYPE_CHECKING:  # a second to import
     from torch import Tensor
