@@ -235,12 +235,12 @@ def _pose_of_track(i: int, take: Take, models: Models) -> LiftedPose:
     if options.mode == "serial":
         return _lift_track(person, projected_landmarks(models.body, take.body[i], take.camera), take, models)
     points = take.keypoints[i]
-    if options.pose3d == "lifted":
-        return _lift_track(person, points, take, models)
-    direct = direct_pose(points, models.body)
     if options.pose3d == "direct":
-        return direct
-    return fused_pose(_lift_track(person, points, take, models), direct, models.pose_uncertainty)
+        return direct_pose(points, models.body)
+    lifted = _lift_track(person, points, take, models)
+    if options.pose3d != "fused":
+        return lifted
+    return fused_pose(lifted, direct_pose(points, models.body), models.pose_uncertainty)
 
 
 def _lift_track(person: Track, points: Keypoints, take: Take, models: Models) -> LiftedPose:
