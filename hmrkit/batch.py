@@ -22,7 +22,7 @@ from hmrkit.files import write_json
 from hmrkit.models import Models
 from hmrkit.options import Options
 from hmrkit.output import export_take, render_take
-from hmrkit.pipeline import Progress, keep_stages, load_models, open_clip, run_stages, stages_of
+from hmrkit.pipeline import Progress, check_clip, keep_stages, load_models, open_clip, run_stages, stages_of
 from hmrkit.report import report, reprojection
 from hmrkit.take import load_take, provenance_record, save_take
 from hmrkit.types import Take
@@ -105,6 +105,18 @@ def plan(sources: Sequence[str], options: Options, outputs: Outputs) -> list[tup
             result.exit_code = InputError.exit_code
         planned.append((result, take))
     return planned
+
+
+def check_planned(planned: Iterable[tuple[ClipResult, Take | None]], models: Models) -> None:
+    """Load the models and note which clips they refuse, for a run that stops there."""
+    stages = stages_of(models.options)
+    load_models(models, stages)
+    for result, take in planned:
+        try:
+            if take is not None:
+                check_clip(take, stages, models)
+        except HmrkitError as error:
+            result.status, result.error, result.exit_code = "failed", str(error), error.exit_code
 
 
 def run_batch(

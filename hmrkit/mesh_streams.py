@@ -3,8 +3,9 @@
 How to add one: write a module with a function ``load(name, models)`` that returns a `MeshStream`, and add its line to
 `MESH_STREAMS`. `name` is what the user wrote, with ``:argument`` where the line has one. A stream that reads a file or
 weights of its own has a ``weights_sha256``, and its line names ``mesh_stream`` among its `models`: then another file is
-another result. A regressor needs no line of its own: each one in `hmrkit.regressors` is a mesh stream.
-``tests/new_members`` has an example.
+another result. Such a stream may have a method ``check(take)``, which is called before the first stage runs: InputError
+where the clip is not what the file was made of. A regressor needs no line of its own: each one in `hmrkit.regressors`
+is a mesh stream. ``tests/new_members`` has an example.
 """
 
 from __future__ import annotations

@@ -111,6 +111,13 @@ def load_models(models: Models, stages: Sequence[str]) -> None:
             getattr(models, name)
 
 
+def check_clip(take: Take, stages: Sequence[str], models: Models) -> None:
+    """What a mesh stream that reads a file says of the clip before any stage runs; InputError where it refuses it."""
+    reads_file = "regress" in stages and "mesh_stream" in STAGES["regress"].models(models.options)
+    if check := getattr(models.mesh_stream, "check", None) if reads_file else None:
+        check(take)
+
+
 def adopted(options: Options, take: Take, stages: Sequence[str], given: Collection[str] | None = None) -> Options:
     """The options for running `stages` on a take: what its other stages were made with is as it was.
 
@@ -152,6 +159,7 @@ def run_stages(
 ) -> Take:
     """Bring a take through `stages`; those whose provenance already fits are skipped. `save` is called after each."""
     chosen = models.options
+    check_clip(take, stages, models)
     for name in stages:
         stage = STAGES[name]
         inputs = stage.inputs(chosen)

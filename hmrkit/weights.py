@@ -209,7 +209,10 @@ def load_state(path: str | Path, device: str = "cpu", mapped: bool = False) -> d
         raise WeightsError(f"{path}: {what}, refused; save its state dict alone") from error
     except Exception as error:  # a damaged file can fail anywhere inside the readers, with any exception
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise WeightsError(f"{path}: expected .safetensors or a PyTorch checkpoint, got {reason}") from error
+        raise WeightsError(
+            f"{path}: expected .safetensors or a PyTorch checkpoint, found a damaged or cut-off file or another kind "
+            f"({reason}); get it again"
+        ) from error
     return {key: value.to(device) for key, value in _state_of(loaded, path).items()}
 
 

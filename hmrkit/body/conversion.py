@@ -73,7 +73,8 @@ class BodyConverter:
         """A person's body on the target.
 
         `vertices_c` gives the source's vertices (t,V,3) m, in the camera frame, of some rows of the track's T frames;
-        `start` are the source's parameters of all T frames. The target's gender and id are those of the result.
+        `start` are the source's parameters of all T frames. The target's gender and id are those of the result; fingers
+        and what is seen are those of `start`.
         """
         target = self.target
         count = len(start.transl_c)
@@ -93,7 +94,7 @@ class BodyConverter:
         )
         params = BodyParams(
             rotations[:, 0], rotations[:, 1:], betas.cpu().numpy().astype(np.float32), transl, target.gender,
-            target.model_id,
+            target.model_id, start.fingers, start.seen,
         )  # fmt: skip
         return Conversion(params, residual)
 

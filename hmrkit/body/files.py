@@ -119,7 +119,10 @@ def read_smpl_file(path: str | Path) -> dict[str, Any]:
         raise WeightsError(f"{path}: {error}") from error
     except Exception as error:  # a damaged pickle can fail anywhere inside the unpickler, with any exception
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise WeightsError(f"{path}: expected a SMPL body model (.pkl or .npz), could not read it: {reason}") from error
+        raise WeightsError(
+            f"{path}: expected a SMPL body model (.pkl or .npz), could not read it: {reason}; it is damaged, "
+            "cut off or another kind of file, get it again"
+        ) from error
 
 
 def check_smpl_model(model: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,6 +34,7 @@ def import_results(
 
     To calibrate or refine them: hmrkit run CLIP --mesh file:RESULTS.
     """
+    from hmrkit.errors import UsageError
     from hmrkit.models import Models
     from hmrkit.options import Options
     from hmrkit.results.formats import read_results
@@ -42,6 +44,8 @@ def import_results(
     o.start_logging(verbose)
     check_outputs(out)
     options = Options(body=body, device=device, smooth=smooth, focal=focal, fov=fov, fps=fps)
+    if fps is not None and Path(video).is_file():
+        raise UsageError(f"--fps is the rate of a folder of frames; {video} is a file with its own, leave --fps out")
     clip = probe(video, fps=fps, keep_numbers=False)
     _, found = read_results(results, clip, space)
     models = Models(replace(options, gender=gender or found.gender))

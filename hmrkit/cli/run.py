@@ -41,12 +41,12 @@ def run(
     verbose: o.Verbose = False,
 ) -> None:
     """Turn videos into meshes of the people in them. The same command resumes a run that was interrupted."""
-    from hmrkit.batch import Outputs, exit_code, plan, run_batch
+    from hmrkit.batch import Outputs, check_planned, exit_code, plan, run_batch
     from hmrkit.errors import UsageError
     from hmrkit.exporters import choose_formats
     from hmrkit.models import Models
     from hmrkit.options import Options, changing
-    from hmrkit.pipeline import load_models, stages_of
+    from hmrkit.pipeline import stages_of
 
     o.start_logging(verbose)
     chosen = Options(**options)
@@ -58,7 +58,9 @@ def run(
     for line in sorted(reported):
         sys.stderr.write(f"hmrkit: {line}\n")
     if dry_run:
-        load_models(Models(chosen), stages_of(chosen))
+        check_planned(planned, Models(chosen))
+        for line in sorted({result.error for result, _ in planned if result.error} - reported):
+            sys.stderr.write(f"hmrkit: {line}\n")
         for stage in stages_of(chosen):
             settings = " ".join(f"{name}={getattr(chosen, name)}" for name in changing(stage))
             sys.stderr.write(f"hmrkit: {stage} {settings}\n")

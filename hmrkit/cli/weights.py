@@ -93,20 +93,35 @@ def check_weights(
 
 @app.command("inspect")
 def inspect_weights(
-    files: Annotated[list[Path], typer.Argument(help="Checkpoints or body files, of anyone's.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Checkpoints, bodies, takes or other tools' results, files or folders.")
+    ],
     as_json: o.AsJson = False,
 ) -> None:
-    """Say what files are, what they need and which options read them; nothing in them is run."""
+    """Say what files are, what they need and which options read them; nothing in them is run.
+
+    A file that cannot be read stops none of the others; the exit code is then 3, or 4 for takes and results.
+    """
     from dataclasses import asdict
 
     from hmrkit.cli.weights_inspect import inspect, lines
+    from hmrkit.errors import HmrkitError
 
-    found = [inspect(file) for file in files]
+    entries, code = [], 0
+    for file in files:
+        try:
+            finding = inspect(file)
+        except HmrkitError as error:
+            typer.echo(f"hmrkit: {error}", err=True)
+            entries.append({"path": str(file), "error": str(error)})
+            code = max(code, error.exit_code)
+            continue
+        entries.append({**asdict(finding), "error": ""})
+        if not as_json:
+            typer.echo("\n".join(lines(finding)))
     if as_json:
-        typer.echo(json.dumps([asdict(finding) for finding in found], indent=1))
-        return
-    for finding in found:
-        typer.echo("\n".join(lines(finding)))
+        typer.echo(json.dumps(entries, indent=1))
+    raise typer.Exit(code)
 
 
 @app.command("convert")

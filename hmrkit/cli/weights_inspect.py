@@ -1,18 +1,18 @@
 """What is this file, and what is it good for? What `hmrkit weights inspect` does.
 
-A file is known by the names and shapes of its tensors, never by its name. Nothing that it names is run. A published
-regressor's or keypoint network's file is then held against the network that reads it, made without memory of its own,
-so that a file with tensors missing or of other sizes is refused here and not in a run.
+A file is known by what is in it, never by its name. Nothing that it names is run. A published regressor's or keypoint
+network's file is then held against the network that reads it, made without memory of its own, and results are read as
+those of a clip, so that a file with parts missing or of other sizes is refused here and not in a run.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import math
 import warnings
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -21,132 +21,23 @@ import torch
 
 from hmrkit.body.files import gender_in_name, read_smpl_file
 from hmrkit.body.smplx_files import KINDS
-from hmrkit.errors import WeightsError
+from hmrkit.cli.known_files import NOTHING, RESUMED, UNCERTAINTY, Known, known_file, use_of
+from hmrkit.errors import InputError, WeightsError
 from hmrkit.files import sha256_of
-from hmrkit.keypoints import KEYPOINTS, hrnet, vitpose
-from hmrkit.lifters import LIFTERS
-from hmrkit.members import Member, visible
+from hmrkit.keypoints import KEYPOINTS
 from hmrkit.regressors import REGRESSORS
-from hmrkit.regressors.crowdnet import VPOSER_FILES
-from hmrkit.regressors.files import beside, read_network
-from hmrkit.regressors.vibe import SPIN_FILES
-from hmrkit.training.recipes import trainable
-from hmrkit.weights import find_parts, load_state, read_manifest, read_metadata, weight_folders
+from hmrkit.regressors.files import beside
+from hmrkit.results.files import read_contents, read_file
+from hmrkit.results.formats import read_people, recognised
+from hmrkit.results.imported import results_sha256
+from hmrkit.take import is_take, load_take
+from hmrkit.types import VideoInfo
+from hmrkit.untrusted.arrays import open_regular
+from hmrkit.untrusted.checkpoints import read_checkpoint
+from hmrkit.weights import find_parts, load_state, read_manifest, weight_folders
 
-Shapes = Mapping[str, tuple[int, ...]]
-
-# What asks for which family's members, with FILE for the file.
-OPTIONS: dict[str, tuple[Mapping[str, Member], str]] = {
-    "regressor": (REGRESSORS, "--method {name} --checkpoint FILE"),
-    "lifter": (LIFTERS, "--lifter {name} --lifter-checkpoint FILE"),
-    "keypoints": (KEYPOINTS, "--keypoints {name}:FILE"),
-}
-SMPL_BODY = "SMPL's body file for its shapes (--body SMPL_NEUTRAL.pkl); other bodies get their mean shape"
-HRNET_SIZE = "256x192 or 384x288 in its name, or the size of its crops ahead of it: --keypoints hrnet:384x288:FILE"
-NOTHING = "no part of this hmrkit reads it"
-
-
-@dataclass(frozen=True)
-class Known:
-    """A published file. `has` are tensors that tell it from the others, with sizes where they matter (None: any), at
-    top level or below ``model.``. `family` and `member` say what reads it, "" where nothing does; `needs` what else;
-    `files`, one of which must lie beside it or in a weights folder."""
-
-    what: str
-    has: Mapping[str, tuple[int | None, ...] | None]
-    family: str = ""
-    member: str = ""
-    needs: str = ""
-    files: tuple[str, ...] = ()
-
-
-PUBLISHED: tuple[Known, ...] = (
-    Known(
-        "SPIN, or HMR of its form (Kolotouros et al. 2019)",
-        {"layer4.2.conv3.weight": None, "fc1.weight": (1024, 2205), "decpose.weight": (144, 1024)},
-        "regressor", "spin", SMPL_BODY,
-    ),
-    Known(
-        "CLIFF on HRNet-W48 (Li et al. 2022)",
-        {"encoder.stage4.0.branches.0.0.conv1.weight": (48, None, 3, 3), "fc1.weight": (1024, 2208)},
-        "regressor", "cliff", SMPL_BODY,
-    ),
-    Known(
-        "CLIFF on ResNet-50 (Li et al. 2022)",
-        {"encoder.layer4.2.conv3.weight": None, "fc1.weight": (1024, 2208)},
-        "regressor", "cliff", SMPL_BODY,
-    ),
-    Known(
-        "HMR 2.0 (Goel et al. 2023)",
-        {"backbone.pos_embed": (1, 193, None), "smpl_head.decpose.weight": (144, None)},
-        "regressor", "hmr2", SMPL_BODY,
-    ),
-    Known(
-        "PARE (Kocabas et al. 2021)",
-        {"backbone.stage4.2.branches.0.0.conv1.weight": None, "head.pose_mlp.weight": (1, 6, None, 24, 1, 1)},
-        "regressor", "pare", SMPL_BODY,
-    ),
-    Known(
-        "VIBE's generator (Kocabas et al. 2020), without an image network",
-        {"encoder.gru.weight_ih_l0": (3072, 2048), "regressor.decpose.weight": (144, 1024)},
-        "regressor", "vibe", f"SPIN's spin_model_checkpoint.pth.tar beside it or in a weights folder; {SMPL_BODY}",
-        SPIN_FILES,
-    ),
-    Known("DaNet (Zhang et al. 2020)", {"img2iuv.learned_ratio": (24,)}, "regressor", "danet", SMPL_BODY),
-    Known(
-        "SGRE (Wang and Zhang 2023)",
-        {"rotation_net.pose_branch.0.0.weight": (128, 3974)},
-        "regressor", "sgre", SMPL_BODY,
-    ),
-    Known(
-        "3DCrowdNet (Choi et al. 2022), VPoser in it",
-        {"rotation_net.root_pose_out.0.weight": (6, None), "vposer.vposer.bodyprior_dec_fc1.weight": None},
-        "regressor", "crowdnet", SMPL_BODY,
-    ),
-    Known(
-        "3DCrowdNet (Choi et al. 2022) without VPoser",
-        {"rotation_net.root_pose_out.0.weight": (6, None)},
-        "regressor", "crowdnet", f"VPoser's TR00_E096.pt (v1) beside it or in a weights folder; {SMPL_BODY}",
-        VPOSER_FILES,
-    ),
-    Known(
-        "VPoser v1 (Pavlakos et al. 2019), a prior of poses: for 3DCrowdNet's file, put it beside that",
-        {"bodyprior_dec_fc1.weight": (512, 32)},
-    ),
-    Known(
-        "VideoPose3D (Pavllo et al. 2019), 17 joints in 2D to 3D",
-        {"expand_conv.weight": None, "shrink.weight": (51, None, 1)},
-        "lifter", "videopose3d", "keypoints in the joint order that it was trained with, which the file does not say",
-    ),
-    Known(
-        "VideoPose3D's trajectory model, which lifts no pose",
-        {"expand_conv.weight": None, "shrink.weight": (3, None, 1)},
-    ),
-    Known("SemGCN (Zhao et al. 2019)", {"gconv_input.0.gconv.e": (1, 46)}, "lifter", "semgcn"),
-    *(
-        Known(
-            "HRNet for COCO's 17 keypoints (Sun et al. 2019)",
-            {f"{body}{hrnet.LANDMARK}": None, f"{head}final_layer.weight": (17, None, 1, 1)},
-            "keypoints", "hrnet", HRNET_SIZE,
-        )
-        for body, head in hrnet.LAYOUTS
-    ),
-    *(
-        Known(
-            "HRNet for other joints than COCO's 17 keypoints",
-            {f"{body}{hrnet.LANDMARK}": None, f"{head}final_layer.weight": (None, None, 1, 1)},
-        )
-        for body, head in hrnet.LAYOUTS
-    ),
-    *(
-        Known(
-            "ViTPose for COCO's 17 keypoints (Xu et al. 2022)",
-            {"backbone.pos_embed": None, f"{head}final_layer.weight": (17, None, None, None)},
-            "keypoints", "vitpose",
-        )
-        for _, head in vitpose.LAYOUTS
-    ),
-)  # fmt: skip
+FRAMES, SIZE, HZ = 3600, (1920, 1080), 30  # of the clip that results are read as those of
+BODIES = {"smpl": "SMPL", "smplx": "SMPL-X", "hmrkit": "the free body"}
 
 
 @dataclass(frozen=True)
@@ -164,22 +55,25 @@ class Finding:
 
 
 def inspect(source: str | Path) -> Finding:
-    """What the file `source` is: a checkpoint, a body of SMPL's family, or unknown. WeightsError where it is absent,
-    damaged, or would have to run code to be read."""
+    """What the file or folder `source` is: a checkpoint, a body of SMPL's family, a take, another tool's results, or
+    unknown. WeightsError where it is absent, damaged, or would have to run code to be read; InputError where it is a
+    damaged take or damaged results."""
+    if Path(source).is_dir():
+        return _results(Path(source), read_file(source), {"path": str(source), "sha256": results_sha256(source)})
     path = find_parts(source)[0]
     _refuse_junk(path)
     facts: dict[str, Any] = {"path": str(path), "sha256": sha256_of(path)}
-    if _is_body_format(path):
-        return _body(read_smpl_file(path), path, facts)
-    shapes = {key: tuple(value.shape) for key, value in load_state(path, mapped=True).items()}
-    facts |= {"tensors": len(shapes), "parameters": sum(math.prod(shape) for shape in shapes.values())}
-    if summary := _shipped_as(path):
-        return Finding(**facts, what=f"hmrkit's own: {summary}", use="found by itself")
-    known = _trained(path, shapes) or next((k for k in PUBLISHED if _has(shapes, k.has)), None)
-    if known is None:
-        return Finding(**facts, what="unknown", first_keys=tuple(shapes)[:5])
-    _check(known, path)
-    return Finding(**facts, what=known.what, use=_use(known, path), needs=known.needs)
+    if path.suffix == ".json":
+        return _measured(path, facts)
+    if is_take(path):
+        return _take(path, facts)
+    if _holds_arrays(path):
+        contents = _contents(path)
+        named = contents if isinstance(contents, dict) else {}
+        if {"kintree_table", b"kintree_table"} & named.keys():
+            return _body(read_smpl_file(path), path, facts)
+        return _results(path, contents, facts)
+    return _network(path, facts)
 
 
 def lines(finding: Finding) -> list[str]:
@@ -195,31 +89,128 @@ def lines(finding: Finding) -> list[str]:
     return [finding.path, *(f"  {name:7s}{text}" for name, text in texts.items() if text)]
 
 
-def _is_body_format(path: Path) -> bool:
-    """Whether a file is an ``.npz`` or a plain pickle, as bodies are, and no checkpoint of PyTorch."""
-    if path.suffix not in (".pkl", ".npz"):
-        return False
+def _holds_arrays(path: Path) -> bool:
+    """Whether a file is a zip of arrays or a plain pickle, as bodies and results are, and no checkpoint of PyTorch."""
     try:
         with zipfile.ZipFile(path) as archive:
             return all(name.endswith(".npy") for name in archive.namelist())
     except zipfile.BadZipFile:
-        return True
+        return path.suffix in (".pkl", ".pk", ".npz", ".npy", ".smpl")
+
+
+def _contents(path: Path) -> Any:
+    try:
+        with open_regular(path) as stream:
+            return read_contents(stream, path)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    except Exception as error:  # a damaged pickle can fail anywhere inside the unpickler, with any exception
+        raise WeightsError(
+            f"{path}: wanted a body or results, found something else or a cut-off file ({type(error).__name__}); "
+            "get it again"
+        ) from error
 
 
 def _refuse_junk(path: Path) -> None:
-    """WeightsError where a file begins as neither a checkpoint nor a body does."""
+    """WeightsError where a file begins as nothing does that is known here."""
     with open(path, "rb") as file:
         start = file.read(12)
     zipped, pickled, safetensors = start[:2] == b"PK", start[:1] == b"\x80", start[8:9] == b"{"
     old_pickle = path.suffix == ".pkl" and start[:1] in (b"(", b"c", b"}", b"]")  # SMPL's, of Python 2
-    if zipped or pickled or safetensors or old_pickle:
+    compressed, array = start[:1] == b"\x78" or start[:2] == b"\x1f\x8b", start[:6] == b"\x93NUMPY"  # joblib's, NumPy's
+    is_json = path.suffix == ".json" and start[:1] == b"{"
+    if zipped or pickled or safetensors or old_pickle or compressed or array or is_json:
         return
     text = start.isascii() and start.decode("ascii").replace("\n", " ").isprintable()
     found = f"text, {start.decode().strip()!r} ..." if text else f"other data, {start.hex(' ')} ..."
     raise WeightsError(
-        f"{path}: wanted a checkpoint (PyTorch's or .safetensors) or a body (.pkl, .npz), "
+        f"{path}: wanted a checkpoint (PyTorch's or .safetensors), a body (.pkl, .npz), a take or results of a tool, "
         f"found {found if start else 'an empty file'}"
     )
+
+
+def _network(path: Path, facts: dict[str, Any]) -> Finding:
+    """A file of tensors; a tool's results may be one, too."""
+    try:
+        state = load_state(path, mapped=True)
+    except WeightsError:
+        if _is_of_a_tool(path, _tree(path)):
+            return _results(path, read_file(path), facts)
+        raise
+    shapes = {key: tuple(value.shape) for key, value in state.items()}
+    sizes: dict[str, Any] = {"tensors": len(shapes), "parameters": sum(math.prod(shape) for shape in shapes.values())}
+    if summary := _shipped_as(path):
+        return Finding(**facts, **sizes, what=f"hmrkit's own: {summary}", use="found by itself")
+    if known := known_file(path, shapes):
+        _check(known, path)
+        use = use_of(known, path)
+        if "model_id" in state:  # of A and W
+            use = use.replace("BODY", bytes(state["model_id"].tolist()).decode("ascii", "replace"))
+        return Finding(**facts, **sizes, what=known.what, use=use, needs=known.needs)
+    tree = None if path.suffix == ".safetensors" else _tree(path)
+    if isinstance(tree, dict) and tree.keys() >= RESUMED:
+        what = f"a checkpoint of `hmrkit train` after {tree['step']} steps"
+        return Finding(**facts, **sizes, what=what, use=f"hmrkit train NAME --resume --out {path.parent}")
+    if _is_of_a_tool(path, tree):
+        return _results(path, read_file(path), facts)
+    return Finding(**facts, **sizes, what="unknown", first_keys=tuple(shapes)[:5])
+
+
+def _tree(path: Path) -> Any:
+    """All that a PyTorch file holds, its tensors left there; None where it cannot be read."""
+    try:
+        return read_checkpoint(path, mapped=True)
+    except Exception:  # what is wrong with it `load_state` says
+        return None
+
+
+def _is_of_a_tool(path: Path, contents: Any) -> bool:
+    try:
+        return bool(recognised(path, contents))
+    except InputError:
+        return False
+
+
+def _results(path: Path, contents: Any, facts: dict[str, Any]) -> Finding:
+    """Another tool's results, read as those of a clip of their size."""
+    if not _is_of_a_tool(path, contents):
+        keys = tuple(map(str, contents))[:5] if isinstance(contents, dict) else ()
+        return Finding(**facts, what="unknown", first_keys=keys)
+    size = contents.get("image_size", SIZE)  # hmrkit's own results know it
+    numbers = np.arange(FRAMES)
+    width, height = (int(side) for side in np.asarray(size).reshape(2))
+    clip = VideoInfo("", "", width, height, Fraction(HZ), FRAMES, numbers, numbers / HZ)
+    name, found = read_people(path, contents, clip)
+    count = f"{len(found.people)} {'people' if found.linked else 'detections, not yet linked'}"
+    return Finding(
+        **facts,
+        what=f"results of {name}: {count} on {BODIES[found.body]}, {found.gender}",
+        use=f"hmrkit import {path} --video CLIP -o take.npz"
+        + (f"; --mesh file:{path}" if found.space == "camera" else ""),
+        needs="the clip that they are of" + ("" if found.body == "hmrkit" else f"; --body {found.body} for its shapes"),
+    )
+
+
+def _take(path: Path, facts: dict[str, Any]) -> Finding:
+    take = load_take(path)
+    models = ", ".join(sorted({params.model for params in take.body.values()}))
+    what = f"a take of hmrkit: {len(take.tracks)} people in {take.video.path}, {models or 'no bodies yet'}"
+    last = list(take.provenance)[-1] if take.provenance else "nothing"
+    use = f"hmrkit export, render, view, info {path}; --mesh file:{path}" if models else f"hmrkit info {path}"
+    return Finding(**facts, what=f"{what}; done: {last}", use=use)
+
+
+def _measured(path: Path, facts: dict[str, Any]) -> Finding:
+    """What `hmrkit train uncertainty` wrote."""
+    try:
+        pairs = tuple(json.loads(path.read_text(encoding="utf-8")).items())
+        ours = all("frames" in entry and "measured_on" in entry for _, entry in pairs)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise WeightsError(f"{path}: wanted JSON with an object, found something else or a cut-off file") from error
+    if not (pairs and ours):
+        return Finding(**facts, what="unknown", first_keys=tuple(key for key, _ in pairs)[:5])
+    what = f"errors of pose streams, measured by hmrkit: {'; '.join(key for key, _ in pairs)}"
+    return Finding(**facts, what=what, use=use_of(UNCERTAINTY, path))
 
 
 def _check(known: Known, path: Path) -> None:
@@ -259,36 +250,3 @@ def _shipped_as(path: Path) -> str:
             if entry.get("sha256") == sha256_of(path):
                 return entry.get("summary", path.name)
     return ""
-
-
-def _trained(path: Path, shapes: Shapes) -> Known | None:
-    """What `hmrkit train` wrote."""
-    if path.suffix != ".safetensors":
-        return None
-    if network := read_network(path):
-        for name, member in trainable(REGRESSORS).items():
-            preset = next(iter(member.load_recipe().PRESETS.values()))
-            if {field.name for field in dataclasses.fields(preset.network)} == network.keys():
-                return Known(f"{name}, or one of its form, trained by hmrkit", {}, "regressor", name)
-    if "stem.weight" in shapes and "input_skeleton" in read_metadata(path):
-        return Known("VideoPose3D's successor, trained by hmrkit", {}, "lifter", "videopose3d")
-    return None
-
-
-def _has(shapes: Shapes, wanted: Mapping[str, tuple[int | None, ...] | None]) -> bool:
-    return any(
-        all(_fits(shapes.get(prefix + key), shape) for key, shape in wanted.items()) for prefix in ("", "model.")
-    )
-
-
-def _fits(found: tuple[int, ...] | None, wanted: tuple[int | None, ...] | None) -> bool:
-    if found is None or wanted is None:
-        return found is not None
-    return len(found) == len(wanted) and all(w in (None, f) for f, w in zip(found, wanted, strict=True))
-
-
-def _use(known: Known, path: Path) -> str:
-    table, option = OPTIONS.get(known.family, ({}, ""))
-    if known.member not in visible(table):
-        return NOTHING
-    return option.format(name=known.member).replace("FILE", str(path))

@@ -12,7 +12,6 @@ and ``S`` (N,24,4) m 3D joints with confidence, ``pose`` (N,72) axis-angle in th
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from hmrkit.datasets import DatasetOptions, EvalSequence, GroundTruth, missing_f
 from hmrkit.datasets.annotations import refuse, smpl_truth
 from hmrkit.errors import InputError, UsageError
 from hmrkit.skeletons import SPIN_24
+from hmrkit.untrusted.arrays import load_arrays
 
 CROP = 1.2  # SPIN's crop is that much longer than the person's box
 STILLS_A_SEQUENCE = 64
@@ -77,9 +77,8 @@ class SpinNpz:
 
     def _rows(self) -> dict[str, np.ndarray]:
         try:
-            with np.load(self.root, allow_pickle=False) as archive:
-                rows = {key: archive[key] for key in archive.files if key in _KEYS}
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+            rows = load_arrays(self.root, _KEYS)
+        except (OSError, ValueError) as error:
             raise InputError(f"{self.root}: wanted SPIN's .npz of plain arrays, cannot read it: {error}") from error
         if lacking := [key for key in ("imgname", "center", "scale") if key not in rows]:
             raise InputError(f"{self.root}: wanted SPIN's .npz, it lacks {', '.join(lacking)}")

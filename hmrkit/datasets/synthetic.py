@@ -20,6 +20,7 @@ from hmrkit.files import atomic_path
 from hmrkit.skeletons import SMPL_24, Skeleton
 from hmrkit.take import code_version
 from hmrkit.types import Camera
+from hmrkit.untrusted.arrays import load_arrays
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +97,7 @@ class Synthetic:
         path = folder / "truth.npz"
         if not path.is_file():
             return None
-        with np.load(path, allow_pickle=False) as archive:
-            facts = {key: archive[key] for key in archive.files}
+        facts = load_arrays(path)
         return facts if str(facts.pop("code")) == code_version() else None
 
 

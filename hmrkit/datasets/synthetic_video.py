@@ -27,6 +27,7 @@ from hmrkit.files import atomic_path
 from hmrkit.skeletons import SMPL_24, Skeleton
 from hmrkit.take import code_version
 from hmrkit.types import Camera
+from hmrkit.untrusted.arrays import load_arrays
 
 if TYPE_CHECKING:
     from hmrkit.synthetic.clips import Clip, SyntheticClips
@@ -133,8 +134,7 @@ def read_facts(folder: Path) -> dict[str, np.ndarray] | None:
     path = folder / "truth.npz"
     if not path.is_file():
         return None
-    with np.load(path, allow_pickle=False) as archive:
-        facts = {key: archive[key] for key in archive.files}
+    facts = load_arrays(path)
     return facts if str(facts.pop("code")) == code_version(*_MADE_BY) else None
 
 

@@ -26,6 +26,7 @@ from hmrkit.datasets.annotations import (
 from hmrkit.datasets.pickles import read_pickle
 from hmrkit.errors import InputError
 from hmrkit.skeletons import LSP_14
+from hmrkit.untrusted.arrays import load_array
 from hmrkit.video.images import read_image
 
 SPLITS = {"test": "test", "val": "val", "train": "train", "trainval": "trainval"}
@@ -111,10 +112,13 @@ def _people(root: Path, stems: list[str]) -> GroundTruth:
 
 def _keypoints(path: Path) -> np.ndarray:
     """LSP's joints, rows x, y and (in one release) whether they are seen; a joint that is not known is at 0, 0."""
-    rows = np.load(path, allow_pickle=False).astype(np.float64)
+    try:
+        rows = load_array(path).astype(np.float64)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: wanted an array of keypoints, cannot read it: {error}") from error
     if rows.ndim != 2 or rows.shape[0] not in (2, 3) or rows.shape[1] != 14:
         raise InputError(f"{path}: wanted shape (2 or 3, 14), found {rows.shape}; is it another version of UP-3D?")
-    seen = (rows[:2] > 0).all(0) if len(rows) == 2 else rows[2] > 0
+    seen = rows[:2].min(0) > 0 if len(rows) == 2 else rows[2] > 0
     return flagged(rows[:2].T[None], seen[None])
 
 

@@ -21,6 +21,7 @@ from hmrkit.datasets import BodyTruth
 from hmrkit.errors import WeightsError
 from hmrkit.evaluation.protocols import ALIASES, JointSource
 from hmrkit.skeletons import SMPL_24
+from hmrkit.untrusted.arrays import load_array
 from hmrkit.weights import weight_folders
 
 log = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ class Bodies:
         if path is None and self._regressor is None:
             return None
         try:
-            matrix = np.load(str(path), allow_pickle=False)
+            matrix = load_array(str(path))
         except (OSError, ValueError) as error:
             raise WeightsError(f"{path}: wanted {REGRESSOR_FILE} (17 x 6890), cannot read it: {error}") from error
         if matrix.ndim != 2 or len(matrix) != 17:

@@ -14,7 +14,6 @@ Everything is in the camera's axes. Pickles are read without running anything th
 from __future__ import annotations
 
 import logging
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,6 +28,7 @@ from hmrkit.evaluation.predicting import Prediction
 from hmrkit.files import sha256_of
 from hmrkit.geometry import axis_angle_to_matrix
 from hmrkit.skeletons import SMPL_24
+from hmrkit.untrusted.arrays import load_arrays
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +59,8 @@ def _arrays(path: Path) -> Mapping[str, Any]:
     """Top level of an .npz or .pkl; nested dictionaries become ``a/b/c`` keys."""
     if path.suffix == ".npz":
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                return {key: archive[key] for key in archive.files}
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            return load_arrays(path)
+        except (OSError, ValueError) as error:
             raise InputError(f"{path}: wanted an .npz of arrays without pickles, cannot read it: {error}") from error
     loaded = read_pickle(path)
     if not isinstance(loaded, dict):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from hmrkit.datasets import EvalSequence
+from hmrkit.errors import InputError
 from hmrkit.evaluation.scoring import Scores
 from hmrkit.files import atomic_path
+from hmrkit.untrusted.arrays import load_arrays
 
 
 def write_scores(
@@ -48,20 +49,22 @@ def write_scores(
 
 
 def read_scores(path: Path) -> tuple[dict[str, Any], list[dict[str, np.ndarray]]]:
-    """Manifest and arrays of each person of a result file."""
-    with np.load(path, allow_pickle=False) as archive:
-        manifest = json.loads(str(archive["manifest"]))
-        people = []
-        for person in manifest["people"]:
-            prefix = f"{person}/"
-            people.append({key[len(prefix) :]: archive[key] for key in archive.files if key.startswith(prefix)})
-    return manifest, people
+    """Manifest and arrays of each person of a result file; InputError where it cannot be read."""
+    try:
+        arrays = load_arrays(path)
+        manifest = json.loads(str(arrays["manifest"]))
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: wanted errors kept by `hmrkit eval`, cannot read it: {error}; remove it") from error
+    prefixes = [f"{person}/" for person in manifest["people"]]
+    return manifest, [
+        {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
+        for prefix in prefixes
+    ]
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
     """What made a result file, None where there is none that can be read."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return json.loads(str(archive["manifest"]))["record"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return json.loads(str(load_arrays(path, ["manifest"])["manifest"]))["record"]
+    except (OSError, ValueError, KeyError):
         return None

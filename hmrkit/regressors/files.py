@@ -41,7 +41,7 @@ def write_regressor(
     `run` is what was asked of the training besides. Tensors whose names begin with `without` serve training only.
     """
     described = asdict(recipe)
-    metadata = {"recipe": json.dumps(described), "run": json.dumps(run or {})}
+    metadata = {"recipe": json.dumps(described), "run": json.dumps(run or {}), "method": str(regressor.name)}
     state = {key: value.half().cpu() for key, value in regressor.state_dict().items() if not key.startswith(without)}
     if _is_shipped(_part(state, BACKBONE), described["network"]["backbone"]):
         state = {key: value for key, value in state.items() if not key.startswith(BACKBONE)}

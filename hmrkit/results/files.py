@@ -32,7 +32,7 @@ def read_file(path: str | Path) -> Any:
         return {file.relative_to(path).as_posix(): read_file(_inside(file, path)) for file in found}
     try:
         with open_regular(path) as stream:
-            return _read(stream, path)
+            return read_contents(stream, path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
     except WeightsError as error:
@@ -45,7 +45,8 @@ def read_file(path: str | Path) -> Any:
         ) from None
 
 
-def _read(stream: BinaryIO, path: Path) -> Any:
+def read_contents(stream: BinaryIO, path: Path) -> Any:
+    """What the file `path`, open as `stream`, holds; any exception where it is damaged."""
     head = stream.read(6)
     stream.seek(0)
     if head.startswith(b"PK"):

@@ -37,7 +37,11 @@ def read_results(path: str | Path, video: VideoInfo, space: str | None = None) -
     `video` is the clip that they are of; `space` ``camera`` or ``world``, None what the format has first. InputError
     where the file is none that is known, or damaged; UsageError where it does not have that space.
     """
-    data = read_file(path)
+    return read_people(path, read_file(path), video, space)
+
+
+def read_people(path: str | Path, data: Any, video: VideoInfo, space: str | None = None) -> tuple[str, Results]:
+    """`read_results` of what `hmrkit.results.files.read_file` made of `path`."""
     name, member = recognised(path, data)
     module = member.load_module()
     if space is not None and space not in module.SPACES:

@@ -16,7 +16,8 @@ import numpy as np
 from hmrkit.untrusted import checkpoints, values
 from hmrkit.untrusted.arrays import most_of
 from hmrkit.untrusted.kinds import array_of, array_size
-from hmrkit.untrusted.machine import Machine, Made, Name, Pairs, refused
+from hmrkit.untrusted.machine import Machine
+from hmrkit.untrusted.tree import Made, Name, Pairs, refused
 
 MAX_BYTES = 4 << 30  # of what a compressed stream may hold
 _BLOCK = 1 << 20

@@ -61,15 +61,9 @@ class FileStream:
     ) -> dict[int, BodyParams]:
         """See `hmrkit.mesh_streams.MeshStream`. Frames that the file lacks get the pose between their neighbours, at
         the ends the nearest one, with a warning. InputError where the file was made with another camera or body."""
-        source = self.source or self._results_of(take)
+        source = self._source_of(take)
         if take.video.sha256 != source.video.sha256:
             log.warning("%s was made from another clip than %s", self.path, take.video.path)
-        made, now = source.camera, take.camera
-        if not np.allclose([made.focal_px, made.center_px], [now.focal_px, now.center_px], rtol=1e-3):
-            raise InputError(
-                f"{self.path}: wanted bodies seen with focal length {now.focal_px[0]:.0f} px, found them made with "
-                f"{made.focal_px[0]:.0f} px; give --focal {made.focal_px[0]:.3f}"
-            )
         found: dict[int, BodyParams] = {}
         for track, person in _matched(tracks, source):
             params = source.body[person.track_id]
@@ -91,6 +85,21 @@ class FileStream:
                 log.warning("%s has nobody where track %d is; it gets no mesh", self.path, track.track_id)
         progress(1, 1)
         return found
+
+    def check(self, take: Take) -> None:
+        """InputError where `__call__` would refuse the take's clip or its camera."""
+        self._source_of(take)
+
+    def _source_of(self, take: Take) -> Take:
+        """The file's people. InputError where another camera saw them than the take's."""
+        source = self.source or self._results_of(take)
+        made, now = source.camera, take.camera
+        if not np.allclose([made.focal_px, made.center_px], [now.focal_px, now.center_px], rtol=1e-3):
+            raise InputError(
+                f"{self.path}: wanted bodies seen with focal length {now.focal_px[0]:.0f} px, found them made with "
+                f"{made.focal_px[0]:.0f} px; give --focal {made.focal_px[0]:.3f}"
+            )
+        return source
 
     def _results_of(self, take: Take) -> Take:
         """The file's people before the camera that they were made with, else before the take's."""

@@ -9,7 +9,6 @@ file's forearm is bent 17 degrees forward) are corrected, bone by bone, and its 
 from __future__ import annotations
 
 import math
-import zipfile
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -31,6 +30,7 @@ from hmrkit.geometry import (
 )
 from hmrkit.skeletons import SMPL_24
 from hmrkit.synthetic.straight_limbs import Limb, bend, straighten
+from hmrkit.untrusted.arrays import load_arrays
 from hmrkit.weights import find_weights
 
 Split = Literal["train", "test", "all"]
@@ -142,11 +142,10 @@ def load_motion(path: str | Path, split: Split = "train") -> Motion:
     An excerpt saved by `save_motion` is read as it stands. InputError where the file is neither.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            data = {key: file[key] for key in file.files}
+        data = load_arrays(path)
     except FileNotFoundError:
         raise InputError(f"{path}: wanted a motion capture .npz, found no such file; check the path") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError):
         raise InputError(f"{path}: wanted a motion capture .npz, found another kind of file") from None
     if "local_rotations_i16" in data:
         rotations = data["local_rotations_i16"].astype(np.float32) / 32767

@@ -55,6 +55,7 @@ from hmrkit.types import (
     Track,
     VideoInfo,
 )
+from hmrkit.untrusted.arrays import load_arrays
 
 log = logging.getLogger(__name__)
 FORMAT, VERSION = "hmrkit-take", 1
@@ -89,9 +90,7 @@ def load_take(source: str | Path | BinaryIO) -> Take:
     if place and place.exists() and not (place.is_file() or place.is_dir()):
         raise InputError(f"{name}: wanted a take, found a pipe or a device; - is standard input")
     try:
-        data = source if isinstance(source, (str, Path)) else io.BytesIO(source.read())
-        with np.load(data, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
+        arrays = load_arrays(source)
         manifest = json.loads(str(arrays["manifest"]))
         if manifest["format"] != FORMAT:
             raise KeyError("format")

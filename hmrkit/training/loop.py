@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from hmrkit.errors import InputError
 from hmrkit.files import make_folder
+from hmrkit.untrusted.checkpoints import read_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -77,12 +78,11 @@ def fit(
     """
     out = Path(out)
     make_folder(out)
-    device = next(network.parameters()).device
     average = copy.deepcopy(network).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(_groups(network, config), lr=config.learning_rate, betas=(0.9, 0.98))
     state = State()
     if resume:
-        state = _load(out / CHECKPOINT, network, average, optimizer, device)
+        state = _load(out / CHECKPOINT, network, average, optimizer)
     saved = time.monotonic()
     recent: list[float] = []
     console = Console(stderr=True)
@@ -168,17 +168,21 @@ def _save(out: Path, network: nn.Module, average: nn.Module, optimizer: torch.op
     draw_curve(state, out / "curve.png")
 
 
-def _load(
-    path: Path, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
-) -> State:
+def _load(path: Path, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> State:
     if not path.is_file():
         raise InputError(f"{path}: wanted a checkpoint to resume from, found none; start without --resume")
-    content = torch.load(path, map_location=device, weights_only=True)
+    try:
+        content = read_checkpoint(path)
+    except Exception as error:  # a damaged file can fail anywhere inside the reader
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{path}: wanted a checkpoint to resume from, cannot read it ({reason}); start anew"
+        ) from error
     try:
         network.load_state_dict(content["network"])
         average.load_state_dict(content["average"])
         optimizer.load_state_dict(content["optimizer"])
-    except (KeyError, RuntimeError, ValueError):
+    except (KeyError, RuntimeError, ValueError, TypeError, AttributeError):
         raise InputError(f"{path}: the checkpoint is of another network; use its preset or another --out") from None
     return State(content["step"], content["curve"])
 

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from hmrkit.untrusted.kinds import array_kind, array_of, array_size
-from hmrkit.untrusted.machine import refused
+from hmrkit.untrusted.tree import refused
 from hmrkit.untrusted.values import unpickle
 
 SMALLEST = 64 << 20  # bytes that any file may unfold to
@@ -57,6 +57,39 @@ def read_npz(stream: BinaryIO, names: Iterable[str] | None = None, objects: Obje
             with archive.open(member) as part:
                 found[member.removesuffix(".npy")] = read_npy(io.BytesIO(part.read()), objects)
         return found
+
+
+def load_arrays(source: str | Path | BinaryIO, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+    """Arrays of an ``.npz`` by name, all or those of `names` that it has, of a path or of an open file such as a pipe.
+
+    OSError where it cannot be read; ValueError where it is damaged, unfolds to more than `most_of` its size, or has
+    anything but plain arrays.
+    """
+    with open_regular(source) if isinstance(source, (str, Path)) else io.BytesIO(source.read()) as stream:
+        try:
+            with zipfile.ZipFile(stream) as archive:
+                there = [name.removesuffix(".npy") for name in archive.namelist()]
+            wanted = set(there) if names is None else set(names)
+            return read_npz(stream, [name for name in there if name in wanted], _no_objects)
+        except Exception as error:  # a flipped bit can make a zip fail in any way
+            raise ValueError(_reason(error)) from error
+
+
+def load_array(path: str | Path) -> np.ndarray:
+    """The array of a ``.npy``; errors as `load_arrays` has them."""
+    with open_regular(path) as stream:
+        try:
+            return read_npy(stream, _no_objects)
+        except Exception as error:
+            raise ValueError(_reason(error)) from error
+
+
+def _no_objects(stream: BinaryIO) -> Any:
+    raise ValueError("it holds a pickle")
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()).split(", which")[0] or type(error).__name__
 
 
 def read_npy(stream: BinaryIO, objects: Objects = unpickle) -> Any:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hmrkit.untrusted import values
 from hmrkit.untrusted.arrays import open_regular
-from hmrkit.untrusted.machine import Machine, Made, refused
+from hmrkit.untrusted.machine import Machine
+from hmrkit.untrusted.tree import Made, refused
 
 if TYPE_CHECKING:  # a second to import
     from torch import Tensor
@@ -186,7 +187,11 @@ def tensor_of(storage: Any, offset: Any, size: Any, stride: Any, kind: str | Non
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if math.prod(size) >= 1 << 62 or (math.prod(size) and last >= len(storage)):
         raise ValueError("a tensor is larger than its storage")
-    return storage.as_strided(size, stride, offset) if math.prod(size) else storage.new_zeros(size)
+    if not math.prod(size):
+        return storage.new_zeros(size)
+    return storage.as_strided(
+        size, stride, storage.storage_offset() + offset
+    )  # which counts from the whole file's start
 
 
 def _kind_of(pid: Any) -> tuple[str, str, int]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hmrkit.untrusted.machine import refused
+from hmrkit.untrusted.tree import refused
 
 _KINDS = (
     "b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16", "O", "O4", "O8",

@@ -20,7 +20,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from hmrkit.untrusted.kinds import array_kind, array_of, array_size, object_array
-from hmrkit.untrusted.machine import Machine, Made, Name, Outside, Pairs, refused
+from hmrkit.untrusted.machine import Machine
+from hmrkit.untrusted.tree import Made, Name, Outside, Pairs, refused
 
 MAX_DEPTH = 100
 _CORES = ("numpy.core", "numpy._core")  # before and since NumPy 2

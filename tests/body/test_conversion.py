@@ -32,10 +32,14 @@ def degrees(a, b):
 
 def test_the_same_surface_in_another_shape_space_and_vertex_order(free, walk):
     params, meshes = walk
+    seen, fingers = np.arange(6 * 24).reshape(6, 24) % 3 == 0, np.tile(np.eye(3, dtype=np.float32), (6, 30, 1, 1))
+    params = replace(params, seen=seen, fingers=fingers)
     other = Body(same_surface(), "neutral")
     found = BodyConverter(free, other).convert(lambda rows: meshes[rows], params)
     assert (found.params.model, found.params.gender) == (other.model_id, "neutral")
     assert other.model_id.startswith("smpl-")
+    np.testing.assert_array_equal(found.params.seen, seen)  # no body decides what the image shows
+    np.testing.assert_array_equal(found.params.fingers, fingers)
     assert found.residual_mm.shape == (6,)
     assert found.residual_mm.max() < 1.5
     _, joints = body_meshes(free, params)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import made_results
 import numpy as np
 import pytest
-from films import write_film
+from films import TOYS, write_film
 from made_smpl import make_smpl
 from typer.testing import CliRunner
 
@@ -121,10 +121,22 @@ def test_every_output_is_made_of_an_import(tmp_path, film, smpl):
     assert (tmp_path / "view.html").stat().st_size > 10000
 
 
+def test_results_of_another_lens_are_refused_before_anything_is_detected(tmp_path, film, smpl):
+    people = [made_results.make_motion(12, load_body(smpl), 0)]
+    results = made_results.wham(tmp_path, people, [list(range(12))], made_results.DIAGONAL)
+    line = ["run", str(film), "--method", "pc-hmr", "--mesh", f"file:{results}", "--body", str(smpl), *TOYS]
+    for extra in (["--dry-run"], []):
+        result = CliRunner().invoke(app, [*line, "--out", str(tmp_path / "out"), *extra])
+        assert result.exit_code == 4
+        assert "give --focal 160.000" in result.stderr
+    assert not (tmp_path / "out" / "walk" / "take.npz").exists()
+
+
 def test_what_cannot_be_is_one_line(tmp_path, film):
     results = tmp_path / "amass.npz"
     np.savez(results, poses=np.zeros((5, 156)), trans=np.zeros((5, 3)), betas=np.zeros(16), mocap_framerate=0.0)
     line = ["import", str(results), "--video", str(film), "-o", str(tmp_path / "t.npz")]
-    for extra, error in ((["--smooth", "nan"], UsageError), (["--smooth", "-1"], UsageError), ([], InputError)):
+    usage = ("--smooth=nan", "--smooth=-1", "--focal=nan", "--focal=0", "--focal=inf", "--fps=25")
+    for extra, error in (*(([option], UsageError) for option in usage), ([], InputError)):
         assert isinstance(CliRunner().invoke(app, [*line, *extra]).exception, error)
         assert not (tmp_path / "t.npz").exists()

@@ -133,6 +133,9 @@ def test_loop_resumes_where_it_was(tmp_path):
         fit(network(), loss, config, tmp_path / "nothing", resume=True)
     with pytest.raises(InputError, match="another network"):
         fit(torch.nn.Linear(2, 1), loss, config, stopped, resume=True)
+    (stopped / "checkpoint.pt").write_bytes((stopped / "checkpoint.pt").read_bytes()[:-100])
+    with pytest.raises(InputError, match="cannot read it"):
+        fit(network(), loss, config, stopped, resume=True)
 
 
 def test_schedule_warms_up_and_ends_low():

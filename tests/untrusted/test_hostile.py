@@ -21,13 +21,19 @@ from made_results import dump_joblib
 
 from hmrkit.body.files import find_body, read_smpl_file
 from hmrkit.body.model import load_body
+from hmrkit.datasets import DatasetOptions
 from hmrkit.datasets.h36m import read_object
+from hmrkit.datasets.npz import SpinNpz
 from hmrkit.datasets.pickles import read_pickle
 from hmrkit.errors import InputError, WeightsError
+from hmrkit.evaluation.results import open_results
+from hmrkit.evaluation.score_files import read_record, read_scores
 from hmrkit.regressors.files import read_network, read_regressor
 from hmrkit.regressors.hmr import HmrNetwork, build
 from hmrkit.results.files import read_file
+from hmrkit.take import load_take
 from hmrkit.untrusted.arrays import most_of, read_npz
+from hmrkit.untrusted.checkpoints import read_checkpoint
 from hmrkit.untrusted.values import limit_of, unpickle
 from hmrkit.weights import load_into, load_state, read_metadata
 
@@ -216,6 +222,24 @@ def test_bombs_fill_no_memory(tmp_path) -> None:
     assert grew < 100
 
 
+def test_zips_of_arrays_that_unfold_or_hold_pickles_are_refused_by_all_who_read_them(tmp_path) -> None:
+    """Takes, also in a pipe, predictions, data sets and kept errors of an evaluation; each has its own one line."""
+    path = bomb(tmp_path / "a.npz", "manifest.npy", 1 << 27)
+    np.savez(tmp_path / "pickled.npz", manifest=np.array([{}], object), imgname=np.array([{}], object))
+    readers = (load_take, lambda p: load_take(io.BytesIO(p.read_bytes())), open_results, read_scores, read_rows)
+    for read in readers:
+        for source, word in ((path, "unfolds"), (tmp_path / "pickled.npz", "pickle")):
+            with pytest.raises(InputError) as caught:
+                read(source)
+            assert "\n" not in str(caught.value)
+            assert read in readers[:2] or word in str(caught.value)
+    assert read_record(path) is None
+
+
+def read_rows(path):
+    return SpinNpz("npz", path, DatasetOptions())._rows()
+
+
 def test_limits_grow_with_the_file_and_leave_room_for_what_is_measured() -> None:
     assert limit_of(10**9) > 4 * 10**9
     array = np.random.default_rng(0).normal(size=10**5)
@@ -341,3 +365,13 @@ def test_a_cut_off_checkpoint_is_named_as_such(tmp_path):
     (tmp_path / "cut.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:-200])
     with pytest.raises(WeightsError, match="cut off"):
         load_state(tmp_path / "cut.pt")
+
+
+def test_tensors_that_stay_in_their_file_are_the_same(tmp_path):
+    """Views of several storages, each with an offset of its own."""
+    rows = torch.arange(24.0).reshape(4, 6)
+    state = {"a": torch.ones(5), "rows": rows, "part": rows[1:, 2:4], "half": torch.arange(7).half()}
+    torch.save(state, tmp_path / "state.pt")
+    mapped = read_checkpoint(tmp_path / "state.pt", mapped=True)
+    for key, value in state.items():
+        torch.testing.assert_close(mapped[key], value, atol=0, rtol=0)
