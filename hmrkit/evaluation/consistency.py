@@ -28,8 +28,8 @@ SAME_PERSON_IOU = 0.3
 
 @dataclass(frozen=True)
 class Variant:
-    """Another way to see a clip: its `heading` and what is compared, what it does to `images` (B,H,W,3) (None: nothing),
-    the `every` of the frames that it takes, and how boxes (T,4) px and joints (T,24,3) m are brought back into the clip.
+    """Another way to see a clip: its `heading`, what is compared, what it does to `images` (B,H,W,3) (None: nothing),
+    the `every` of the frames that it takes, and how boxes (T,4) px and joints (T,24,3) m are brought back to the clip.
 
     `boxes_back` gets the clip's width and height as well.
     """
