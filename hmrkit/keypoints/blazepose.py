@@ -82,9 +82,9 @@ class Answers:
         x, y = (shoulders - hips).T
         return np.arctan2(x, -y)
 
-    def tilt(self) -> np.ndarray:
-        """How far (N,) the trunk is from standing upright in its crop, in quarter rotations."""
-        return np.abs(wrap(self.trunk() - self.used[:, 3])) / (np.pi / 2)
+    def worth(self) -> np.ndarray:
+        """Scores (N,), lower for trunks that do not stand upright in their crops."""
+        return self.score - TILT_COST * np.abs(wrap(self.trunk() - self.used[:, 3])) / (np.pi / 2)
 
     def take(self, rows: np.ndarray) -> Answers:
         return Answers(*(getattr(self, field.name)[rows] for field in fields(self)))
@@ -199,40 +199,37 @@ class BlazePoseEstimator:
         """Try other rotations in those frames of one track (`mine`, in time order) where the person was not detected.
 
         The network hardly ever asks for a rotation of more than ten degrees: upside down it sees nobody, or a person
-        with arms for legs. Of somebody new it has to be surer, and where the trunk jumps from one frame to the next all
-        of `mine` are in doubt: a wrong body scores as well as the right one, and only the frames about it tell them
-        apart. Returns those of `mine` that changed. Where nothing helps, as with people behind things, the track is left
-        alone for a while, twice as long each time, so that they do not cost eight times as much; but not while it gets
-        worse: somebody who falls or somersaults has been detected badly before."""
+        with arms for legs. Of somebody new it has to be surer. Where the trunk jumps from one frame to the next all of
+        `mine` are in doubt: a wrong body scores as well as the right one, only the frames about it tell them apart.
+
+        Returns those of `mine` that changed. Where nothing helps, as with people behind things, the track is left alone
+        for a while, twice as long each time, so that they do not cost eight times as much; but not while it gets worse:
+        somebody who falls or somersaults has been detected badly before."""
         trunk = answers.trunk()
         before = trunk[mine[0]] if track.trunk is None else track.trunk
         jumps = bool((np.abs(wrap(np.diff(trunk[mine], prepend=before))) > JUMP).any())
         wanted = SURE_AT_FIRST if track.relation is None else SURE_SCORE
-        low = mine if jumps else mine[answers.score[mine] < wanted]
+        worth = answers.worth()
+        low = mine if jumps else mine[worth[mine] < wanted]
         track.rest -= len(mine)
-        if not len(low) or (track.rest > 0 and answers.score[low].min() > track.in_vain - MUCH_WORSE):
+        if not len(low) or (track.rest > 0 and worth[low].min() > track.in_vain - MUCH_WORSE):
             return low[:0]
-        lowest = float(answers.score[low].min())
+        lowest = float(worth[low].min())
         cost = 0.0 if jumps else NEW_ROTATION_COST
         # Two of the frames first; the others only if that shows somebody.
         pilots = low if jumps else low[np.unique([len(low) // 3, 2 * len(low) // 3])]
         places, other = self._rotations(frames, rows, box, upright, pilots)
-        best = other.score.reshape(len(pilots), -1).max(1).max()
-        if len(pilots) < len(low) and best - cost > answers.score[pilots].min():
+        best = other.worth().reshape(len(pilots), -1).max(1)
+        if len(pilots) < len(low) and best.max() - cost > worth[pilots].min():
             places, other = self._rotations(frames, rows, box, upright, low)
-        tilts, other_tilts, other_trunk = answers.tilt(), other.tilt(), other.trunk()
-        scores, angles = [], []
-        for n in mine:
-            more = places.get(int(n), np.zeros(0, int))
-            scores.append(
-                np.append(answers.score[n], other.score[more] - cost)
-                - TILT_COST * np.append(tilts[n], other_tilts[more])
-            )
-            angles.append(np.append(trunk[n], other_trunk[more]))
+        other_worth, other_trunk = other.worth(), other.trunk()
+        more = [places.get(int(n), np.zeros(0, int)) for n in mine]
+        scores = [np.append(worth[n], other_worth[m] - cost) for n, m in zip(mine, more, strict=True)]
+        angles = [np.append(trunk[n], other_trunk[m]) for n, m in zip(mine, more, strict=True)]
         path = smoothest_path(scores, angles, track.trunk)
         changed = np.array([n for n, choice in zip(mine, path, strict=True) if choice], int)
         source = np.array([places[int(n)][c - 1] for n, c in zip(mine, path, strict=True) if c], int)
-        gain = (other.score[source] - answers.score[changed]).max(initial=0)
+        gain = (other_worth[source] - worth[changed]).max(initial=0)
         answers.put(changed, other.take(source), np.ones(len(changed), bool))
         helped = gain > 0.1 or (jumps and len(changed) > 0)
         track.pause = FIRST_PAUSE if helped else min(2 * track.pause, LONGEST_PAUSE)
