@@ -85,9 +85,9 @@ def seen(joints: np.ndarray) -> np.ndarray:
     return joints[:, [0, *SEEN]]
 
 
-def target_of(scene: Scene, **options) -> np.ndarray:
+def target_of(scene: Scene, straight: np.ndarray | None = None, **options) -> np.ndarray:
     chosen = TargetOptions(**{"lift_weight": 0.3, "ray_weight": 0.5} | options)
-    return build_target(scene.mesh, scene.lifted, scene.keypoints, CAMERA, FPS, chosen)
+    return build_target(scene.mesh, scene.lifted, scene.keypoints, CAMERA, FPS, chosen, straight=straight)
 
 
 def bone_lengths(joints: np.ndarray) -> np.ndarray:
@@ -119,6 +119,21 @@ def test_streams_that_agree_leave_the_mesh_where_it_is():
     scene.mesh = scene.truth
     scene.lifted.joints_c[:] -= scene.lifted.joints_c[:, :1]
     np.testing.assert_allclose(seen(target_of(scene)), seen(scene.truth), atol=2e-3)
+
+
+def test_a_knee_of_somebody_who_stands_keeps_the_meshs_bend():
+    def bends(joints):
+        hip, knee, ankle = (joints[:, SMPL_24.indices(f"left_{n}", f"right_{n}")] for n in ("hip", "knee", "ankle"))
+        thigh, shin = knee - hip, ankle - knee
+        lengths = np.linalg.norm(thigh, axis=-1) * np.linalg.norm(shin, axis=-1)
+        return np.degrees(np.arccos(((thigh * shin).sum(-1) / lengths).clip(-1, 1)))
+
+    scene = make_scene(1)
+    straight = np.tile([1.0, 0.0], (len(scene.mesh), 1))
+    apart = np.abs(bends(target_of(scene, straight=straight)) - bends(scene.mesh))
+    assert apart[:, 0].max() < 0.5
+    assert apart[:, 1].max() > 3
+    np.testing.assert_allclose(target_of(scene, straight=straight)[:, 0], target_of(scene)[:, 0], atol=1e-6)
 
 
 def test_bones_keep_the_meshs_lengths_unless_asked_otherwise():
