@@ -49,6 +49,8 @@ def list_choices(
             members = getattr(import_module(f"hmrkit.{name}"), name.upper())
             members = members if for_tests else visible(members)
             tables[name] = {m: {"summary": s.summary, "licence": s.licence} for m, s in members.items()}
+    if "datasets" in tables:  # no dataset, but `hmrkit eval --dataset` takes it
+        tables["datasets"]["plausibility"] = {"summary": "any clips (--data CLIP...), without truth", "licence": ""}
     if as_json:
         typer.echo(json.dumps(tables, indent=1))
         return

@@ -28,13 +28,14 @@ SAME_PERSON_IOU = 0.3
 
 @dataclass(frozen=True)
 class Variant:
-    """Another way to see a clip: its `heading`, what it does to `images` (B,H,W,3) (None: nothing), the `every` of the
-    frames that it takes, and how boxes (T,4) px and joints (T,24,3) m are brought back into the clip.
+    """Another way to see a clip: its `heading`, what is compared, what it does to `images` (B,H,W,3) (None: nothing),
+    the `every` of the frames that it takes, and how boxes (T,4) px and joints (T,24,3) m are brought back to the clip.
 
     `boxes_back` gets the clip's width and height as well.
     """
 
     heading: str
+    summary: str
     images: Callable[[np.ndarray], np.ndarray] | None = None
     every: int = 1
     boxes_back: Callable[[np.ndarray, int, int], np.ndarray] = lambda boxes, width, height: boxes
@@ -60,15 +61,20 @@ def _unrotate_joints(joints: np.ndarray) -> np.ndarray:
 
 VARIANTS: dict[str, Variant] = {
     "mirror": Variant(
-        "mirror mm", lambda images: images[:, :, ::-1], boxes_back=_unmirror_boxes, joints_back=_unmirror_joints
+        "mirror mm",
+        "joints of the mirrored clip, flipped back, from the clip's own",
+        lambda images: images[:, :, ::-1],
+        boxes_back=_unmirror_boxes,
+        joints_back=_unmirror_joints,
     ),
     "rotation": Variant(
         "rotated mm",
+        "joints of the clip rotated by 90 degrees, rotated back, from the clip's own",
         lambda images: np.rot90(images, axes=(1, 2)),
         boxes_back=_unrotate_boxes,
         joints_back=_unrotate_joints,
     ),
-    "frame_rate": Variant("every 2 mm", every=2),
+    "frame_rate": Variant("every 2 mm", "joints of every other frame alone, from the clip's own", every=2),
 }
 
 

@@ -6,8 +6,8 @@ show what it measures. What needs the clip a second time is in `hmrkit.evaluatio
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -15,8 +15,11 @@ import torch
 from hmrkit import metrics
 from hmrkit.body import Body
 from hmrkit.body.posing import body_for
+from hmrkit.fitting.masks import PersonMasks
+from hmrkit.meshes import mesh_slice
 from hmrkit.models import Models
 from hmrkit.scene import person_name
+from hmrkit.scene.flights import Flight, find_flights
 from hmrkit.scene.foot_contact import sole_points, standing
 from hmrkit.scene.ground import World, estimate_world
 from hmrkit.scene.resampling import Motion, make_clock, make_motion
@@ -29,7 +32,8 @@ class Subject:
 
     `joints_c` (T,24,3) m in the camera frame, NaN in frames in which the person is not seen; `rest` (24,3) m: the
     same body's joints in its T-pose; `soles_c` (T,2 feet,2,3) m: heel and ball on the sole; `stands` (T,2): which feet
-    stand; `world`: ground and gravity of the whole take.
+    stand; `world`: ground and gravity of the whole take; `flights`: the person's jumps and falls; `mask_iou` (S,): of
+    the final mesh and the person's masks.
     """
 
     take: Take
@@ -41,6 +45,8 @@ class Subject:
     stands: np.ndarray
     world: World
     fps: float
+    flights: tuple[Flight, ...] = ()
+    mask_iou: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def heights(self) -> np.ndarray:
         """Height (T,2) m above the ground of the lower of heel and ball, NaN where that foot does not stand."""
@@ -58,13 +64,22 @@ class Measure:
     worst: bool = False
 
 
-def subjects(take: Take, models: Models) -> list[Subject]:
-    """The people of a take that have a mesh, with the ground that all of them show together."""
+def subjects(take: Take, models: Models, masks: Mapping[int, PersonMasks] | None = None) -> list[Subject]:
+    """The people of a take that have a mesh, with the ground that all of them show together; `masks` by track id."""
     body, clock = models.body, make_clock(take, None, 0)
     made = [make_motion(take, t.track_id, clock, body, person_name(t.track_id)) for t in take.people_with_mesh()]
     motions = [motion for motion in made if motion is not None]
     world = estimate_world(motions, body, clock.fps)
-    return [_subject(take, motion, body, world, float(clock.fps)) for motion in motions]
+    people = [_subject(take, motion, body, world, float(clock.fps)) for motion in motions]
+    flights = find_flights(motions, body, clock.fps, world)
+    return [
+        replace(
+            person,
+            flights=tuple(flight for flight in flights if flight.person == person.motion.name),
+            mask_iou=_mask_iou(take, person.track_id, models, (masks or {}).get(person.track_id)),
+        )
+        for person in people
+    ]
 
 
 def measure(subject: Subject) -> dict[str, float]:
@@ -80,6 +95,12 @@ def _subject(take: Take, motion: Motion, body: Body, world: World, fps: float) -
     stands = standing(soles, fps, world.up_c) & motion.visible[:, None]
     joints = np.where(motion.visible[:, None, None], motion.joints_c, np.nan)
     return Subject(take, motion.track_id, motion, joints, rest, soles, stands, world, fps)
+
+
+def _mask_iou(take: Take, track_id: int, models: Models, masks: PersonMasks | None) -> np.ndarray:
+    if masks is None:
+        return np.zeros(0)
+    return masks.overlap(mesh_slice(take, track_id, masks.rows, models).vertices_c, models.body.faces)
 
 
 def _standing(subject: Subject) -> np.ndarray:
@@ -111,6 +132,10 @@ def _penetration_mm(subject: Subject) -> float:
     return max(0.0, -float(np.nanmin(heights))) * 1000 if subject.stands.any() else np.nan
 
 
+def _mean(values: Sequence[float] | np.ndarray) -> float:
+    return float(np.mean(values)) if len(values) else np.nan
+
+
 MEASURES: dict[str, Measure] = {
     "standing_frames": Measure("standing", "frames in which the person stands still", lambda s: _standing(s).sum()),
     "knee_flexion_deg": Measure(
@@ -122,5 +147,13 @@ MEASURES: dict[str, Measure] = {
     "penetration_mm": Measure("below mm", "how deep a standing sole is below the ground", _penetration_mm, worst=True),
     "jitter_10m_per_s3": Measure(
         "jitter", "mean jerk of the joints, 10 m/s^3", lambda s: metrics.jitter(s.joints_c, s.fps) / 10
+    ),
+    "mask_iou_percent": Measure(
+        "mask IoU %", "overlap of the final mesh's silhouette with the person's mask", lambda s: 100 * _mean(s.mask_iou)
+    ),
+    "free_fall_m_per_s2": Measure(
+        "fall m/s2",
+        "mean acceleration in jumps and falls, 9.81 where size, focal length and clock are right",
+        lambda s: _mean([flight.gravity for flight in s.flights]),
     ),
 }

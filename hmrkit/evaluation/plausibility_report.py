@@ -60,6 +60,13 @@ def columns() -> dict[str, str]:
     }
 
 
+def summaries() -> dict[str, str]:
+    """Name -> what every figure is."""
+    return {name: facts.summary for name, facts in MEASURES.items()} | {
+        f"{name}_mm": f"mean distance about the pelvis of {variant.summary}" for name, variant in VARIANTS.items()
+    }
+
+
 def find_clips(paths: Sequence[Path]) -> list[Path]:
     """Videos and folders of frames as given; a folder of videos is all of them. InputError where there is none."""
     clips: list[Path] = []
@@ -100,11 +107,14 @@ def evaluate_plausibility(
                 try:
                     with progress(f"{clip.name} {label}") as report:
                         takes = _run(clip, takes, models, Path(folder), report)
-                        seen = subjects(takes[""], models)
+                        take = takes[""]
+                        masks = models.person_masks(take, take.people_with_mesh(), models.options.batch_size)
+                        seen = subjects(take, models, masks)
                         rows.append(_figures(clip, label, takes, seen, models))
                         if sheet and seen:
                             name = re.sub(r"[^\w.-]+", "_", f"{clip.stem}_{label}").strip("_")
-                            files.append(draw_page(takes[""], models, out / f"{name}.png", seen[0].world.up_c))
+                            page = out / f"{name}.png"
+                            files.append(draw_page(take, models, page, seen[0].world.up_c, legend(rows[-1])))
                 except WeightsError:  # it would be missing for all others, too
                     raise
                 except HmrkitError as error:
@@ -138,8 +148,21 @@ def _figures(clip: Path, label: str, takes: dict[str, Take], seen: Sequence[Subj
     return ClipFigures(clip.name, label, len(take.video.frame_indices), people, len(take.dropped_tracks))
 
 
-def draw_page(take: Take, models: Models, path: Path, up_c: np.ndarray) -> Path:
-    """A contact sheet of frames spread over the take: the meshes over the footage and from the side.
+def legend(row: ClipFigures) -> list[str]:
+    """Lines for a page of images: what they show, and every figure of the clip with its unit and meaning."""
+    found, meaning = row.pooled(), summaries()
+    lines = [
+        f"{row.clip} by {row.method}: {row.frames} frames, {len(row.people or {})} people with a mesh, "
+        f"{row.dropped} tracks without",
+        "each frame: final meshes over the footage, and from the people's right with gravity downwards",
+    ]
+    shown = {name: f"{value:.1f}" if np.isfinite(value) else "-" for name, value in found.items()}
+    return lines + [f"{heading}: {shown[name]}   ({meaning[name]})" for name, heading in columns().items()]
+
+
+def draw_page(take: Take, models: Models, path: Path, up_c: np.ndarray, legend: Sequence[str] = ()) -> Path:
+    """A contact sheet of frames spread over the take, under the lines of `legend`: the meshes over the footage and from
+    the side.
 
     `up_c` (3,) is the direction against gravity in the camera frame.
     """
@@ -153,7 +176,7 @@ def draw_page(take: Take, models: Models, path: Path, up_c: np.ndarray) -> Path:
     chosen = np.unique(np.linspace(0, len(video.frame_indices) - 1, TILES).round().astype(int))
     few = replace(video, frame_indices=video.frame_indices[chosen], frame_times=video.frame_times[chosen])
     overlay = Overlay(take.camera, take.faces, video.sampled_fps, RenderOptions(), models.device, up_c)
-    with ContactSheet(path, frames=len(chosen), tiles=len(chosen)) as sheet:
+    with ContactSheet(path, frames=len(chosen), tiles=len(chosen), legend=legend) as sheet:
         for batch in read_frames(few):
             people: list[list[Figure]] = [[] for _ in batch.frame_indices]
             for person in take.people_with_mesh():
@@ -175,8 +198,6 @@ def as_json(rows: Sequence[ClipFigures]) -> dict[str, Any]:
     def plain(figures: dict[str, float]) -> dict[str, float | None]:
         return {name: round(value, 4) if np.isfinite(value) else None for name, value in figures.items()}
 
-    described = {name: facts.summary for name, facts in MEASURES.items()}
-    described |= {f"{name}_mm": "mean distance of joints about the pelvis, brought back" for name in VARIANTS}
     listed = [
         {
             "clip": row.clip,
@@ -189,7 +210,7 @@ def as_json(rows: Sequence[ClipFigures]) -> dict[str, Any]:
         }
         for row in rows
     ]
-    return {"dataset": "plausibility", "measures": described, "rows": listed}
+    return {"dataset": "plausibility", "measures": summaries(), "rows": listed}
 
 
 def cells(row: ClipFigures) -> list[str]:

@@ -16,7 +16,8 @@ from torch.nn.functional import avg_pool2d
 from hmrkit.blazepose.network import CROP_SIZE, WEIGHTS, BlazePose, load_network
 from hmrkit.camera import crop_cameras
 from hmrkit.crops import REGION_POINTS, Region, crop_batch, person_region
-from hmrkit.device import inference
+from hmrkit.device import inference, one_thread
+from hmrkit.rendering.rasteriser import visible_fragments
 from hmrkit.skeletons import get_skeleton
 from hmrkit.types import Take, Track
 from hmrkit.video import read_frames
@@ -49,6 +50,21 @@ class PersonMasks:
         """Those of `chosen` (S,) bool."""
         parts = (self.masks, self.known, self.camera_from_crop, self.focal_px)
         return PersonMasks(self.rows[chosen.cpu().numpy()], *(part[chosen] for part in parts))
+
+    def silhouettes(self, vertices_c: np.ndarray, faces: np.ndarray) -> Tensor:
+        """What meshes (S,V,3) m in the camera frame, `faces` (F,3), cover of the masks' pixels: (S,N,N) bool."""
+        size, focal = self.masks.shape[-2:], self.focal_px[:, None].expand(-1, 2)
+        with one_thread(), torch.no_grad():
+            seen = torch.from_numpy(vertices_c).to(focal.device) @ self.camera_from_crop
+            found = visible_fragments(seen, torch.from_numpy(faces), focal, crop_center(self), size, cull_back=True)
+        covered = torch.zeros(self.masks.numel(), dtype=torch.bool, device=focal.device)
+        covered[found.pixel] = True
+        return covered.view_as(self.masks)
+
+    def overlap(self, vertices_c: np.ndarray, faces: np.ndarray) -> np.ndarray:
+        """IoU (S,) in [0, 1] of meshes' `silhouettes` and the masks, over the pixels that are known."""
+        mesh, mask = (area & self.known for area in (self.silhouettes(vertices_c, faces), self.masks))
+        return ((mesh & mask).sum((1, 2)) / (mesh | mask).sum((1, 2)).clamp_min(1)).cpu().numpy()
 
 
 class MaskReader:

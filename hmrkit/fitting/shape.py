@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from hmrkit.body import Body
 from hmrkit.body.landmarks import body_landmarks, world_from_local
-from hmrkit.body.posing import body_for, take_rows
+from hmrkit.body.posing import body_for, body_meshes, take_rows
 from hmrkit.camera import project, solve_translation
 from hmrkit.device import one_thread
 from hmrkit.fitting.bone_lengths import UNKNOWNS, BoneLengths, Normal, prior
@@ -81,10 +81,10 @@ def fit_silhouettes(
     options = options or ShapeOptions()
     with one_thread(), torch.no_grad():
         start = torch.from_numpy(params.betas[:10]).to(body.device)
-        outlines = _Outlines(params, masks, body, options)
-        outlines = outlines.where(outlines.overlap(start) >= options.least_overlap)
-        if not len(outlines.masks):
+        masks = masks.take(torch.from_numpy(mask_overlap(params, masks, body) >= options.least_overlap))
+        if not len(masks):
             return ShapeFit(params.betas, float("inf"), float("inf"))
+        outlines = _Outlines(params, masks, body, options)
         fit_options, points = FitOptions(), body_landmarks(body)
         found = torch.cat([start, start.new_zeros(UNKNOWNS - 10)])
 
@@ -106,9 +106,7 @@ def fit_silhouettes(
 
 def mask_overlap(params: BodyParams, masks: PersonMasks, body: Body) -> np.ndarray:
     """IoU (S,) in [0, 1] of the mesh's silhouette and the person's mask, over the pixels that are known."""
-    with one_thread(), torch.no_grad():
-        outlines = _Outlines(params, masks, body, ShapeOptions())
-        return outlines.overlap(torch.from_numpy(params.betas[:10]).to(body.device)).cpu().numpy()
+    return masks.overlap(body_meshes(body, params, masks.rows)[0], body.faces)
 
 
 def with_betas(params: BodyParams, betas: np.ndarray, camera: Camera, body: Body) -> BodyParams:
@@ -161,13 +159,6 @@ class _Outlines:
         self.center = crop_center(masks)
         self._last: tuple[Tensor, Tensor] | None = None
 
-    def where(self, chosen: Tensor) -> _Outlines:
-        """Only the frames of `chosen` (S,) bool."""
-        for name in ("place", "start", "vertices", "slopes", "signed", "inward"):
-            setattr(self, name, getattr(self, name)[chosen])
-        self.masks = self.masks.take(chosen)
-        return self
-
     def _drawn(self, betas: Tensor) -> tuple[Tensor, Fragments]:
         side = self.masks.masks.shape[-1]
         shaped = self.vertices + (self.slopes.unflatten(2, (3, 10)) @ betas) + self.place[:, None]
@@ -178,11 +169,6 @@ class _Outlines:
         covered = torch.zeros(self.masks.masks.numel(), dtype=torch.bool, device=self.place.device)
         covered[found.pixel] = True
         return covered.view_as(self.masks.masks)
-
-    def overlap(self, betas: Tensor) -> Tensor:
-        """IoU (S,) of mesh and mask over the known pixels."""
-        mesh, mask = (m & self.masks.known for m in (self._coverage(self._drawn(betas)[1]), self.masks.masks))
-        return (mesh & mask).sum((1, 2)) / (mesh | mask).sum((1, 2)).clamp_min(1)
 
     def normal(self, betas: Tensor) -> Normal:
         """Equations of the outlines' distances for changes of betas; the bodies' places are eliminated."""

@@ -37,6 +37,7 @@ from hmrkit.keypoints.blazepose_regions import (
     rotated,
     smoothest_path,
     standing_regions,
+    wrap,
 )
 from hmrkit.skeletons import BLAZEPOSE_33
 from hmrkit.types import Camera
@@ -54,6 +55,8 @@ MAX_RERUNS = 2
 LOW_SCORE = 0.35  # the region has slipped off the person: start from the box again
 LOST_SCORE = 0.1  # nobody there: forget where they were
 SURE_SCORE = 0.55  # upright people have 0.55 to 0.85
+SURE_AT_FIRST = 0.7  # people who lie may have 0.6 by legs drawn along the depth axis
+JUMP = np.radians(60)  # of the trunk from one frame to the next: one of the two is wrong
 MUCH_WORSE = 0.25  # of score: a person who was detected badly is lost
 FIRST_PAUSE, LONGEST_PAUSE = 8, 64  # frames
 
@@ -73,12 +76,15 @@ class Answers:
         for field in fields(self):
             getattr(self, field.name)[rows[chosen]] = getattr(other, field.name)[chosen]
 
-    def tilt(self) -> np.ndarray:
-        """How far (N,) the trunk is from standing upright in its crop, in quarter rotations."""
+    def trunk(self) -> np.ndarray:
+        """Direction (N,) of the trunks in the image, rad: from the hips to the shoulders, 0 for upright, clockwise."""
         hips, shoulders = (self.points[:, rows, :2].mean(1) for rows in (HIPS, SHOULDERS))
         x, y = (shoulders - hips).T
-        off = np.arctan2(x, -y) - self.used[:, 3]
-        return np.abs((off + np.pi) % (2 * np.pi) - np.pi) / (np.pi / 2)
+        return np.arctan2(x, -y)
+
+    def worth(self) -> np.ndarray:
+        """Scores (N,), lower for trunks that do not stand upright in their crops."""
+        return self.score - TILT_COST * np.abs(wrap(self.trunk() - self.used[:, 3])) / (np.pi / 2)
 
     def take(self, rows: np.ndarray) -> Answers:
         return Answers(*(getattr(self, field.name)[rows] for field in fields(self)))
@@ -87,9 +93,10 @@ class Answers:
 @dataclass
 class _Track:
     """What is kept of a track between calls. `relation`: see `relation`; `rest`: frames until rotations are tried
-    again, or until a score is clearly lower than `in_vain`, at which they did not help."""
+    again, or until a score is clearly lower than `in_vain`, at which they did not help; `trunk`: its last direction."""
 
     relation: np.ndarray | None = None
+    trunk: float | None = None
     rest: int = 0
     in_vain: float = 0.0
     pause: int = FIRST_PAUSE
@@ -164,11 +171,11 @@ class BlazePoseEstimator:
         again = np.concatenate(changed)
         again = again[~agree(answers.used, answers.asked)[again]]
         self._again(frames, rows, box, answers, again, answers.asked[again])
-        for n, track in enumerate(tracks):
+        for n, (track, trunk) in enumerate(zip(tracks, answers.trunk(), strict=True)):
             if answers.score[n] >= LOW_SCORE:
-                track.relation = relation(answers.asked[n], box[n])
+                track.relation, track.trunk = relation(answers.asked[n], box[n]), float(trunk)
             elif answers.score[n] < LOST_SCORE:
-                track.relation = None
+                track.relation = track.trunk = None
         return answers
 
     def _again(
@@ -192,36 +199,41 @@ class BlazePoseEstimator:
         """Try other rotations in those frames of one track (`mine`, in time order) where the person was not detected.
 
         The network hardly ever asks for a rotation of more than ten degrees: upside down it sees nobody, or a person
-        with arms for legs. Returns those of `mine` that changed. Where nothing helps, as with people behind things, the
-        track is left alone for a while, twice as long each time, so that they do not cost eight times as much; but not
-        while it gets worse: somebody who falls or somersaults has been detected badly before."""
-        low = mine[answers.score[mine] < SURE_SCORE]
+        with arms for legs. Of somebody new it has to be surer. Where the trunk jumps from one frame to the next all of
+        `mine` are in doubt: a wrong body scores as well as the right one, only the frames about it tell them apart.
+
+        Returns those of `mine` that changed. Where nothing helps, as with people behind things, the track is left alone
+        for a while, twice as long each time, so that they do not cost eight times as much; but not while it gets worse:
+        somebody who falls or somersaults has been detected badly before."""
+        trunk = answers.trunk()
+        before = trunk[mine[0]] if track.trunk is None else track.trunk
+        jumps = bool((np.abs(wrap(np.diff(trunk[mine], prepend=before))) > JUMP).any())
+        wanted = SURE_AT_FIRST if track.relation is None else SURE_SCORE
+        worth = answers.worth()
+        low = mine if jumps else mine[worth[mine] < wanted]
         track.rest -= len(mine)
-        if not len(low) or (track.rest > 0 and answers.score[low].min() > track.in_vain - MUCH_WORSE):
+        if not len(low) or (track.rest > 0 and worth[low].min() > track.in_vain - MUCH_WORSE):
             return low[:0]
-        lowest = float(answers.score[low].min())
+        lowest = float(worth[low].min())
+        cost = 0.0 if jumps else NEW_ROTATION_COST
         # Two of the frames first; the others only if that shows somebody.
-        pilots = low[np.unique([len(low) // 3, 2 * len(low) // 3])]
+        pilots = low if jumps else low[np.unique([len(low) // 3, 2 * len(low) // 3])]
         places, other = self._rotations(frames, rows, box, upright, pilots)
-        if other.score.reshape(len(pilots), -1).max(1).max() - NEW_ROTATION_COST > answers.score[pilots].min():
+        best = other.worth().reshape(len(pilots), -1).max(1)
+        if len(pilots) < len(low) and best.max() - cost > worth[pilots].min():
             places, other = self._rotations(frames, rows, box, upright, low)
-        tilts, other_tilts = answers.tilt(), other.tilt()
-        scores, angles = [], []
-        for n in mine:
-            more = places.get(int(n), np.zeros(0, int))
-            scores.append(
-                np.append(answers.score[n], other.score[more] - NEW_ROTATION_COST)
-                - TILT_COST * np.append(tilts[n], other_tilts[more])
-            )
-            angles.append(np.append(answers.used[n, 3], other.used[more, 3]))
-        start = None if track.relation is None else float(track.relation[3])
-        path = smoothest_path(scores, angles, start)
+        other_worth, other_trunk = other.worth(), other.trunk()
+        more = [places.get(int(n), np.zeros(0, int)) for n in mine]
+        scores = [np.append(worth[n], other_worth[m] - cost) for n, m in zip(mine, more, strict=True)]
+        angles = [np.append(trunk[n], other_trunk[m]) for n, m in zip(mine, more, strict=True)]
+        path = smoothest_path(scores, angles, track.trunk)
         changed = np.array([n for n, choice in zip(mine, path, strict=True) if choice], int)
         source = np.array([places[int(n)][c - 1] for n, c in zip(mine, path, strict=True) if c], int)
-        gain = (other.score[source] - answers.score[changed]).max(initial=0)
+        gain = (other_worth[source] - worth[changed]).max(initial=0)
         answers.put(changed, other.take(source), np.ones(len(changed), bool))
-        track.pause = FIRST_PAUSE if gain > 0.1 else min(2 * track.pause, LONGEST_PAUSE)
-        track.rest = 0 if gain > 0.1 else track.pause
+        helped = gain > 0.1 or (jumps and len(changed) > 0)
+        track.pause = FIRST_PAUSE if helped else min(2 * track.pause, LONGEST_PAUSE)
+        track.rest = 0 if helped else track.pause
         track.in_vain = lowest
         return changed
 

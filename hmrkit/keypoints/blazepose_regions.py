@@ -86,7 +86,7 @@ def agree(used: np.ndarray, asked: np.ndarray) -> np.ndarray:
     """(N,) whether regions (N,4) are close enough for the network not to mind."""
     off = np.linalg.norm(used[:, :2] - asked[:, :2], axis=-1) / used[:, 2]
     ratio = np.abs(np.log(np.maximum(asked[:, 2], 1e-3) / used[:, 2]))
-    rotation = np.abs(_wrap(asked[:, 3] - used[:, 3]))
+    rotation = np.abs(wrap(asked[:, 3] - used[:, 3]))
     return (off < CENTER_TOLERANCE) & (ratio < np.log(SIZE_TOLERANCE)) & (rotation < ANGLE_TOLERANCE)
 
 
@@ -113,9 +113,9 @@ def smoothest_path(scores: list[np.ndarray], angles: list[np.ndarray], start: fl
     """
     total, back = scores[0].copy(), []
     if start is not None:
-        total -= ROTATION_COST * np.abs(_wrap(angles[0] - start)) / (np.pi / 2)
+        total -= ROTATION_COST * np.abs(wrap(angles[0] - start)) / (np.pi / 2)
     for before, score, angle in zip(angles, scores[1:], angles[1:], strict=False):
-        paths = total[:, None] - ROTATION_COST * np.abs(_wrap(before[:, None] - angle[None])) / (np.pi / 2)
+        paths = total[:, None] - ROTATION_COST * np.abs(wrap(before[:, None] - angle[None])) / (np.pi / 2)
         back.append(paths.argmax(0))
         total = paths.max(0) + score
     path = [int(total.argmax())]
@@ -124,5 +124,6 @@ def smoothest_path(scores: list[np.ndarray], angles: list[np.ndarray], start: fl
     return path[::-1]
 
 
-def _wrap(angle: np.ndarray) -> np.ndarray:
+def wrap(angle: np.ndarray) -> np.ndarray:
+    """Angles in [-pi, pi)."""
     return (angle + np.pi) % (2 * np.pi) - np.pi

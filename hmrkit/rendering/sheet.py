@@ -19,11 +19,20 @@ class ContactSheet:
     """Keeps `tiles` of the `frames` images that will be added, evenly spaced, and writes them as one PNG on `close`.
 
     Tiles stand in rows of `columns`, each `tile_width` px wide or its own width if that is less, with its frame's
-    number above it. Inside a ``with`` block an exception leaves no file.
+    number above it, above them the lines of `legend`. Inside a ``with`` block an exception leaves no file.
     """
 
-    def __init__(self, path: str | Path, frames: int, tiles: int = 12, columns: int = 3, tile_width: int = 800) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        frames: int,
+        tiles: int = 12,
+        columns: int = 3,
+        tile_width: int = 800,
+        legend: Sequence[str] = (),
+    ) -> None:
         self.path = Path(path)
+        self.legend = tuple(legend)
         self._columns, self._tile_width = columns, tile_width
         self._wanted = set(np.linspace(0, max(frames - 1, 0), tiles).round().astype(int).tolist())
         self._seen = 0
@@ -52,12 +61,16 @@ class ContactSheet:
         width, height = self._tiles[0][1].size
         columns = min(self._columns, len(self._tiles))
         rows = -(-len(self._tiles) // columns)
-        sheet_size = (columns * (width + gap) + gap, rows * (height + caption + gap) + gap)
+        head = len(self.legend) * caption
+        font = ImageFont.load_default(18)
+        written = int(max((font.getlength(line) for line in self.legend), default=0)) + 2 * gap
+        sheet_size = (max(columns * (width + gap) + gap, written), head + rows * (height + caption + gap) + gap)
         sheet = Image.new("RGB", sheet_size, BACKGROUND)
         draw = ImageDraw.Draw(sheet)
-        font = ImageFont.load_default(18)
+        for k, line in enumerate(self.legend):
+            draw.text((gap, gap + k * caption), line, TEXT, font)
         for k, (index, tile) in enumerate(self._tiles):
-            x, y = gap + k % columns * (width + gap), gap + k // columns * (height + caption + gap)
+            x, y = gap + k % columns * (width + gap), head + gap + k // columns * (height + caption + gap)
             draw.text((x, y), f"frame {index}", TEXT, font)
             sheet.paste(tile, (x, y + caption))
         with atomic_path(self.path) as temporary:

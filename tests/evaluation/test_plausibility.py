@@ -5,19 +5,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from conftest import DATA
 from typer.testing import CliRunner
 
 from hmrkit.camera import project
 from hmrkit.cli.app import app
-from hmrkit.errors import InputError, UsageError
 from hmrkit.evaluation.consistency import VARIANTS, consistency, final_joints
 from hmrkit.evaluation.plausibility import measure, subjects
-from hmrkit.evaluation.plausibility_report import evaluate_plausibility, find_clips
+from hmrkit.evaluation.plausibility_report import ClipFigures, columns, legend
+from hmrkit.fitting.masks import SIDE, PersonMasks
+from hmrkit.meshes import mesh_slice
+from hmrkit.scene.flights import Flight
 from hmrkit.types import Camera
 
 RANGES = {  # of a man who stands with his arms bent, by the default keypoints and `fit`
-    "standing_frames": (4, 5),
+    "standing_frames": (3, 4),
     "knee_flexion_deg": (-5, 15),
     "elbow_flexion_deg": (60, 110),
     "foot_slide_mm": (0, 4),
@@ -27,6 +30,7 @@ RANGES = {  # of a man who stands with his arms bent, by the default keypoints a
     "mirror_mm": (1, 45),
     "rotation_mm": (1, 60),
     "frame_rate_mm": (0, 25),
+    "mask_iou_percent": (70, 95),
 }
 
 
@@ -34,11 +38,11 @@ def test_the_shipped_clip_looks_plausible(tmp_path):
     """A few frames through the whole chain and its three variants: the one slow test here."""
     out = tmp_path / "report"
     clip = DATA / "one_by_one_5s.mp4"
-    command = ["eval", "--dataset", "plausibility", "--data", str(clip), "--method", "fit", "--limit", "5"]
+    command = ["eval", "--dataset", "plausibility", "--data", str(clip), "--method", "fit", "--limit", "4"]
     result = CliRunner().invoke(app, [*command, "--device", "cpu", "--out", str(out), "--json"])
     assert result.exit_code == 0, result.output
     (row,) = json.loads((out / "plausibility.json").read_text())["rows"]
-    assert (row["frames"], len(row["people"])) == (5, 1)
+    assert (row["frames"], len(row["people"])) == (4, 1)
     for name, (low, high) in RANGES.items():
         assert low <= row["figures"][name] <= high, name
     assert row["people"]["1"]["rotation_found"] == 1
@@ -86,19 +90,30 @@ def test_measures_of_people_in_gaps_and_in_motion(take, models):
     figures = measure(first)
     assert figures["standing_frames"] == 0
     assert np.isnan(figures["knee_flexion_deg"])
+    assert np.isnan(figures["free_fall_m_per_s2"])
+    assert np.isnan(figures["mask_iou_percent"])
+    flights = tuple(Flight(first.motion.name, 0, 9, fall, 0.0, 0.0, 0.0) for fall in (9.0, 10.0))
+    fallen = measure(replace(first, flights=flights, mask_iou=np.array([0.7, 0.9])))
+    assert fallen["free_fall_m_per_s2"] == 9.5
+    assert fallen["mask_iou_percent"] == pytest.approx(80)
 
 
-def test_clips_are_files_or_folders(tmp_path):
-    (tmp_path / "a.mp4").touch(), (tmp_path / "b.mov").touch(), (tmp_path / "notes.txt").touch()
-    assert [p.name for p in find_clips([tmp_path])] == ["a.mp4", "b.mov"]
-    with pytest.raises(InputError, match="no such clip"):
-        find_clips([tmp_path / "gone.mp4"])
-    with pytest.raises(UsageError, match="--data CLIP"):
-        find_clips([])
+def test_the_page_names_every_figure_with_its_unit_and_meaning():
+    row = ClipFigures("a.mp4", "fit", 20, {1: dict.fromkeys(columns(), 1.25)}, 2)
+    lines = legend(row)
+    assert "20 frames, 1 people with a mesh, 2 tracks without" in lines[0]
+    assert "fall m/s2: 1.2   (mean acceleration in jumps and falls" in "\n".join(lines)
+    assert len(lines) == 2 + len(columns())
 
 
-def test_a_clip_that_fails_costs_no_other(tmp_path, models):
-    (tmp_path / "broken.mp4").write_bytes(b"no video")
-    rows, files = evaluate_plausibility([tmp_path / "broken.mp4"], [models.options], tmp_path / "out")
-    assert "broken.mp4" in rows[0].failed
-    assert [f.name for f in files] == ["plausibility.json", "plausibility.md"]
+def test_masks_are_compared_with_the_mesh_that_is_final(take, models):
+    """Masks drawn from the calibrated mesh are filled by it, and not by the mesh stream's own."""
+    rows = np.array([0, 2])
+    final = mesh_slice(take, 2, rows, models).vertices_c
+    blank = torch.zeros(2, SIDE, SIDE, dtype=torch.bool)
+    masks = PersonMasks(rows, blank, ~blank, torch.eye(3).expand(2, 3, 3), torch.full((2,), 100.0))
+    masks = replace(masks, masks=masks.silhouettes(final, models.body.faces))
+    for shown, full in ((take, True), (replace(take, calibrated={}), False)):
+        seen = next(s for s in subjects(shown, models, {2: masks}) if s.track_id == 2)
+        assert (seen.mask_iou == 1).all() == full
+        assert (seen.mask_iou > 0.5).all()

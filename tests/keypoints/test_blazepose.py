@@ -13,7 +13,7 @@ from PIL import Image
 from hmrkit.camera import assume_camera, camera_from_ray
 from hmrkit.crops import Region, crop_batch
 from hmrkit.keypoints import load_keypoints
-from hmrkit.keypoints.blazepose import BlazePoseEstimator, _to_camera
+from hmrkit.keypoints.blazepose import Answers, BlazePoseEstimator, _to_camera
 from hmrkit.keypoints.blazepose_regions import agree, held, place, relation, smoothest_path, standing_regions
 from hmrkit.skeletons import BLAZEPOSE_33
 from hmrkit.video import probe, read_frames
@@ -181,3 +181,54 @@ def test_the_smoothest_path_follows_a_somersault_and_ignores_one_lucky_frame() -
     assert smoothest_path(rolling, [rotations] * 3, 0.0) == [0, 1, 2]
     still = [np.array([0.6, 0, 0, 0]), np.array([0.4, 0, 0.6, 0]), np.array([0.6, 0, 0, 0])]
     assert smoothest_path(still, [rotations] * 3, 0.0) == [0, 0, 0]
+
+
+class MadeNetwork(BlazePoseEstimator):
+    """Sees in frame `row` through a crop rotated by `angle` degrees what `shows(row, angle)` says: the direction of a
+    trunk in degrees, and a score."""
+
+    def __init__(self, shows) -> None:
+        self.shows, self.runs, self.person_frames = shows, 0, 0
+        self.reset()
+
+    def _look(self, frames, rows, box, region):
+        self.runs += len(rows)
+        at = (np.degrees(region[:, 3]) + 180) % 360 - 180
+        trunk, score = np.array([self.shows(row, angle) for row, angle in zip(rows, at, strict=True)]).T
+        points = np.tile(np.array([50.0, 50, 0]), (len(rows), 33, 1))
+        points[:, :, 2] = score[:, None]
+        shoulders = [INDEX["left_shoulder"], INDEX["right_shoulder"]]
+        aim = np.stack([np.sin(np.radians(trunk)), -np.cos(np.radians(trunk))], 1)
+        points[:, shoulders, :2] += 20 * aim[:, None]
+        asked = np.column_stack([region[:, :3], np.where(np.abs(trunk - at) < 60, np.radians(trunk), region[:, 3])])
+        return Answers(region.copy(), asked, points, np.zeros((len(rows), 33, 3)), score)
+
+
+def follow(network, count):
+    """Directions of the trunks (count,) in degrees, and confidences, of one person over so many frames."""
+    box = np.array([10, 10, 90, 90], np.float32)
+    people = network(torch.zeros(count, 100, 100, 3, dtype=torch.uint8), range(count), [{1: box}] * count)
+    points = np.stack([here[1][0] for here in people])
+    x, y = (points[:, INDEX["left_shoulder"], :2] - points[:, INDEX["left_hip"], :2]).T
+    return np.degrees(np.arctan2(x, -y)), points[:, 0, 2]
+
+
+def test_a_trunk_that_jumps_is_put_right_by_its_neighbours() -> None:
+    """Landing after a somersault: for a few frames a folded body scores as well as the right one."""
+
+    def shows(row, angle):
+        if row in (4, 5, 6):
+            return (45, 0.62) if abs(angle - 45) < 30 else (-90, 0.64)
+        return (45, 0.75) if abs(angle - 45) < 100 else (-90, 0.1)
+
+    trunks, _ = follow(MadeNetwork(shows), 10)
+    np.testing.assert_allclose(trunks, 45, atol=1)
+
+
+def test_somebody_new_who_lies_in_the_crop_is_looked_for_at_other_rotations() -> None:
+    network = MadeNetwork(lambda row, angle: (-90, 0.72 if abs(angle + 90) < 30 else 0.78))
+    _, confidence = follow(network, 4)
+    np.testing.assert_allclose(confidence, 0.72, atol=1e-6)
+    surely_upright = MadeNetwork(lambda row, angle: (0, 0.8 if abs(angle) < 30 else 0.2))
+    follow(surely_upright, 4)
+    assert surely_upright.runs == 4

@@ -48,3 +48,19 @@ def test_wide_images_are_shrunk(tmp_path):
     with ContactSheet(tmp_path / "s.png", frames=1, tile_width=50) as sheet:
         sheet.add(_image(120, 500, 200), 0)
     assert Image.open(tmp_path / "s.png").width == 50 + 16
+
+
+def test_a_legend_stands_above_the_tiles_and_fits(tmp_path):
+    lines = ["a long line about all of the tiles", "another"]
+    with (
+        ContactSheet(tmp_path / "plain.png", frames=1) as plain,
+        ContactSheet(tmp_path / "said.png", frames=1, legend=lines) as said,
+    ):
+        plain.add(_image(100), 0)
+        said.add(_image(100), 0)
+    plain, said = (np.asarray(Image.open(tmp_path / name)) for name in ("plain.png", "said.png"))
+    assert said.shape[1] > plain.shape[1]
+    head = len(said) - len(plain)
+    assert np.array_equal(said[head:, : plain.shape[1]], plain)
+    assert (said[: head // 2] > 200).any()
+    assert (said[head // 2 : head] > 200).any()
