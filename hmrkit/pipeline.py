@@ -215,7 +215,7 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
             take.camera,
             models.body,
             models.calibration,
-            take.video.motion_fps,
+            take.video.seconds(person.frame_indices),
             replace(target or TargetOptions(), shares=models.shares),
             params_only=options.params_only,
         )
