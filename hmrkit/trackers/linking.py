@@ -16,7 +16,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from scipy.signal import savgol_filter
 
 from hmrkit.crops import box_iou, paired_iou
 from hmrkit.trackers import DroppedTrack, TrackingResult
@@ -58,14 +57,17 @@ CHANGE_S = 0.5  # ... where there was time for somebody else to come
 class _Clip:
     """All boxes of a clip in one list; a piece of a track is an array of places in it, in the order of frames.
 
-    `frame` (D,) counts the frames given to the tracker from 0, so that one frame is ``1 / fps`` seconds.
+    `frame` (D,) counts the frames given to the tracker from 0: what a detector misses, it misses in one frame or two at
+    any rate. All else goes by the frames' `times` (T,) s; `time` (D,) are those of the boxes, and `step_s` is the usual
+    time between two frames.
     """
 
-    def __init__(self, detections: Sequence[Detections], fps: float) -> None:
-        self.fps = fps
+    def __init__(self, detections: Sequence[Detections], times: np.ndarray, step_s: float) -> None:
+        self.times, self.step_s = np.asarray(times, np.float64), step_s
         self.length = len(detections)
         counts = [len(d.scores) for d in detections]
         self.frame = np.repeat(np.arange(len(counts)), counts)
+        self.time = self.times[self.frame]
         self.boxes = np.concatenate([np.zeros((0, 4)), *(d.boxes_xyxy for d in detections)]).astype(np.float64)
         self.scores = np.concatenate([np.zeros(0), *(d.scores for d in detections)]).astype(np.float64)
         colours = [d.appearance for d in detections if len(d.scores) and d.appearance is not None]
@@ -76,8 +78,13 @@ class _Clip:
         first = np.concatenate([[0], np.cumsum(counts)])
         self.in_frame = [np.arange(first[i], first[i + 1]) for i in range(len(counts))]
 
-    def frames(self, seconds: float, least: int = 1) -> int:
-        return max(least, round(seconds * self.fps))
+    def limit(self, seconds: float) -> float:
+        """What counts as no longer than so many `seconds`: at least a step, and half a step for rounding."""
+        return max(seconds, self.step_s) + self.step_s / 2
+
+    def span(self, piece: np.ndarray) -> float:
+        """Seconds for which a piece is there, its last frame included."""
+        return float(self.time[piece[-1]] - self.time[piece[0]]) + self.step_s
 
     def dropped(self, piece: np.ndarray, frame_indices: np.ndarray, reason: str) -> DroppedTrack:
         first, last = frame_indices[self.frame[piece[[0, -1]]]]
@@ -85,13 +92,18 @@ class _Clip:
 
 
 def link_tracks(
-    frame_indices: np.ndarray, detections: Sequence[Detections], ids: Sequence[np.ndarray], fps: float
+    frame_indices: np.ndarray,
+    detections: Sequence[Detections],
+    ids: Sequence[np.ndarray],
+    times: np.ndarray,
+    step_s: float,
 ) -> TrackingResult:
     """People of a clip from the tracklet `ids` (N,) of each frame's `detections` (see the module's steps).
 
-    `frame_indices` (T,) are the frames' numbers in the source, `fps` their rate in Hz.
+    `frame_indices` (T,) are the frames' numbers in the source, `times` (T,) s theirs, rising, `step_s` the usual time
+    between two.
     """
-    clip = _Clip(detections, fps)
+    clip = _Clip(detections, times, step_s)
     owner = np.concatenate([np.zeros(0, int), *ids]).astype(int)
     pieces = [np.flatnonzero(owner == i) for i in np.unique(owner[owner >= 0])]
     # A certain box that the tracker did not take (a person's first, say) is a piece of its own.
@@ -113,11 +125,11 @@ def link_tracks(
     for piece in weak:
         if not np.isin(piece, taken).any():
             left_out.append((piece, UNCERTAIN))
-    shortest = min(clip.frames(SHORTEST_S, 2), clip.length)
+    # A clip that is shorter itself may show people throughout.
+    shortest = min(max(SHORTEST_S, 2 * step_s), float(clip.times[-1] - clip.times[0]) + step_s if clip.length else 0)
     for piece in pieces:
-        span = clip.frame[piece[-1]] - clip.frame[piece[0]] + 1
         best = clip.scores[piece].max()
-        if span < shortest:
+        if clip.span(piece) < shortest - step_s / 2:
             left_out.append((piece, f"shorter than {SHORTEST_S:g} s"))
         elif best < CERTAIN_SCORE:
             left_out.append((piece, UNCERTAIN))
@@ -176,8 +188,8 @@ def _is_duplicate(clip: _Clip, piece: np.ndarray, other: np.ndarray) -> bool:
     known = clip.frame[other]
     after = np.searchsorted(known, clip.frame[piece])
     inside_span = (after < len(known)) & (clip.frame[piece] >= known[0])
-    gap = known[np.minimum(after, len(known) - 1)] - known[np.maximum(after - 1, 0)]
-    common = piece[inside_span & (np.isin(clip.frame[piece], known) | (gap <= clip.frames(FILL_S)))]
+    gap = clip.time[other[np.minimum(after, len(known) - 1)]] - clip.time[other[np.maximum(after - 1, 0)]]
+    common = piece[inside_span & (np.isin(clip.frame[piece], known) | (gap <= clip.limit(FILL_S)))]
     if len(common) < 0.7 * len(piece):
         return False
     a, b = clip.boxes[common], _interpolated(clip, other, clip.frame[common])
@@ -204,22 +216,21 @@ def _cut(clip: _Clip, pieces: list[np.ndarray]) -> list[np.ndarray]:
             overlap = box_iou(clip.boxes[held], clip.boxes[held])
             np.fill_diagonal(overlap, 0)
             crossing[held] = overlap.max(1) > CROSSING_IOU
-    longest = clip.frames(CROSSING_S)
-    crossing |= _merged(clip, pieces, longest)
+    crossing |= _merged(clip, pieces)
     result = []
     for piece in pieces:
         run_of = np.cumsum(np.diff(crossing[piece].astype(int), prepend=0) != 0)
         remove = np.zeros(len(piece), bool)
         for run in np.unique(run_of[crossing[piece]]):
             inside = run_of == run
-            remove |= inside if inside.sum() <= longest else False
+            remove |= inside if clip.span(piece[inside]) <= clip.limit(CROSSING_S) else False
         rest = piece[~remove]
         # One frame may be missed without doubt about who it is.
         result += [p for p in np.split(rest, np.flatnonzero(np.diff(clip.frame[rest]) > 2) + 1) if len(p)]
     return result
 
 
-def _merged(clip: _Clip, pieces: list[np.ndarray], longest: int) -> np.ndarray:
+def _merged(clip: _Clip, pieces: list[np.ndarray]) -> np.ndarray:
     """Mask (D,) of boxes in which somebody is lost who comes out of them again: there two people may share a box."""
     merged = np.zeros(len(clip.scores), bool)
     frames = [clip.frame[piece] for piece in pieces]
@@ -229,7 +240,7 @@ def _merged(clip: _Clip, pieces: list[np.ndarray], longest: int) -> np.ndarray:
     for piece, known in zip(pieces, frames, strict=True):
         lost, back = (np.sort(clip.frame[i[_lies_in(clip, i, piece)]]) for i in (ends, starts))
         for frame in lost:
-            after = back[(back > frame) & (back <= frame + longest)]
+            after = back[(back > frame) & (clip.times[back] - clip.times[frame] <= clip.limit(CROSSING_S))]
             if len(after):
                 merged[piece[(known >= frame) & (known <= after[-1])]] = True
     return merged
@@ -252,14 +263,13 @@ def _join(clip: _Clip, pieces: list[np.ndarray]) -> list[np.ndarray]:
     count = len(pieces)
     if count < 2:
         return pieces
-    starts = np.array([clip.frame[p[0]] for p in pieces])
-    ends = np.array([clip.frame[p[-1]] for p in pieces])
+    starts = np.array([clip.time[p[0]] for p in pieces])
+    ends = np.array([clip.time[p[-1]] for p in pieces])
     with np.errstate(all="ignore"):
         colours = np.stack([_mean_rows(clip.colours[p]) for p in pieces])
     cost = np.full((count, count), JOIN_COST)
-    reach = clip.frames(JOIN_S)
     for a in range(count):
-        for b in np.flatnonzero((starts > ends[a]) & (starts <= ends[a] + reach)):
+        for b in np.flatnonzero((starts > ends[a]) & (starts - ends[a] <= clip.limit(JOIN_S))):
             cost[a, b] = min(JOIN_COST, _join_cost(clip, pieces[a], pieces[b], colours[a], colours[b]))
     before, after = linear_sum_assignment(cost)
     successor = {int(a): int(b) for a, b in zip(before, after, strict=True) if cost[a, b] < JOIN_COST}
@@ -274,7 +284,7 @@ def _join(clip: _Clip, pieces: list[np.ndarray]) -> list[np.ndarray]:
 
 def _join_cost(clip: _Clip, a: np.ndarray, b: np.ndarray, colour_a: np.ndarray, colour_b: np.ndarray) -> float:
     """Half the sum of squared deviations in position, size and colours when `b` goes on where `a` ends."""
-    gap = float(clip.frame[b[0]] - clip.frame[a[-1]]) / clip.fps
+    gap = float(clip.time[b[0]] - clip.time[a[-1]])
     center_a, speed_a, length_a = _end_state(clip, a[::-1])
     center_b, speed_b, length_b = _end_state(clip, b)
     length = np.sqrt(length_a * length_b)
@@ -302,14 +312,14 @@ def _join_cost(clip: _Clip, a: np.ndarray, b: np.ndarray, colour_a: np.ndarray, 
 
 def _end_state(clip: _Clip, piece: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Centre px (2,), outward speed px/s (2,) and longer side px at the first box of `piece` (rows run inwards)."""
-    near = piece[: clip.frames(VELOCITY_S, 3)]
+    away = np.abs(clip.time[piece] - clip.time[piece[0]])
+    near = piece[: max(3, np.searchsorted(away, VELOCITY_S - clip.step_s / 2))]
     boxes = clip.boxes[near]
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2
     length = float(np.median((boxes[:, 2:] - boxes[:, :2]).max(1)))
     if len(near) < 3:
         return centers[0], np.zeros(2), length
-    seconds = np.abs(clip.frame[near] - clip.frame[near[0]]) / clip.fps
-    slope, at_end = np.polyfit(seconds, centers, 1)
+    slope, at_end = np.polyfit(away[: len(near)], centers, 1)
     return (centers[0] + at_end) / 2, -slope, length
 
 
@@ -352,14 +362,14 @@ def _extend(clip: _Clip, piece: np.ndarray, free: np.ndarray, step: int) -> np.n
     """`piece` with free boxes that go on from its last (`step` 1) or first (-1) frame; they are free no more."""
     while True:
         inwards = piece[::-1] if step > 0 else piece
-        frame = clip.frame[inwards[0]] + step
+        frame = int(clip.frame[inwards[0]]) + step
         if not 0 <= frame < clip.length:
             return piece
         candidates = clip.in_frame[frame][free[clip.in_frame[frame]]]
         if not len(candidates):
             return piece
         _, speed, _ = _end_state(clip, inwards)
-        box = clip.boxes[inwards[0]] + np.tile(speed / clip.fps, 2)
+        box = clip.boxes[inwards[0]] + np.tile(speed * abs(clip.times[frame] - clip.time[inwards[0]]), 2)
         overlap = np.maximum(
             box_iou(box[None], clip.boxes[candidates]), box_iou(clip.boxes[inwards[:1]], clip.boxes[candidates])
         )[0]
@@ -374,15 +384,15 @@ def _extend(clip: _Clip, piece: np.ndarray, free: np.ndarray, step: int) -> np.n
 
 
 def _interpolated(clip: _Clip, piece: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    known = clip.boxes[piece]
-    return np.stack([np.interp(frames, clip.frame[piece], known[:, k]) for k in range(4)], -1)
+    known, at = clip.boxes[piece], clip.times[frames]
+    return np.stack([np.interp(at, clip.time[piece], known[:, k]) for k in range(4)], -1)
 
 
 def _finished(clip: _Clip, piece: np.ndarray, frame_indices: np.ndarray, track_id: int) -> Track:
     """A track with short gaps filled and boxes smoothed, in the source's frame numbers."""
     known = clip.frame[piece]
-    gap_after = np.diff(known, append=known[-1] + 1) - 1
-    fill = (gap_after > 0) & (gap_after <= clip.frames(FILL_S))
+    longest = clip.limit(FILL_S) + clip.step_s  # from the frame before to the frame after
+    fill = (np.diff(known) > 1) & (np.diff(clip.time[piece]) <= longest)
     filled = [np.arange(int(known[i]) + 1, int(known[i + 1])) for i in np.flatnonzero(fill)]
     frames = np.sort(np.concatenate([known, *filled]))
     seen = np.isin(frames, known)
@@ -390,14 +400,24 @@ def _finished(clip: _Clip, piece: np.ndarray, frame_indices: np.ndarray, track_i
     scores[seen] = clip.scores[piece]
     boxes = _interpolated(clip, piece, frames)
     for run in np.split(np.arange(len(frames)), np.flatnonzero(np.diff(frames) > 1) + 1):
-        boxes[run] = _smoothed(boxes[run], clip.fps)
+        boxes[run] = _smoothed(boxes[run], clip.times[frames[run]])
     return Track(track_id, frame_indices[frames], boxes.astype(np.float32), scores, ~seen)
 
 
-def _smoothed(boxes: np.ndarray, fps: float) -> np.ndarray:
-    """Boxes (T,4) through a zero-phase filter that keeps parabolas (Savitzky and Golay 1964): jumps stay."""
-    window = max(5, round(SMOOTH_S * fps) | 1)
+def _smoothed(boxes: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Boxes (T,4) at `times` (T,) s through a zero-phase filter that keeps parabolas: jumps stay.
+
+    Each is that of the parabola, in time, through the boxes about it (Savitzky and Golay 1964, for any times). At the
+    ends it is the parabola of the first and the last `SMOOTH_S`.
+    """
+    step = float(np.median(np.diff(times))) if len(times) > 1 else np.inf
+    window = max(5, round(SMOOTH_S / step) | 1)
     # Below 8 Hz five frames are longer than a step or half a squat: nothing there is noise for certain.
-    if fps < 8 or len(boxes) < window:
+    if step > 1 / 8 or len(boxes) < window:
         return boxes
-    return np.asarray(savgol_filter(boxes, window, 2, axis=0, mode="interp"))
+    first = np.clip(np.arange(len(boxes)) - window // 2, 0, len(boxes) - window)
+    rows = first[:, None] + np.arange(window)
+    away = times[rows] - times[:, None]  # (T,W)
+    counts = np.abs(away) <= max(SMOOTH_S, (window - 0.5) * step)  # where frames are sparse, fewer of them
+    parabola = np.linalg.pinv(counts[..., None] * (away / step)[..., None] ** np.arange(3))
+    return np.einsum("tw,tw,twc->tc", parabola[:, 0], counts, boxes[rows])
