@@ -50,7 +50,7 @@ def smooth_series(
         w = np.maximum(np.where(seen, weights, 0.0), BRIDGE_WEIGHT) / noise**2
         curve = _second_derivative(times)
         rate = 1 / float(np.quantile(np.diff(times), 0.1))
-        margin = MARGIN if rate < SLOW_HZ else round(MARGIN_S * rate)
+        margin = MARGIN if rate < SLOW_HZ else min(round(MARGIN_S * rate), max(MARGIN, len(values)))
         bend = np.full((len(values) - 2, values.shape[1]), acceleration**-2.0)
         for done in range(1, rounds + 1):
             smooth = _solve_windows(filled, w, curve, bend, margin)
