@@ -41,9 +41,11 @@ class Models:
     @cached_property
     def detector(self):
         from hmrkit.detectors import load_detector
+        from hmrkit.engines import engine
 
         chosen = self.options
-        return load_detector(chosen.detector, device=self.device, dtype=self.dtype, size=chosen.detector_size)
+        with engine(chosen.engine):
+            return load_detector(chosen.detector, device=self.device, dtype=self.dtype, size=chosen.detector_size)
 
     @cached_property
     def cuts(self):
@@ -53,9 +55,11 @@ class Models:
 
     @cached_property
     def keypoints(self):
+        from hmrkit.engines import engine
         from hmrkit.keypoints import load_keypoints
 
-        return load_keypoints(self.options.keypoints, device=self.device, dtype=self.dtype)
+        with engine(self.options.engine):
+            return load_keypoints(self.options.keypoints, device=self.device, dtype=self.dtype)
 
     @cached_property
     def person_masks(self):
@@ -72,9 +76,15 @@ class Models:
 
     @cached_property
     def regressor(self):
+        from hmrkit.backbones.embedded import EmbeddedBackbone
+        from hmrkit.engines import engine
         from hmrkit.regressors import load_regressor
 
-        return load_regressor(str(self.options.mesh), self.options.checkpoint, device=self.device)
+        with engine(self.options.engine):
+            regressor = load_regressor(str(self.options.mesh), self.options.checkpoint, device=self.device)
+            if isinstance(backbone := getattr(regressor, "backbone", None), EmbeddedBackbone):
+                backbone.use_engine()
+        return regressor
 
     @cached_property
     def body(self) -> Body:

@@ -136,8 +136,8 @@ class Options:
     """Everything that a user can choose about a run. Names follow the command line's.
 
     `mesh` None is the method's own stream, ``fit`` for ``pc-hmr``; `refine`, `smooth` and `shape` None are the mesh
-    stream's defaults, `stand` None goes with `smooth`. All are what was chosen once the options are made. `smooth` is
-    the strength of `smooth_body`, 0 for none."""
+    stream's defaults, `stand` None goes with `smooth`, `pose3d` None is fused where that measures best. All are what
+    was chosen once the options are made. `smooth` is the strength of `smooth_body`, 0 for none."""
 
     method: str = option("pc-hmr", "How meshes are made", choices=METHODS)
     mesh: str | None = option(
@@ -173,7 +173,12 @@ class Options:
         ("lift",),
     )
     mode: str = option("parallel", "Where the pose comes from that meshes are calibrated to", ("lift",), choices=MODES)
-    pose3d: str = option("lifted", "That pose in parallel mode", ("lift",), choices=POSES_3D)
+    pose3d: str | None = option(
+        None,
+        "That pose in parallel mode (else fused where the errors of lifter and keypoints were measured, or lifted)",
+        ("lift",),
+        choices=POSES_3D,
+    )
     calibration: str = option(
         "full", "Design of the calibration, as the paper compares them", ("calibrate",), choices=CALIBRATIONS
     )
@@ -236,6 +241,11 @@ class Options:
     device: str = option(
         "auto", "auto, cpu or cuda:N.", also=("detect", "pose", "regress", "lift", "calibrate", *OUTPUTS)
     )
+    engine: str = option(
+        "auto",
+        "What runs frozen networks: auto, torch, onnxruntime or openvino. auto is ONNX Runtime on CPUs, else PyTorch.",
+        also=("detect", "pose", "regress"),
+    )
     dtype: str = option("float32", "float32, bfloat16 or float16 for the networks.", ("detect", "pose"))
     batch_size: int = option(
         8,
@@ -262,7 +272,7 @@ class Options:
         if self.people not in ("all", "largest") and not re.fullmatch(r"0*[1-9][0-9]{0,8}", self.people):
             raise UsageError(f"--people must be all, largest or a number from 1, got {self.people!r}")
         choose(MODES, self.mode, "mode")
-        choose(POSES_3D, self.pose3d, "3D pose")
+        choose(POSES_3D, self.pose3d or "lifted", "3D pose")
         choose(CALIBRATIONS, self.calibration, "calibration")
         object.__setattr__(self, "mesh", mesh)
         object.__setattr__(self, "smooth", stream.smooth_by_default if self.smooth is None else self.smooth)
@@ -273,12 +283,20 @@ class Options:
         choose(SHAPES, str(self.shape), "shape")
         object.__setattr__(self, "refine", stream.refine_by_default if self.refine is None else self.refine)
         if method.calibrated:
+            object.__setattr__(self, "pose3d", self.pose3d or self._usual_pose3d())
             self._check_pose_stream()
         elif given := [name for name in POSE_CHOICES if getattr(self, name) != getattr(Options, name)]:
             raise UsageError(
                 f"--{given[0]} is about the pose that meshes are calibrated to, but --method {self.method} calibrates "
                 f"none; leave it out, or use --method pc-hmr --mesh {mesh}"
             )
+
+    def _usual_pose3d(self) -> str:
+        """What measures best: both poses, where the errors of this lifter and these keypoints are known."""
+        from hmrkit.calibration.pose_uncertainty import is_measured
+
+        fuses = self.mode == "parallel" and self.lifter_checkpoint is None
+        return "fused" if fuses and is_measured(self.lifter, self.keypoints) else "lifted"
 
     def _check_pose_stream(self) -> None:
         """UsageError where the pose stream and the others contradict one another."""
@@ -314,7 +332,7 @@ class Options:
     @property
     def pose_stream(self) -> PoseStream:
         """The line of its pose stream."""
-        return SERIAL if self.mode == "serial" else POSES_3D[self.pose3d]
+        return SERIAL if self.mode == "serial" else POSES_3D[self.pose3d or "lifted"]
 
     @property
     def calibration_design(self) -> CalibrationDesign:
@@ -326,7 +344,7 @@ class Options:
         """What files of measured errors call its pose stream."""
         if self.mode == "serial":
             return f"serial, {self.lifter}"
-        return ", ".join([self.pose3d, *([self.lifter] if self.pose3d != "direct" else []), self.keypoints])
+        return ", ".join([str(self.pose3d), *([self.lifter] if self.pose3d != "direct" else []), self.keypoints])
 
 
 OPTIONS: dict[str, Option] = {item.name: item.metadata["option"] for item in fields(Options)}

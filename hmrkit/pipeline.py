@@ -202,12 +202,14 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
     but the mesh stream has seen the image: the target follows no keypoints."""
     from hmrkit.calibration.target import TargetOptions
     from hmrkit.calibration.track import calibrate_track
+    from hmrkit.fitting.standing import standing_knees
 
     options = models.options
     calibrated: dict[int, Calibration] = {}
     people = take.people_with_mesh()
     for done, person in enumerate(people, 1):
         i = person.track_id
+        times = take.video.seconds(person.frame_indices)
         calibrated[i] = calibrate_track(
             person,
             take.body[i],
@@ -216,9 +218,10 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
             take.camera,
             models.body,
             models.calibration,
-            take.video.seconds(person.frame_indices),
+            times,
             replace(target or TargetOptions(), shares=models.shares),
             params_only=options.params_only,
+            straight=standing_knees(take.body[i], times, take.camera, models.body) if options.stand else None,
         )
         progress("calibrate", done, len(people))
     return {"calibrated": calibrated}
@@ -233,12 +236,12 @@ def _pose_of_track(i: int, take: Take, models: Models) -> LiftedPose:
     if options.mode == "serial":
         return _lift_track(person, projected_landmarks(models.body, take.body[i], take.camera), take, models)
     points = take.keypoints[i]
-    if options.pose3d == "lifted":
-        return _lift_track(person, points, take, models)
-    direct = direct_pose(points, models.body)
     if options.pose3d == "direct":
-        return direct
-    return fused_pose(_lift_track(person, points, take, models), direct, models.pose_uncertainty)
+        return direct_pose(points, models.body)
+    lifted = _lift_track(person, points, take, models)
+    if options.pose3d != "fused":
+        return lifted
+    return fused_pose(lifted, direct_pose(points, models.body), models.pose_uncertainty)
 
 
 def _lift_track(person: Track, points: Keypoints, take: Take, models: Models) -> LiftedPose:

@@ -150,7 +150,9 @@ def write_manifest(folder: str | Path) -> Path:
     """Bring a folder's manifest up to date: new and changed files get their hash, other fields of an entry stay."""
     folder = Path(folder)
     known = read_manifest(folder)
-    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix in (".safetensors", ".npz"))
+    names = sorted(
+        p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix in (".safetensors", ".npz", ".onnx")
+    )
     entries = {name: {**known.get(name, {}), "sha256": sha256_of(folder / name)} for name in names}
     path = folder / MANIFEST
     path.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")

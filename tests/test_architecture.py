@@ -29,7 +29,7 @@ LAYERS = [
         "device",
         "untrusted",
     },
-    {"take", "video", "weights", "metrics"},
+    {"take", "video", "weights", "engines", "metrics"},
     {"body", "blazepose"},
     {"rendering"},
     {"synthetic"},
@@ -44,7 +44,7 @@ LAYERS = [
 ROOT = {
     "__init__", "__main__", "types", "errors", "files", "geometry", "camera", "crops", "skeletons", "smoothing",
     "device", "members", "weights", "options", "models", "mesh_streams", "pipeline", "meshes", "output", "report",
-    "batch", "benchmark", "clip_folder",
+    "batch", "benchmark", "clip_folder", "engines",
 }  # fmt: skip
 
 

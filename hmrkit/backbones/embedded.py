@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from hmrkit.backbones import Features, Landmarks
 from hmrkit.blazepose.integral_head import POINTS, BodyPoints, IntegralHead, load_body_points
-from hmrkit.blazepose.network import CROP_SIZE, BlazePose, load_network
+from hmrkit.blazepose.network import CROP_SIZE, BlazePose, BlazePoseOutput, load_network
+from hmrkit.blazepose.with_points import BlazePoseWithPoints, PoseMaps
+from hmrkit.engines import Frozen, frozen
 from hmrkit.errors import UsageError
 from hmrkit.geometry import orthonormal_frame
 from hmrkit.skeletons import BLAZEPOSE_33
@@ -82,6 +84,7 @@ class EmbeddedBackbone(nn.Module):
         # Kept out of the module's own tensors: its weights ship once, with the keypoints.
         object.__setattr__(self, "_network", network)
         self.integral = IntegralHead()
+        self._run: Frozen | None = None
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
         """Moves and casts reach the published network too."""
@@ -93,12 +96,19 @@ class EmbeddedBackbone(nn.Module):
 
     @torch.no_grad()
     def encode(self, crops: Tensor) -> FrozenMaps:
-        """The frozen part, for crops (B,3,256,256) RGB in [0, 1]."""
+        """The frozen part, for crops (B,3,256,256) RGB in [0, 1]; once `use_engine` was called, all of it."""
+        if self._run is not None:
+            maps = PoseMaps(*self._run(crops))
+            tuned = TunedMaps(maps.stride32, maps.points)
+            landmarks = _landmarks(maps.output)
+            return FrozenMaps(maps.branch, maps.first32, landmarks, maps.merged, tuned)
         lower = self._network.lower(crops)
-        output = self._network.upper(lower)
-        points = output.landmarks[:, :BODY]
-        points = torch.cat([points[..., :2], points[..., 3:4].sigmoid()], -1)
-        return FrozenMaps(lower.branch, lower.first32, Landmarks(points, output.world[:, :BODY]), lower.merged)
+        landmarks = _landmarks(self._network.upper(lower))
+        return FrozenMaps(lower.branch, lower.first32, landmarks, lower.merged)
+
+    def use_engine(self) -> None:
+        """The backbone will not be trained any more: from now on the chosen engine runs it (`hmrkit.engines`)."""
+        self._run = frozen(BlazePoseWithPoints(self._network, self.integral).eval())
 
     def features(self, observation: FrozenMaps) -> Features:
         """The trained part, from what `encode` returned or what was kept of it."""
@@ -130,6 +140,11 @@ class EmbeddedBackbone(nn.Module):
         """Prepare the integral head for training: copy BlazePose's last blocks, measure the maps' statistics on the
         observation of many crops."""
         self.integral.init_from(self._network, observation.branch, observation.first32)
+
+
+def _landmarks(output: BlazePoseOutput) -> Landmarks:
+    points = output.landmarks[:, :BODY]
+    return Landmarks(torch.cat([points[..., :2], points[..., 3:4].sigmoid()], -1), output.world[:, :BODY])
 
 
 def limb_features(world: Tensor) -> Tensor:
@@ -169,7 +184,7 @@ def load(
     """See `hmrkit.backbones.load_backbone`. BlazePose as published; the integral head is the one that ships."""
     if checkpoint is not None:
         raise UsageError("backbone embedded carries its weights; give the checkpoint to the regressor instead")
-    backbone = EmbeddedBackbone(load_network("cpu"))
+    backbone = EmbeddedBackbone(load_network("cpu", mask=False))
     if weights is not None:
         backbone.integral = load_body_points()
     return backbone.eval().to(device)

@@ -281,8 +281,12 @@ def side_bias(device: torch.device) -> tuple[Tensor, Tensor]:
     return rows[:, :2].to(device), rows[:, 2:].to(device) / 1000
 
 
-def load_network(device: str | torch.device = "cpu") -> BlazePose:
-    """The shipped weights on `device`, ready for inference; float32 (they are kept as float16, as published)."""
+def load_network(device: str | torch.device = "cpu", mask: bool = True) -> BlazePose:
+    """The shipped weights on `device`, ready for inference; float32 (they are kept as float16, as published). Without
+    `mask` the layers that make masks alone are left out."""
     model = BlazePose().eval()
     load_into(model, {key: value.float() for key, value in load_state(WEIGHTS).items()}, WEIGHTS)
+    if not mask:
+        for name in ("mask_join2", "mask_from4", "mask_blocks2", "mask_blocks1", "to_mask"):
+            delattr(model, name)
     return model.to(device).to(memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]

@@ -85,3 +85,15 @@ def with_hands(rotations: Tensor) -> Tensor:
     for side in ("left", "right"):
         source[bone(f"{side}_hand")] = bone(f"{side}_wrist")
     return rotations[:, source]
+
+
+def with_bends(rotations: Tensor, kept: Tensor) -> Tensor:
+    """`rotations` (T,23,3,3) whose thighs and shins rotate alike by the share `kept` (T,2), left first: at 1 the knee's
+    bend stays the mesh stream's, and the leg rotates as a whole, by the mean of both."""
+    bones = list(rotations.unbind(1))
+    for k, side in enumerate(("left", "right")):
+        thigh, shin = bone(f"{side}_knee"), bone(f"{side}_ankle")
+        between = matrix_to_axis_angle(bones[thigh].mT @ bones[shin]) * kept[:, k, None]
+        bones[thigh] = bones[thigh] @ axis_angle_to_matrix(between / 2)
+        bones[shin] = bones[shin] @ axis_angle_to_matrix(-between / 2)
+    return torch.stack(bones, 1)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,16 @@ class PoseUncertainty:
 def pair_name(lifter: str, keypoints: str) -> str:
     """What the file calls a lifter with a keypoint estimator."""
     return f"{lifter}, {keypoints}"
+
+
+@cache
+def is_measured(lifter: str, keypoints: str) -> bool:
+    """Whether the weights that are found here have the errors of that pair."""
+    try:
+        load_uncertainty(lifter, keypoints)
+    except WeightsError:
+        return False
+    return True
 
 
 def load_uncertainty(lifter: str, keypoints: str, path: str | Path = WEIGHTS) -> PoseUncertainty:

@@ -17,6 +17,7 @@ from hmrkit.calibration.bone_rotations import (
     assemble,
     no_rotations,
     of_bones,
+    with_bends,
 )
 from hmrkit.calibration.lifted_bones import follow_lifted
 from hmrkit.calibration.shares import Shares, default_shares
@@ -75,13 +76,16 @@ def build_target(
     times: np.ndarray,
     options: TargetOptions | None = None,
     keypoint_offsets_c: np.ndarray | None = None,
+    straight: np.ndarray | None = None,
 ) -> np.ndarray:
     """Target joints (T,24,3) m in the camera frame, of the mesh stream's joints (T,24,3) m of the same frames.
 
     `times` (T,) s are the frames', of the world, rising. `lifted` is matched by joint name; frames that it lacks (NaN)
     are left to the mesh. `keypoints` give its confidence and the rays. `keypoint_offsets_c` (T,12,3) m: from each of
     `SEEN_JOINTS` to the point of the body that its keypoint marks (a hip's keypoint is not the hip joint), zero where
-    not given. ValueError where the numbers of frames differ.
+    not given. `straight` (T,2): how surely each knee, left first, is one of somebody who stands
+    (`hmrkit.fitting.standing`); so much of its bend stays the mesh stream's. ValueError where the numbers of frames
+    differ.
     """
     options = options or TargetOptions()
     mesh = torch.from_numpy(np.asarray(joints_mesh_c, np.float64))
@@ -103,6 +107,8 @@ def build_target(
         )
     if rays and options.of_rays.any():
         rotations, root = follow_rays(mesh, rotations, lengths, rays, options.of_rays, filtered)
+    if straight is not None:
+        rotations = with_bends(rotations, torch.from_numpy(np.asarray(straight, np.float64)))
     return assemble(mesh, rotations, lengths, root).numpy().astype(np.float32)
 
 

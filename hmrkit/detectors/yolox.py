@@ -11,13 +11,15 @@ from torch.nn import functional
 
 from hmrkit.detectors import DETECTORS
 from hmrkit.detectors.nms import suppress_overlaps
-from hmrkit.detectors.yolox_net import STRIDES, decode, fold_batch_norm, module_for
+from hmrkit.detectors.yolox_net import STRIDES, YoloX, decode, fold_batch_norm, module_for
 from hmrkit.device import inference
+from hmrkit.engines import frozen
 from hmrkit.errors import WeightsError
 from hmrkit.files import sha256_of
 from hmrkit.types import Detections
 from hmrkit.weights import find_weights, load_into, load_state
 
+SHIPPED = DETECTORS["yolox-nano"].weights[0]
 PERSON = 0  # of COCO's 80 classes
 PADDING = 114  # the grey that YOLOX was trained to see outside the image
 # Boxes that overlap more (IoU) are one person. YOLOX tests with 0.65; there a person with raised arms can keep two
@@ -41,32 +43,20 @@ class YoloXDetector:
         size: int | None,
         score_threshold: float,
     ) -> None:
-        state = fold_batch_norm(load_state(weights))
-        try:
-            network = module_for(state)
-        except KeyError as error:
-            raise WeightsError(f"{weights}: expected a YOLOX checkpoint, but it has no {error}") from error
-        load_into(network, state, weights)
-        # Of the classes only people matter: the head's other 79 outputs are not computed.
-        for layer in network.head.cls_preds:
-            layer.weight.data = layer.weight.data[PERSON : PERSON + 1]  # type: ignore[union-attr]
-            layer.bias.data = layer.bias.data[PERSON : PERSON + 1]  # type: ignore[union-attr]
         self.name = name
         self.weights_sha256 = sha256_of(weights)
         self.size = size
         self.score_threshold = score_threshold
         self.device = device
         self.dtype = dtype
-        # Channels last is three times as fast as the default layout on a CPU, and what tensor cores want.
-        network = network.eval().requires_grad_(False).to(device, dtype)
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.run = frozen(load_network(weights).to(device, dtype))
 
     def __call__(self, frames: Tensor, frame_indices: Sequence[int]) -> list[Detections]:
         """Frames (B,H,W,3) uint8 RGB -> people, one entry a frame; boxes in px of the frame, clipped to it."""
         with inference(self.device):
             images, scale = letterbox(frames.to(self.device), self.size or default_size(*frames.shape[1:3]))
             images = images.to(self.dtype, memory_format=torch.channels_last)
-            boxes, scores = decode(self.network(images).float(), *images.shape[-2:])
+            boxes, scores = decode(self.run(images).float(), *images.shape[-2:])
             return self._people(boxes / scale, scores[..., 0], frames.shape[1], frames.shape[2])
 
     def _people(self, boxes: Tensor, scores: Tensor, height: int, width: int) -> list[Detections]:
@@ -109,10 +99,27 @@ def letterbox(frames: Tensor, size: int) -> tuple[Tensor, float]:
     return functional.pad(images[:, [2, 1, 0]].float(), padding, value=PADDING), scale
 
 
+def load_network(weights: str | Path = SHIPPED) -> YoloX:
+    """A checkpoint's network, ready for inference, which scores people alone. WeightsError where it is none."""
+    weights = find_weights(weights)
+    state = fold_batch_norm(load_state(weights))
+    try:
+        network = module_for(state)
+    except KeyError as error:
+        raise WeightsError(f"{weights}: expected a YOLOX checkpoint, but it has no {error}") from error
+    load_into(network, state, weights)
+    # Of the classes only people matter: the head's other 79 outputs are not computed.
+    for layer in network.head.cls_preds:
+        layer.weight.data = layer.weight.data[PERSON : PERSON + 1]  # type: ignore[union-attr]
+        layer.bias.data = layer.bias.data[PERSON : PERSON + 1]  # type: ignore[union-attr]
+    # Channels last is three times as fast as the default layout on a CPU, and what tensor cores want.
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 def load(
     argument: str, *, device: torch.device, dtype: torch.dtype, size: int | None, score_threshold: float
 ) -> YoloXDetector:
     """`argument` is a checkpoint, or empty for the shipped nano."""
-    weights = find_weights(argument or DETECTORS["yolox-nano"].weights[0])
+    weights = find_weights(argument or SHIPPED)
     name = f"yolox:{weights.name}" if argument else "yolox-nano"
     return YoloXDetector(weights, name, device, dtype, size, score_threshold)

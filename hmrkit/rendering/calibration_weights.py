@@ -28,7 +28,7 @@ ROWS = (
     ("A(:, i) * W(:, i)", "share of the\nnon-rigid term"),
 )
 LEAST_ATTACHMENT = 0.01
-CELL, GAP, LEFT, TOP, BOTTOM = 300, 12, 240, 120, 70  # pixels
+CELL, GAP, LEFT, TOP, BOTTOM = 300, 12, 240, 120, 90  # pixels
 DISTANCE_M, SPAN_M, SPAN_BONES = 8.0, 0.7, 2.2  # the camera's distance; a cell's least size, and in lengths of its bone
 BONE_COLOUR, FADED = (60, 190, 255), (150, 154, 162)
 
@@ -52,7 +52,7 @@ def weights_image(
     ends = joints[torch.tensor([[SMPL_24.parents[bone + 1], bone + 1] for bone in columns])]  # (n,2,3)
     cells, marks = _cells(vertices, ends, faces, torch.stack([follows, takes, follows * takes]))
     pitch = CELL + GAP
-    page = Image.new("RGB", (LEFT + pitch * len(columns), TOP + pitch * len(ROWS) + BOTTOM), BACKGROUND)
+    page = Image.new("RGB", (LEFT + pitch * max(len(columns), 2), TOP + pitch * len(ROWS) + BOTTOM), BACKGROUND)
     draw = ImageDraw.Draw(page)
     large, middle, small = (ImageFont.load_default(size) for size in (26, 20, 16))
     draw.text((24, 20), f"Calibration weights of the body {body_name}", TEXT, large)
@@ -105,8 +105,8 @@ def _scale(page: Image.Image, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTyp
     page.paste(Image.fromarray(ramp.numpy()), (LEFT, y))
     for value in (0, 0.5, 1):
         draw.text((LEFT + length * value, y + 20), f"{value:g}", TEXT, font, anchor="ma")
-    x = LEFT + length + 60
+    x, y = LEFT, y - 34
     draw.line([(x, y + 8), (x + 40, y + 8)], BONE_COLOUR, 2)
     for at, radius in ((x, 3), (x + 40, 5)):
         draw.circle((at, y + 8), radius, BACKGROUND, BONE_COLOUR, 2)
-    draw.text((x + 56, y + 8), "the bone, from its parent joint (small) to its child (large)", TEXT, font, anchor="lm")
+    draw.text((x + 56, y + 8), "from a bone's parent joint (small) to its child (large)", TEXT, font, anchor="lm")

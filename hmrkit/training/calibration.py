@@ -5,8 +5,8 @@ Stage ``together`` takes target joints that a lifter makes of noisy 2D keypoints
 as well, a hundred times slower, as the paper does, by its 3D pose loss and through the meshes.
 
 Mesh supervision alone would let a vertex follow any bone that helps on average. So a vertex follows only the bones that
-it follows by geometry and those that share a joint with them, and regularisers keep A near the bones and A and W smooth
-over the surface. Both sides of the body learn alike.
+it follows by geometry and, where these end on the surface, those that share a joint with them. Regularisers keep A near
+the bones and A and W smooth over the surface. Both sides of the body learn alike.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ LIFTED_SHARE = 0.5
 # Of the regularisers, beside the vertices' mean error in m: distance from the bones (m), differences of the learned
 # change between neighbours on the surface, and the change itself.
 LOCALITY, SMOOTHNESS, NEARNESS = 0.02, 0.3, 0.003
+RINGS = 10  # edges over which a bone may reach beyond the vertices that follow it by geometry
 
 
 class LearnedWeights(nn.Module):
@@ -74,7 +75,7 @@ class LearnedWeights(nn.Module):
         start = start or geometric
         self.model_id = start.model_id
         own = (geometric.attachment > _SEED_SHARE).to(start.attachment)
-        self.register_buffer("support", own @ _neighbours().to(own) > 0)
+        self.register_buffer("support", (own @ _neighbours().to(own) > 0) & _dilated(own > 0, _edges(body), RINGS))
         self.shares = nn.Parameter(start.attachment.clamp_min(_SEED_SHARE).log())
         self.places = nn.Parameter(start.place.clamp(_PLACE_MARGIN, 1 - _PLACE_MARGIN).logit())
         self._mirror = None if body.vertex_mirror is None else torch.as_tensor(body.vertex_mirror)
@@ -96,6 +97,21 @@ def _neighbours() -> Tensor:
     return torch.tensor([[float(bool(a & b)) for b in ends] for a in ends])
 
 
+def _edges(body: Body) -> Tensor:
+    """Pairs of vertices (E,2) that an edge of the surface joins, each once."""
+    faces = torch.as_tensor(body.faces, dtype=torch.long, device=body.device)
+    return torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).sort(-1).values.unique(dim=0)
+
+
+def _dilated(marked: Tensor, edges: Tensor, rings: int) -> Tensor:
+    """`marked` (V,K) bool, and what lies at most `rings` of `edges` (E,2) from it."""
+    here, there = edges.T
+    near = marked.float()
+    for _ in range(rings):
+        near = near.index_add(0, here, near[there]).index_add(0, there, near[here]).clamp(max=1)
+    return near > 0
+
+
 class Regularisers:
     """What A and W of one body cost beside their errors (m)."""
 
@@ -106,9 +122,7 @@ class Regularisers:
         bone, offset = joints[1:] - joints[above], body.v_template[:, None] - joints[above]
         along = ((offset * bone).sum(-1) / (bone * bone).sum(-1)).clamp(0, 1)
         self.distance = (offset - along[..., None] * bone).norm(dim=-1)  # (V,23) from the bone's line
-        faces = torch.as_tensor(body.faces, dtype=torch.long, device=body.device)
-        edges = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).sort(-1).values
-        self.edges = edges.unique(dim=0)
+        self.edges = _edges(body)
 
     def __call__(self, weights: CalibrationWeights) -> Tensor:
         """A's distance from its bones; the Laplacian energy and the size of the change of A and of A W."""

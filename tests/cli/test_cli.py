@@ -13,16 +13,11 @@ from functools import partial
 
 import numpy as np
 import pytest
+from commands import hmrkit
 from films import TOYS, write_film
 
 from hmrkit.cli.info import sparkline
 from hmrkit.take import load_take, save_take
-
-
-def hmrkit(*args, stdin=b"", **options):
-    return subprocess.run(
-        [sys.executable, "-m", "hmrkit", *map(str, args)], input=stdin, capture_output=True, **options
-    )
 
 
 @pytest.fixture(scope="module")

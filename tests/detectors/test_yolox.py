@@ -174,7 +174,7 @@ def test_published_checkpoints_of_other_sizes_load(tmp_path: Path, image) -> Non
     assert len(detector.weights_sha256) == 64
     images = torch.rand(1, 3, 64, 96) * 255
     with torch.inference_mode():
-        torch.testing.assert_close(detector.network(images), network(images)[..., :6], atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(detector.run(images), network(images)[..., :6], atol=1e-3, rtol=1e-3)
     assert len(detector(image[None], [0])) == 1
 
 

@@ -38,6 +38,6 @@ def test_a_column_a_bone(sphere):
     vertices, faces = sphere(1)
     empty, joints = torch.zeros(len(vertices), 23), torch.arange(72.0).view(24, 3) / 40
     widths = [
-        weights_image(0.1 * vertices, joints, faces.numpy(), empty, empty, range(n), "ball").width for n in (1, 3)
+        weights_image(0.1 * vertices, joints, faces.numpy(), empty, empty, range(n), "ball").width for n in (2, 4)
     ]
     assert widths[1] - widths[0] == 2 * (CELL + GAP)

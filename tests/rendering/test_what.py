@@ -106,7 +106,9 @@ def test_takes_without_what_is_compared_are_refused(take, models, tmp_path):
 
 @pytest.mark.parametrize("what", ["compare", "rigid"])
 def test_a_clip_without_people_is_drawn(models, tmp_path, what):
-    take = run_stages(open_clip(write_film(tmp_path / "empty.mp4", frames=2, empty=True), models.options), STAGES, models)
+    take = run_stages(
+        open_clip(write_film(tmp_path / "empty.mp4", frames=2, empty=True), models.options), STAGES, models
+    )
     render_take(take, tmp_path / "o", None, models, lambda *_: None, RenderOptions(what=what))
     assert len(list((tmp_path / "o").iterdir())) == 2
 

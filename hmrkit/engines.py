@@ -1,0 +1,124 @@
+"""Engines: what runs a frozen network. PyTorch everywhere; on CPUs ONNX Runtime, which takes about half the time.
+
+A network's graph (``weights/graphs/CLASS-FINGERPRINT.onnx``, from `hmrkit train graphs`) has no weights in it: the
+module gives its own when the engine starts. So every checkpoint of a known form runs, users' own included, and nothing
+is kept twice. The fingerprint is that of the names and shapes of the module's tensors. A module without a graph, on
+another device than the CPU or in half precision, runs in PyTorch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hmrkit.errors import UsageError, WeightsError
+from hmrkit.weights import find_weights
+
+log = logging.getLogger(__name__)
+
+ENGINES = ("auto", "torch", "onnxruntime", "openvino")
+Frozen = Callable[[Tensor], Any]
+_chosen: ContextVar[str] = ContextVar("engine", default="auto")
+
+
+@contextlib.contextmanager
+def engine(name: str) -> Iterator[None]:
+    """Networks that are loaded inside run by this engine. UsageError for one that is unknown or not installed."""
+    if name not in ENGINES:
+        raise UsageError(f"--engine must be one of {', '.join(ENGINES)}, got {name!r}")
+    if name not in ("auto", "torch") and importlib.util.find_spec(name) is None:
+        raise UsageError(f"--engine {name} wants the package {name}, which is not installed: pip install {name}")
+    token = _chosen.set(name)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def frozen(module: nn.Module) -> Frozen:
+    """What runs `module` in inference: one tensor in; out comes the module's tensor, or a tuple where it has several.
+
+    The module is on its device and changes no more. ONNX Runtime and OpenVINO run what has a graph, in float32 on the
+    CPU. Engine ``auto`` is ONNX Runtime where it is installed.
+    """
+    name = _chosen.get()
+    first = next(module.parameters())
+    if name == "torch" or first.device.type != "cpu" or first.dtype != torch.float32:
+        return module
+    try:
+        graph = find_weights(graph_name(module)).read_bytes()
+    except WeightsError:
+        log.debug("%s has no graph: it runs in PyTorch", type(module).__name__)
+        return module
+    if name == "openvino":
+        return _openvino(graph, module)
+    if importlib.util.find_spec("onnxruntime") is None:
+        return module
+    return _onnxruntime(graph, module)
+
+
+def graph_name(module: nn.Module) -> str:
+    """Where a network's graph is in a weights folder."""
+    shapes = sorted(f"{key} {tuple(tensor.shape)}" for key, tensor in tensors_of(module).items())
+    return f"graphs/{type(module).__name__}-{hashlib.sha256(repr(shapes).encode()).hexdigest()[:8]}.onnx"
+
+
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, those that are kept in no file as well."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _onnxruntime(graph: bytes, module: nn.Module) -> Frozen:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    # Threads that wait in a loop for the next layer would take the cores from PyTorch's and the decoder's.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    weights = {key: tensor.detach().contiguous().numpy() for key, tensor in tensors_of(module).items()}
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
+    options.add_external_initializers(list(weights), values)
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+
+    def run(images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        return _tensors(session.run(None, {given.name: images.float().contiguous().numpy()}))
+
+    return run
+
+
+def _openvino(graph: bytes, module: nn.Module) -> Frozen:
+    import onnx
+    import openvino
+
+    model = onnx.load_from_string(graph)
+    weights = tensors_of(module)
+    for tensor in model.graph.initializer:
+        if tensor.external_data:
+            del tensor.external_data[:]
+            tensor.data_location = onnx.TensorProto.DEFAULT
+            tensor.raw_data = weights[tensor.name].detach().contiguous().numpy().tobytes()
+    threads = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", threads)
+
+    def run(images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        found = compiled([images.float().contiguous().numpy()])
+        return _tensors([found[i].copy() for i in range(len(compiled.outputs))])
+
+    return run
+
+
+def _tensors(arrays: Sequence[np.ndarray]) -> Tensor | tuple[Tensor, ...]:
+    tensors = tuple(torch.from_numpy(array) for array in arrays)
+    return tensors if len(tensors) > 1 else tensors[0]
