@@ -48,6 +48,7 @@ class Member:
 
 
 Range = tuple[float, float]
+RATES: Range = (1e-4, 1e6)  # frames per second: from time lapse to the fastest cameras
 
 
 def check_number(flag: str, value: float | None, allowed: Range) -> None:

@@ -12,7 +12,7 @@ from hmrkit.detectors import DETECTORS
 from hmrkit.errors import UsageError
 from hmrkit.keypoints import KEYPOINTS
 from hmrkit.lifters import LIFTERS
-from hmrkit.members import Range, check_number, choose, visible
+from hmrkit.members import RATES, Range, check_number, choose, visible
 from hmrkit.mesh_streams import MESH_STREAMS, StreamMember
 from hmrkit.trackers import TRACKERS
 
@@ -99,7 +99,6 @@ SHAPES: dict[str, Way] = {
 POSE_CHOICES = ("mode", "pose3d", "calibration")
 
 OUTPUTS = ("export", "render", "view")
-RATES: Range = (1e-4, 1e6)  # frames per second: from time lapse to the fastest cameras
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -48,10 +49,12 @@ def export_take(
 
     Exact vertices are computed in short stretches, once for all formats: memory does not depend on the clip.
     Of a clip of variable rate, formats that store a time for every frame keep them; the others are resampled to a
-    constant rate, with a warning. UsageError where a person or a combination of options does not exist.
+    constant rate, with a warning. With `ExportOptions.per_shot` each shot of a clip with cuts is a scene of its own,
+    and what is written is named by it (``..._shot_01``). UsageError where a person or a combination of options does
+    not exist.
     """
     from hmrkit.exporters import EXPORTERS, load_exporter
-    from hmrkit.scene.build import build_scene
+    from hmrkit.scene.build import build_scene, chosen_shots
     from hmrkit.scene.resampling import usual_rate
     from hmrkit.scene.vertex_cache import shared_vertices
 
@@ -66,20 +69,21 @@ def export_take(
     resampled = [name for name in formats if name not in timed]
     if uneven:
         log.warning(_uneven(take, usual_rate(take.video), resampled, timed))
+    shots = chosen_shots(take, options)
     done = 0
-    for names, own_times in ((timed, True), (resampled, False)):
+    for shot, (names, own_times) in itertools.product(shots, ((timed, True), (resampled, False))):
         if not names:
             continue
-        built = build_scene(take, models, options, own_times)
+        built = build_scene(take, models, options, own_times, shot)
         if not built.characters:
             raise InputError(
                 f"{take.video.path}: nobody in the take has a mesh of finite numbers; run `hmrkit regress`"
             )
         with shared_vertices(built, folder, share=len(names) > 1) as scene:
             for name in names:
-                files[name] = exporters[name].write(scene, folder, options)
+                files[name] += exporters[name].write(scene, folder, options)
                 done += 1
-                progress("export", done, len(formats))
+                progress("export", done, len(formats) * len(shots))
     return [path for name in formats for path in files[name]]
 
 

@@ -17,7 +17,8 @@ from hmrkit.geometry import project_to_rotation
 from hmrkit.skeletons import Skeleton
 from hmrkit.types import BodyParams
 
-WINDOW, MARGIN = 48, 12  # frames solved at once, and how far neighbouring windows overlap
+WINDOW, MARGIN = 48, 12  # frames solved at once, and how far neighbouring windows overlap, up to `SLOW_HZ`
+SLOW_HZ, MARGIN_S = 31.0, 0.8  # quicker clips overlap for as long as this: what is further away has no say
 BRIDGE_WEIGHT = 1e-3  # weight of a filled-in sample against a confident one
 # Of bodies, at strength 1: jitter and ordinary acceleration of a rotation (radians), of the root across the view and in
 # depth (m); the weight of frames in which they are not seen.
@@ -48,9 +49,11 @@ def smooth_series(
     if len(values) >= 3:
         w = np.maximum(np.where(seen, weights, 0.0), BRIDGE_WEIGHT) / noise**2
         curve = _second_derivative(times)
+        rate = 1 / float(np.quantile(np.diff(times), 0.1))
+        margin = MARGIN if rate < SLOW_HZ else min(round(MARGIN_S * rate), max(MARGIN, len(values)))
         bend = np.full((len(values) - 2, values.shape[1]), acceleration**-2.0)
         for done in range(1, rounds + 1):
-            smooth = _solve_windows(filled, w, curve, bend)
+            smooth = _solve_windows(filled, w, curve, bend, margin)
             if done < rounds:
                 energy = (_bending(smooth, curve) ** 2).sum(-1)
                 # The neighbourhood's acceleration decides: one quiet frame inside a fast swing is not flattened.
@@ -134,12 +137,14 @@ def _bending(series: np.ndarray, curve: np.ndarray) -> np.ndarray:
     return c[:, 0] * series[:-2] + c[:, 1] * series[1:-1] + c[:, 2] * series[2:]
 
 
-def _solve_windows(values: np.ndarray, weights: np.ndarray, curve: np.ndarray, bend: np.ndarray) -> np.ndarray:
+def _solve_windows(
+    values: np.ndarray, weights: np.ndarray, curve: np.ndarray, bend: np.ndarray, margin: int
+) -> np.ndarray:
     """Minimise sum w (x - y)^2 + sum bend (curve x)^2 in x (T,S,D).
 
     The normal equations couple each frame with two on either side. They are solved for x - y in overlapping windows,
     all windows and series at once, so that the loop runs over the frames of one window only; outside its window
-    x - y is taken as zero, which the margin makes harmless.
+    x - y is taken as zero, which the `margin` of frames between them makes harmless.
     """
     count, series, depth = values.shape
     diagonal, first, second = np.ones((3, count, series))
@@ -154,9 +159,10 @@ def _solve_windows(values: np.ndarray, weights: np.ndarray, curve: np.ndarray, b
     for i in range(3):
         right[i : count - 2 + i] -= curve[:, i, None, None] * pull
 
-    windows = -(-count // WINDOW)
-    size = WINDOW + 2 * MARGIN
-    frames = np.arange(windows)[:, None] * WINDOW - MARGIN + np.arange(size)
+    window = WINDOW * margin // MARGIN
+    windows = -(-count // window)
+    size = window + 2 * margin
+    frames = np.arange(windows)[:, None] * window - margin + np.arange(size)
     outside, frames = (frames < 0) | (frames >= count), frames.clip(0, count - 1)
 
     def cut(array: np.ndarray, fill: float) -> np.ndarray:
@@ -166,8 +172,8 @@ def _solve_windows(values: np.ndarray, weights: np.ndarray, curve: np.ndarray, b
         return np.moveaxis(piece, 1, 0).reshape(size, windows * series, *array.shape[2:])
 
     solved = _solve_pentadiagonal(cut(diagonal, 1.0), cut(first, 0.0), cut(second, 0.0), cut(right, 0.0))
-    inner = solved[MARGIN : MARGIN + WINDOW].reshape(WINDOW, windows, series, depth)
-    return values + np.moveaxis(inner, 1, 0).reshape(windows * WINDOW, series, depth)[:count]
+    inner = solved[margin : margin + window].reshape(window, windows, series, depth)
+    return values + np.moveaxis(inner, 1, 0).reshape(windows * window, series, depth)[:count]
 
 
 def _solve_pentadiagonal(diagonal: np.ndarray, first: np.ndarray, second: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -200,7 +206,8 @@ def drop_spikes(values: np.ndarray, noise: float, tolerance: float = 4.0) -> np.
     """Mask (T,S) of samples of `values` (T,S,D) that leap away and come back.
 
     A spike stands off the median of its five neighbours in time by more than `tolerance` times their usual step plus
-    five times the `noise`; a fast limb does not, because its neighbours step as far.
+    five times the `noise`; a fast limb does not, because its neighbours step as far. Frames count here, not their
+    times: a network errs in one frame or two at any rate.
     """
     if len(values) < 5:
         return np.zeros(values.shape[:2], bool)

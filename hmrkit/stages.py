@@ -65,7 +65,8 @@ def track(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     tracker = load_tracker(models.options.tracker)
     for frame_index, people in zip(take.video.frame_indices, take.detections, strict=True):
         tracker.update(int(frame_index), people)
-    result = tracker.finish(take.video.motion_fps, take.video.cuts)
+    video = take.video
+    result = tracker.finish(video.motion_fps, video.cuts, video.seconds(video.frame_indices))
     people = models.options.people
     tracks = select_people(result.tracks, int(people) if people.isdigit() else people, take.video.cuts)
     chosen = {person.track_id for person in tracks}
@@ -193,7 +194,7 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
             take.camera,
             models.body,
             models.calibration,
-            take.video.motion_fps,
+            times,
             replace(target or TargetOptions(), shares=models.shares),
             params_only=options.params_only,
             straight=standing_knees(params, times, take.camera, models.body) if options.stand else None,

@@ -23,11 +23,13 @@ def box(x: float, y: float = 300, height: float = 200) -> np.ndarray:
     return np.array([x - height * 0.2, y - height / 2, x + height * 0.2, y + height / 2])
 
 
-def make_clip(fps: float, people, hidden=lambda person, t: False, noise: float = 2.0, seconds: float = SECONDS):
+def make_clip(
+    fps: float, people, hidden=lambda person, t: False, noise: float = 2.0, seconds: float = SECONDS, times=None
+):
     """Detections (shuffled) of `people`, functions of time that give a box or None, and the true person of each."""
     rng = np.random.default_rng(0)
     clip, truth = [], []
-    for t in np.arange(round(seconds * fps)) / fps:
+    for t in np.arange(round(seconds * fps)) / fps if times is None else times:
         seen = [(i, p(t)) for i, p in enumerate(people) if not hidden(i, t)]
         seen = [(i, b + rng.normal(0, noise, 4)) for i, b in seen if b is not None]
         seen = [seen[k] for k in rng.permutation(len(seen))]
@@ -38,20 +40,21 @@ def make_clip(fps: float, people, hidden=lambda person, t: False, noise: float =
     return clip, truth
 
 
-def track(clip, fps, name="bytetrack"):
+def track(clip, fps, name="bytetrack", times=None):
     tracker = load_tracker(name)
     for frame, found in enumerate(clip):
         tracker.update(frame, found)
-    return tracker.finish(fps)
+    return tracker.finish(fps, times=times)
 
 
-def owners(result, people, fps) -> list[set[int]]:
+def owners(result, people, fps, times=None) -> list[set[int]]:
     """For each track, the people whose true boxes its boxes lie nearest to, over all its frames."""
     found = []
     for one in result.tracks:
         who = set()
         for frame, b in zip(one.frame_indices, one.boxes_xyxy, strict=True):
-            true = [(np.abs(p(frame / fps) - b).max(), i) for i, p in enumerate(people) if p(frame / fps) is not None]
+            t = frame / fps if times is None else times[frame]
+            true = [(np.abs(p(t) - b).max(), i) for i, p in enumerate(people) if p(t) is not None]
             nearest = sorted(true)[:2]
             if len(nearest) < 2 or nearest[1][0] - nearest[0][0] > 40:  # while they cover each other, either will do
                 who.add(nearest[0][1])

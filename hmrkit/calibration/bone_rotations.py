@@ -6,8 +6,6 @@ streams agree, so smoothing them over time never blurs the motion itself."""
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -99,40 +97,3 @@ def with_bends(rotations: Tensor, kept: Tensor) -> Tensor:
         bones[thigh] = bones[thigh] @ axis_angle_to_matrix(between / 2)
         bones[shin] = bones[shin] @ axis_angle_to_matrix(-between / 2)
     return torch.stack(bones, 1)
-
-
-def smooth_corrections(vectors: Tensor, trusted: Tensor, sigma: float) -> Tensor:
-    """Corrections (T,...,D) smoothed along T, and exactly zero where they are not `trusted` (T,...).
-
-    A plain Gaussian would carry the corrections of good frames into the bad ones beside them."""
-    return fade(trusted, sigma)[..., None] * gaussian(vectors, sigma)
-
-
-def fade(trusted: Tensor, sigma: float) -> Tensor:
-    """1 well inside the runs of frames that are `trusted` (T,...) bool, 0 outside of them, smooth in between.
-
-    Runs are shortened by the reach of the Gaussian that smooths their ends, half as wide as the corrections' own."""
-    reach = _reach(sigma / 2, len(trusted))
-    doubt = (~trusted).float()
-    if reach:
-        rows = doubt.reshape(len(trusted), -1).T[:, None]
-        doubt = torch.nn.functional.max_pool1d(rows, 2 * reach + 1, 1, reach)[:, 0].T.reshape(trusted.shape)
-    # What is left of the kernel's rounding must not move what is not trusted.
-    return torch.where(trusted, gaussian(1 - doubt, sigma / 2), 0.0)
-
-
-def gaussian(values: Tensor, sigma: float) -> Tensor:
-    """`values` (T,...) smoothed along T by a Gaussian of `sigma` frames, ends held."""
-    reach = _reach(sigma, len(values))
-    if not reach:
-        return values
-    steps = torch.arange(-reach, reach + 1, dtype=values.dtype, device=values.device)
-    kernel = torch.exp(-0.5 * (steps / sigma) ** 2)
-    flat = torch.cat(
-        [values[:1].expand(reach, *values.shape[1:]), values, values[-1:].expand(reach, *values.shape[1:])]
-    )
-    return torch.einsum("t...k,k->t...", flat.unfold(0, 2 * reach + 1, 1), kernel / kernel.sum())
-
-
-def _reach(sigma: float, frames: int) -> int:
-    return min(math.ceil(3 * sigma), frames - 1) if sigma >= 0.2 else 0

@@ -14,10 +14,10 @@ from hmrkit.calibration.bone_rotations import (
     SEEN_JOINTS,
     bone,
     no_rotations,
-    smooth_corrections,
     with_hands,
     with_trunk,
 )
+from hmrkit.calibration.time_filter import TimeFilter
 from hmrkit.geometry import (
     axis_angle_to_matrix,
     matrix_to_axis_angle,
@@ -39,7 +39,7 @@ def follow_lifted(
     skeleton: str,
     sure: Tensor,
     share: float | Tensor,
-    sigma: float,
+    filtered: TimeFilter,
     align: float = 1.0,
     keep_lengths: bool = True,
 ) -> tuple[Tensor, Tensor]:
@@ -47,11 +47,11 @@ def follow_lifted(
     camera axes and ratios of lengths (23,), for `hmrkit.calibration.bone_rotations.assemble`.
 
     `sure` (T,12) in [0, 1] of `SEEN_JOINTS`: 0 for a joint that must not pull; `share` in [0, 1] of the lifted
-    direction where it is trusted fully, one or (10,3): of `PIECES`, about each axis of the camera; `sigma` of the
-    smoothing over time in frames; `align`, `keep_lengths`: see `TargetOptions`. Joints that the lifted pose lacks (NaN,
-    or not in its skeleton) leave the mesh alone. The gradient holds `align`'s rotation of the whole track constant."""
+    direction where it is trusted fully, one or (10,3): of `PIECES`, about each axis of the camera; `filtered`: how
+    corrections are smoothed over time; `align`, `keep_lengths`: see `TargetOptions`. Joints that the lifted pose lacks
+    (NaN, or not in its skeleton) leave the mesh alone. The gradient holds `align`'s rotation of the track constant."""
     pose, known = lifted_on_body(lifted.to(mesh), skeleton, mesh, align)
-    rotations = _rotations(mesh, pose, known, sure, share, sigma)
+    rotations = _rotations(mesh, pose, known, sure, share, filtered)
     lengths = torch.ones(23, dtype=mesh.dtype, device=mesh.device)
     return rotations, lengths if keep_lengths else _length_ratios(mesh, pose, known)
 
@@ -96,11 +96,13 @@ def trusted_angles(vectors: Tensor) -> Tensor:
     return _trust(vectors.norm(dim=-1)) > 0
 
 
-def _rotations(mesh: Tensor, pose: Tensor, known: Tensor, sure: Tensor, share: float | Tensor, sigma: float) -> Tensor:
+def _rotations(
+    mesh: Tensor, pose: Tensor, known: Tensor, sure: Tensor, share: float | Tensor, filtered: TimeFilter
+) -> Tensor:
     """Rotations (T,23,3,3) from the mesh part of the way to the lifted pose."""
     vectors = piece_rotations(mesh, pose, known)
     weight = both_ends(sure) * pieces_known(known) * _trust(vectors.norm(dim=-1))
-    corrections = axis_angle_to_matrix(smooth_corrections(weight[..., None] * share * vectors, weight > 0, sigma))
+    corrections = axis_angle_to_matrix(filtered.correct(weight[..., None] * share * vectors, weight > 0))
     of = dict(zip(PIECES, corrections.unbind(1), strict=True))
     bones = list(with_trunk(no_rotations(mesh), of["pelvis"], of["chest"]).unbind(1))
     for _, end in LIMBS:

@@ -15,14 +15,13 @@ from torch import Tensor
 from hmrkit.calibration.bone_rotations import (
     SEEN_JOINTS,
     assemble,
-    fade,
     no_rotations,
     of_bones,
-    smooth_corrections,
     with_bends,
 )
 from hmrkit.calibration.lifted_bones import follow_lifted
 from hmrkit.calibration.shares import Shares, default_shares
+from hmrkit.calibration.time_filter import TimeFilter
 from hmrkit.calibration.viewing_rays import Rays, pieces_on_rays, rotations_to_rays
 from hmrkit.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from hmrkit.skeletons import get_skeleton
@@ -74,26 +73,27 @@ def build_target(
     lifted: LiftedPose | None,
     keypoints: Keypoints | None,
     camera: Camera,
-    fps: float,
+    times: np.ndarray,
     options: TargetOptions | None = None,
     keypoint_offsets_c: np.ndarray | None = None,
     straight: np.ndarray | None = None,
 ) -> np.ndarray:
     """Target joints (T,24,3) m in the camera frame, of the mesh stream's joints (T,24,3) m of the same frames.
 
-    `lifted` is matched by joint name; frames that it lacks (NaN) are left to the mesh. `keypoints` give its confidence
-    and the rays. `keypoint_offsets_c` (T,12,3) m: from each of `SEEN_JOINTS` to the point of the body that its keypoint
-    marks (a hip's keypoint is not the hip joint), zero where not given. `straight` (T,2): how surely each knee, left
-    first, is one of somebody who stands (`hmrkit.fitting.standing`); so much of its bend stays the mesh stream's.
-    ValueError where the numbers of frames differ.
+    `times` (T,) s are the frames', of the world, rising. `lifted` is matched by joint name; frames that it lacks (NaN)
+    are left to the mesh. `keypoints` give its confidence and the rays. `keypoint_offsets_c` (T,12,3) m: from each of
+    `SEEN_JOINTS` to the point of the body that its keypoint marks (a hip's keypoint is not the hip joint), zero where
+    not given. `straight` (T,2): how surely each knee, left first, is one of somebody who stands
+    (`hmrkit.fitting.standing`); so much of its bend stays the mesh stream's. ValueError where the numbers of frames
+    differ.
     """
     options = options or TargetOptions()
     mesh = torch.from_numpy(np.asarray(joints_mesh_c, np.float64))
-    counts = {len(mesh)} | ({len(lifted.joints_c)} if lifted else set())
+    counts = {len(mesh), len(times)} | ({len(lifted.joints_c)} if lifted else set())
     counts |= {len(keypoints.keypoints_2d)} if keypoints else set()
     if len(counts) > 1:
-        raise ValueError(f"expected mesh, lifted pose and keypoints of the same frames, got {sorted(counts)} frames")
-    sigma = options.smooth_s * fps
+        raise ValueError(f"expected mesh, times, lifted pose and keypoints of the same frames, got {sorted(counts)}")
+    filtered = TimeFilter(times, options.smooth_s)
     rays = viewing_rays(keypoints, camera, mesh, keypoint_offsets_c)
     rotations, root = no_rotations(mesh), mesh[:, 0]
     lengths = torch.ones(23, dtype=mesh.dtype)
@@ -103,30 +103,30 @@ def build_target(
         if rays:
             sure = rays.sure * rays.agreement(_seen_of(pose, lifted.skeleton), root)
         rotations, lengths = follow_lifted(
-            mesh, pose, lifted.skeleton, sure, options.of_lifted, sigma, options.align, options.keep_lengths
+            mesh, pose, lifted.skeleton, sure, options.of_lifted, filtered, options.align, options.keep_lengths
         )
     if rays and options.of_rays.any():
-        rotations, root = follow_rays(mesh, rotations, lengths, rays, options.of_rays, sigma)
+        rotations, root = follow_rays(mesh, rotations, lengths, rays, options.of_rays, filtered)
     if straight is not None:
         rotations = with_bends(rotations, torch.from_numpy(np.asarray(straight, np.float64)))
     return assemble(mesh, rotations, lengths, root).numpy().astype(np.float32)
 
 
 def follow_rays(
-    mesh: Tensor, lifted: Tensor, lengths: Tensor, rays: Rays, share: Tensor, sigma: float
+    mesh: Tensor, lifted: Tensor, lengths: Tensor, rays: Rays, share: Tensor, filtered: TimeFilter
 ) -> tuple[Tensor, Tensor]:
     """Rotations (T,23,3,3) and root (T,3) m of bones that are rotated by `lifted` (T,23,3,3) and then by `share` (10,3)
     of what brings them onto their rays."""
     # The depth stays the mesh stream's, which has fitted its shape and size to the image at that depth.
     root, rotations, weight = mesh[:, 0], lifted, rays.sure
     for _ in range(_SNAPS):
-        root = root + rays.shift(assemble(mesh, rotations, lengths, root), sigma)
+        root = root + rays.shift(assemble(mesh, rotations, lengths, root), filtered)
         rotations, weight = rotations_to_rays(mesh, rotations, lengths, root, rays)
     further = of_bones(share) * matrix_to_axis_angle(rotations @ lifted.mT)
     trusted = of_bones(pieces_on_rays(weight)[..., None])[..., 0]
-    rotations = axis_angle_to_matrix(smooth_corrections(further, trusted, sigma)) @ lifted
-    root = root + rays.shift(assemble(mesh, rotations, lengths, root), sigma)
-    seen = fade(rays.seen_body(mesh), sigma)
+    rotations = axis_angle_to_matrix(filtered.correct(further, trusted)) @ lifted
+    root = root + rays.shift(assemble(mesh, rotations, lengths, root), filtered)
+    seen = filtered.fade(rays.seen_body(mesh))
     return rotations, mesh[:, 0] + seen[:, None] * (root - mesh[:, 0])
 
 

@@ -31,7 +31,7 @@ def calibrate_track(
     camera: Camera,
     body: Body,
     weights: CalibrationWeights,
-    fps: float,
+    times: np.ndarray,
     options: TargetOptions | None = None,
     batch: int = 64,
     params_only: bool = False,
@@ -39,15 +39,16 @@ def calibrate_track(
 ) -> Calibration:
     """PC-HMR for one person: target joints from the pose stream (`lifted`) and the 2D keypoints, and a refit.
 
-    `params`, `lifted` and `keypoints` hold the track's T frames, taken at `fps` Hz; without `keypoints` nothing draws
-    the mesh to the image (serial mode). `params_only`: see `refit`; `straight`: see `build_target`. ModelMismatchError
-    where parameters, body and weights are not of the same body model; ValueError where the numbers of frames differ.
+    `params`, `lifted` and `keypoints` hold the track's T frames, taken at `times` (T,) s of the world; without
+    `keypoints` nothing draws the mesh to the image (serial mode). `params_only`: see `refit`; `straight`: see
+    `build_target`. ModelMismatchError where parameters, body and weights are not of the same body model; ValueError
+    where the numbers of frames differ.
     """
     body = _checked_body(body, params, weights)
     if len(params.transl_c) != len(track.frame_indices):
         raise ValueError(f"expected parameters of {len(track.frame_indices)} frames, got {len(params.transl_c)}")
     joints, offsets = mesh_joints(body, params)
-    joints_c = build_target(joints, lifted, keypoints, camera, fps, options, offsets, straight)
+    joints_c = build_target(joints, lifted, keypoints, camera, times, options, offsets, straight)
     refitted, residual = refit(body, params, joints_c, weights, batch, params_only)
     return Calibration(joints_c, refitted, residual)
 

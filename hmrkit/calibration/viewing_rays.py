@@ -14,11 +14,11 @@ from hmrkit.calibration.bone_rotations import (
     SEEN_JOINTS,
     assemble,
     bone,
-    gaussian,
     rotated,
     with_hands,
     with_trunk,
 )
+from hmrkit.calibration.time_filter import TimeFilter
 from hmrkit.camera import pixel_rays, solve_translation
 from hmrkit.geometry import rotation_between
 from hmrkit.skeletons import SMPL_24
@@ -71,11 +71,11 @@ class Rays:
         """(T,) bool: frames in which some keypoint may move the whole body."""
         return (self.aims(self.marks(joints), _BODY_REACH_M)[1] > 0).any(-1)
 
-    def shift(self, joints: Tensor, sigma: float) -> Tensor:
+    def shift(self, joints: Tensor, filtered: TimeFilter) -> Tensor:
         """How far the whole body (T,3) must move across the view to lie on the rays on average."""
         moves, weight = self.aims(self.marks(joints), _BODY_REACH_M)
         total = weight.sum(1, keepdim=True)
-        return gaussian((weight[..., None] * moves).sum(1) / (total + 0.1), sigma)
+        return filtered.smooth((weight[..., None] * moves).sum(1) / (total + 0.1))
 
     def agreement(self, pose: Tensor, root: Tensor) -> Tensor:
         """(T,12) in [0, 1]: whether the lifted pose (T,12,3) m about its own root, placed near `root` (T,3) where it

@@ -37,6 +37,9 @@ def export(
     fingers: Annotated[str, typer.Option(help="keep, or rest: hands flat.")] = "keep",
     people: Annotated[str, typer.Option(help="all, or numbers of people: 1,3.")] = "all",
     per_person: Annotated[bool, typer.Option("--per-person/--scene", help="A file each, or all in one scene.")] = False,
+    per_shot: Annotated[
+        bool, typer.Option("--per-shot", help="Of a clip with cuts, a scene for each shot: names end in _shot_01.")
+    ] = False,
     camera: Annotated[bool, typer.Option("--camera/--no-camera", help="Write the camera too.")] = True,
     film_back: Annotated[float, typer.Option(help="Width of the film back in mm, for the focal length.")] = 36.0,
     gaps: Annotated[
@@ -75,6 +78,7 @@ def export(
         "ground": parse_numbers(ground, "--ground"), "camera_pose": parse_numbers(camera_pose, "--camera-pose"),
         "skeleton": skeleton, "fingers": fingers, "people": parse_people(people), "first_frame": first_frame,
         "gaps": gaps, "smooth": smooth, "lock_feet": lock_feet, "film_width_mm": film_back, "per_person": per_person,
+        "per_shot": per_shot,
         "camera": camera, "keyframe_reduce": keyframe_reduce, "pose_shapes": pose_shapes, "exact": exact,
     }  # fmt: skip
     scene_options = ExportOptions(**chosen)

@@ -68,7 +68,7 @@ class JsonExporter:
             "people": [_person(character) for character in scene.characters],
             "metadata": scene.metadata,
         }
-        path = Path(folder) / "joints.json"
+        path = Path(folder) / f"joints{scene.suffix}.json"
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(value, sort_keys=True) + "\n")
         return [path]

@@ -21,6 +21,7 @@ from hmrkit.errors import WeightsError
 from hmrkit.files import sha256_of
 from hmrkit.lifters.inputs import check_keypoints
 from hmrkit.lifters.rays import NETWORK_FPS, SMOOTHING_REACH, encode
+from hmrkit.lifters.timing import NetworkClock
 from hmrkit.skeletons import COCO_17, H36M_17, Skeleton
 from hmrkit.weights import find_weights, load_into, load_state, read_metadata
 
@@ -88,11 +89,8 @@ class RayLifter:
         if len(keypoints) == 0:
             return np.zeros((0, len(self.output_skeleton), 3), np.float32)
         rays, known = _rays_of(keypoints, width, height, focal_px, center_px)
-        count = len(rays)
-        seconds = np.arange(count) / fps if times is None else np.asarray(times, np.float64) - times[0]
-        steps = max(1, round(seconds[-1] * NETWORK_FPS) + 1)
-        ticks = np.linspace(0, seconds[-1], steps)
-        clip = torch.from_numpy(resample(rays, np.interp(ticks, seconds, np.arange(count)))).to(self.device)
+        clock = NetworkClock(len(rays), fps, times, NETWORK_FPS)
+        clip, steps = torch.from_numpy(clock.to_ticks(rays)).to(self.device), clock.steps
         focal_known = torch.full((1,), known, device=self.device)
         piece = self.piece_frames
         margin = max(self.receptive_field, self.receptive_field // 2 + SMOOTHING_REACH)
@@ -102,8 +100,7 @@ class RayLifter:
                 low, high = max(0, start - margin), min(steps, start + piece + margin)
                 joints = self.lift_rays(clip[None, low:high], focal_known, flip)
                 pieces.append(joints[0, start - low : start - low + piece].cpu().numpy())
-        joints = np.concatenate(pieces)[:steps]
-        return resample(joints, np.interp(seconds, ticks, np.arange(steps))).astype(np.float32)
+        return clock.to_frames(np.concatenate(pieces)[:steps]).astype(np.float32)
 
     def lift_rays(self, rays: Tensor, focal_known: Tensor, flip: bool = True) -> Tensor:
         """Rays (B,T,17,3) as `encode` takes them, at 30 Hz -> joints (B,T,J,3) m, real camera's axes."""
@@ -138,19 +135,6 @@ def _rays_of(
     detected = np.isfinite(keypoints).all(-1, keepdims=True) & ~left_out
     confidence = np.where(detected, _DETECTED_CONFIDENCE, np.nan)
     return np.concatenate([(keypoints[..., :2] - center) / focal, confidence], -1).astype(np.float32), known
-
-
-def resample(values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Rows of `values` (T,...) at fractional positions `at`, interpolated linearly.
-
-    Between two rows of which one is NaN the result is NaN; exactly on a row it is that row.
-    """
-    low = np.clip(np.floor(at + 1e-6).astype(int), 0, len(values) - 1)
-    high = np.minimum(low + 1, len(values) - 1)
-    part = np.clip(at - low, 0, 1).astype(np.float32).reshape(-1, *[1] * (values.ndim - 1))
-    part = np.where(part < 1e-4, 0, part).astype(np.float32)
-    # 0 * NaN is NaN: where the other row has no weight, it must not be multiplied in.
-    return np.where(part == 0, values[low], values[low] * (1 - part) + values[high] * part)
 
 
 def load_ray_lifter(

@@ -18,12 +18,17 @@ from hmrkit.lifters.screen_lifter import ScreenLifter, ScreenNetwork
 from hmrkit.skeletons import COCO_17, H36M_17, Skeleton
 from hmrkit.weights import load_into
 
+# Human3.6M is filmed at 50 Hz, and the authors' networks read its frames as they are.
+RATE = 50.0
+
 
 class PublishedNet(ScreenNetwork):
     """The paper's dilated network in the published layout (eval mode: BatchNorm with its running statistics).
 
     `filters` are the widths of its convolutions in frames, (3, 3, 3) for 27 and (3, 3, 3, 3, 3) for 243 frames.
     """
+
+    rate = RATE
 
     def __init__(self, filters: tuple[int, ...], channels: int, inputs: int, outputs: int) -> None:
         super().__init__()

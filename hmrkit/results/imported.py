@@ -102,7 +102,7 @@ def results_take(results: Results, video: VideoInfo, camera: Camera, body: Body,
     if not tracks:
         raise InputError(f"{path}: wanted people in the {video.frame_count} frames of {video.path}, found none")
     if not results.linked:
-        tracks = linked_rows(tracks, video.sampled_fps)
+        tracks = linked_rows(tracks, video.seconds(np.array([track.frame_indices[0] for track, _ in tracks])))
     tracks.sort(key=lambda item: (int(item[0].frame_indices[0]), item[0].track_id))
     numbered = [(replace(track, track_id=k), params) for k, (track, params) in enumerate(tracks, 1)]
     return Take(

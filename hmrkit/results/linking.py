@@ -17,8 +17,11 @@ MIN_OVERLAP = 0.3
 LONGEST_GAP = 0.5  # s
 
 
-def linked_rows(rows: list[tuple[Track, BodyParams]], fps: float) -> list[tuple[Track, BodyParams]]:
-    """Tracks of one frame each, with their bodies -> tracks of people; a person has one shape, the mean of theirs."""
+def linked_rows(rows: list[tuple[Track, BodyParams]], times: np.ndarray) -> list[tuple[Track, BodyParams]]:
+    """Tracks of one frame each, with their bodies -> tracks of people; a person has one shape, the mean of theirs.
+
+    `times` (N,) s are those of the tracks' frames.
+    """
     from scipy.optimize import linear_sum_assignment
 
     by_frame: dict[int, list[int]] = {}
@@ -27,7 +30,12 @@ def linked_rows(rows: list[tuple[Track, BodyParams]], fps: float) -> list[tuple[
     people: list[list[int]] = []
     for frame in sorted(by_frame):
         found = by_frame[frame]
-        recent = [p for p in people if frame - rows[p[-1]][0].frame_indices[0] <= max(LONGEST_GAP * fps, 1)]
+        recent = [
+            person
+            for person in people
+            if times[found[0]] - times[person[-1]] <= LONGEST_GAP
+            or frame - rows[person[-1]][0].frame_indices[0] == 1  # neighbours, however slow the clip
+        ]
         boxes = np.concatenate([rows[k][0].boxes_xyxy for k in found])
         unmatched = set(range(len(found)))
         if recent:

@@ -35,6 +35,7 @@ from hmrkit.scene.ground import World, estimate_world
 from hmrkit.scene.resampling import Clock, Motion, make_clock, make_motion
 from hmrkit.scene.retarget import SKELETON_NAMES, retarget
 from hmrkit.types import Take
+from hmrkit.video.cuts import shots
 
 if TYPE_CHECKING:
     from hmrkit.models import Models
@@ -43,10 +44,13 @@ log = logging.getLogger(__name__)
 GL_FROM_CV = np.diag([1.0, -1.0, -1.0])  # y down, z forward -> y up, z towards the viewer
 
 
-def build_scene(take: Take, models: Models, options: ExportOptions | None = None, own_times: bool = False) -> Scene:
+def build_scene(
+    take: Take, models: Models, options: ExportOptions | None = None, own_times: bool = False, shot: int | None = None
+) -> Scene:
     """The people of a take with a mesh as the options want them. Vertices are only computed when asked for.
 
-    A clip of variable rate is resampled to a constant one, unless its frames keep their `own_times`.
+    A clip of variable rate is resampled to a constant one, unless its frames keep their `own_times`. Of a `shot`,
+    counted from 1, the scene has the people, on a ground of its own; the names of scene and people end in the shot's.
     UsageError where the options name people that are not there or contradict one another.
     """
     options = options or ExportOptions()
@@ -54,7 +58,7 @@ def build_scene(take: Take, models: Models, options: ExportOptions | None = None
     if options.fps is not None and not isinstance(options.fps, Fraction):
         options = replace(options, fps=parse_rate(str(options.fps)))  # from Python, 24 and 23.976 will do
     clock = make_clock(take, options.fps, options.first_frame, own_times)
-    motions = _people(take, clock, models, options)
+    motions = _people(take, clock, models, options, shot)
     if options.gaps == "split":
         motions = [part for motion in motions for part in split_at_gaps(motion)]
     elif options.gaps == "interpolate":
@@ -73,9 +77,10 @@ def build_scene(take: Take, models: Models, options: ExportOptions | None = None
         characters = tuple(retarget(character, options.skeleton) for character in characters)
     metadata = _metadata(take, options, clock, placed, cleaned)
     return Scene(
-        name=scene_name(Path(take.video.path)), characters=characters, camera=_camera(take, matrix, options),
-        fps=clock.fps, first_frame=clock.first_frame, timecode=read_timecode(take.video.path), up=options.up,
-        unit=options.unit, space=options.space, metadata=metadata, take=take, scene_from_camera_cv=matrix,
+        name=scene_name(Path(take.video.path)) + _shot_suffix(shot), characters=characters,
+        camera=_camera(take, matrix, options), fps=clock.fps, first_frame=clock.first_frame,
+        timecode=read_timecode(take.video.path), up=options.up, unit=options.unit, space=options.space,
+        metadata=metadata, take=take, scene_from_camera_cv=matrix, suffix=_shot_suffix(shot),
     )  # fmt: skip
 
 
@@ -157,15 +162,38 @@ def units_per_metre(options: ExportOptions) -> float:
     return options.scale / METRES_PER_UNIT[options.unit]
 
 
-def _people(take: Take, clock: Clock, models: Models, options: ExportOptions) -> list[Motion]:
+def _shot_suffix(shot: int | None) -> str:
+    """What names in a shot's scene end in: ``_shot_01``; nothing for a whole clip."""
+    return "" if shot is None else f"_shot_{shot:02d}"
+
+
+def chosen_shots(take: Take, options: ExportOptions) -> list[int | None]:
+    """Numbers, from 1, of the shots with people to export; None for a clip as a whole.
+
+    UsageError for people who are not there.
+    """
+    if not (options.per_shot and take.video.cuts):
+        return [None]
+    return sorted({_shot_of(take, i) for i in _chosen_people(take, options)})
+
+
+def _shot_of(take: Take, track_id: int) -> int:
+    return 1 + int(shots(take.track(track_id).frame_indices[:1], take.video.cuts)[0])
+
+
+def _chosen_people(take: Take, options: ExportOptions) -> list[int]:
     there = {track.track_id: track for track in take.people_with_mesh()}
     missing = [i for i in options.people or () if i not in there]
     if missing:
         raise UsageError(f"no person {missing[0]} with a mesh; the take has {', '.join(map(str, there)) or 'none'}")
+    return [i for i in there if options.people is None or i in options.people]
+
+
+def _people(take: Take, clock: Clock, models: Models, options: ExportOptions, shot: int | None) -> list[Motion]:
     motions = []
-    for i in there:
-        if options.people is None or i in options.people:
-            motion = make_motion(take, i, clock, models.body, person_name(i))
+    for i in _chosen_people(take, options):
+        if shot is None or _shot_of(take, i) == shot:
+            motion = make_motion(take, i, clock, models.body, person_name(i) + _shot_suffix(shot))
             if motion is None:
                 log.warning("%s: person %d has no frame with a mesh", take.video.path, i)
             else:

@@ -43,10 +43,10 @@ class ExportOptions:
     metres), `skeleton` (joint names and rest pose), `fingers` (``rest``: hands flat), `people` (track ids),
     `first_frame` (number of the source's first frame), `gaps`, `smooth` (strength, 0 none, 1 usual), `lock_feet`,
     `film_width_mm`.
-    For the writers: `per_person` (a file each, else one scene), `camera` (write it), `keyframe_reduce` (largest error
-    that leaving out keys may make, in degrees and millimetres; None keeps every frame), `pose_shapes` (pose-dependent
-    blend shapes, where the format has them), `exact` (also write the exact vertices as morph targets or time samples,
-    where the format is a skinned one).
+    For the files: `per_person` (a file each, else one scene), `per_shot` (a scene for each shot of a clip with cuts),
+    `camera` (write it), `keyframe_reduce` (largest error that leaving out keys may make, in degrees and millimetres;
+    None keeps every frame), `pose_shapes` (pose-dependent blend shapes, where the format has them), `exact` (also write
+    the exact vertices as morph targets or time samples, where the format is a skinned one).
     """
 
     fps: Fraction | None = None
@@ -65,6 +65,7 @@ class ExportOptions:
     lock_feet: bool = False
     film_width_mm: float = 36.0
     per_person: bool = False
+    per_shot: bool = False
     camera: bool = True
     keyframe_reduce: float | None = None
     pose_shapes: bool = False
@@ -240,7 +241,8 @@ class Scene:
 
     `fps` is exact (30000/1001 stays that). `first_frame` is the number of the source's first frame, `timecode` its
     SMPTE time where the video has one; frame `n` is shown at ``(n - first_frame) / fps`` seconds of the clip.
-    `metadata` holds plain JSON values: options, provenance, version, what was smoothed or locked.
+    `metadata` holds plain JSON values: options, provenance, version, what was smoothed or locked. `suffix` is what the
+    names of a shot's files end in (``_shot_01``); the names of the scene and of its people have it.
     """
 
     name: str
@@ -254,6 +256,7 @@ class Scene:
     space: Space = "camera"
     metadata: dict[str, Any] = field(default_factory=dict)
     take: Take | None = None
+    suffix: str = ""
     scene_from_camera_cv: np.ndarray | None = None  # (3,4), metres to the unit: from the take's camera frame
 
     @property

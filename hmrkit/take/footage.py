@@ -13,7 +13,7 @@ from typing import Any
 from hmrkit.errors import HmrkitError, InputError
 from hmrkit.types import Take, VideoInfo
 from hmrkit.video.index import clip_sha256
-from hmrkit.video.reading import probe
+from hmrkit.video.probing import probe
 from hmrkit.video.sequences import list_images
 
 log = logging.getLogger(__name__)

@@ -3,9 +3,10 @@
 A member only associates boxes frame by frame; what needs the whole clip (joining across gaps, filling, smoothing,
 leaving out) is the same for all and lives in `hmrkit.trackers.linking`.
 
-How to add one: write a module with a function ``associate(detections, fps)`` that takes one `Detections` a frame and
-returns, for each, an integer array (N,) of tracklet ids (-1: nobody's), and add its line to `TRACKERS`. Ids must be
-pure rather than complete: two tracklets of one person are joined later, a tracklet of two people is hard to part.
+How to add one: write a module with a function ``associate(detections, times, step_s)`` that takes one `Detections` a
+frame, the frames' times (T,) s and the usual time between two of them, and returns, for each frame, an integer array
+(N,) of tracklet ids (-1: nobody's), and add its line to `TRACKERS`. Ids must be pure rather than complete: two
+tracklets of one person are joined later, a tracklet of two people is hard to part.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from hmrkit.types import Detections, Track
 
-    Associate = Callable[[Sequence[Detections], float], list[np.ndarray]]
+    Associate = Callable[[Sequence[Detections], np.ndarray, float], list[np.ndarray]]
 
 TRACKERS: dict[str, Member] = {
     "bytetrack": Member(
@@ -88,10 +89,11 @@ class Tracker:
         self._frame_indices.append(frame_index)
         self._detections.append(detections)
 
-    def finish(self, fps: float, cuts: Sequence[int] = ()) -> TrackingResult:
+    def finish(self, fps: float, cuts: Sequence[int] = (), times: np.ndarray | None = None) -> TrackingResult:
         """Tracks of all frames given so far; `fps` is the rate of these frames (not of the source), in Hz.
 
-        `cuts` are numbers of frames that begin a shot: each shot is tracked by itself, so that nobody crosses a cut.
+        `times` (T,) s are those of the frames, rising, where they do not simply follow one another at `fps`. `cuts` are
+        numbers of frames that begin a shot: each shot is tracked by itself, so that nobody crosses a cut.
         """
         import numpy as np
 
@@ -101,11 +103,14 @@ class Tracker:
         if not fps > 0:
             raise ValueError(f"expected a positive frame rate, got {fps}")
         numbers = np.array(self._frame_indices, np.int64)
+        seconds = np.arange(len(numbers)) / fps if times is None else np.asarray(times, np.float64)
         tracks: list[Track] = []
         dropped: list[DroppedTrack] = []
         for rows in np.split(np.arange(len(numbers)), np.flatnonzero(np.diff(shots(numbers, cuts))) + 1):
             detections = [self._detections[row] for row in rows]
-            found = link_tracks(numbers[rows], detections, self._associate(detections, fps), fps)
+            shot = seconds[rows]
+            step_s = float(np.median(np.diff(shot))) if len(rows) > 1 else 1 / fps
+            found = link_tracks(numbers[rows], detections, self._associate(detections, shot, step_s), shot, step_s)
             tracks += [replace(track, track_id=len(tracks) + k) for k, track in enumerate(found.tracks, 1)]
             dropped += found.dropped
         return TrackingResult(tuple(tracks), tuple(dropped))

@@ -3,7 +3,8 @@
 Written from the paper (algorithm 1), with SORT's motion model (Bewley et al. 2016): each edge of a box moves at a
 constant velocity, which a Kalman filter estimates. Three choices differ from the paper's own code: one overlap
 threshold serves both matchings, tracklets that are lost take part in the second one too, and no box is left out for a
-score too low, because detectors have removed those.
+score too low, because detectors have removed those. The motion model goes by the frames' times, in units of the usual
+time between two: at an even rate it counts frames, as the paper does.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from hmrkit.types import Detections
 
 # A person who is lost for longer is begun anew and joined, or not, by `hmrkit.trackers.linking`, which sees both ends.
 LOST_S = 1.0
-_BASE_HZ = 30  # the wait is counted in frames at this rate and scaled, so that rounding up is the same as ever
 # Small networks give people far away or half hidden 0.4; the pass over the whole clip removes what stays doubtful.
 STRONG_SCORE = 0.4
 MINIMUM_IOU = 0.1
-# A tracklet gets its id with its second box. One that waits for it for longer than this many frames is given up.
+# A tracklet gets its id with its second box. One that waits for it for longer than this many frames is given up:
+# frames count here, a detector misses a frame now and then at any rate.
 UNCONFIRMED_FRAMES = 1
-# Variances of the Kalman filter: of what is not known at the start, of a frame's change, of a measured edge (px^2).
+# Variances of the Kalman filter: of what is not known at the start, of a step's change, of a measured edge (px^2).
 START_VARIANCE, PROCESS_VARIANCE, MEASUREMENT_VARIANCE = 1.0, 0.01, 0.1
 
 
 class _Tracklet:
-    """State of one person: `box` (4,) px and its `velocity` (4,) px a frame.
+    """State of one person: `box` (4,) px, its `velocity` (4,) px a step, and for how many steps it was `missed`.
 
     The four edges are measured together and equally well, so that one covariance of place and velocity, (2,2), is that
     of each.
@@ -40,14 +41,14 @@ class _Tracklet:
         self.box, self.velocity = box.copy(), np.zeros(4)
         self.covariance = START_VARIANCE * np.eye(2)
         self.track_id = -1
-        self.missed = 0
+        self.missed, self.missed_frames = 0.0, 0
 
-    def predict(self) -> None:
-        """A frame on."""
-        self.box = self.box + self.velocity
-        step = np.array([[1.0, 1.0], [0.0, 1.0]])
-        self.covariance = step @ self.covariance @ step.T + PROCESS_VARIANCE * np.eye(2)
-        self.missed += 1
+    def predict(self, steps: float) -> None:
+        """A frame on, which comes `steps` usual times between frames later."""
+        self.box = self.box + steps * self.velocity
+        step = np.array([[1.0, steps], [0.0, 1.0]])
+        self.covariance = step @ self.covariance @ step.T + steps * PROCESS_VARIANCE * np.eye(2)
+        self.missed, self.missed_frames = self.missed + steps, self.missed_frames + 1
 
     def update(self, box: np.ndarray) -> None:
         """The Kalman filter's correction by a measured box (4,)."""
@@ -55,20 +56,25 @@ class _Tracklet:
         error = box - self.box
         self.box, self.velocity = self.box + gain[0] * error, self.velocity + gain[1] * error
         self.covariance = self.covariance - np.outer(gain, self.covariance[0])
-        self.missed = 0
+        self.missed, self.missed_frames = 0.0, 0
 
 
-def associate(detections: Sequence[Detections], fps: float) -> list[np.ndarray]:
-    """Tracklet ids (N,) of every frame's boxes, from 0; -1 where the box is (so far) nobody's."""
-    longest = math.ceil(fps / _BASE_HZ * round(_BASE_HZ * LOST_S))
+def associate(detections: Sequence[Detections], times: np.ndarray, step_s: float) -> list[np.ndarray]:
+    """Tracklet ids (N,) of every frame's boxes, from 0; -1 where the box is (so far) nobody's.
+
+    `times` (T,) s of the frames, `step_s` the usual time between two of them.
+    """
+    # Rounded: what even rates leave of a division must not make one frame more.
+    longest = math.ceil(round(LOST_S / step_s, 6))
+    steps = np.round(np.diff(times, prepend=times[:1]) / step_s, 6)
     alive: list[_Tracklet] = []
     unused = 0
     result = []
-    for people in detections:
+    for people, since in zip(detections, steps, strict=True):
         boxes, scores = people.boxes_xyxy.astype(np.float64), people.scores.astype(np.float64)
         ids = np.full(len(boxes), -1)
         for tracklet in alive:
-            tracklet.predict()
+            tracklet.predict(float(since))
         strong = scores >= STRONG_SCORE
         matched, unmatched, fresh = _match(alive, boxes, np.nonzero(strong)[0])
         more, _, _ = _match(unmatched, boxes, np.nonzero(~strong)[0])
@@ -77,7 +83,9 @@ def associate(detections: Sequence[Detections], fps: float) -> list[np.ndarray]:
             if tracklet.track_id < 0:
                 tracklet.track_id, unused = unused, unused + 1
             ids[row] = tracklet.track_id
-        alive = [t for t in alive if t.missed <= (longest if t.track_id >= 0 else UNCONFIRMED_FRAMES)]
+        alive = [
+            t for t in alive if (t.missed <= longest if t.track_id >= 0 else t.missed_frames <= UNCONFIRMED_FRAMES)
+        ]
         alive += [_Tracklet(boxes[row]) for row in fresh]
         result.append(ids)
     return result

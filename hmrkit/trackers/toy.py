@@ -10,7 +10,7 @@ from hmrkit.crops import box_iou
 from hmrkit.types import Detections
 
 
-def associate(detections: Sequence[Detections], fps: float) -> list[np.ndarray]:
+def associate(detections: Sequence[Detections], times: np.ndarray, step_s: float) -> list[np.ndarray]:
     """Tracklet ids (N,) of every frame's boxes; a tracklet ends with the first frame that misses it."""
     result: list[np.ndarray] = []
     boxes, ids, unused = np.zeros((0, 4), np.float32), np.zeros(0, int), 0

@@ -28,6 +28,7 @@ from hmrkit.calibration import (
 )
 from hmrkit.calibration.bone_rotations import SEEN_JOINTS, assemble
 from hmrkit.calibration.lifted_bones import follow_lifted
+from hmrkit.calibration.time_filter import UNSMOOTHED
 from hmrkit.errors import UsageError
 from hmrkit.files import atomic_path
 from hmrkit.lifters import LIFTERS, load_lifter
@@ -156,7 +157,7 @@ def lifted_targets(mesh: Tensor, clips: Clips, lifted: Tensor, skeleton: str) ->
     sure = mesh.new_ones(poses.shape[1], len(SEEN_JOINTS))
     targets = []
     for own, pose in zip(mesh.split(poses.shape[1]), poses, strict=True):
-        rotations, lengths = follow_lifted(own, pose, skeleton, sure, LIFTED_SHARE, 0.0, align=0.0)
+        rotations, lengths = follow_lifted(own, pose, skeleton, sure, LIFTED_SHARE, UNSMOOTHED, align=0.0)
         targets.append(assemble(own, rotations, lengths, own[:, 0]))
     return torch.cat(targets)
 

@@ -17,6 +17,7 @@ from hmrkit.calibration.bone_rotations import PIECES, assemble, no_rotations
 from hmrkit.calibration.lifted_bones import both_ends, lifted_on_body, piece_rotations, pieces_known, trusted_angles
 from hmrkit.calibration.pose_streams import direct_pose, pose_size
 from hmrkit.calibration.target import TargetOptions, follow_rays, viewing_rays
+from hmrkit.calibration.time_filter import UNSMOOTHED
 from hmrkit.calibration.track import mesh_joints
 from hmrkit.datasets import Dataset, GroundTruth
 from hmrkit.errors import InputError
@@ -161,7 +162,7 @@ def bone_errors(take: Take, track_id: int, true: Tensor, models: Models) -> tupl
     rays = viewing_rays(take.keypoints[track_id], take.camera, mesh, offsets)
     assert rays is not None
     still, everything = no_rotations(mesh), torch.ones(len(PIECES), 3, dtype=mesh.dtype)
-    rotations, root = follow_rays(mesh, still, mesh.new_ones(23), rays, everything, 0.0)
+    rotations, root = follow_rays(mesh, still, mesh.new_ones(23), rays, everything, UNSMOOTHED)
     everywhere = torch.ones_like(known)
     to_truth, to_pose, to_rays = (
         piece_rotations(mesh, other, where)

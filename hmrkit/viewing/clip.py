@@ -82,6 +82,15 @@ class ViewClip:
     world_from_camera: np.ndarray
     leveled: bool
 
+    def frame_after(self, frame: int, seconds: float) -> tuple[int, float]:
+        """What is shown `seconds` after the frame of that place in the timeline: each frame for its own time, and then
+        from the start. Also for how many seconds it has been shown by then."""
+        begins = self.times - self.times[0]
+        length = float(begins[-1]) + 1 / self.fps
+        now = (float(begins[frame]) + seconds) % length
+        place = int(np.searchsorted(begins, now + 1e-9, side="right")) - 1
+        return place, max(now - float(begins[place]), 0.0)
+
 
 def make_clip(take: Take, models: Models, people: Sequence[int] | None = None, space: str = "world") -> ViewClip:
     """Collect what there is to see of these `people` (track ids; None: all with a mesh).

@@ -156,15 +156,20 @@ class Viewer {
     $("play").textContent = on ? "❚❚ pause" : "▶ play";
   }
 
+  // Seconds until the next frame of the timeline, by the frames' own times.
+  shownFor(frame) {
+    const times = this.data.times.values;
+    return frame + 1 < this.count ? Math.max(times[frame + 1] - times[frame], 1e-4) : 1 / this.data.fps;
+  }
+
   tick(now) {
     const passed = Math.min((now - this.last) / 1000, 0.25);
     this.last = now;
     if (this.playing) {
-      this.clock += passed * this.data.fps * Number($("speed").value);
-      const steps = Math.floor(this.clock);
-      if (steps) {
-        this.clock -= steps;
-        this.frame = (this.frame + steps) % this.count;
+      this.clock += passed * Number($("speed").value);
+      while (this.clock >= this.shownFor(this.frame)) {
+        this.clock -= this.shownFor(this.frame);
+        this.frame = (this.frame + 1) % this.count;
         this.dirty = true;
       }
     }

@@ -85,10 +85,11 @@ class LivePage:
         """Move time on if it plays and draw if anything changed; says whether it did."""
         now = time.monotonic()
         if self.playing.value:
-            steps = int((now - self._clock) * self.clip.fps * self.speed.value)
-            if steps:
-                self._clock = now
-                self.frame.value = (int(self.frame.value) + steps) % len(self.clip.frames)
+            shown, speed = int(self.frame.value), self.speed.value
+            frame, kept = self.clip.frame_after(shown, (now - self._clock) * speed)
+            if frame != shown:
+                self._clock = now - kept / speed
+                self.frame.value = frame
         else:
             self._clock = now
         wanted = (int(self.frame.value), self.posed.value, self.goal.value, self.lifted.value, self.footage.value)

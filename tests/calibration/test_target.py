@@ -12,6 +12,7 @@ from hmrkit.body import load_body
 from hmrkit.calibration.bone_rotations import LIMBS, SEEN_JOINTS, assemble
 from hmrkit.calibration.lifted_bones import follow_lifted
 from hmrkit.calibration.target import TargetOptions, build_target
+from hmrkit.calibration.time_filter import TimeFilter
 from hmrkit.camera import assume_camera, project
 from hmrkit.geometry import axis_angle_to_matrix
 from hmrkit.skeletons import COCO_17, H36M_17, SMPL_24
@@ -21,6 +22,7 @@ BODY = load_body()
 CAMERA = assume_camera(1280, 720)
 SEEN = SMPL_24.indices(*SEEN_JOINTS)
 FRAMES, FPS = 60, 30.0
+TIMES = np.arange(FRAMES) / FPS
 # H36M joints that SMPL calls otherwise.
 _SMPL_NAME = {"thorax": "neck", "spine": "spine2", "nose": "head", "head_top": "head"}
 
@@ -87,7 +89,7 @@ def seen(joints: np.ndarray) -> np.ndarray:
 
 def target_of(scene: Scene, straight: np.ndarray | None = None, **options) -> np.ndarray:
     chosen = TargetOptions(**{"lift_weight": 0.3, "ray_weight": 0.5} | options)
-    return build_target(scene.mesh, scene.lifted, scene.keypoints, CAMERA, FPS, chosen, straight=straight)
+    return build_target(scene.mesh, scene.lifted, scene.keypoints, CAMERA, TIMES, chosen, straight=straight)
 
 
 def bone_lengths(joints: np.ndarray) -> np.ndarray:
@@ -149,10 +151,10 @@ def test_bones_keep_the_meshs_lengths_unless_asked_otherwise():
 
 def test_without_a_lifted_pose_or_keypoints_the_mesh_comes_back():
     scene = make_scene(2)
-    np.testing.assert_allclose(build_target(scene.mesh, None, None, CAMERA, FPS), scene.mesh, atol=1e-5)
+    np.testing.assert_allclose(build_target(scene.mesh, None, None, CAMERA, TIMES), scene.mesh, atol=1e-5)
     unseen = Keypoints(scene.keypoints.keypoints_2d * [np.nan, np.nan, 0], None, "coco-17")
     missing = LiftedPose(np.full_like(scene.lifted.joints_c, np.nan), "h36m-17")
-    np.testing.assert_allclose(build_target(scene.mesh, missing, unseen, CAMERA, FPS), scene.mesh, atol=1e-5)
+    np.testing.assert_allclose(build_target(scene.mesh, missing, unseen, CAMERA, TIMES), scene.mesh, atol=1e-5)
 
 
 def test_missing_frames_and_joints_stay_finite_and_near():
@@ -195,7 +197,7 @@ def test_a_still_person_gives_a_still_target_and_one_frame_works():
         LiftedPose(scene.lifted.joints_c[:1], "h36m-17"),
         Keypoints(scene.keypoints.keypoints_2d[:1], None, "coco-17"),
         CAMERA,
-        FPS,
+        TIMES[:1],
         TargetOptions(lift_weight=0.3, ray_weight=0.5),
     )
     np.testing.assert_allclose(one, still[:1], atol=1e-5)
@@ -226,8 +228,10 @@ def test_following_the_lifted_pose_is_differentiable_and_stays_on_its_device():
     pose.requires_grad_()
     sure = torch.ones(6, 12, dtype=torch.float64)
 
+    filtered = TimeFilter(np.arange(6), 1.0)
+
     def target(pose, align):
-        rotations, lengths = follow_lifted(mesh, pose, "h36m-17", sure, 0.5, 1.0, align)
+        rotations, lengths = follow_lifted(mesh, pose, "h36m-17", sure, 0.5, filtered, align)
         return assemble(mesh, rotations, lengths, mesh[:, 0])
 
     (slope,) = torch.autograd.grad((target(pose, 0.0) * mesh).sum(), pose)
@@ -240,7 +244,7 @@ def test_following_the_lifted_pose_is_differentiable_and_stays_on_its_device():
     assert aligned.isfinite().all()
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         made = [mode.from_tensor(x.detach()).to("cuda") for x in (mesh, pose, sure)]
-        rotations, lengths = follow_lifted(made[0], made[1], "h36m-17", made[2], 0.5, 1.0)
+        rotations, lengths = follow_lifted(made[0], made[1], "h36m-17", made[2], 0.5, filtered)
         assert assemble(made[0], rotations, lengths, made[0][:, 0]).device.type == "cuda"
 
 
@@ -286,7 +290,7 @@ def test_frames_with_a_corrupt_pose_stream_stay_the_mesh_streams(pose):
 def test_streams_of_different_length_are_refused():
     scene = make_scene(0)
     with pytest.raises(ValueError, match="same frames"):
-        build_target(scene.mesh[:10], scene.lifted, scene.keypoints, CAMERA, FPS)
+        build_target(scene.mesh[:10], scene.lifted, scene.keypoints, CAMERA, TIMES[:10])
 
 
 def test_limbs_come_parents_first():
@@ -294,3 +298,27 @@ def test_limbs_come_parents_first():
     for start, end in LIMBS:
         assert start in placed
         placed.add(end)
+
+
+def test_corrections_are_smoothed_over_seconds_at_any_rate():
+    """The same motion seen at 15, 30, 60 Hz and at a variable rate with a gap gives the same correction."""
+
+    def motion(t):
+        return torch.from_numpy(np.stack([np.sin(4 * t), np.cos(7 * t)], -1))
+
+    def known(t):
+        return torch.from_numpy((t < 1.01) | (t > 1.6))
+
+    def result(times, at):
+        filtered = TimeFilter(times, 0.1)
+        both = filtered.smooth(motion(times)), filtered.fade(known(times))[:, None]
+        return np.array([np.interp(at, times, column.numpy()) for part in both for column in part.T])
+
+    rng = np.random.default_rng(0)
+    at = np.linspace(0.5, 3.5, 61)
+    uneven = np.cumsum(rng.choice([1 / 60, 1 / 30, 1 / 15], 150))
+    clips = [np.arange(4 * fps) / fps for fps in (15, 30)] + [uneven[(uneven < 2.2) | (uneven > 2.4)]]
+    wanted = result(np.arange(240) / 60, at)
+    for times in clips:
+        assert np.abs(result(times, at)[:2] - wanted[:2])[:, (at < 2.1) | (at > 2.5)].max() < 0.05
+        assert np.abs(result(times, at)[2] - wanted[2]).mean() < 0.06  # edges lie between frames

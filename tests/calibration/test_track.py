@@ -119,7 +119,7 @@ def test_a_track_is_brought_nearer_to_what_the_camera_saw():
     lifted, keypoints = seen_by_camera()
     # One frame a second: frames of this track are strangers to one another, nothing may be smoothed over them.
     trusting = TargetOptions(lift_weight=0.5, ray_weight=0.5)
-    result = calibrate_track(track, MESH, lifted, keypoints, CAMERA, BODY, WEIGHTS, 1.0, trusting, batch=5)
+    result = calibrate_track(track, MESH, lifted, keypoints, CAMERA, BODY, WEIGHTS, np.arange(T), trusting, batch=5)
     moved = calibrated_vertices(BODY, MESH, result.joints_c, WEIGHTS)
     assert np.linalg.norm(moved - truth, axis=-1).mean() < 0.6 * np.linalg.norm(mesh - truth, axis=-1).mean()
     assert result.refit_residual_mm.max() < 5
@@ -130,12 +130,12 @@ def test_models_that_do_not_belong_together_are_refused():
     track = Track(1, np.arange(T), np.zeros((T, 4), np.float32), np.ones(T, np.float32), np.zeros(T, bool))
     _, joints = vertices_and_joints(MESH)
     with pytest.raises(ModelMismatchError, match="parameters for body"):
-        calibrate_track(track, replace(MESH, model="smpl-1"), None, None, CAMERA, BODY, WEIGHTS, 30.0)
+        calibrate_track(track, replace(MESH, model="smpl-1"), None, None, CAMERA, BODY, WEIGHTS, np.arange(T) / 30)
     with pytest.raises(ModelMismatchError, match="calibration weights for body"):
         calibrated_vertices(BODY, MESH, joints, replace(WEIGHTS, model_id="smpl-1"))
     short = Track(1, np.arange(3), np.zeros((3, 4), np.float32), np.ones(3, np.float32), np.zeros(3, bool))
     with pytest.raises(ValueError, match="frames"):
-        calibrate_track(short, MESH, None, None, CAMERA, BODY, WEIGHTS, 30.0)
+        calibrate_track(short, MESH, None, None, CAMERA, BODY, WEIGHTS, np.arange(T) / 30)
 
 
 def test_body_meshes_are_the_bodys_own():

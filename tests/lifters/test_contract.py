@@ -78,6 +78,20 @@ def test_any_length_and_frame_rate(lifter, frames, fps, flip):
     np.testing.assert_array_equal(joints[:, lifter.output_skeleton.index["pelvis"]], 0)
 
 
+def test_a_motion_is_lifted_alike_at_any_rate(lifter):
+    """Sampled at 60, 30 or 15 Hz or unevenly; as the frames of a clip of 60 Hz the last two are other motions."""
+    points, whole = moving(lifter, 121), np.arange(0, 121, 4)
+    wanted = lifter(points, fps=60.0, **SIZE)
+    uneven = np.unique(np.r_[whole, np.random.default_rng(0).integers(0, 121, 20)])
+    for rows in (np.arange(0, 121, 2), whole, uneven):
+        joints = lifter(points[rows], fps=20.0, times=rows / 60, **SIZE)
+        found = np.abs(joints[np.isin(rows, whole)] - wanted[whole])
+        assert found.mean() < 0.02 * wanted.std()
+        if lifter.receptive_field > 1 and len(rows) < 60:
+            counted = lifter(points[rows], fps=60.0, **SIZE)[np.isin(rows, whole)]
+            assert np.abs(counted - wanted[whole]).mean() > 2 * found.mean()
+
+
 def test_flipped_keypoints_give_flipped_joints(lifter):
     points = moving(lifter)
     joints = lifter(points, fps=30.0, **SIZE)

@@ -15,8 +15,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from hmrkit.camera import assume_camera
 from hmrkit.errors import WeightsError
 from hmrkit.lifters import LIFTERS, LifterMember, load_lifter
-from hmrkit.lifters.ray_lifter import RayLifter, RayNetwork, load_ray_lifter, resample
+from hmrkit.lifters.ray_lifter import RayLifter, RayNetwork, load_ray_lifter
 from hmrkit.lifters.rays import FEATURES
+from hmrkit.lifters.timing import resample
 from hmrkit.lifters.videopose3d import RayNet, RayNetSize
 from hmrkit.skeletons import H36M_17
 from hmrkit.weights import save_state

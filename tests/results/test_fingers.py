@@ -98,7 +98,7 @@ def test_they_are_bridged_with_the_body_and_joined_with_the_person():
         )
         for k in range(4)
     ]  # fmt: skip
-    np.testing.assert_array_equal(linked_rows(rows, 30.0)[0][1].fingers, fingers)
+    np.testing.assert_array_equal(linked_rows(rows, np.arange(len(rows)) / 30)[0][1].fingers, fingers)
 
 
 def test_hands_at_rest_are_none(film, tmp_path):

@@ -91,3 +91,35 @@ def test_nobody_crosses_a_cut_and_people_are_chosen_in_each_shot():
     assert select_people(result.tracks, 1, cuts) == chosen
     assert len(select_people(result.tracks, 2, cuts)) == 4
     assert len(select_people(result.tracks, 1)) == 1
+
+
+@pytest.mark.parametrize("rate", [15, 30, 60, "variable"])
+def test_people_are_followed_alike_at_any_rate(rate):
+    """Two cross in identical clothes, one is lost for 1.5 s, one is missed for 0.8 s, one leaves for long."""
+    people = [
+        lambda t: box(400 + 130 * (t - 3), 300),
+        lambda t: box(400 - 130 * (t - 3), 305),
+        lambda t: box(900 + 60 * t, 700),
+        lambda t: box(1500, 300 + 40 * np.sin(3 * t)) if t < 1 or t > 5.6 else None,
+    ]
+
+    def hidden(person, t):
+        return person == 2 and (2 < t < 3.5 or 4.5 < t < 5.3)
+
+    # A recorder that gives now 60, now 30, now 8 frames a second: here it is slow where people cross.
+    steps = np.concatenate([np.tile([1 / 60, 1 / 30], 100)[:100], np.full(16, 1 / 8), np.full(60, 1 / 60)])
+    times = np.cumsum(steps) if rate == "variable" else np.arange(6 * rate) / rate
+    fps = 1 / float(np.diff(times).mean())
+    clip, _ = make_clip(fps, people, hidden, noise=1.0, times=times)
+    result = track(same_clothes(clip), fps, times=times)
+    assert owners(result, people, fps, times) == [{0}, {1}, {2}, {3}]
+    lengths = [times[t.frame_indices[-1]] - times[t.frame_indices[0]] for t in result.tracks]
+    assert min(lengths[:3]) > 5
+    assert lengths[3] < 1.1
+    third = result.tracks[2]
+    gaps = np.diff(times[third.frame_indices])
+    assert ((gaps > 1.2) & (gaps < 1.8)).sum() == 1  # 1.5 s stay open
+    assert third.interpolated.any()  # 0.8 s are filled
+    for one, person in zip(result.tracks, people, strict=True):
+        true = np.stack([person(t) for t in times[one.frame_indices]])
+        assert np.abs(one.boxes_xyxy - true)[~one.interpolated].max() < 5

@@ -188,7 +188,7 @@ def test_every_box_is_somebodys_or_left_out():
             boxes, scores = [*boxes, flash, person + 3], [*scores, 0.2, 0.4]
         detections.append(Detections(np.array(boxes), np.array(scores, np.float32)))
         ids.append(np.array([0] + [-1] * (len(boxes) - 1)))
-    result = link_tracks(np.arange(frames) * 2, detections, ids, 30.0)
+    result = link_tracks(np.arange(frames) * 2, detections, ids, np.arange(frames) / 30, 1 / 30)
     assert len(result.tracks) == 1
     listed = {(d.first_frame, d.last_frame, d.boxes, d.reason) for d in result.dropped}
     weak, double = "no score of 0.5 or more", "duplicate of another track"

@@ -59,6 +59,17 @@ def test_neither_flashes_nor_walkers_nor_light_are_cuts():
     assert cuts_of(film[:1]) == cuts_of([]) == []
 
 
+@pytest.mark.parametrize("frames", [12, 25])
+def test_a_dissolve_is_not_found(frames):
+    """What the docstring says: nowhere in it do colours change at once. ``--cuts FILE`` names it."""
+    first, second = shot(1, 10 + frames), shot(2, 10 + frames)
+    share = np.clip((np.arange(20 + frames) - 9.5) / frames, 0, 1)
+    a, b = first + first[-1:] * 10, second[:1] * 10 + second
+    film = [((1 - s) * x + s * y).astype(np.uint8) for s, x, y in zip(share, a, b, strict=True)]
+    assert cuts_of(film) == []
+    assert cuts_of([*first, *second]) == [len(first)]
+
+
 def test_cuts_from_a_file(tmp_path):
     listed = tmp_path / "cuts.txt"
     listed.write_text("[12, 30]\n7 7\n90")

@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 
+from hmrkit.errors import UsageError
 from hmrkit.video import frame_number, probe, read_frames
 
 TICK = Fraction(1, 600)
@@ -77,6 +78,12 @@ def test_slow_motion_by_the_cameras_note_or_by_hand(tmp_path, caplog, given):
     assert info.seconds(info.frame_indices)[-1] == pytest.approx(11 / 30 / factor)
     assert len(caplog.records) == (given is None)
     assert len(info.notes) == (factor != 1)
+
+
+@pytest.mark.parametrize("given", [1e9, 1e-9, 0.0, float("nan")])
+def test_no_camera_captures_at_such_a_rate(tmp_path, given):
+    with pytest.raises(UsageError, match=r"--capture-fps must be a number from 0.0001 to 1e\+06, got"):
+        probe(film(tmp_path / "a.mp4"), capture_fps=given)
 
 
 def test_a_rate_noted_by_an_ordinary_clip_is_no_slow_motion(tmp_path):

@@ -61,3 +61,12 @@ def test_what_is_not_there_is_said(take, models):
     with pytest.raises(InputError, match="went through no `detect`"):
         make_clip(replace(take, body={}, calibrated={}, provenance={}), models)
     assert make_clip(replace(take, tracks=(), body={}, calibrated={}), models).people == ()
+
+
+def test_frames_are_shown_for_their_own_times(take, models):
+    """Of a variable rate: 0.1 s, 0.4 s, 0.1 s, and the last for a usual frame; then it starts again."""
+    clip = replace(make_clip(take, models), times=3 + np.array([0, 0.1, 0.5, 0.6]), fps=5.0)
+    shown = [clip.frame_after(0, t)[0] for t in (0.05, 0.1, 0.49, 0.5, 0.65, 0.79, 0.81)]
+    assert shown == [0, 1, 1, 2, 3, 3, 0]
+    place, kept = clip.frame_after(1, 0.42)
+    assert (place, kept) == (2, pytest.approx(0.02))
