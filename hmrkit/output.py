@@ -163,12 +163,8 @@ def render_take(
         writer = stack.enter_context(
             open_writer(path, *comparison.size, rate, options.alpha, _shift(take, options), _times(take))
         )
-        columns, width = (3, 800) if len(versions) == 1 else (2, 1200)
-        sheet = (
-            stack.enter_context(ContactSheet(sheet_path, total, columns=columns, tile_width=width))
-            if sheet_path
-            else None
-        )
+        tiles, columns, width = (12, 3, 800) if len(versions) == 1 else (12, 2, 1200)
+        sheet = stack.enter_context(ContactSheet(sheet_path, total, tiles, columns, width)) if sheet_path else None
         for indices, frames in _images(take, models.options.batch_size, options.needs_footage):
             people: list[list[list[Figure]]] = [[[] for _ in indices] for _ in versions]
             for i, row in rows.items():
