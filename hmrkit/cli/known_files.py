@@ -174,6 +174,22 @@ def known_file(path: Path, shapes: Shapes) -> Known | None:
     return _trained(path) or next((known for known in lines if _has(shapes, known.has)), None)
 
 
+def near_miss(shapes: Shapes) -> str:
+    """Of an unknown file: which published one it resembles, and the tensor by which it differs; "" where none.
+
+    Every other tensor that tells that file from others fits: at least one, or two where this one is missing.
+    """
+    for known in PUBLISHED:
+        other = [key for key, wanted in known.has.items() if not _fits(shapes.get(key), wanted)]
+        fitting = len(known.has) - len(other)
+        if len(other) != 1 or fitting < (1 if other[0] in shapes else 2):
+            continue
+        wanted = ", ".join("any" if size is None else str(size) for size in known.has[other[0]] or ())
+        found = f"has {shapes[other[0]]}" if other[0] in shapes else "is missing"
+        return f"{known.what}, but {other[0]} {found}" + (f", wanted ({wanted})" if wanted else "")
+    return ""
+
+
 def use_of(known: Known, path: Path) -> str:
     """The options that read a file, or a word on that."""
     if known.place:

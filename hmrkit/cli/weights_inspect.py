@@ -21,10 +21,11 @@ import torch
 
 from hmrkit.body.files import gender_in_name, read_smpl_file
 from hmrkit.body.smplx_files import KINDS
-from hmrkit.cli.known_files import NOTHING, RESUMED, UNCERTAINTY, Known, known_file, use_of
+from hmrkit.cli.known_files import NOTHING, RESUMED, UNCERTAINTY, Known, known_file, near_miss, use_of
 from hmrkit.errors import InputError, WeightsError
 from hmrkit.files import sha256_of
 from hmrkit.keypoints import KEYPOINTS
+from hmrkit.pipeline import STAGES
 from hmrkit.regressors import REGRESSORS
 from hmrkit.regressors.files import beside
 from hmrkit.results.files import read_contents, read_file
@@ -153,7 +154,9 @@ def _network(path: Path, facts: dict[str, Any]) -> Finding:
         return Finding(**facts, **sizes, what=what, use=f"hmrkit train NAME --resume --out {path.parent}")
     if _is_of_a_tool(path, tree):
         return _results(path, read_file(path), facts)
-    return Finding(**facts, **sizes, what="unknown", first_keys=tuple(shapes)[:5])
+    near = near_miss({key.removeprefix("model."): shape for key, shape in shapes.items()})
+    what = f"unknown; resembles {near}" if near else "unknown"
+    return Finding(**facts, **sizes, what=what, first_keys=tuple(shapes)[:5])
 
 
 def _tree(path: Path) -> Any:
@@ -195,7 +198,7 @@ def _take(path: Path, facts: dict[str, Any]) -> Finding:
     take = load_take(path)
     models = ", ".join(sorted({params.model for params in take.body.values()}))
     what = f"a take of hmrkit: {len(take.tracks)} people in {take.video.path}, {models or 'no bodies yet'}"
-    last = list(take.provenance)[-1] if take.provenance else "nothing"
+    last = ([stage for stage in STAGES if stage in take.provenance] or ["nothing"])[-1]
     use = f"hmrkit export, render, view, info {path}; --mesh file:{path}" if models else f"hmrkit info {path}"
     return Finding(**facts, what=f"{what}; done: {last}", use=use)
 

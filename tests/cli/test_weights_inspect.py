@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import made_results
@@ -23,6 +24,7 @@ from hmrkit.keypoints import KEYPOINTS
 from hmrkit.lifters import LIFTERS
 from hmrkit.regressors.files import write_regressor
 from hmrkit.regressors.hmr import HmrNetwork, build
+from hmrkit.take import load_take, save_take
 from hmrkit.training.recipe import changed
 from hmrkit.training.recipes.hmr import PRESETS
 from hmrkit.weights import shipped_folder
@@ -107,6 +109,21 @@ def test_other_files_are_known_or_shown(what, tmp_path) -> None:
     assert entry["first_keys"] == (list(shapes) if what == "unknown" else [])
 
 
+NEAR = {
+    "SPIN, or HMR of its form (Kolotouros et al. 2019), but decpose.weight is missing":
+        {"layer4.2.conv3.weight": (2048, 512, 1, 1), "fc1.weight": (1024, 2205)},
+    "HMR 2.0 (Goel et al. 2023), but smpl_head.decpose.weight has (72, 1024), wanted (144, any)":
+        {"model.backbone.pos_embed": (1, 193, 1280), "model.smpl_head.decpose.weight": (72, 1024)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", NEAR)
+def test_unknown_files_that_one_tensor_keeps_from_being_known_show_it(what, tmp_path) -> None:
+    torch.save(light(NEAR[what]), tmp_path / "file.pth")
+    (entry,) = found(tmp_path / "file.pth")
+    assert (entry["what"], entry["use"]) == (f"unknown; resembles {what}", "no part of this hmrkit reads it")
+
+
 def test_our_own_files_and_bodies(tmp_path) -> None:
     trained = tmp_path / "mine.safetensors"
     write_regressor(build("hmr", HmrNetwork(hidden=8)), changed(PRESETS["cpu"], {"network.hidden": 8}), trained)
@@ -158,6 +175,9 @@ def test_results_and_takes_are_known_and_a_bad_file_stops_none(tmp_path) -> None
     film = write_film(tmp_path / "walk.mp4", frames=3)
     line = ["import", str(wham), "--video", str(film), "-o", str(tmp_path / "take.npz")]
     CliRunner().invoke(app, line, catch_exceptions=False)
+    take = load_take(tmp_path / "take.npz")
+    stages = take.provenance | {"calibrate": take.provenance["regress"]}  # which a take keeps by alphabet
+    save_take(replace(take, provenance=stages), tmp_path / "take.npz")
     (tmp_path / "cut.pkl").write_bytes(wham.read_bytes()[:300])
     data = bytearray((tmp_path / "take.npz").read_bytes())
     data[len(data) // 2] ^= 255
@@ -174,7 +194,7 @@ def test_results_and_takes_are_known_and_a_bad_file_stops_none(tmp_path) -> None
         "results of wham: 2 people on SMPL, neutral",
         "results of prompthmr: 2 people on SMPL-X, neutral",
         "results of gvhmr: 1 people on SMPL-X, neutral",
-        f"a take of hmrkit: 2 people in {film}, hmrkit-body-0-neutral; done: regress",
+        f"a take of hmrkit: 2 people in {film}, hmrkit-body-0-neutral; done: calibrate",
     ]
     assert entries[3]["use"] == f"hmrkit import {wham} --video CLIP -o take.npz; --mesh file:{wham}"
 
