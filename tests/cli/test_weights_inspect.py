@@ -110,7 +110,7 @@ def test_other_files_are_known_or_shown(what, tmp_path) -> None:
 
 
 NEAR = {
-    "SPIN, or HMR of its form (Kolotouros et al. 2019), but decpose.weight is missing":
+    "SPIN, or HMR of its form (Kolotouros et al. 2019), but decpose.weight is missing, wanted (144, 1024)":
         {"layer4.2.conv3.weight": (2048, 512, 1, 1), "fc1.weight": (1024, 2205)},
     "HMR 2.0 (Goel et al. 2023), but smpl_head.decpose.weight has (72, 1024), wanted (144, any)":
         {"model.backbone.pos_embed": (1, 193, 1280), "model.smpl_head.decpose.weight": (72, 1024)},
