@@ -11,6 +11,7 @@ from hmrkit.cli import (
     bench,
     convert_body,
     cut,
+    doctor,
     evaluate,
     export,
     import_results,
@@ -70,4 +71,5 @@ app.add_typer(weights.app, name="weights")
 app.command("list")(info.list_choices)
 app.command("info")(info.info)
 app.command("bench")(bench.bench)
+app.command("doctor")(doctor.doctor)
 app.command("eval")(evaluate.evaluate)
