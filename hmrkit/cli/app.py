@@ -9,6 +9,7 @@ import typer
 from hmrkit import __version__
 from hmrkit.cli import (
     bench,
+    compare,
     convert_body,
     cut,
     doctor,
@@ -16,6 +17,7 @@ from hmrkit.cli import (
     export,
     import_results,
     info,
+    plot,
     run,
     stages,
     train,
@@ -70,6 +72,8 @@ app.add_typer(train.app, name="train")
 app.add_typer(weights.app, name="weights")
 app.command("list")(info.list_choices)
 app.command("info")(info.info)
+app.command("plot")(plot.plot)
+app.command("compare")(compare.compare)
 app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 app.command("eval")(evaluate.evaluate)
