@@ -127,7 +127,7 @@ def write_strip(
     comparison = Comparison(overlays, titles, stacked=True)
     with ContactSheet(path, len(chosen), TILES, columns=3, tile_width=640) as sheet:
         for batch in read_frames(some, batch_size=1):
-            versions = []
+            versions, numbers = [], batch.frame_indices.tolist()
             for take, using, named in zip(takes, models, names, strict=True):
                 people = []
                 for track in take.people_with_mesh():
@@ -136,5 +136,5 @@ def write_strip(
                         people.append(Figure(named.get(track.track_id, track.track_id), mesh.vertices_c[0]))
                 versions.append([people] * len(batch.frames))
             if len(batch.frames):
-                sheet.add_batch(comparison.draw(batch.frames, versions, batch.frame_indices), batch.frame_indices)
+                sheet.add_batch(comparison.draw(batch.frames, versions, numbers), numbers)
     return path

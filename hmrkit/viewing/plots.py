@@ -115,9 +115,19 @@ def _draw_panel(plot: Any, panel: Panel, x: np.ndarray) -> None:
         plot.set_yticks(range(len(names)), names)
         plot.set_ylim(len(names) - 0.4, -0.6)
         return
-    for name, values, colour in zip(names, panel.lines.values(), colours, strict=True):
+    for k, (name, values, colour) in enumerate(zip(names, panel.lines.values(), colours, strict=True)):
+        dash = "--" if colour in colours[:k] else "-"  # the second of one side
         lonely = np.isfinite(values).sum() < 3  # too few for a line
-        plot.plot(x, values, color=colour, linewidth=1.4, marker="o" if lonely else "", markersize=3, label=name)
+        plot.plot(
+            x,
+            values,
+            color=colour,
+            linestyle=dash,
+            linewidth=1.4,
+            marker="o" if lonely else "",
+            markersize=3,
+            label=name,
+        )
     if panel.limits:
         plot.set_ylim(*panel.limits)
     plot.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
