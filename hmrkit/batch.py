@@ -82,7 +82,10 @@ def clip_folders(sources: Sequence[str], out: Path) -> list[Path]:
 def plan(sources: Sequence[str], options: Options, outputs: Outputs) -> list[tuple[ClipResult, Take | None]]:
     """Look at every input without loading a model: a take that is ready to start, or the reason why there is none."""
     if not sources:
-        raise UsageError("no input: name one or more videos or folders of frames, or --input-list FILE")
+        raise UsageError(
+            "no input: name one or more videos or folders of frames, or --input-list FILE; "
+            "for example: hmrkit run clip.mp4 --out meshes/"
+        )
     if outputs.render and (Path(outputs.render).name != outputs.render or not outputs.render.endswith(".mp4")):
         raise UsageError(
             f"--render wants a file name that ends in .mp4 (it goes into each clip's folder), got {outputs.render}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hmrkit.body.posing import body_meshes
+from hmrkit.body.posing import body_meshes, skeleton_joints
 from hmrkit.calibration.track import calibrated_vertices
 from hmrkit.models import Models
 from hmrkit.types import MeshTrack, Take
@@ -22,6 +22,12 @@ def mesh_slice(take: Take, track_id: int, rows: slice | np.ndarray, models: Mode
         joints = calibrated.joints_c[rows]
         vertices = calibrated_vertices(models.body, params, calibrated.joints_c, models.calibration, rows)
     return MeshTrack(track_id, person.frame_indices[rows], vertices, joints)
+
+
+def final_joints(take: Take, track_id: int, models: Models) -> np.ndarray:
+    """Joints (T,24,3) m of a track's final meshes, in the camera frame."""
+    calibrated = take.calibrated.get(track_id)
+    return skeleton_joints(models.body, take.body[track_id]) if calibrated is None else calibrated.joints_c
 
 
 def iter_meshes(take: Take, track_id: int, models: Models, batch: int = 32) -> Iterator[MeshTrack]:

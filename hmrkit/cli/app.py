@@ -9,18 +9,22 @@ import typer
 from hmrkit import __version__
 from hmrkit.cli import (
     bench,
+    compare,
     convert_body,
     cut,
+    doctor,
     evaluate,
     export,
     import_results,
     info,
+    plot,
     run,
     stages,
     train,
     view,
     weights,
 )
+from hmrkit.cli.examples import epilog
 
 app = typer.Typer(
     name="hmrkit",
@@ -55,19 +59,22 @@ def root(
     """
 
 
-app.command("run")(run.run)
+app.command("run", epilog=epilog("run"))(run.run)
 for name in ("detect", "track", "pose", "regress", "lift", "calibrate"):
-    app.command(name)(getattr(stages, name))
-app.command("export")(export.export)
-app.command("render")(export.render)
-app.command("view")(view.view)
-app.command("import")(import_results.import_results)
-app.command("convert-body")(convert_body.convert_body)
-app.command("cut")(cut.cut)
-app.command("merge")(cut.merge)
+    app.command(name, epilog=epilog(name))(getattr(stages, name))
+app.command("export", epilog=epilog("export"))(export.export)
+app.command("render", epilog=epilog("render"))(export.render)
+app.command("view", epilog=epilog("view"))(view.view)
+app.command("import", epilog=epilog("import"))(import_results.import_results)
+app.command("convert-body", epilog=epilog("convert-body"))(convert_body.convert_body)
+app.command("cut", epilog=epilog("cut"))(cut.cut)
+app.command("merge", epilog=epilog("merge"))(cut.merge)
 app.add_typer(train.app, name="train")
 app.add_typer(weights.app, name="weights")
-app.command("list")(info.list_choices)
-app.command("info")(info.info)
-app.command("bench")(bench.bench)
-app.command("eval")(evaluate.evaluate)
+app.command("list", epilog=epilog("list"))(info.list_choices)
+app.command("info", epilog=epilog("info"))(info.info)
+app.command("plot", epilog=epilog("plot"))(plot.plot)
+app.command("compare", epilog=epilog("compare"))(compare.compare)
+app.command("bench", epilog=epilog("bench"))(bench.bench)
+app.command("doctor", epilog=epilog("doctor"))(doctor.doctor)
+app.command("eval", epilog=epilog("eval"))(evaluate.evaluate)

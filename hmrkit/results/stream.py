@@ -65,7 +65,7 @@ class FileStream:
         if take.video.sha256 != source.video.sha256:
             log.warning("%s was made from another clip than %s", self.path, take.video.path)
         found: dict[int, BodyParams] = {}
-        for track, person in _matched(tracks, source):
+        for track, person in match_tracks(tracks, source):
             params = source.body[person.track_id]
             if params.model != self.body.model_id:
                 raise InputError(
@@ -119,7 +119,7 @@ class FileStream:
         return replace(source, tracks=tuple(moved))
 
 
-def _matched(tracks: Sequence[Track], source: Take) -> list[tuple[Track, Track]]:
+def match_tracks(tracks: Sequence[Track], source: Take) -> list[tuple[Track, Track]]:
     """Each of `tracks` that somebody in the source fits, with that person; nobody is given away twice."""
     from scipy.optimize import linear_sum_assignment
 

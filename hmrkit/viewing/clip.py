@@ -109,7 +109,7 @@ def make_clip(take: Take, models: Models, people: Sequence[int] | None = None, s
     shown = tuple(_person(take, track, models) for track in chosen)
     matrix, leveled = from_plane(IMAGE_UP, 0.0), False
     if space == "world" and chosen:
-        matrix, leveled = _world(take, chosen, models.body)
+        matrix, leveled = world_of(take, chosen, models.body)
     video = take.video
     return ViewClip(take, video.frame_indices, video.frame_times, video.sampled_fps, shown, matrix, leveled)
 
@@ -147,8 +147,9 @@ def _person(take: Take, track: Track, models: Models) -> Shown:
     )
 
 
-def _world(take: Take, people: Sequence[Track], body: Body) -> tuple[np.ndarray, bool]:
-    """The ground that these people stand on; the camera's own axes where it cannot be found."""
+def world_of(take: Take, people: Sequence[Track], body: Body) -> tuple[np.ndarray, bool]:
+    """World from camera (4,4), y up, its 0 on the ground that these people stand on, and True; where no ground is
+    found, its 0 at the camera, and False."""
     clock = make_clock(take, None, 0)
     motions = [make_motion(take, track.track_id, clock, body, str(track.track_id)) for track in people]
     try:

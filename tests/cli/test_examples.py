@@ -1,0 +1,28 @@
+"""Every command's help ends in an example, and every example is one that the command takes."""
+
+import shlex
+
+import pytest
+import typer
+from in_process import hmrkit
+
+from hmrkit.cli.app import app
+from hmrkit.cli.examples import EXAMPLES
+
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+GROUPS = {"train", "weights"}
+
+
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - GROUPS))
+def test_help_ends_in_an_example_that_parses(name):
+    words = shlex.split(EXAMPLES[name])
+    assert words[:2] == ["hmrkit", name]
+    command = COMMANDS[name]
+    command.make_context(name, words[2:])  # a usage error where an option is none
+    assert command.get_help(typer.Context(command)).rstrip().endswith(f"Example:\n    {EXAMPLES[name]}")
+
+
+def test_run_without_input_shows_the_shortest_example():
+    result = hmrkit("run")
+    assert result.returncode == 2
+    assert "for example: hmrkit run clip.mp4 --out meshes/" in result.stderr
