@@ -222,7 +222,8 @@ def summary(take: Take, facts: dict[str, Any]) -> list[str]:
     for track, person in zip(take.tracks, facts["people"], strict=True):
         i = track.track_id
         filled = f", {person['interpolated_frames']} filled in" if person["interpolated_frames"] else ""
-        iou = f", mask IoU {person['mask_iou']:.2f}" if "mask_iou" in person else ""
+        of_mesh = " before calibration" if i in take.calibrated else ""
+        iou = f", mask IoU {person['mask_iou']:.2f}{of_mesh}" if "mask_iou" in person else ""
         sure = person.get("gender_probability", {}).get(person.get("gender"))
         body = "" if sure is None else f", {person['gender']} body ({sure:.0%} sure)"
         mesh = "" if person["mesh"] or "regress" not in take.provenance else ", no mesh"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
@@ -16,6 +18,7 @@ STOPPED = 2.0  # deviation that it is for a person to have lost all speed unseen
 VELOCITY_WORST = 1.5  # deviations of a change of velocity at most: people do turn round unseen
 UNSEEN_PER_S = 0.8  # cost of a second out of sight: the longer, the likelier it is someone else
 COLOUR_SIGMA = 0.2
+COLOUR_S = 0.5  # colours are compared over this time beside a gap, too: who rolls or bends changes them along a track
 COLOUR_WORST = (
     2.5  # turning around or a shadow changes colours entirely: more deviations than this are no stronger evidence
 )
@@ -30,8 +33,7 @@ def join(clip: ClipBoxes, pieces: list[np.ndarray]) -> list[np.ndarray]:
         return pieces
     starts = np.array([clip.time[p[0]] for p in pieces])
     ends = np.array([clip.time[p[-1]] for p in pieces])
-    with np.errstate(all="ignore"):
-        colours = np.stack([_mean_rows(clip.colours[p]) for p in pieces])
+    colours = [_Colours.of(clip, p) for p in pieces]
     cost = np.full((count, count), JOIN_COST)
     for a in range(count):
         for b in np.flatnonzero((starts > ends[a]) & (starts - ends[a] <= clip.limit(JOIN_S))):
@@ -47,7 +49,7 @@ def join(clip: ClipBoxes, pieces: list[np.ndarray]) -> list[np.ndarray]:
     return joined
 
 
-def _join_cost(clip: ClipBoxes, a: np.ndarray, b: np.ndarray, colour_a: np.ndarray, colour_b: np.ndarray) -> float:
+def _join_cost(clip: ClipBoxes, a: np.ndarray, b: np.ndarray, colours_a: _Colours, colours_b: _Colours) -> float:
     """Half the sum of squared deviations in position, size and colours when `b` goes on where `a` ends."""
     gap = float(clip.time[b[0]] - clip.time[a[-1]])
     center_a, speed_a, length_a = clip.end_state(a[::-1])
@@ -67,12 +69,37 @@ def _join_cost(clip: ClipBoxes, a: np.ndarray, b: np.ndarray, colour_a: np.ndarr
     change = min(float(np.linalg.norm(speed_a + speed_b)) / length / (0.3 + 0.2 * gap), VELOCITY_WORST)
     size = np.log(length_a / length_b) / (0.2 + 0.1 * gap)
     colour = 0.0
-    if np.isfinite(colour_a + colour_b).all():
-        distance = np.linalg.norm(colour_a - colour_b) / 2
+    distance = colours_a.distance(colours_b)
+    if np.isfinite(distance):
         if gap > CHANGE_S and distance > COLOUR_OTHER:
             return JOIN_COST
         colour = min(distance / COLOUR_SIGMA, COLOUR_WORST)
     return float(min(moving, stopped) + change**2 + size**2 + colour**2) / 2 + UNSEEN_PER_S * gap
+
+
+@dataclass
+class _Colours:
+    """Mean colours (C,) of a piece: of all of it, and of its first and last `COLOUR_S`. NaN where there are none."""
+
+    mean: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+
+    @classmethod
+    def of(cls, clip: ClipBoxes, piece: np.ndarray) -> _Colours:
+        colours, time = clip.colours[piece], clip.time[piece]
+        near = clip.limit(COLOUR_S)
+        return cls(
+            _mean_rows(colours),
+            _mean_rows(colours[time - time[0] <= near]),
+            _mean_rows(colours[time[-1] - time <= near]),
+        )
+
+    def distance(self, later: _Colours) -> float:
+        """Hellinger distance of two pieces' colours, NaN where there are none: that of the pieces as a whole or that
+        beside the gap, whichever is smaller. A pose lasts over a gap; who crosses somebody has colours of both there.
+        """
+        return float(np.fmin(np.linalg.norm(self.mean - later.mean), np.linalg.norm(self.last - later.first)) / 2)
 
 
 def _mean_rows(rows: np.ndarray) -> np.ndarray:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from made_clips import box, make_clip, owners, track
+from made_clips import box, colours, make_clip, owners, track
 
 from hmrkit.errors import UsageError
 from hmrkit.trackers import TRACKERS, load_tracker, select_people
@@ -51,6 +53,17 @@ def test_a_person_who_is_hidden_is_joined_and_filled_in(fps):
     np.testing.assert_array_equal(np.isnan(walker.scores), hidden)
     true = np.stack([left_to_right(t) for t in walker.frame_indices / fps])
     assert np.abs(walker.boxes_xyxy - true).max() < 12
+
+
+def test_a_jumper_who_rolls_is_one_person_though_colours_change_along_a_piece():
+    people = [lambda t: box(400 + 20 * (t > 3), 300 + 500 * abs(t - 3.125))]
+    clip, _ = make_clip(30, people, hidden=lambda person, t: 3 < t < 3.25)
+    rng = np.random.default_rng(1)
+    before, after = colours(0, rng) ** 2, colours(1, rng) ** 2
+    shares = np.clip(3 * np.arange(len(clip)) / len(clip) - 1, 0, 1)
+    mixed = [np.sqrt((1 - s) * before + s * after)[None].astype(np.float32) for s in shares]
+    clip = [replace(f, appearance=m[: len(f.scores)]) for f, m in zip(clip, mixed, strict=True)]
+    assert len(track(clip, 30).tracks) == 1
 
 
 def test_an_occluder_does_not_take_over_the_hidden_persons_id():
