@@ -91,7 +91,7 @@ def _placed(
     frames ask for, by `weights` (T,). Who is behind the camera stays there.
     """
     pixels = project(camera, joints + transl[:, None])
-    seen = np.isfinite(pixels).all(-1)
+    seen = np.asarray(np.isfinite(pixels).all(-1))
     root = solve_translation(camera, grown, pixels, seen) + grown[:, 0]
     before = joints[:, 0, 2] + transl[:, 2]
     farther = np.average(root[:, 2] / before, weights=weights * seen.any(1))
