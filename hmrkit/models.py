@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from hmrkit.members import refuse_without_checkpoint
 from hmrkit.options import Options
 
 if TYPE_CHECKING:
@@ -15,16 +14,11 @@ if TYPE_CHECKING:
 
 
 class Models:
-    """The networks and the body that a run needs, each loaded when first used and kept for all clips of a batch.
-
-    WeightsError at once where a regressor wants a published checkpoint and none is given.
-    """
+    """The networks and the body that a run needs, each loaded when first used and kept for all clips of a batch."""
 
     def __init__(self, options: Options) -> None:
         from hmrkit.device import resolve_device, resolve_dtype
 
-        if not options.checkpoint:
-            refuse_without_checkpoint(options.stream, str(options.mesh))
         self.options = options
         self.device = resolve_device(options.device)
         self.dtype = resolve_dtype(options.dtype)

@@ -16,7 +16,7 @@ from typing import Any
 
 from hmrkit.errors import InputError
 from hmrkit.keypoints import KEYPOINTS
-from hmrkit.members import choose
+from hmrkit.members import choose, refuse_without_checkpoint
 from hmrkit.models import Models
 from hmrkit.options import OPTIONS, POSE_CHOICES, Options, changing
 from hmrkit.stages import Progress, calibrate, detect, lift, pose, regress, track
@@ -104,8 +104,15 @@ def stages_of(options: Options) -> tuple[str, ...]:
     return tuple(order)
 
 
+def check_checkpoint(options: Options, stages: Sequence[str]) -> None:
+    """WeightsError where a regressor that is to run wants a published checkpoint and none is given."""
+    if "regress" in stages and not options.checkpoint:
+        refuse_without_checkpoint(options.stream, str(options.mesh))
+
+
 def load_models(models: Models, stages: Sequence[str]) -> None:
     """Load now what these stages use, so that what is missing is reported before any work is done."""
+    check_checkpoint(models.options, stages)
     for stage in stages:
         for name in STAGES[stage].models(models.options):
             getattr(models, name)
@@ -159,6 +166,7 @@ def run_stages(
 ) -> Take:
     """Bring a take through `stages`; those whose provenance already fits are skipped. `save` is called after each."""
     chosen = models.options
+    check_checkpoint(chosen, stages)
     check_clip(take, stages, models)
     for name in stages:
         stage = STAGES[name]

@@ -1,9 +1,8 @@
 """Body files that look like a user's: SMPL's pickles of old, and the free body's surface in another shape space."""
 
-import pickle
-
 import numpy as np
 import scipy.sparse
+from made_datasets import dump_python2
 
 from hmrkit.body.files import SMPL_KEYS, find_body, read_smpl_file
 
@@ -31,7 +30,7 @@ def tree():
     return table
 
 
-def write_historical(path, arrays, classes, version, protocol=2):
+def write_historical(path, arrays, classes, version):
     """A Python 2 pickle in the form of SMPL `version` 1.0.0 (10 shape components) or 1.1.0 (300).
 
     `classes` are stand-ins for chumpy's Ch and Select and scipy's csc_matrix, under the names of their time.
@@ -62,6 +61,5 @@ def write_historical(path, arrays, classes, version, protocol=2):
             preferred_shape=arrays["v_template"].shape,
         )  # fmt: skip
         old["J"] = with_state("MatVecMult", mtx=regressor, vec=with_state("Ch", x=arrays["v_template"].ravel()))
-    raw = pickle.dumps(old, protocol=protocol).replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
-    path.write_bytes(raw)
+    dump_python2(old, path)
     return path

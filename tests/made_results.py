@@ -326,7 +326,9 @@ def prompthmr_image(folder, people, frames, focal):
     return folder / "output.pt"
 
 
-def smpler_x(folder, people, frames, focal, body):
+def smpler_x(folder, people, frames, focal, body, hands=None):
+    """`hands` (30,3): axis-angle of everybody's fingers in every frame, about SMPL-X's mean hand."""
+    fingers = {} if hands is None else {"left_hand_pose": hands[:15], "right_hand_pose": hands[15:]}
     for name in ("smplx", "meta"):
         (folder / name).mkdir()
     for i, (known, seen) in enumerate(zip(people, frames, strict=True)):
@@ -340,7 +342,7 @@ def smpler_x(folder, people, frames, focal, body):
             shift = (center - [64, 48]) * depth / own
             np.savez(
                 folder / "smplx" / f"{t + 1:05d}_{order}.npz", global_orient=pose[k, :1], body_pose=pose[k, 1:],
-                betas=params.betas[None], transl=np.array([[x - shift[0], y - shift[1], depth]]),
+                betas=params.betas[None], transl=np.array([[x - shift[0], y - shift[1], depth]]), **fingers,
             )  # fmt: skip
             meta = {"focal": [own, own], "princpt": center.tolist(), "bbox": [0, 0, 1, 1]}
             (folder / "meta" / f"{t + 1:05d}_{order}.json").write_text(json.dumps(meta))

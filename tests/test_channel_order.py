@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from hmrkit.body import load_body
 from hmrkit.camera import assume_camera
 from hmrkit.detectors import load_detector
 from hmrkit.keypoints import load_keypoints
+from hmrkit.regressors import load_regressor
+from hmrkit.synthetic.images import SyntheticImages
 from hmrkit.video import probe, read_frames
 
 NUMBERS = list(range(5, 50, 10))
@@ -40,3 +43,20 @@ def test_keypoints(frames, people, name):
         points = [found[1][0] for found in estimator(images, NUMBERS, boxes)]
         confidence.append(sum(float(p[:, 2].mean()) for p in points) / len(points))
     assert confidence[1] < confidence[0] - 0.01
+
+
+def test_regressors():
+    """All that ship stand on one backbone, which alone reads pixels: one of them shows its order."""
+    samples = SyntheticImages("test")(8, torch.Generator().manual_seed(5))
+    body, regressor = load_body(), load_regressor("hmr")
+
+    def joints(people) -> torch.Tensor:
+        found = body.joints_only(people.global_orient, people.body_pose, people.betas).joints
+        return found - found[:, :1]
+
+    with torch.inference_mode():
+        right, swapped = (
+            float((joints(regressor(images)) - joints(samples)).norm(dim=-1).mean())
+            for images in (samples.images, samples.images.flip(1))
+        )
+    assert swapped > right + 0.005

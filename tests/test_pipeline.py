@@ -11,7 +11,7 @@ from films import write_film
 import hmrkit
 from hmrkit.benchmark import run_benchmark
 from hmrkit.body.posing import body_meshes
-from hmrkit.errors import InputError, UsageError
+from hmrkit.errors import InputError, UsageError, WeightsError
 from hmrkit.geometry import axis_angle_to_matrix
 from hmrkit.meshes import iter_meshes, mesh_slice
 from hmrkit.models import Models
@@ -49,6 +49,15 @@ def test_every_stage_fills_its_part(take):
     assert len(take.keypoints[i].keypoints_2d) == len(take.body[i].transl_c) == len(take.lifted[i].joints_c) == frames
     assert take.calibrated[i].refit_residual_mm.shape == (frames,)
     assert np.isfinite(take.calibrated[i].joints_c).all()
+
+
+def test_what_a_published_checkpoint_made_is_exported_without_it(film, take, tmp_path):
+    record = take.provenance["regress"]
+    made = {**record, "options": {**record["options"], "mesh": "cliff"}}
+    hmrkit.export(replace(take, provenance={**take.provenance, "regress": made}), tmp_path, formats=["npz"])
+    assert list(tmp_path.glob("person_*.npz"))
+    with pytest.raises(WeightsError, match="cliff has no weights of its own"):
+        hmrkit.run(film, **TOYS, method="cliff")
 
 
 def test_batch_size_changes_nothing(film, take):

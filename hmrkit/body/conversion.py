@@ -186,7 +186,7 @@ class BodyConverter:
         joints, then fitted to what that finds, and matched again.
         """
         source, target = self.source, self.target
-        if np.array_equal(source.faces, target.faces):
+        if source.num_vertices == target.num_vertices and np.array_equal(source.faces, target.faces):
             same = torch.arange(target.num_vertices, device=target.device)[:, None].expand(-1, 3)
             return same, same.new_tensor([1.0, 0.0, 0.0], dtype=target.dtype).expand(len(same), 3)
         rest, eye = source(), torch.eye(3, dtype=target.dtype, device=target.device).expand(1, 24, 3, 3)

@@ -30,7 +30,7 @@ from hmrkit.files import atomic_path, sha256_of
 from hmrkit.weights import SUFFIXES, add_to_manifest, find_weights, search_places, user_folder
 
 _LICENCE = "the file's own; not for redistribution"
-_KEPT = (*SMPL_KEYS, "model_id", "landmark_names", "landmark_vertices")
+_KEPT = (*SMPL_KEYS, "model_id", "landmark_names", "landmark_vertices", "mean_hands")
 LARGEST_LISTED = 500e6  # bytes; no body file is as large, and checkpoints may be
 
 

@@ -69,7 +69,7 @@ class Body:
     `topology_id` names the order of its vertices, `model_id` the body: of the free bodies, sex and version;
     `family`: whose vertex order and shape space it has, ``hmrkit`` (the free body), ``smpl`` (a user's SMPL or SMPL-H
     file) or ``smplx``; `is_smpl`: the second of these; `landmark_vertices` (name -> vertex): where face and toes are,
-    if not where SMPL has them.
+    if not where SMPL has them; `mean_hands` (30,3) axis-angle of SMPL-X's mean hand, left first, or None.
     Rest pose: T-pose, y up, facing +z, left is +x.
     """
 
@@ -91,6 +91,9 @@ class Body:
         self.is_smpl = self.family == "smpl"
         marks = (np.asarray(model.get(key, ())).tolist() for key in ("landmark_names", "landmark_vertices"))
         self.landmark_vertices: dict[str, int] = dict(zip(*marks, strict=True))
+        mean = np.asarray(model.get("mean_hands", ()))
+        whole = mean.shape == (30, 3) and mean.dtype.kind == "f" and np.isfinite(mean).all()
+        self.mean_hands = mean if whole else None
         self.faces = arrays["f"].astype(np.int32)
         self.num_vertices = len(arrays["v_template"])
         self.joint_names = SMPL_24.joints

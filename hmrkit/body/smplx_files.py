@@ -32,6 +32,7 @@ _UNUSED = {
     "hands_componentsl": (45, 45), "hands_componentsr": (45, 45), "hands_meanl": (45,), "hands_meanr": (45,),
     "lmk_faces_idx": (51,), "lmk_bary_coords": (51, 3),
 }  # fmt: skip
+_MEAN_HANDS = ("hands_meanl", "hands_meanr")
 _BODY_JOINTS = 22  # the first joints of all three models are SMPL's, but for its two hands
 _HAND_BASES = {"left_hand": "left_middle1", "right_hand": "right_middle1"}
 _CARRIERS = {"left_wrist": "left_hand", "right_wrist": "right_hand"}  # who takes the weights of what hangs on a joint
@@ -76,9 +77,9 @@ def smplx_model(model: dict[str, Any], dtype: Any = None) -> Any:
 def as_smpl(model: dict[str, Any]) -> dict[str, Any]:
     """What `check_smpl_model` wants, made of a SMPL-H or SMPL-X file's contents; other contents come back unchanged.
 
-    SMPL-H keeps SMPL's vertices; a SMPL-X body has its own, so its `model_id` says so and `landmark_names` with
-    `landmark_vertices` where its face and toes are. WeightsError where smplx is wanted and not there, or does
-    not take the file.
+    SMPL-H keeps SMPL's vertices; a SMPL-X body has its own, so its `model_id` says so, `landmark_names` with
+    `landmark_vertices` where its face and toes are, and `mean_hands` (30,3) what hands that are not flat are about.
+    WeightsError where smplx is wanted and not there, or does not take the file.
     """
     joints = np.shape(model.get("kintree_table", ()))[-1:]
     kind = KINDS.get(joints[0]) if joints else None
@@ -118,6 +119,8 @@ def as_smpl(model: dict[str, Any]) -> dict[str, Any]:
         made["model_id"] = content_id(made).replace("smpl-", "smplx-")
         made["landmark_names"] = np.array(list(_LANDMARKS))
         made["landmark_vertices"] = np.array([vertex_ids["smplx"][theirs] for theirs in _LANDMARKS.values()])
+        if all(np.size(model.get(key, ())) == 45 for key in _MEAN_HANDS):
+            made["mean_hands"] = np.concatenate([np.reshape(model[key], (15, 3)) for key in _MEAN_HANDS])
     return made
 
 

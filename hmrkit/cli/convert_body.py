@@ -29,14 +29,17 @@ def convert_body(
     body: Annotated[
         str | None, typer.Option(help="File of the body that the take is on. [default: searched for by its id]")
     ] = None,
-    gender: Annotated[str | None, typer.Option(help="neutral, male or female. [default: the take's]")] = None,
+    gender: Annotated[
+        str | None, typer.Option(help="neutral, male or female. [default: the take's; neutral where people differ]")
+    ] = None,
     device: o.Device = "auto",
     verbose: o.Verbose = False,
 ) -> None:
     """Fit another body to the final meshes of a take, calibrated where it is; how far off, in mm, goes to stderr.
 
     So results on SMPL can be exported on the free body. The distance is kept for every frame in the take's provenance
-    (regress, conversion). Other tools' results become a take by: hmrkit import.
+    (regress, conversion). People on free bodies of different gender (--gender auto) all come onto one body, as exports
+    read one; for a body each, `hmrkit cut` them apart first. Other tools' results become a take by: hmrkit import.
     """
     from hmrkit.body import load_body
     from hmrkit.models import Models
@@ -115,13 +118,15 @@ def _source(take: Take, name: str, body: str | None) -> str:
     ids = sorted({params.model for params in take.body.values()})
     if not ids:
         raise InputError(f"{name}: wanted a take with bodies, found none in it; run `hmrkit regress` on it first")
-    if len(ids) > 1:
+    if len(ids) > 1 and not all(one.startswith("hmrkit-") for one in ids):  # free bodies find one another
         raise ModelMismatchError(f"{name}: wanted bodies of one model, found {', '.join(ids)}; `hmrkit cut` them apart")
     return body or str(find_body_of(ids[0]))
 
 
 def _gender(take: Take) -> str:
-    return next(iter(take.body.values())).gender
+    """The gender of all people, neutral where they differ."""
+    found = {params.gender for params in take.body.values()}
+    return found.pop() if len(found) == 1 else "neutral"
 
 
 def _beside(take: str, to: str) -> str:

@@ -88,13 +88,15 @@ def _placed(
     """Translation (T,3) m of joints `grown` (T,24,3) that covers in the image what `joints` did at `transl` (T,3).
 
     Who is taller is farther, by one factor for the track, so that feet do not slide when legs bend: the mean of what
-    frames ask for, by `weights` (T,).
+    frames ask for, by `weights` (T,). Who is behind the camera stays there.
     """
     pixels = project(camera, joints + transl[:, None])
-    root = solve_translation(camera, grown, pixels, np.ones(joints.shape[:2])) + grown[:, 0]
+    seen = np.asarray(np.isfinite(pixels).all(-1))
+    root = solve_translation(camera, grown, pixels, seen) + grown[:, 0]
     before = joints[:, 0, 2] + transl[:, 2]
-    farther = np.average(root[:, 2] / before, weights=weights)
-    return (root * (before * farther / root[:, 2])[:, None] - grown[:, 0]).astype(np.float32)
+    farther = np.average(root[:, 2] / before, weights=weights * seen.any(1))
+    moved = root * (before * farther / root[:, 2])[:, None] - grown[:, 0]
+    return np.where(seen.any(1)[:, None], moved, transl).astype(np.float32)
 
 
 def _tensors(params: BodyParams, body: Body) -> tuple[Tensor, Tensor, Tensor]:
@@ -130,7 +132,8 @@ def _stands(marks: Tensor, joints: Tensor, times: np.ndarray, camera: Camera) ->
     the trunk is in line with the legs."""
     soles = marks[:, _SOLES].cpu().numpy()
     height = float(np.linalg.norm(camera.focal_px) / math.sqrt(2)) * STATURE_M / soles[..., 2].mean(1).clip(0.1)
-    rest = standing_still(project(camera, soles), np.ones(soles.shape[:2]), height, times)
+    # A sole beside or behind the camera, of somebody very near, is nowhere in the image: nothing shows that it rests.
+    rest = np.nan_to_num(standing_still(project(camera, soles), np.ones(soles.shape[:2]), height, times))
     feet = rest.reshape(-1, 2, 2).max(2).min(1)  # a foot rolls from heel to toe; both feet have to rest
     share = _window_mean(feet, np.diff(times), times)
     neck = joints[:, SMPL_24.index["neck"]]

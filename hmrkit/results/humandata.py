@@ -6,8 +6,7 @@ weak-perspective s, tx, ty of a crop whose side is 1.25 times the longer side of
 sets have ``transl`` (N,3) m in the camera, ``image_path`` and, in ``misc`` or ``meta``, ``focal_length`` and
 ``principal_point`` (1 or N,2) px.
 
-Hands are kept where ``misc`` says ``flat_hand_mean``: else they are meant about SMPL-X's mean hand, which is in its
-file.
+SMPL-X's hands are meant about its mean hand, which is in its file, but where ``misc`` says ``flat_hand_mean``.
 
 Checked in open-mmlab/mmhuman3d, commit 8c95747: ``docs/human_data.md``, ``demo/estimate_smpl.py``,
 ``mmhuman3d/core/visualization/visualize_smpl.py`` (`visualize_smpl_hmr`), ``mmhuman3d/utils/demo_utils.py``.
@@ -47,9 +46,8 @@ def read(data: dict[str, Any], video: VideoInfo, space: Space) -> Results:
         place, focal, center = _metric_place(data, params)
     count = len(params["betas"])
     hands = ("left_hand_pose", "right_hand_pose")
-    has_hands = (
-        kind == "smplx" and set(hands) <= set(params) and bool(np.all(_metadata(data, "flat_hand_mean") or False))
-    )
+    has_hands = kind == "smplx" and set(hands) <= set(params)
+    flat = bool(np.all(_metadata(data, "flat_hand_mean") or False))
     keys = ("global_orient", "body_pose", *(hands if has_hands else ()))
     pose = np.concatenate([np.asarray(params[key], float).reshape(count, -1) for key in keys], 1)
     frames, linked = _frames(data, video, count), "person_id" in data
@@ -62,7 +60,9 @@ def read(data: dict[str, Any], video: VideoInfo, space: Space) -> Results:
     )
     genders = {_GENDERS.get(str(one), "neutral") for one in np.ravel(_metadata(data, "gender"))}
     gender = genders.pop() if len(genders) == 1 else "neutral"
-    return Results(people, body=kind, gender=gender, focal_px=focal, center_px=center, linked=linked)
+    return Results(
+        people, body=kind, gender=gender, focal_px=focal, center_px=center, linked=linked, mean_hands=not flat
+    )
 
 
 def _weak_place(data: dict[str, Any], video: VideoInfo) -> np.ndarray:

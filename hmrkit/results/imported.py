@@ -14,6 +14,7 @@ from hmrkit.body.posing import skeleton_joints, take_rows
 from hmrkit.camera import assume_camera, camera_from_ray, mean_focal, project
 from hmrkit.errors import InputError, UsageError
 from hmrkit.files import sha256_of
+from hmrkit.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from hmrkit.results.linking import linked_rows
 from hmrkit.results.people import Person, Results
 from hmrkit.results.rest_pose import PELVIS
@@ -87,7 +88,7 @@ def results_take(results: Results, video: VideoInfo, camera: Camera, body: Body,
         )
     if not same:
         log.warning("%s was made with another body than %s: people get its mean shape", path, body.model_id)
-    people = [_inside(person, video, path) for person in results.people]
+    people = [_inside(person, video, path) for person in _with_hands(results, body, path)]
     bodies = [(person, _params(person, results, body, same, camera)) for person in people if len(person.frame_indices)]
     if results.space == "world":
         bodies = _before_a_camera(bodies, results, camera, body)
@@ -121,6 +122,22 @@ def results_sha256(path: str | Path) -> str:
     names = sorted(file for file in path.rglob("*") if file.is_file())
     listed = "".join(f"{file.relative_to(path).as_posix()} {sha256_of(file)}\n" for file in names)
     return hashlib.sha256(listed.encode()).hexdigest()
+
+
+def _with_hands(results: Results, body: Body, path: str) -> tuple[Person, ...]:
+    """The people with fingers relative to flat hands: smplx adds the mean hand's axis-angle to theirs. Without fingers,
+    and with a warning, where the body's file has no mean hand."""
+    if not results.mean_hands or all(person.fingers is None for person in results.people):
+        return results.people
+    if body.mean_hands is None:
+        log.warning("%s: hands are left out, being about the mean hand of SMPL-X's file; give that as --body", path)
+        return tuple(replace(person, fingers=None) for person in results.people)
+    mean = torch.from_numpy(body.mean_hands).double()
+
+    def flat(fingers: np.ndarray) -> np.ndarray:
+        return axis_angle_to_matrix(matrix_to_axis_angle(torch.from_numpy(fingers)) + mean).numpy()
+
+    return tuple(p if p.fingers is None else replace(p, fingers=flat(p.fingers)) for p in results.people)
 
 
 def _inside(person: Person, video: VideoInfo, path: str) -> Person:

@@ -53,7 +53,8 @@ class Results:
     (2,) (None: the image's middle). Without `focal_px` the tool has a weak-perspective camera (`is_weak`): the third
     number is the pelvis's depth divided by the focal length, metres per pixel, and the root's rotation is relative to
     the ray to the person. In ``world`` it is metres with `up` (3,) against gravity.
-    `linked`: the same number in two frames is the same person.
+    `linked`: the same number in two frames is the same person. `mean_hands`: axis-angle of fingers is meant as what is
+    added to that of the mean hand in SMPL-X's file (smplx's ``flat_hand_mean=False``).
     """
 
     people: tuple[Person, ...]
@@ -66,6 +67,7 @@ class Results:
     focal_px: float | None = None
     center_px: tuple[float, float] | None = None
     linked: bool = True
+    mean_hands: bool = False
 
     @property
     def is_weak(self) -> bool:

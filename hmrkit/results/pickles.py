@@ -40,7 +40,7 @@ def unpickle_results(stream: BinaryIO) -> Any:
     machine = Machine(stream, _allowed)
     machine.built = lambda made: _joblib_array(made, stream, machine)
     tree = machine.run()
-    return values.Builder(values.limit_of(machine.size), made=_tensor).plain(tree)
+    return values.Builder(values.limit_of(machine.read.size), made=_tensor).plain(tree)
 
 
 def _allowed(name: str) -> bool:
@@ -86,7 +86,7 @@ def _joblib_array(made: Made, stream: BinaryIO, machine: Machine) -> Any:
     if state.get("numpy_array_alignment_bytes") is not None:
         stream.read(stream.read(1)[0])
     _, size = array_size(shape, dtype)
-    if size > machine.end - stream.tell():
+    if size > machine.read.left:
         raise ValueError("an array is longer than its file")
     return array_of(stream.read(size), dtype, shape, order)
 

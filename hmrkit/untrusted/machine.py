@@ -9,15 +9,12 @@ Opcodes and their arguments are those of Python's ``pickletools`` (protocols 0 t
 
 from __future__ import annotations
 
-import codecs
-import io
-import struct
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from hmrkit.untrusted.reading import PickleReader
 from hmrkit.untrusted.tree import Made, Name, Outside, Pairs, refused
 
-MAX_NUMBER = 1024  # bytes of one integer, digits of one in text
 FREE_OBJECTS = 1 << 18  # containers, records and memo entries of any file; a larger one may have a third of its bytes
 _PYTHON_2 = {"copy_reg": "copyreg", "__builtin__": "builtins"}
 
@@ -36,16 +33,13 @@ class Machine:
         outside: bool = False,
         built: Callable[[Made], Any] | None = None,
     ) -> None:
-        start = stream.tell()
-        self.end = stream.seek(0, io.SEEK_END)
-        self.size = self.end - start
-        stream.seek(start)
-        self.stream, self.allowed, self.outside, self.built = stream, allowed, outside, built
+        self.read = PickleReader(stream)
+        self.allowed, self.outside, self.built = allowed, outside, built
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         self.outsides: list[Outside] = []
-        self.objects = FREE_OBJECTS + self.size // 3
+        self.objects = self.most_objects = FREE_OBJECTS + self.read.size // 3
 
     def run(self) -> Any:
         """The tree, of None, bool, int, float, str, bytes, tuple, list (also for sets) and this module's classes.
@@ -53,38 +47,13 @@ class Machine:
         Raises WeightsError for a name that is not allowed and where it would fill memory; ValueError, EOFError,
         IndexError or struct.error where it is damaged.
         """
-        read, opcodes = self.stream.read, _OPCODES
-        while (code := read(1)) != b".":
-            handler = opcodes.get(code)
+        opcode, handlers = self.read.opcode, _OPCODES
+        while (code := opcode()) != b".":
+            handler = handlers.get(code)
             if handler is None:
                 raise ValueError(f"no opcode {code!r}" if code else "the pickle is cut off")
             handler(self)
         return self.stack.pop()
-
-    # ------------------------------------------------------------------------------------------------------- reading
-
-    def _bytes(self, count: int) -> bytes:
-        if count > 1 << 16 and count > self.end - self.stream.tell():  # before a buffer of that size is made
-            raise EOFError("the pickle is cut off")
-        data = self.stream.read(count)
-        if len(data) < count:
-            raise EOFError("the pickle is cut off")
-        return data
-
-    def _number(self, layout: str) -> int:
-        return struct.unpack(layout, self._bytes(struct.calcsize(layout)))[0]
-
-    def _line(self) -> bytes:
-        line = self.stream.readline()
-        if not line.endswith(b"\n"):
-            raise EOFError("the pickle is cut off")
-        return line[:-1]
-
-    def _digits(self) -> str:
-        line = self._line()
-        if len(line) > MAX_NUMBER:
-            raise ValueError(f"a number of {len(line)} digits")
-        return line.decode("ascii")
 
     # --------------------------------------------------------------------------------------------------------- stack
 
@@ -98,7 +67,7 @@ class Machine:
     def _count(self) -> None:
         self.objects -= 1
         if self.objects < 0:
-            raise refused(f"makes more than {FREE_OBJECTS + self.size // 3} objects of {self.size} bytes")
+            raise refused(f"makes more than {self.most_objects} objects of {self.read.size} bytes")
 
     def _to_mark(self) -> list[Any]:
         items, self.stack = self.stack, self.marks.pop()
@@ -165,7 +134,7 @@ class Machine:
         self._make(what, tuple(args))
 
     def _call_by_lines(self) -> None:
-        what = self._name(self._line().decode(), self._line().decode())
+        what = self._name(self.read.line().decode(), self.read.line().decode())
         self._make(what, tuple(self._to_mark()))
 
     def _global_by_stack(self) -> None:
@@ -207,46 +176,23 @@ class Machine:
         self.outsides.append(Outside(pid))
         self._push_object(self.outsides[-1])
 
-    def _integer(self, data: bytes) -> None:
-        self.stack.append(int.from_bytes(data, "little", signed=True))
-
-    def _long_integer(self) -> None:
-        if not 0 <= (count := self._number("<i")) <= MAX_NUMBER:
-            raise ValueError(f"a number of {count} bytes")
-        self._integer(self._bytes(count))
-
     def _integer_line(self) -> None:
-        text = self._digits()
+        text = self.read.digits()
         self.stack.append(text == "01" if text in ("00", "01") else int(text))
-
-    def _string_line(self) -> None:
-        text = self._line()
-        if len(text) < 2 or text[0] != text[-1] or text[:1] not in (b"'", b'"'):
-            raise ValueError("a string without quotes")
-        self._push_object(codecs.escape_decode(text[1:-1])[0].decode("latin1"))  # type: ignore[attr-defined]
 
 
 def _text(layout: str, encoding: str, errors: str = "strict") -> Callable[[Machine], None]:
-    def handler(machine: Machine) -> None:
-        machine._push(machine._bytes(_length(machine, layout)).decode(encoding, errors))
-
-    return handler
+    return lambda machine: machine._push(machine.read.counted(layout).decode(encoding, errors))
 
 
-def _raw(layout: str, kind: type = bytes) -> Callable[[Machine], None]:
-    return lambda machine: machine._push(kind(machine._bytes(_length(machine, layout))))
-
-
-def _length(machine: Machine, layout: str) -> int:
-    if (count := machine._number(layout)) < 0:
-        raise ValueError("a negative length")
-    return count
+def _raw(layout: str) -> Callable[[Machine], None]:
+    return lambda machine: machine._push(machine.read.counted(layout))
 
 
 _Handler = Callable[[Machine], Any]
 _OPCODES: dict[bytes, _Handler] = {
-    b"\x80": lambda m: m._bytes(1),  # the protocol, and the length of a frame: not needed
-    b"\x95": lambda m: m._bytes(8),
+    b"\x80": lambda m: m.read.take(1),  # the protocol, and the length of a frame: not needed
+    b"\x95": lambda m: m.read.take(8),
     b"(": Machine._mark,
     b"0": Machine._pop,
     b"1": Machine._to_mark,
@@ -255,18 +201,18 @@ _OPCODES: dict[bytes, _Handler] = {
     b"\x88": lambda m: m._push(True),
     b"\x89": lambda m: m._push(False),
     b"I": Machine._integer_line,
-    b"L": lambda m: m._push(int(m._digits().rstrip("L"))),
-    b"J": lambda m: m._push(m._number("<i")),
-    b"K": lambda m: m._push(m._number("<B")),
-    b"M": lambda m: m._push(m._number("<H")),
-    b"\x8a": lambda m: m._integer(m._bytes(m._number("<B"))),
-    b"\x8b": Machine._long_integer,
-    b"F": lambda m: m._push(float(m._digits())),
-    b"G": lambda m: m._push(m._number(">d")),
-    b"S": Machine._string_line,
+    b"L": lambda m: m._push(int(m.read.digits().rstrip("L"))),
+    b"J": lambda m: m._push(m.read.number("<i")),
+    b"K": lambda m: m._push(m.read.number("<B")),
+    b"M": lambda m: m._push(m.read.number("<H")),
+    b"\x8a": lambda m: m._push(m.read.integer("<B")),
+    b"\x8b": lambda m: m._push(m.read.integer("<i")),
+    b"F": lambda m: m._push(float(m.read.digits())),
+    b"G": lambda m: m._push(m.read.number(">d")),
+    b"S": lambda m: m._push_object(m.read.quoted()),
     b"T": _text("<i", "latin1"),
     b"U": _text("<B", "latin1"),
-    b"V": lambda m: m._push(m._line().decode("raw-unicode-escape")),
+    b"V": lambda m: m._push(m.read.line().decode("raw-unicode-escape")),
     b"X": _text("<I", "utf-8", "surrogatepass"),
     b"\x8c": _text("<B", "utf-8", "surrogatepass"),
     b"\x8d": _text("<Q", "utf-8", "surrogatepass"),
@@ -290,14 +236,14 @@ _OPCODES: dict[bytes, _Handler] = {
     b"\x8f": lambda m: m._push_object([]),  # a set
     b"\x90": lambda m: m._extend(m._to_mark()),
     b"\x91": lambda m: m._push_object(m._to_mark()),
-    b"p": lambda m: m._put(int(m._digits())),
-    b"q": lambda m: m._put(m._number("<B")),
-    b"r": lambda m: m._put(m._number("<I")),
+    b"p": lambda m: m._put(int(m.read.digits())),
+    b"q": lambda m: m._put(m.read.number("<B")),
+    b"r": lambda m: m._put(m.read.number("<I")),
     b"\x94": lambda m: m._put(len(m.memo)),
-    b"g": lambda m: m._get(int(m._digits())),
-    b"h": lambda m: m._get(m._number("<B")),
-    b"j": lambda m: m._get(m._number("<I")),
-    b"c": lambda m: m._push_object(m._name(m._line().decode(), m._line().decode())),
+    b"g": lambda m: m._get(int(m.read.digits())),
+    b"h": lambda m: m._get(m.read.number("<B")),
+    b"j": lambda m: m._get(m.read.number("<I")),
+    b"c": lambda m: m._push_object(m._name(m.read.line().decode(), m.read.line().decode())),
     b"\x93": Machine._global_by_stack,
     b"R": Machine._call,
     b"\x81": Machine._call,
@@ -305,6 +251,6 @@ _OPCODES: dict[bytes, _Handler] = {
     b"o": Machine._call_at_mark,
     b"i": Machine._call_by_lines,
     b"b": Machine._build,
-    b"P": lambda m: m._persistent(m._line().decode("ascii")),
+    b"P": lambda m: m._persistent(m.read.line().decode("ascii")),
     b"Q": lambda m: m._persistent(m.stack.pop()),
 }  # fmt: skip

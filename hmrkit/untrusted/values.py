@@ -55,7 +55,7 @@ def unpickle(stream: BinaryIO) -> Any:
     struct.error where it is damaged.
     """
     machine = Machine(stream, allowed)
-    return Builder(limit_of(machine.size)).plain(machine.run())
+    return Builder(limit_of(machine.read.size)).plain(machine.run())
 
 
 class Builder:

@@ -76,6 +76,9 @@ def test_an_imported_smplx_body_needs_smplx_no_more(tmp_path, monkeypatch):
     mine = load_body("smplx")
     assert (mine.model_id, mine.landmark_vertices) == (given.model_id, given.landmark_vertices)
     assert torch.equal(mine().vertices, given().vertices)
+    with np.load(source) as arrays:
+        mean = np.concatenate([arrays["hands_meanl"], arrays["hands_meanr"]]).reshape(30, 3)
+    np.testing.assert_array_equal(mine.mean_hands, mean)
 
 
 def test_an_id_that_no_folder_has_says_what_to_do():

@@ -1,5 +1,7 @@
 """`hmrkit convert-body`: from the free body to a user's SMPL file and back, with what it costs kept in the take."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_bodies import same_surface
@@ -47,6 +49,23 @@ def test_to_smpl_and_what_happens_without_it(files):
     assert "convert-body" in str(refused.exception)
     exported = run("export", path, "--format", "npz", "--body", "smpl", "--out", take.parent / "out")
     assert exported.exit_code == 0, exported.output
+
+
+def test_people_of_different_gender_come_onto_one_body_each_from_their_own(files):
+    take, body = files
+    mixed = load_take(take)
+    female = replace(mixed.body[1], model="hmrkit-body-0-female", gender="female")
+    save_take(replace(mixed, body=mixed.body | {1: female}), take)
+    result = run("convert-body", take, "--to", body)
+    assert result.exit_code == 0, result.output
+    made, smpl = load_take(take.with_name("take_SMPL_NEUTRAL.npz")), load_body(body)
+    assert {(params.model, params.gender) for params in made.body.values()} == {(smpl.model_id, "neutral")}
+    heights = [
+        np.ptp(shaped(betas=params.betas).vertices.numpy()[0, :, 1])
+        for shaped, params in ((load_body(gender="female"), female), (smpl, made.body[1]))
+    ]
+    assert abs(heights[1] - heights[0]) < 0.02
+    assert made.provenance["regress"]["conversion"]["from"] == "hmrkit-body-0-female, hmrkit-body-0-neutral"
 
 
 def test_a_wrong_source_body_is_refused(files):

@@ -84,6 +84,17 @@ def test_bodies_that_do_not_stand_are_left_alone(left_alone):
     assert np.allclose(straightened(left_alone).transl_c, left_alone.transl_c, atol=1e-4)
 
 
+def test_frames_behind_the_camera_spoil_no_others():
+    before = crouching(14.0)
+    place = before.transl_c.copy()
+    place[30:, 2] -= 5
+    after = straightened(replace(before, transl_c=place))
+    assert (abs(bends(after)[:20]) < 5).all()
+    assert np.isfinite(after.body_pose).all()
+    assert np.isfinite(after.transl_c).all()
+    np.testing.assert_array_equal(after.transl_c[30:], place[30:])
+
+
 def test_a_still_shows_nothing_that_rests():
     whole = crouching(14.0)
     still = replace(whole, **{n: getattr(whole, n)[:1] for n in ("global_orient", "body_pose", "transl_c")})

@@ -12,10 +12,13 @@ from films import write_film
 from made_smpl import make_smpl
 from typer.testing import CliRunner
 
-from hmrkit.body import load_body
+from hmrkit.body import Body, load_body
+from hmrkit.body.files import find_body, read_smpl_file
+from hmrkit.camera import assume_camera
 from hmrkit.cli.app import app
 from hmrkit.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from hmrkit.results.formats import read_results
+from hmrkit.results.imported import results_take
 from hmrkit.results.linking import linked_rows
 from hmrkit.results.stream import _on_frames
 from hmrkit.take import load_take
@@ -106,3 +109,18 @@ def test_hands_at_rest_are_none(film, tmp_path):
     poses[:, 66:] = 0
     np.savez(tmp_path / "a.npz", poses=poses, trans=np.zeros((12, 3)), betas=np.zeros(16), mocap_framerate=10.0)
     assert read_results(tmp_path / "a.npz", probe(film))[1].people[0].fingers is None
+
+
+def test_hands_about_a_mean_hand_need_the_file_that_has_it(film, tmp_path, caplog):
+    mean, hands = 0.4 * np.random.default_rng(3).standard_normal((2, 30, 3))
+    arrays = read_smpl_file(find_body()) | {"model_id": "smplx-made"}
+    body, without = Body(arrays | {"mean_hands": mean}), Body(arrays)
+    path = made.smpler_x(tmp_path, [made.make_motion(4, body)], [range(4)], 150.0, body, hands)
+    video, camera = probe(film), assume_camera(128, 96, 150.0)
+    _, results = read_results(path, video)
+    taken = results_take(results, video, camera, body, str(path)).body[1]
+    expected = axis_angle_to_matrix(torch.from_numpy(hands + mean)).numpy()
+    np.testing.assert_allclose(taken.fingers, np.broadcast_to(expected, (4, 30, 3, 3)), atol=1e-5)
+    assert "left out" not in caplog.text
+    assert results_take(results, video, camera, without, str(path)).body[1].fingers is None
+    assert caplog.text.count("hands are left out") == 1
