@@ -35,7 +35,8 @@ def read_by_ufbx(path, scene, frames=()):
 def largest_error_mm(scene, arrays, frames, exact=False):
     worst = 0.0
     for person in scene.characters:
-        rows = [i for i, frame in enumerate(frames) if person.frames[0] <= frame <= person.frames[-1]]
+        seen = set(person.frames[person.visible].tolist())
+        rows = [i for i, frame in enumerate(frames) if frame in seen]
         assert rows
         wanted = np.array([frames[i] for i in rows]) - person.frames[0]
         ours = person.vertices(wanted) if exact else person.skinned(wanted)
@@ -128,8 +129,8 @@ def test_key_reduction_stays_within_its_tolerance(tmp_path):
     assert path.stat().st_size < first.stat().st_size
     frames = list(range(1010, 1050, 5))
     _, arrays = read_by_ufbx(path, scene, frames)
-    # A chain of nine joints with 0.2 degrees each over at most a metre, and 0.2 mm of the root.
-    assert 0.01 < largest_error_mm(scene, arrays, frames) < 0.2 + 9 * np.radians(0.2) * 1000
+    # No joint is further than 0.2 mm off; skin beyond the last joints also goes with their 0.2 degrees.
+    assert 0.01 < largest_error_mm(scene, arrays, frames) < 0.2 + np.radians(0.2) * 250
 
 
 @needs_ufbx
