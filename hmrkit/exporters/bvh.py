@@ -3,10 +3,10 @@
 BVH knows neither units, axes, frame numbers nor gaps, and its joints have no axes of their own: all are parallel to the
 scene's while the person stands in the rest pose. The root has a place and a rotation, every other joint a rotation,
 in degrees: Z Y X (``R = Rz Ry Rx``), the root's vertical axis first (``Ry Rz Rx`` with y up), so that people may
-rotate. The rate is written as the time of a frame, with twelve digits. The first row is the clip's first frame, so that all
-people of a clip are in step: before they come they stand in the rest pose where they will appear (``--bvh-start
-person``: the first row is the person's first frame). In gaps the motion is bridged. What BVH cannot say stands in ``person_01.bvh.json``. With another skeleton than SMPL's,
-names and rest pose change, and axes stay parallel.
+rotate. The rate is written as the time of a frame, with twelve digits. The first row is the clip's first frame, so that
+all people of a clip are in step: before they come they stand in the rest pose where they will appear (``--bvh-start
+person``: the first row is the person's first frame). In gaps the motion is bridged. What BVH cannot say stands in
+``person_01.bvh.json``. With another skeleton than SMPL's, names and rest pose change, and axes stay parallel.
 
 Source: Meredith and Maddock 2001, "Motion Capture File Formats Explained", section 3.
 """

@@ -51,11 +51,13 @@ def mesh_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return np.where(lengths > 1e-20, normals / np.maximum(lengths, 1e-20), [0.0, 1.0, 0.0]).astype(np.float32)
 
 
-HIDDEN_SCALE = 1e-4  # of people who are not seen: not 0, which would leave programs nothing to find their bounds by
+# Of people who are not seen. Not 0, which would leave programs nothing to find their bounds by; and USD takes a matrix
+# whose determinant is below 1e-10 for none.
+HIDDEN_SCALE = 1e-3
 
 
 def scale_keys(character: Character, frame_range: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Frames (K,) and sizes (K,) float32 that hide a person where they are not seen, in every program that moves things.
+    """Frames (K,) and sizes (K,) float32 that hide a person who is not seen, in every program that moves things.
 
     Most importers leave a changing visibility out, a size they keep. Each change has a key on the frame before it, too:
     a program that draws lines between keys shows the same on whole frames.

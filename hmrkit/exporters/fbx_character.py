@@ -77,7 +77,7 @@ def add_character(
     mesh, geometry = _add_mesh(graph, character, group)
     _add_skin(graph, character, joints, mesh, geometry)
     _add_bind_pose(graph, character, group, joints, mesh)
-    shapes = _blend_shapes(character, scene, options)
+    shapes = blend_shapes(character, scene, options)
     if shapes is not None:
         _add_blend_shapes(graph, animation, character, geometry, *shapes)
     _animate_visibility(animation, character, group, mesh, scene)
@@ -264,7 +264,7 @@ def _add_bind_pose(graph: Graph, character: Character, group: int, joints: list[
 # ----------------------------------------------------------------------------------------------------- blend shapes
 
 
-def _blend_shapes(
+def blend_shapes(
     character: Character, scene: Scene, options: ExportOptions
 ) -> tuple[str, list[str], np.ndarray, np.ndarray] | None:
     """Kind, names, shapes (P,V,3) and weights (T,P): to the exact mesh, or the body's own, or None, as the options say.

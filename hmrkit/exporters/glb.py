@@ -247,7 +247,7 @@ class _Document:
         self._json["meshes"].append(mesh)
 
     def _add_visibility(self, holder: int, character: Character) -> None:
-        """Next to no scale on the skeleton's holder where the person is not seen: in gaps, before they come, after they left."""
+        """Next to no scale on the skeleton's holder in gaps, before the person comes and after they left."""
         frames, seen = visibility_keys(character, self._scene.frame_range)
         if len(frames):
             scales = np.repeat(np.where(seen, 1, HIDDEN_SCALE)[:, None], 3, axis=1).astype(np.float32)

@@ -6,6 +6,7 @@ carry it nearest to where all of them do, in the frames of this clip: a small le
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from itertools import combinations
 
@@ -14,6 +15,8 @@ import numpy as np
 from hmrkit.exporters.character_arrays import strongest_joints
 from hmrkit.scene import Character
 
+log = logging.getLogger(__name__)
+_MUCH = 1 / 900  # of the body's height: 2 mm
 _SAMPLES = 48  # frames that the weights are fitted to
 
 
@@ -26,6 +29,13 @@ def with_influences(character: Character, most: int) -> Character:
     joints, weights = strongest_joints(character.skin_weights[many])
     carried = _carried(character, many, joints, rows)  # (N,K,M): where each joint takes each vertex
     fitted = _fit(carried, weights.astype(np.float64), most)
+    off = np.einsum("nk,nkm->nm", fitted - weights, carried).reshape(len(many), -1, 3)
+    height = float(np.ptp(character.rest_vertices, axis=0).max())
+    if (largest := float(np.linalg.norm(off, axis=-1).max()) / height) > _MUCH:
+        log.warning(
+            "%s: %d joints a vertex move the skin by up to %.2f %% of the body's height; --influences 8 keeps it",
+            character.name, most, 100 * largest,
+        )  # fmt: skip
     skin = character.skin_weights.copy()
     skin[many] = 0
     np.add.at(skin, (many[:, None], joints), fitted.astype(np.float32))

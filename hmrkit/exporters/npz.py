@@ -30,7 +30,8 @@ mean distance between the two (the exact vertices are what ``obj`` writes), afte
 target joints and the parameters'.
 
 ``--npz amass`` writes only what AMASS has, in the sizes that its readers index: ``poses`` (T,156) of SMPL-H or, of a
-person on SMPL-X, (T,165), without known fingers flat hands; ``betas`` (16,), ``dmpls`` (T,8) zeros, ``trans`` with z up, ``gender``, ``mocap_framerate``, ``surface_model_type``. T are consecutive frames: gaps are bridged.
+person on SMPL-X, (T,165), without known fingers flat hands; ``betas`` (16,), ``dmpls`` (T,8) zeros, ``trans`` with z
+up, ``gender``, ``mocap_framerate``, ``surface_model_type``. T are consecutive frames: gaps are bridged.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ class ExportOptions:
     keyframe_reduce: float | None = None
     pose_shapes: bool = False
     exact: bool = False
-    influences: int = 4
+    influences: Literal[4, 8] = 4
     bvh_start: Literal["clip", "person"] = "clip"
     npz: Literal["hmrkit", "amass"] = "hmrkit"
 
@@ -319,7 +319,10 @@ class Scene:
         """What goes into one file each: this scene, or one scene a person, named after them."""
         if not per_person:
             return [self] if self.characters else []
-        return [replace(self, name=character.name, characters=(character,)) for character in self.characters]
+        return [
+            replace(self, name=character.name, characters=(character,), clip_range=self.frame_range)
+            for character in self.characters
+        ]
 
 
 def safe_name(text: str) -> str:

@@ -111,7 +111,7 @@ def test_alembics_own_library_reads_it(tmp_path, up, unit):
             moment = abc.ISampleSelector(frame * 1001 / 30000)
             sample = schema.getValue(moment)
             assert schema.getTimeSampling().getSampleTime(row + late) == pytest.approx(frame * 1001 / 30000)
-            expected = wanted[row] if character.visible[row] else character.rest_vertices * np.float32(1e-4)
+            expected = wanted[row] if character.visible[row] else character.rest_vertices * np.float32(1e-3)
             assert np.array_equal(np.array(sample.getPositions()), expected)
             assert np.array(sample.getSelfBounds().min()) == pytest.approx(expected.min(0))
             assert bool(shown.getValue(moment)) == character.visible[row]
