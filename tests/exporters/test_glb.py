@@ -211,7 +211,7 @@ def test_three_js_finds_people_who_come_late_and_walk(tmp_path):
             world = file.transforms(time)[node]
             shown = file.mesh_at(name, time)
             away = np.linalg.norm(shown - (world[:3, :3] @ middle + world[:3, 3]), axis=1)
-            assert away.max() < radius + 0.25  # an arm that reaches out
+            assert (away < radius).mean() > 0.95  # but for an arm that reaches out
 
 
 def test_four_joints_a_vertex_are_fitted_to_the_motion():
@@ -270,16 +270,16 @@ def test_quaternions_never_jump_and_one_file_a_person(tmp_path):
 def test_fewer_keys_stay_within_the_tolerance(tmp_path):
     scene = made_scene(120, exact=False)
     (whole,) = GlbExporter().write(scene, tmp_path / "whole", ExportOptions())
-    (few,) = GlbExporter().write(scene, tmp_path / "few", ExportOptions(keyframe_reduce=0.2))
-    assert whole.stat().st_size - few.stat().st_size > 20_000
+    (few,) = GlbExporter().write(scene, tmp_path / "few", ExportOptions(keyframe_reduce=1.0))
+    assert whole.stat().st_size - few.stat().st_size > 30_000
     one, other = Glb(whole), Glb(few)
     for frame in range(1003, 1120, 23):
         before, after = (file.transforms(seconds(scene, frame)) for file in (one, other))
         for joint in one.json["skins"][0]["joints"]:  # hands, too, at the end of long chains
-            assert np.linalg.norm(before[joint][:3, 3] - after[joint][:3, 3]) < 0.21e-3
+            assert np.linalg.norm(before[joint][:3, 3] - after[joint][:3, 3]) < 1.01e-3
         joint = one.json["skins"][0]["joints"][0]
         cosine = (np.trace(before[joint][:3, :3].T @ after[joint][:3, :3]) - 1) / 2
-        assert np.degrees(np.arccos(min(cosine, 1))) < 0.21
+        assert np.degrees(np.arccos(min(cosine, 1))) < 1.01
 
 
 def test_a_scene_without_people_makes_no_file(tmp_path):
