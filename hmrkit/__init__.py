@@ -21,7 +21,7 @@ def export(take, out, formats=("npz", "obj"), device="auto", body=None, gender="
     """
     from pathlib import Path
 
-    from hmrkit.exporters import check_formats
+    from hmrkit.exporters import check_format_options, check_formats
     from hmrkit.models import Models
     from hmrkit.options import Options
     from hmrkit.output import export_take
@@ -29,4 +29,6 @@ def export(take, out, formats=("npz", "obj"), device="auto", body=None, gender="
     from hmrkit.scene import ExportOptions
 
     models = Models(adopted(Options(device=device, body=body, gender=gender), take, ()))
-    return export_take(take, Path(out), check_formats(formats), models, lambda *_: None, ExportOptions(**options))
+    names, chosen = check_formats(formats), ExportOptions(**options)
+    check_format_options(names, chosen)
+    return export_take(take, Path(out), names, models, lambda *_: None, chosen)

@@ -20,6 +20,7 @@ from hmrkit.body.posing import skeleton_joints
 from hmrkit.calibration.target import TargetOptions
 from hmrkit.clip_folder import ClipFolder, locked
 from hmrkit.errors import InputError, UsageError
+from hmrkit.exporters import check_format_options
 from hmrkit.files import atomic_path
 from hmrkit.meshes import mesh_slice
 from hmrkit.models import Models
@@ -99,6 +100,7 @@ def export_into(
     """`export_take` into a folder that has a manifest (`ClipFolder`): files that the last export of the same formats
     made and this one does not are removed, all others stay."""
     require_stage(take, "regress", models.options)  # before the folder is made
+    check_format_options(formats, options or ExportOptions())
     record = {"options": json.loads(json.dumps(asdict(options or ExportOptions()), default=str))}
     paths: list[Path] = []
     with locked(folder):

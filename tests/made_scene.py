@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from hmrkit.skeletons import SMPL_24
 Z_UP_FROM_Y_UP = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float32)
 
 
+@cache  # frozen, and slow to make
 def made_scene(frames: int = 40, up: str = "y", unit: str = "m", first_frame: int = 1001, exact: bool = True) -> Scene:
     """Two people in a world with the ground at 0; the camera at 1.5 m, 4 m in front of them, rotated a little."""
     people = (

@@ -48,14 +48,24 @@ def export(
     smooth: Annotated[float, typer.Option(help="Smooth once more, without delay: 1 is usual, 0 is off.")] = 0.0,
     lock_feet: Annotated[bool, typer.Option("--lock-feet", help="Keep feet in place while they stand.")] = False,
     keyframe_reduce: Annotated[
-        float | None, typer.Option(help="Leave out keys that change no joint by more than this (degrees, mm).")
+        float | None,
+        typer.Option(help="Leave out keys that rotate no joint by more degrees and move none by more mm (fbx, glb)."),
     ] = None,
     pose_shapes: Annotated[
-        bool, typer.Option("--pose-shapes", help="Add SMPL's pose blend shapes where the format has them.")
+        bool, typer.Option("--pose-shapes", help="Add SMPL's pose blend shapes (fbx, glb).")
     ] = False,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Add the exact (calibrated) vertices to skinned formats.")
+        bool, typer.Option("--exact", help="Add the exact (calibrated) vertices to skinned formats (fbx, glb, usd).")
     ] = False,
+    influences: Annotated[
+        int, typer.Option(help="Most joints that move a vertex in glb, 4 or 8: three.js and Unity read 4.")
+    ] = 4,
+    bvh_start: Annotated[
+        str, typer.Option(help="bvh begins with the clip, so that all people are in step, or with the person.")
+    ] = "clip",
+    npz: Annotated[
+        str, typer.Option(help="Arrays of npz: hmrkit's, or amass: the sizes that SMPL-H's and SMPL-X's readers take.")
+    ] = "hmrkit",
     video: o.Video = None,
     *,
     options: dict[str, Any],
@@ -78,7 +88,7 @@ def export(
         "ground": parse_numbers(ground, "--ground"), "camera_pose": parse_numbers(camera_pose, "--camera-pose"),
         "skeleton": skeleton, "fingers": fingers, "people": parse_people(people), "first_frame": first_frame,
         "gaps": gaps, "smooth": smooth, "lock_feet": lock_feet, "film_width_mm": film_back, "per_person": per_person,
-        "per_shot": per_shot,
+        "per_shot": per_shot, "influences": influences, "bvh_start": bvh_start, "npz": npz,
         "camera": camera, "keyframe_reduce": keyframe_reduce, "pose_shapes": pose_shapes, "exact": exact,
     }  # fmt: skip
     scene_options = ExportOptions(**chosen)

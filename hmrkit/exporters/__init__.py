@@ -7,6 +7,7 @@ at once; write every file through `hmrkit.files.atomic_path`."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +20,22 @@ if TYPE_CHECKING:
     from hmrkit.scene import ExportOptions, Scene
 
 
+log = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExporterMember(Member):
     """`needs_vertices`: it writes the exact vertices of every frame, which parameters alone do not have. `own_times`:
-    it writes the time of every frame, so that a clip of variable rate need not be resampled for it."""
+    it writes the time of every frame, so that a clip of variable rate need not be resampled for it. `reads`: those of
+    `FORMAT_OPTIONS` that change its files."""
 
     needs_vertices: bool = False
     own_times: bool = False
+    reads: tuple[str, ...] = ()
+
+
+# Options of `ExportOptions` that only some formats have a use for.
+FORMAT_OPTIONS = ("keyframe_reduce", "pose_shapes", "exact", "influences", "bvh_start", "npz")
 
 
 EXPORTERS: dict[str, ExporterMember] = {
@@ -35,6 +45,7 @@ EXPORTERS: dict[str, ExporterMember] = {
         summary="one .npz a person: pose, shape and translation in AMASS's layout, joints, keypoints, camera",
         paper="Mahmood et al. 2019, AMASS: Archive of Motion Capture as Surface Shapes",
         own_times=True,
+        reads=("npz",),
     ),
     "smpl": ExporterMember(
         module="hmrkit.exporters.smpl",
@@ -78,24 +89,28 @@ EXPORTERS: dict[str, ExporterMember] = {
         module="hmrkit.exporters.fbx",
         class_name="FbxExporter",
         summary="one binary FBX a clip: skinned, animated people in their own shape, camera; no Blender needed",
+        reads=("keyframe_reduce", "pose_shapes", "exact"),
     ),
     "bvh": ExporterMember(
         module="hmrkit.exporters.bvh",
         class_name="BvhExporter",
         summary="one .bvh a person: skeleton with the person's bone lengths, rotations and root motion",
         paper="Meredith and Maddock 2001, Motion Capture File Formats Explained",
+        reads=("bvh_start",),
     ),
     "glb": ExporterMember(
         module="hmrkit.exporters.glb",
         class_name="GlbExporter",
         summary="one binary glTF a clip: skinned, animated people in their own shape, camera (y up, metres)",
         paper="Khronos Group, glTF 2.0 Specification",
+        reads=("keyframe_reduce", "pose_shapes", "exact", "influences"),
     ),
     "usd": ExporterMember(
         module="hmrkit.exporters.usd",
         class_name="UsdExporter",
         summary="one .usdc a clip: UsdSkel characters, camera; exact vertices in a second file (needs usd-core)",
         licence="Modified Apache 2.0",
+        reads=("exact",),
     ),
     "abc": ExporterMember(
         module="hmrkit.exporters.abc",
@@ -140,6 +155,31 @@ def check_formats(formats: str | Sequence[str]) -> list[str]:
         if name not in EXPORTERS:
             raise unknown("export format", name, EXPORTERS)
     return names
+
+
+def check_format_options(formats: Sequence[str], options: ExportOptions) -> None:
+    """UsageError for an option that none of the formats has a use for; a warning names those that have none."""
+    for option in FORMAT_OPTIONS:
+        if getattr(options, option) == getattr(type(options)(), option):
+            continue
+        flag = "--" + option.replace("_", "-")
+        # Formats that write the exact vertices anyway do what --exact asks for.
+        useless = [
+            name
+            for name in formats
+            if option not in EXPORTERS[name].reads and not (option == "exact" and EXPORTERS[name].needs_vertices)
+        ]
+        if useless and len(useless) == len(formats):
+            able = ",".join(name for name, member in EXPORTERS.items() if option in member.reads)
+            raise UsageError(
+                f"{flag} is for {able}, got --format {','.join(formats)}; leave it out or add such a format"
+            )
+        if useless:
+            log.warning("%s changes nothing in %s", flag, ", ".join(useless))
+    if options.up == "z" and "abc" in formats:
+        log.warning(
+            "programs read Alembic as y up and lay people written with --up z on their backs; use --up y for abc"
+        )
 
 
 def choose_formats(formats: str | None, params_only: bool) -> list[str]:

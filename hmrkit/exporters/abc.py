@@ -2,8 +2,8 @@
 
 Frame ``n`` stands at ``n / fps`` seconds, as Alembic's exporters and importers have it. Alembic knows no axes and no
 unit; programs read it as y up. The rate, unit and axes are written in the archive's metadata (``FramesPerTimeUnit``,
-``unit``, ``up_axis``). A person who is not seen has `visible` 0. Vertices are written as they are computed: memory does
-not depend on the length of the clip.
+``unit``, ``up_axis``). A person who is not seen has `visible` 0 and, because Blender leaves that out, next to no size.
+Vertices are written as they are computed: memory does not depend on the length of the clip.
 
 Sources: the schemas AbcGeom_PolyMesh_v1, AbcGeom_Xform_v3 and AbcGeom_Camera_v1 as files of other programs hold them.
 """
@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from hmrkit import __version__
+from hmrkit.exporters.character_arrays import HIDDEN_SCALE
 from hmrkit.exporters.ogawa import Node, OgawaFile, Property, Sampling
 from hmrkit.files import atomic_path
 from hmrkit.scene import Character, ExportOptions, Scene, SceneCamera
@@ -52,14 +54,13 @@ def _write_archive(file: OgawaFile, scene: Scene, options: ExportOptions) -> Non
 
     top = Node("ABC")
     for character in scene.characters:
-        times = sampling(int(character.frames[0]), len(character))
-        mesh = _mesh(file, character, times)
-        node = _transform(file, character.name, None, mesh)
         visible, before = _visibility(character, scene.frame_range)
+        times = sampling(int(character.frames[0]) - before, len(visible))
+        mesh = _mesh(file, character, visible, before, times)
+        node = _transform(file, character.name, None, mesh)
         if not visible.all():
             seen = {True: file.sample(np.array([1], "b")), False: file.sample(np.array([0], "b"))}
-            shown = Property("visible", "b", samples=[seen[bool(value)] for value in visible])
-            shown.sampling = sampling(int(character.frames[0]) - before, len(visible))
+            shown = Property("visible", "b", samples=[seen[bool(value)] for value in visible], sampling=times)
             node.properties.append(shown)
         top.children.append(node)
     if options.camera:
@@ -70,15 +71,27 @@ def _write_archive(file: OgawaFile, scene: Scene, options: ExportOptions) -> Non
     file.finish(top, _archive_metadata(scene), samplings)
 
 
-def _mesh(file: OgawaFile, character: Character, times: int) -> Node:
-    """The mesh of one person: all its frames are written here, a stretch at a time."""
+def _mesh(file: OgawaFile, character: Character, visible: np.ndarray, before: int, times: int) -> Node:
+    """The mesh of one person: all its frames are written here, a stretch at a time.
+
+    `visible` (S,) has a value for each sample, the first `before` of which lie before the person's frames.
+    """
     points = Property("P", "f", 3, is_array=True, sampling=times, metadata="geoScope=vtx;interpretation=point")
     bounds = Property(".selfBnds", "d", 6, sampling=times, metadata=_BOX)
+
+    def sample(vertices: np.ndarray) -> tuple[int, int]:
+        box = np.concatenate([vertices.min(0), vertices.max(0)]).astype(np.float64)
+        return file.sample(vertices), file.sample(box)
+
+    # One sample serves every frame in which the person is not seen; no frames of it need to be computed.
+    hidden = None if visible.all() else sample(character.rest_vertices * np.float32(HIDDEN_SCALE))
+    made: list[Any] = [hidden] * before
     for rows in character.stretches():
-        vertices = character.vertices(rows)
-        boxes = np.concatenate([vertices.min(1), vertices.max(1)], 1).astype(np.float64)
-        points.samples += [file.sample(frame) for frame in vertices]
-        bounds.samples += [file.sample(box) for box in boxes]
+        seen = np.flatnonzero(character.visible[rows])
+        vertices = iter(character.vertices(rows)[seen] if len(seen) else ())
+        made += [sample(next(vertices)) if shown else hidden for shown in character.visible[rows]]
+    made += [hidden] * (len(visible) - len(made))
+    points.samples, bounds.samples = (list(part) for part in zip(*made, strict=True))
     # Alembic's faces run clockwise seen from outside, as RenderMan's do; importers turn them around.
     corners = file.sample(np.asarray(character.faces, np.int32)[:, ::-1])
     counts = file.sample(np.full(len(character.faces), 3, np.int32))
@@ -120,10 +133,10 @@ def _transform(file: OgawaFile, name: str, matrix: np.ndarray | None, child: Nod
 
 def _camera_schema(file: OgawaFile, camera: SceneCamera, metres_per_unit: float) -> Property:
     """Focal length in mm, film in cm, in the order that the schema has; clipping planes and focus in scene units."""
-    right, above = camera.film_offset_mm
+    (width, height), (right, above) = camera.film_gate_mm, camera.film_offset_mm
     near, far, focus = (metres / metres_per_unit for metres in (0.05, 1000.0, 5.0))
     core = [
-        camera.focal_mm, camera.film_width_mm / 10, right / 10, camera.film_height_mm / 10, above / 10, 1.0,
+        camera.focal_mm, width / 10, right / 10, height / 10, above / 10, 1.0,
         0.0, 0.0, 0.0, 0.0, 5.6, focus, 0.0, 0.0, near, far,
     ]  # fmt: skip
     return Property(".geom", metadata=_CAMERA, children=[file.scalar(".core", core, "d")])

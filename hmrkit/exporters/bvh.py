@@ -3,9 +3,10 @@
 BVH knows neither units, axes, frame numbers nor gaps, and its joints have no axes of their own: all are parallel to the
 scene's while the person stands in the rest pose. The root has a place and a rotation, every other joint a rotation,
 in degrees: Z Y X (``R = Rz Ry Rx``), the root's vertical axis first (``Ry Rz Rx`` with y up), so that people may
-rotate. The rate is written as the time of a frame, with twelve digits. The first row is the person's first frame; in
-gaps the motion is bridged. What BVH cannot say stands in ``person_01.bvh.json``. With another skeleton than SMPL's,
-names and rest pose change, and axes stay parallel.
+rotate. The rate is written as the time of a frame, with twelve digits. The first row is the clip's first frame, so that
+all people of a clip are in step: before they come they stand in the rest pose where they will appear (``--bvh-start
+person``: the first row is the person's first frame). In gaps the motion is bridged. What BVH cannot say stands in
+``person_01.bvh.json``. With another skeleton than SMPL's, names and rest pose change, and axes stay parallel.
 
 Source: Meredith and Maddock 2001, "Motion Capture File Formats Explained", section 3.
 """
@@ -37,27 +38,37 @@ class BvhExporter:
                 root_order, order = upright_order(np.eye(3), scene.up), list[int]()
                 file.write("HIERARCHY\n" + "\n".join(_hierarchy(character, root_order, order)) + "\n")
                 rows = _rows(character, root_order, order)
+                waiting = np.zeros((_wait(scene, character, options), rows.shape[1]))
+                waiting[:, :3] = rows[0, :3]
+                rows = np.concatenate([waiting, rows])
                 frame_time = float(1 / scene.fps)
                 file.write(f"MOTION\nFrames: {len(rows)}\nFrame Time: {frame_time:.12f}\n")
                 template = " ".join(["%.6f"] * rows.shape[1]) + "\n"
-                for part in character.stretches(1024):
-                    block = rows[part]
+                for start in range(0, len(rows), 1024):
+                    block = rows[start : start + 1024]
                     file.write(template * len(block) % tuple(block.ravel().tolist()))
             facts_path = path.with_suffix(".bvh.json")
             with atomic_path(facts_path) as temporary:
-                temporary.write_text(json.dumps(_facts(scene, character), indent=2, default=str) + "\n")
+                temporary.write_text(json.dumps(_facts(scene, character, options), indent=2, default=str) + "\n")
             paths += [path, facts_path]
         return paths
 
 
-def _facts(scene: Scene, character: Character) -> dict[str, object]:
+def _wait(scene: Scene, character: Character, options: ExportOptions) -> int:
+    """Frames of the clip before the person's first one that the file begins with."""
+    return int(character.frames[0]) - scene.frame_range[0] if options.bvh_start == "clip" else 0
+
+
+def _facts(scene: Scene, character: Character, options: ExportOptions) -> dict[str, object]:
+    waiting = _wait(scene, character, options)
+    hidden = np.append(np.arange(-waiting, 0) + character.frames[0], character.frames[~character.visible])
     return {
         "generator": f"hmrkit {__version__}",
         "name": character.name,
         "track_id": character.track_id,
-        "first_frame": int(character.frames[0]),
+        "first_frame": int(character.frames[0]) - waiting,
         "last_frame": int(character.frames[-1]),
-        "hidden_frames": character.frames[~character.visible].tolist(),
+        "hidden_frames": hidden.tolist(),
         "fps": str(scene.fps),
         "timecode": scene.timecode,
         "up": scene.up,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from hmrkit.geometry import matrix_to_quaternion
+from hmrkit.geometry import matrix_to_quaternion, quaternion_to_matrix
 from hmrkit.scene import Character
 
 
@@ -20,6 +20,12 @@ def quaternions_xyzw(rotations: np.ndarray) -> np.ndarray:
     sides = np.cumprod(np.where(opposite, -1.0, 1.0), axis=0)
     values[1:] *= sides[..., None]
     return values[..., [1, 2, 3, 0]].astype(np.float32)
+
+
+def rotations_from_xyzw(quaternions: np.ndarray) -> np.ndarray:
+    """Quaternions (...,4), normalised here, -> rotations (...,3,3) float32."""
+    wxyz = torch.from_numpy(np.ascontiguousarray(quaternions[..., [3, 0, 1, 2]], np.float64))
+    return quaternion_to_matrix(wxyz).numpy().astype(np.float32)
 
 
 def strongest_joints(weights: np.ndarray, multiple: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -43,6 +49,23 @@ def mesh_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     )
     lengths = np.linalg.norm(normals, axis=1, keepdims=True)
     return np.where(lengths > 1e-20, normals / np.maximum(lengths, 1e-20), [0.0, 1.0, 0.0]).astype(np.float32)
+
+
+# Of people who are not seen. Not 0, which would leave programs nothing to find their bounds by; and USD takes a matrix
+# whose determinant is below 1e-10 for none.
+HIDDEN_SCALE = 1e-3
+
+
+def scale_keys(character: Character, frame_range: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Frames (K,) and sizes (K,) float32 that hide a person who is not seen, in every program that moves things.
+
+    Most importers leave a changing visibility out, a size they keep. Each change has a key on the frame before it, too:
+    a program that draws lines between keys shows the same on whole frames.
+    """
+    frames, seen = visibility_keys(character, frame_range)
+    keys = np.union1d(frames, frames[1:] - 1)
+    shown = seen[np.searchsorted(frames, keys, "right") - 1]
+    return keys, np.where(shown, 1.0, HIDDEN_SCALE).astype(np.float32)
 
 
 def visibility_keys(character: Character, frame_range: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

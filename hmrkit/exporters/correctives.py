@@ -63,6 +63,11 @@ def in_unit_range(shapes: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, 
     return np.concatenate([base, shapes * span[:, None, None]]).astype(np.float32), shares.astype(np.float32)
 
 
+def pose_shape_names(count: int) -> list[str]:
+    """Names of `count` pose blend shapes in unit range: that which is always on, then SMPL's as its tools name them."""
+    return ["PoseBase", *(f"Pose{number:03d}" for number in range(count - 1))]
+
+
 def differences(character: Character, rows: Rows) -> np.ndarray:
     """What must be added to the rest mesh (n,V,3) so that skinning it gives the final vertices of these rows.
 

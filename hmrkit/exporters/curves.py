@@ -26,6 +26,21 @@ def euler_deg(rotations: np.ndarray, order: str = "xyz") -> np.ndarray:
     return angles
 
 
+def rotation_from_euler(degrees: np.ndarray, order: str = "xyz") -> np.ndarray:
+    """Degrees (...,3) about x, y, z -> rotations (...,3,3); what `euler_deg` takes apart."""
+    rotation = np.eye(3)
+    for letter in order:
+        axis = "xyz".index(letter)
+        a, b = (axis + 1) % 3, (axis + 2) % 3
+        angle = np.radians(degrees[..., axis])
+        one = np.zeros((*angle.shape, 3, 3))
+        one[..., axis, axis] = 1
+        one[..., a, a] = one[..., b, b] = np.cos(angle)
+        one[..., b, a], one[..., a, b] = np.sin(angle), -np.sin(angle)
+        rotation = one @ rotation
+    return rotation
+
+
 def upright_order(frame: np.ndarray, up: str) -> str:
     """The order of axes for a root whose axes at rest are `frame` (3,3) in a scene with that axis up: "xyz" or "xzy".
 

@@ -3,7 +3,8 @@
 Each person is a group ``person_01`` with the skeleton (limb nodes in the rest pose, with a bind pose), and
 ``person_01_mesh``; joints have keyed rotations, the root also a keyed place. Keys stand on whole frames of the exact
 rate: frame n at ``n / fps`` seconds, so frame 1001 is frame 1001 in Maya. (Blender counts an imported time of 0 as
-frame 1: set "Animation Offset" to 0 there.) The file says its up axis, its unit and its rate. Gaps hide the mesh.
+frame 1: set "Animation Offset" to 0 there.) The file says its up axis, its unit and its rate. People who are not seen
+are hidden by visibility and, for programs that leave that out, by the scale of their group.
 With ``--skeleton unreal`` and one person a file the group is called ``root``, which Unreal takes for the root bone.
 
 FBX's format is not published; what is written here follows Blender's notes (2013) and what ufbx reads.
@@ -169,10 +170,12 @@ def _takes(scene: Scene, animation: Animation) -> Record:
 
 def _add_camera(graph: Graph, camera: SceneCamera, scene: Scene) -> None:
     """The clip's camera: focal length in mm and film back in inches, as FBX has them; the image's size as aspect."""
-    width, height = camera.film_width_mm / _MM_PER_INCH, camera.film_height_mm / _MM_PER_INCH
+    width, height = (size / _MM_PER_INCH for size in camera.film_gate_mm)
+    upright = camera.film_height_mm > camera.film_width_mm
     right, above = (offset / _MM_PER_INCH for offset in camera.film_offset_mm)
     metre = 1 / scene.metres_per_unit
-    field_of_view = [np.degrees(2 * np.arctan(size * _MM_PER_INCH / 2 / camera.focal_mm)) for size in (width, height)]
+    image = camera.film_width_mm, camera.film_height_mm
+    field_of_view = [np.degrees(2 * np.arctan(size / 2 / camera.focal_mm)) for size in image]
     numbers = {
         "FocalLength": camera.focal_mm,
         "FieldOfView": field_of_view[0],
@@ -193,8 +196,9 @@ def _add_camera(graph: Graph, camera: SceneCamera, scene: Scene) -> None:
     }
     attribute = [(key, "Number", "", "A", float(value)) for key, value in numbers.items()]
     attribute += [(key, "double", "Number", "", float(value)) for key, value in more.items()]
-    # The focal length rules; the image's size is that of the plate; the film gate fits the width.
-    attribute += [(key, "enum", "", "", v) for key, v in (("ApertureMode", 3), ("AspectRatioMode", 2), ("GateFit", 2))]
+    # The focal length rules; the image's size is that of the plate; it fits the film's width, upright its height.
+    modes = {"ApertureMode": 3, "AspectRatioMode": 2, "GateFit": 1 if upright else 2}
+    attribute += [(key, "enum", "", "", value) for key, value in modes.items()]
     place = camera.scene_from_camera
     rotation = euler_deg((place[:3, :3] @ _GL_FROM_FBX_CAMERA)[None])[0]
     rows = [vector_row("Lcl Translation", place[:3, 3]), vector_row("Lcl Rotation", rotation)]

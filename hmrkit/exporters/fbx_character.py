@@ -11,9 +11,11 @@ from fractions import Fraction
 
 import numpy as np
 
-from hmrkit.exporters.correctives import corrective_shapes
-from hmrkit.exporters.curves import euler_deg, frame_ticks, keys_to_keep, upright_order
+from hmrkit.exporters.character_arrays import scale_keys, visibility_keys
+from hmrkit.exporters.correctives import corrective_shapes, in_unit_range, pose_shape_names
+from hmrkit.exporters.curves import euler_deg, frame_ticks, rotation_from_euler, upright_order
 from hmrkit.exporters.fbx_binary import Graph, Int64, Packed, Record, pack_value, properties, record
+from hmrkit.exporters.keyframes import keys_within
 from hmrkit.scene import Character, ExportOptions, Scene
 
 TICKS_PER_SECOND = 46_186_158_000  # KTime, FBX 7.x
@@ -75,10 +77,10 @@ def add_character(
     mesh, geometry = _add_mesh(graph, character, group)
     _add_skin(graph, character, joints, mesh, geometry)
     _add_bind_pose(graph, character, group, joints, mesh)
-    shapes = _blend_shapes(character, scene, options)
+    shapes = blend_shapes(character, scene, options)
     if shapes is not None:
         _add_blend_shapes(graph, animation, character, geometry, *shapes)
-    _animate_visibility(animation, character, mesh, scene)
+    _animate_visibility(animation, character, group, mesh, scene)
 
 
 def add_model(graph: Graph, name: str, sub: str, flags: str, parent: int, *rows: tuple, attribute: tuple = ()) -> Int64:
@@ -140,7 +142,8 @@ def _animate_skeleton(
 ) -> None:
     rotations = np.swapaxes(_rest_rotations(character), -1, -2) @ character.local_rotations.astype(np.float64)
     degrees = euler_deg(rotations)
-    degrees[:, 0] = euler_deg(rotations[:, 0], upright_order(character.rest_rotations[0], scene.up))
+    root_order = upright_order(character.rest_rotations[0], scene.up)
+    degrees[:, 0] = euler_deg(rotations[:, 0], root_order)
     places = character.root_positions.astype(np.float64)
     if options.keyframe_reduce is None:
         times = animation.times(character.frames)
@@ -148,25 +151,29 @@ def _animate_skeleton(
         for joint, target in enumerate(joints):
             animation.animate(target, "Lcl Rotation", "R", degrees[:, joint], times)
         return
-    tolerance = options.keyframe_reduce
-    kept = keys_to_keep(places, tolerance * 0.001 / scene.metres_per_unit)
-    animation.animate(joints[0], "Lcl Translation", "T", places[kept], animation.times(character.frames[kept]))
-    for joint, target in enumerate(joints):
-        kept = keys_to_keep(degrees[:, joint], tolerance)
-        times = animation.times(character.frames[kept])
-        animation.animate(target, "Lcl Rotation", "R", degrees[kept, joint], times)
+
+    def local(curves: np.ndarray) -> np.ndarray:
+        made = rotation_from_euler(curves)
+        made[:, 0] = rotation_from_euler(curves[:, 0], root_order)
+        return (_rest_rotations(character) @ made).astype(np.float32)
+
+    root, kept = keys_within(character, degrees, local, 1.0, options.keyframe_reduce, scene.metres_per_unit)
+    animation.animate(joints[0], "Lcl Translation", "T", places[root], animation.times(character.frames[root]))
+    for joint, (target, rows) in enumerate(zip(joints, kept, strict=True)):
+        animation.animate(target, "Lcl Rotation", "R", degrees[rows, joint], animation.times(character.frames[rows]))
 
 
-def _animate_visibility(animation: Animation, character: Character, mesh: int, scene: Scene) -> None:
-    """Hide the mesh in gaps, and before and after the person's frames where others are on stage then."""
-    first, last = scene.frame_range
-    frames = np.arange(first, last + 1)
-    shown = np.zeros(len(frames))
-    shown[character.frames - first] = character.visible
-    keys = np.flatnonzero(np.concatenate([[True], shown[1:] != shown[:-1]]))
-    if not shown.all():
-        times = animation.times(frames[keys])
-        animation.animate(mesh, "Visibility", "Visibility", shown[keys, None], times, _CONSTANT)
+def _animate_visibility(animation: Animation, character: Character, group: int, mesh: int, scene: Scene) -> None:
+    """Hide the person in gaps, before they come and after they left: the mesh's visibility, and the group's scale.
+
+    Blender's importer and others leave visibility out.
+    """
+    frames, seen = visibility_keys(character, scene.frame_range)
+    if len(frames) == 0:
+        return
+    animation.animate(mesh, "Visibility", "Visibility", seen[:, None].astype(float), animation.times(frames), _CONSTANT)
+    frames, sizes = scale_keys(character, scene.frame_range)
+    animation.animate(group, "Lcl Scaling", "S", np.repeat(sizes[:, None], 3, 1), animation.times(frames), _CONSTANT)
 
 
 # ------------------------------------------------------------------------------------------------------------ mesh
@@ -257,15 +264,20 @@ def _add_bind_pose(graph: Graph, character: Character, group: int, joints: list[
 # ----------------------------------------------------------------------------------------------------- blend shapes
 
 
-def _blend_shapes(
+def blend_shapes(
     character: Character, scene: Scene, options: ExportOptions
-) -> tuple[str, np.ndarray, np.ndarray] | None:
-    """Name, shapes (P,V,3) and weights (T,P): to the exact mesh, or the body's own, or None, as the options say."""
+) -> tuple[str, list[str], np.ndarray, np.ndarray] | None:
+    """Kind, names, shapes (P,V,3) and weights (T,P): to the exact mesh, or the body's own, or None, as the options say.
+
+    Weights run from 0 to 1, whatever the unit: programs cut off sliders beyond.
+    """
     if options.exact:
         shapes, weights, _ = corrective_shapes(character, _EXACT_TOLERANCE_M / scene.metres_per_unit)
-        return ("exact", shapes, weights) if len(shapes) else None
+        names = [f"exact_{number:03d}" for number in range(len(shapes) + 1)]
+        return ("exact", names, *in_unit_range(shapes, weights)) if len(shapes) else None
     if options.pose_shapes and character.pose_shapes is not None:
-        return ("pose", *character.pose_shapes())
+        shapes, weights = in_unit_range(*character.pose_shapes())
+        return "pose", pose_shape_names(len(shapes)), shapes, weights
     return None
 
 
@@ -275,6 +287,7 @@ def _add_blend_shapes(
     character: Character,
     geometry: int,
     kind: str,
+    names: list[str],
     shapes: np.ndarray,
     weights: np.ndarray,
 ) -> None:
@@ -282,11 +295,10 @@ def _add_blend_shapes(
     graph.connect(deformer, geometry)
     times = animation.times(character.frames)
     largest = float(np.abs(shapes).max(initial=0))
-    for number, (shape, weight) in enumerate(zip(shapes, weights.T, strict=True)):
+    for name, shape, weight in zip(names, shapes, weights.T, strict=True):
         rows = np.flatnonzero(np.abs(shape).max(-1) > 1e-5 * largest).astype("<i4")
         if len(rows) == 0:
             continue
-        name = f"{kind}_{number:03d}"
         offsets = shape[rows].astype("<f8").ravel()
         target = graph.add(
             "Geometry", name, "Geometry", record("Version", 100), record("Indexes", rows),

@@ -1,9 +1,10 @@
 """Binary glTF 2.0 (``.glb``): every person a skinned, animated mesh in their own shape; the camera that filmed them.
 
 glTF fixes its axes and its unit (y up, facing +z, metres), so a scene in other ones is rotated here. It has no frame
-numbers: a key of frame ``n`` stands at ``n / fps`` seconds, where importers put it back on frame ``n`` if the program's
-rate is set to the file's, which `asset.extras` tells exactly. A person who is not seen has scale 0, which the
-specification (section 3.5, Nodes) names as the way to animate visibility.
+numbers, and players begin at second 0: there the file has the clip's first frame, ``start_frame`` in `asset.extras`,
+which also has the exact rate. A person who is not seen has next to no scale. (Scale 0 is the specification's way,
+section 3.5; but three.js takes a mesh's bounds when it first draws it, and would never find that person again. It
+moves those bounds with the mesh's node, which therefore stands below the root joint, where people walk.)
 
 Skinning shows the skeleton's pose in the person's shape. With ``exact`` the remaining difference to the final
 (calibrated) vertices is added as morph targets before skinning, as few as reproduce it; with ``pose_shapes`` the
@@ -21,14 +22,24 @@ from typing import Any
 import numpy as np
 
 from hmrkit import __version__
-from hmrkit.exporters.character_arrays import mesh_normals, quaternions_xyzw, strongest_joints, visibility_keys
-from hmrkit.exporters.correctives import corrective_shapes, in_unit_range
-from hmrkit.exporters.curves import keys_to_keep
+from hmrkit.exporters.character_arrays import (
+    HIDDEN_SCALE,
+    mesh_normals,
+    quaternions_xyzw,
+    rotations_from_xyzw,
+    strongest_joints,
+    visibility_keys,
+)
+from hmrkit.exporters.correctives import corrective_shapes, in_unit_range, pose_shape_names
+from hmrkit.exporters.influences import with_influences
+from hmrkit.exporters.keyframes import keys_within
 from hmrkit.files import atomic_path
 from hmrkit.scene import Character, ExportOptions, Scene, SceneCamera
 
 _log = logging.getLogger(__name__)
 _COMPONENT = {"float32": 5126, "uint32": 5125, "uint16": 5123, "uint8": 5121}
+_LEAST_OFFSET_M = 1e-5  # morph targets leave smaller offsets out, if that leaves few enough rows
+_SPARSE_SHARE = 0.7  # above which a row's number costs more than it saves
 _KIND = {1: "SCALAR", 3: "VEC3", 4: "VEC4", 16: "MAT4"}
 _Y_UP_FROM_Z_UP = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float32)
 
@@ -83,7 +94,7 @@ class _Document:
             "bufferViews": [],
         }
         for character in scene.characters:
-            self._add_character(character)
+            self._add_character(with_influences(character, options.influences))
         if options.camera:
             self._add_camera(scene.camera)
 
@@ -148,8 +159,9 @@ class _Document:
             if abs(quaternion[3]) < 1 - 1e-7:
                 node["rotation"] = quaternion.tolist()
             children = [holder + 1 + child for child, parent in enumerate(parents) if parent == joint]
+            if joint == 0:  # the mesh: what is above it does not move it, it moves its bounds in three.js
+                children.append(holder + 1 + count)
             nodes.append(node | ({"children": children} if children else {}))
-        # Skinned meshes stand at the root of the scene: their own place is ignored, which a parent would hide.
         inverse_bind = np.zeros((count, 4, 4), np.float32)
         inverse_bind[:, :3, :3] = np.swapaxes(rest_rotation, -1, -2)
         inverse_bind[:, :3, 3] = -np.einsum("jba,jb->ja", rest_rotation, rest_joints)
@@ -163,8 +175,8 @@ class _Document:
             }
         )
         mesh = len(nodes)
-        shapes, weights, error = self._shapes(character)
-        self._add_mesh(character, shapes)
+        names, shapes, weights, error = self._shapes(character)
+        self._add_mesh(character, names, shapes)
         nodes.append(
             {
                 "name": f"{character.name}_mesh",
@@ -173,38 +185,44 @@ class _Document:
                 "extras": {"largest_error_mm": error},
             }
         )
-        self._json["scenes"][0]["nodes"] += [holder, mesh]
+        self._json["scenes"][0]["nodes"].append(holder)
 
         times = self._times(character.frames)
-        largest = self._options.keyframe_reduce
-        channels = [(holder + 1, "translation", self._points(character.root_positions), 1e-3)]
-        # The sum of four differences is never less than half the angle between two quaternions.
-        channels += [
-            (holder + 1 + joint, "rotation", values, np.radians(0.5))
-            for joint, values in enumerate(np.moveaxis(quaternions_xyzw(local), 1, 0))
-        ]
-        for moved, path, values, one in channels:
-            if largest is None:
-                self._animate(moved, path, times, values)
-            else:
-                rows = keys_to_keep(values, largest * one)
-                self._animate(moved, path, self._times(character.frames[rows]), values[rows])
+        root, kept = self._keys(character)
+        places, quaternions = self._points(character.root_positions), quaternions_xyzw(local)
+        self._animate(holder + 1, "translation", self._times(character.frames[root]), places[root])
+        for joint, rows in enumerate(kept):
+            at = times if len(rows) == len(character) else self._times(character.frames[rows])
+            self._animate(holder + 1 + joint, "rotation", at, quaternions[rows, joint])
         if len(shapes):
             self._animate(mesh, "weights", times, weights.astype(np.float32).reshape(-1))
         self._add_visibility(holder, character)
 
-    def _shapes(self, character: Character) -> tuple[np.ndarray, np.ndarray, float | None]:
-        """Morph targets (P,V,3), their weights (T,P), and the largest distance that is left to the final mesh, mm."""
+    def _keys(self, character: Character) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Rows of the root's places, and of each joint's rotations, that the file has."""
+        if self._options.keyframe_reduce is None:
+            return np.arange(len(character)), [np.arange(len(character))] * len(character.joint_names)
+        # In the scene's axes: that rotations are written in glTF's changes no line between them. The sum of four
+        # differences is never less than half the angle between two quaternions.
+        return keys_within(
+            character, quaternions_xyzw(character.local_rotations).astype(np.float64), rotations_from_xyzw,
+            np.radians(0.5), self._options.keyframe_reduce, self._scene.metres_per_unit,
+        )  # fmt: skip
+
+    def _shapes(self, character: Character) -> tuple[list[str], np.ndarray, np.ndarray, float | None]:
+        """Names, morph targets (P,V,3), their weights (T,P), and the largest distance left to the final mesh, mm."""
         if self._options.exact:
             shapes, weights, left = corrective_shapes(character, tolerance=0.5e-3 / self._scene.metres_per_unit)
             if len(shapes):
                 shapes, weights = in_unit_range(shapes, weights)
-            return shapes, weights, 1000 * left * self._scene.metres_per_unit
+            names = [f"corrective_{i:03d}" for i in range(len(shapes))]
+            return names, shapes, weights, 1000 * left * self._scene.metres_per_unit
         if self._options.pose_shapes and character.pose_shapes is not None:
-            return *in_unit_range(*character.pose_shapes()), None
-        return np.zeros((0, *character.rest_vertices.shape)), np.zeros((len(character), 0)), None
+            shapes, weights = in_unit_range(*character.pose_shapes())
+            return pose_shape_names(len(shapes)), shapes, weights, None
+        return [], np.zeros((0, *character.rest_vertices.shape)), np.zeros((len(character), 0)), None
 
-    def _add_mesh(self, character: Character, shapes: np.ndarray) -> None:
+    def _add_mesh(self, character: Character, names: list[str], shapes: np.ndarray) -> None:
         vertices = self._points(character.rest_vertices)
         attributes = {
             "POSITION": self._accessor(vertices, target=34962, bounds=True),
@@ -215,23 +233,24 @@ class _Document:
             attributes[f"WEIGHTS_{number}"] = self._accessor(weights, target=34962)
         primitive: dict[str, Any] = {
             "attributes": attributes,
-            "indices": self._accessor(character.faces.astype(np.uint32).reshape(-1), target=34963),
+            # 65535 is no vertex: the specification keeps it for restarting primitives.
+            "indices": self._accessor(
+                character.faces.astype(np.uint16 if len(vertices) < 65536 else np.uint32).reshape(-1), target=34963
+            ),
             "material": 0,
         }
         mesh: dict[str, Any] = {"name": f"{character.name}_mesh", "primitives": [primitive]}
         if len(shapes):
-            primitive["targets"] = [
-                {"POSITION": self._accessor(self._points(shape), target=34962, bounds=True)} for shape in shapes
-            ]
+            primitive["targets"] = [{"POSITION": self._offsets(self._points(shape))} for shape in shapes]
             mesh["weights"] = [0.0] * len(shapes)
-            mesh["extras"] = {"targetNames": [f"corrective_{i:03d}" for i in range(len(shapes))]}
+            mesh["extras"] = {"targetNames": names}
         self._json["meshes"].append(mesh)
 
     def _add_visibility(self, holder: int, character: Character) -> None:
-        """Scale 0 on the skeleton's holder where the person is not seen: in gaps, before they come, after they left."""
+        """Next to no scale on the skeleton's holder in gaps, before the person comes and after they left."""
         frames, seen = visibility_keys(character, self._scene.frame_range)
         if len(frames):
-            scales = np.repeat(seen[:, None], 3, axis=1).astype(np.float32)
+            scales = np.repeat(np.where(seen, 1, HIDDEN_SCALE)[:, None], 3, axis=1).astype(np.float32)
             self._animate(holder, "scale", self._times(frames), scales, "STEP")
 
     # ------------------------------------------------------------------------------------------- camera and numbers
@@ -267,9 +286,9 @@ class _Document:
         self._json["scenes"][0]["nodes"].append(len(self._json["nodes"]) - 1)
 
     def _times(self, frames: np.ndarray) -> int:
-        """Accessor of the times of some frames, s."""
+        """Accessor of the times of some frames, s; the clip's first frame is at 0."""
         fps = self._scene.fps
-        times = frames.astype(np.float64) * fps.denominator / fps.numerator
+        times = (frames - self._scene.frame_range[0]).astype(np.float64) * fps.denominator / fps.numerator
         return self._accessor(times.astype(np.float32), bounds=True)
 
     def _animate(self, node: int, path: str, times: int, values: np.ndarray, interpolation: str = "LINEAR") -> None:
@@ -277,16 +296,46 @@ class _Document:
         animation["channels"].append({"sampler": len(animation["samplers"]), "target": {"node": node, "path": path}})
         animation["samplers"].append({"input": times, "output": self._accessor(values), "interpolation": interpolation})
 
-    def _accessor(self, values: np.ndarray, target: int | None = None, bounds: bool = False) -> int:
-        """Put (n,) or (n,k) values into the buffer; the number by which the rest of the file refers to them."""
-        values = np.ascontiguousarray(values if values.dtype.name in _COMPONENT else values.astype(np.float32))
-        width = 1 if values.ndim == 1 else values.shape[1]
+    def _offsets(self, offsets: np.ndarray) -> int:
+        """Accessor of a morph target (V,3) m; of one that moves few vertices only those are written."""
+        rows = np.flatnonzero(np.linalg.norm(offsets, axis=1) > _LEAST_OFFSET_M)
+        if len(rows) > _SPARSE_SHARE * len(offsets):
+            return self._accessor(offsets, target=34962, bounds=True)
+        rows = rows if len(rows) else np.zeros(1, int)
+        moved = offsets[rows].astype(np.float32)
+        accessor: dict[str, Any] = {
+            "componentType": _COMPONENT["float32"],
+            "count": len(offsets),
+            "type": "VEC3",
+            "sparse": {
+                "count": len(rows),
+                "indices": {
+                    "bufferView": self._view(rows.astype(np.uint32)),
+                    "componentType": _COMPONENT["uint32"],
+                },
+                "values": {"bufferView": self._view(moved)},
+            },
+        }
+        low, high = (side.tolist() for side in (moved.min(0), moved.max(0)))
+        if len(rows) < len(offsets):  # the others are 0
+            low, high = [min(value, 0.0) for value in low], [max(value, 0.0) for value in high]
+        self._json["accessors"].append(accessor | {"min": low, "max": high})
+        return len(self._json["accessors"]) - 1
+
+    def _view(self, values: np.ndarray, target: int | None = None) -> int:
+        """Put values into the buffer; the number of the view on them."""
         self._buffer += bytes(-len(self._buffer) % 4)
         view = {"buffer": 0, "byteOffset": len(self._buffer), "byteLength": values.nbytes}
         self._buffer += values.tobytes()
         self._json["bufferViews"].append(view | ({"target": target} if target else {}))
+        return len(self._json["bufferViews"]) - 1
+
+    def _accessor(self, values: np.ndarray, target: int | None = None, bounds: bool = False) -> int:
+        """Put (n,) or (n,k) values into the buffer; the number by which the rest of the file refers to them."""
+        values = np.ascontiguousarray(values if values.dtype.name in _COMPONENT else values.astype(np.float32))
+        width = 1 if values.ndim == 1 else values.shape[1]
         accessor: dict[str, Any] = {
-            "bufferView": len(self._json["bufferViews"]) - 1,
+            "bufferView": self._view(values, target),
             "componentType": _COMPONENT[values.dtype.name],
             "count": len(values),
             "type": _KIND[width],

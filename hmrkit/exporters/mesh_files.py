@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -19,7 +19,7 @@ import trimesh.exchange.off
 import trimesh.exchange.stl
 
 from hmrkit.exporters import describe_axes
-from hmrkit.files import atomic_path
+from hmrkit.exporters.sequences import write_sequences
 from hmrkit.scene import Character, ExportOptions, Scene
 
 _UNITS_3MF = {"m": "meter", "cm": "centimeter"}
@@ -42,7 +42,7 @@ class StlExporter:
 
     def write(self, scene: Scene, folder: Path, options: ExportOptions) -> list[Path]:
         """The folders made, one a person."""
-        return _write_frames(scene, folder, "stl", _stl)
+        return write_sequences(scene, folder, "stl", lambda _, person: partial(_stl, person))
 
 
 class OffExporter:
@@ -50,7 +50,7 @@ class OffExporter:
 
     def write(self, scene: Scene, folder: Path, options: ExportOptions) -> list[Path]:
         """The folders made, one a person."""
-        return _write_frames(scene, folder, "off", _off)
+        return write_sequences(scene, folder, "off", lambda _, person: partial(_off, person))
 
 
 class ThreeMfExporter:
@@ -58,32 +58,14 @@ class ThreeMfExporter:
 
     def write(self, scene: Scene, folder: Path, options: ExportOptions) -> list[Path]:
         """The folders made, one a person."""
-        return _write_frames(scene, folder, "3mf", _model_3mf)
+        return write_sequences(scene, folder, "3mf", lambda _, person: partial(_model_3mf, scene, person))
 
 
-Encode = Callable[[Scene, Character, int, np.ndarray], bytes]
-
-
-def _write_frames(scene: Scene, folder: Path, suffix: str, encode: Encode) -> list[Path]:
-    """A file for each frame in which each person is seen: `encode` of scene, person, frame number, vertices (V,3)."""
-    folders = []
-    for character in scene.characters:
-        folders.append(Path(folder) / f"{character.name}_{suffix}")
-        for rows in character.stretches():
-            rows_seen = [row for row in range(rows.start, rows.stop) if character.visible[row]]
-            vertices = character.vertices(rows) if rows_seen else np.zeros((0, 0, 3), np.float32)
-            for row in rows_seen:
-                number = int(character.frames[row])
-                with atomic_path(folders[-1] / f"frame_{number:06d}.{suffix}") as temporary:
-                    temporary.write_bytes(encode(scene, character, number, vertices[row - rows.start]))
-    return folders
-
-
-def _stl(scene: Scene, character: Character, number: int, vertices: np.ndarray) -> bytes:
+def _stl(character: Character, number: int, vertices: np.ndarray) -> bytes:
     return trimesh.exchange.stl.export_stl(trimesh.Trimesh(vertices, character.faces, process=False))
 
 
-def _off(scene: Scene, character: Character, number: int, vertices: np.ndarray) -> bytes:
+def _off(character: Character, number: int, vertices: np.ndarray) -> bytes:
     return trimesh.exchange.off.export_off(trimesh.Trimesh(vertices, character.faces, process=False)).encode()
 
 

@@ -10,12 +10,13 @@ AMASS's own names (Mahmood et al. 2019; amass.is.tue.mpg.de), T frames, those in
 ``pose_body``        (T,63)       ``poses[:, 3:66]``
 ``betas``            (10,)        shape coefficients of the body model `model_id`
 ``trans``            (T,3)        metres, added to the posed body's vertices
-``mocap_framerate``  ()           Hz, also as ``mocap_frame_rate``: AMASS has used both names
+``mocap_framerate``  ()           Hz of the scene's frames, also as ``mocap_frame_rate``: AMASS has used both names
 ``gender``           ()           neutral, male or female
 ==================== ============ =====================================================================================
 
 What a clip adds: ``frame_indices`` (T,) in the source and ``frame_times`` (T,) s (frames may be missing from a track,
-and a clip's rate may vary: the rate alone does not say when a row is; after ``--fps`` they lie between the source's),
+and a clip's rate may vary: the rate alone says when a row is only where ``contiguous`` is true; after ``--fps`` they
+lie between the source's),
 ``frames`` (T,) their numbers in the exported scene; ``joints_c`` (T,24,3) m of the final mesh; ``keypoints_2d`` (T,K,3)
 px and confidence with ``keypoint_skeleton``, unless resampled; ``track_id``; ``model_id``; ``camera_focal_px`` (2,),
 ``camera_center_px`` (2,), ``image_size`` (width, height), ``camera_source``; ``coordinate_frame`` in words;
@@ -27,11 +28,16 @@ Root and translation are those of the camera frame (x right, y down, z forward),
 ``calibrated`` says whether the parameters are the refit to the calibrated mesh; then ``refit_residual_mm`` (T,) is the
 mean distance between the two (the exact vertices are what ``obj`` writes), after ``--params-only`` that between the
 target joints and the parameters'.
+
+``--npz amass`` writes only what AMASS has, in the sizes that its readers index: ``poses`` (T,156) of SMPL-H or, of a
+person on SMPL-X, (T,165), without known fingers flat hands; ``betas`` (16,), ``dmpls`` (T,8) zeros, ``trans`` with z
+up, ``gender``, ``mocap_framerate``, ``surface_model_type``. T are consecutive frames: gaps are bridged.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +49,7 @@ from hmrkit.geometry import matrix_to_axis_angle
 from hmrkit.scene import Character, ExportOptions, Scene
 from hmrkit.types import BodyParams
 
+log = logging.getLogger(__name__)
 COORDINATE_FRAME = "camera: x right, y down, z forward (OpenCV), metres"
 WORLD_FRAME = {"y": "world: y up, ground at y = 0, metres", "z": "world: z up, ground at z = 0, metres"}
 
@@ -55,7 +62,7 @@ class NpzExporter:
         files = []
         for character in scene.characters:
             path = Path(folder) / f"{character.name}.npz"
-            arrays = person_arrays(scene, character)
+            arrays = (amass_arrays if options.npz == "amass" else person_arrays)(scene, character)
             with atomic_path(path) as temporary, open(temporary, "wb") as file:
                 np.savez_compressed(file, **arrays)
             files.append(path)
@@ -71,7 +78,8 @@ def person_arrays(scene: Scene, character: Character) -> dict[str, Any]:
     params = scene.smpl_parameters(character) if in_world else character.params_c
     poses = axis_angle_poses(params)[seen]
     resampled = not np.array_equal(character.source_rows[seen], np.floor(character.source_rows[seen]))
-    rate = np.float64(float(scene.fps) if scene.metadata.get("resampled") else take.video.sampled_fps)
+    own_times = take.video.variable and not scene.metadata.get("resampled")
+    rate = np.float64(take.video.sampled_fps if own_times else float(scene.fps))
     assert character.source_frames is not None
     assert character.source_times is not None
     indices, camera = character.source_frames[seen], take.camera
@@ -87,6 +95,7 @@ def person_arrays(scene: Scene, character: Character) -> dict[str, Any]:
         "frame_indices": indices if resampled else indices.round().astype(np.int64),
         "frame_times": character.source_times[seen],
         "frames": character.frames[seen],
+        "contiguous": np.bool_(not own_times and np.all(np.diff(character.frames[seen]) == 1)),
         "track_id": np.int64(character.track_id),
         "model_id": np.array(params.model),
         "camera_focal_px": camera.focal_px,
@@ -112,6 +121,37 @@ def person_arrays(scene: Scene, character: Character) -> dict[str, Any]:
         if character.calibrated:
             arrays["refit_residual_mm"] = take.calibrated[character.track_id].refit_residual_mm[rows]
     return arrays
+
+
+def amass_arrays(scene: Scene, character: Character) -> dict[str, Any]:
+    """What AMASS's files hold of one person, in their sizes: a row for each frame, also in gaps."""
+    warn_of_other_body(character, "AMASS")
+    params = scene.smpl_parameters(character, up="z")
+    poses, is_smplx = axis_angle_poses(params), params.model.startswith("smplx")
+    hands = poses[:, 66:] if params.fingers is not None else np.zeros((len(poses), 90), np.float32)
+    face = np.zeros((len(poses), 9 if is_smplx else 0), np.float32)  # jaw and eyes
+    betas = np.zeros(16, np.float32)
+    betas[: min(len(params.betas), 16)] = params.betas[:16]
+    return {
+        "poses": np.concatenate([poses[:, :66], face, hands], 1),
+        "trans": params.transl_c.astype(np.float32),
+        "betas": betas,
+        "dmpls": np.zeros((len(poses), 8), np.float32),
+        "gender": np.array(params.gender),
+        "mocap_framerate": np.float64(scene.fps),
+        "mocap_frame_rate": np.float64(scene.fps),
+        "surface_model_type": np.array("smplx" if is_smplx else "smplh"),
+    }
+
+
+def warn_of_other_body(character: Character, readers: str) -> None:
+    """A warning where the parameters are of a body that readers of SMPL's parameters do not have."""
+    params = character.params_c
+    if params is not None and not params.model.startswith("smpl"):
+        log.warning(
+            "%s is on %s: programs that read %s would give it SMPL's shape; put the take on SMPL first: "
+            "hmrkit convert-body --to smpl", character.name, params.model, readers,
+        )  # fmt: skip
 
 
 def axis_angle_poses(params: BodyParams) -> np.ndarray:

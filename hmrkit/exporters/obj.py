@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from hmrkit.exporters import describe_axes
-from hmrkit.files import atomic_path
+from hmrkit.exporters.sequences import Encode, write_sequences
 from hmrkit.scene import Character, ExportOptions, Scene
 
 
@@ -19,25 +21,19 @@ class ObjExporter:
 
     def write(self, scene: Scene, folder: Path, options: ExportOptions) -> list[Path]:
         """The folders made, one a person."""
-        return [self._write_person(scene, character, folder) for character in scene.characters]
+        return write_sequences(scene, folder, "obj", _encoder)
 
-    def _write_person(self, scene: Scene, character: Character, folder: Path) -> Path:
-        made = Path(folder) / f"{character.name}_obj"
-        faces = ("f %d %d %d\n" * len(character.faces) % tuple((character.faces + 1).ravel().tolist())).encode()
-        template = "v %.9g %.9g %.9g\n" * len(character.rest_vertices)  # one formatting call a frame
-        head = (
-            f"# hmrkit: frame %d at {float(scene.fps):.6g} frames per second of {scene.metadata.get('source')}\n"
-            f"# {describe_axes(scene)}\n"
-            f"o {character.name}\n"
-        )
-        for rows in character.stretches():
-            rows_seen = [row for row in range(rows.start, rows.stop) if character.visible[row]]
-            if not rows_seen:
-                continue
-            vertices = character.vertices(rows)
-            for row in rows_seen:
-                number = int(character.frames[row])
-                body = head % number + template % tuple(vertices[row - rows.start].ravel().tolist()) + "s 1\n"
-                with atomic_path(made / f"frame_{number:06d}.obj") as temporary:
-                    temporary.write_bytes(body.encode() + faces)
-        return made
+
+def _encoder(scene: Scene, character: Character) -> Encode:
+    faces = ("f %d %d %d\n" * len(character.faces) % tuple((character.faces + 1).ravel().tolist())).encode()
+    template = "v %.9g %.9g %.9g\n" * len(character.rest_vertices)  # one formatting call a frame
+    head = (
+        f"# hmrkit: frame %d at {float(scene.fps):.6g} frames per second of {scene.metadata.get('source')}\n"
+        f"# {describe_axes(scene)}\n"
+        f"o {character.name}\n"
+    )
+
+    def encode(number: int, vertices: np.ndarray) -> bytes:
+        return (head % number + template % tuple(vertices.ravel().tolist()) + "s 1\n").encode() + faces
+
+    return encode

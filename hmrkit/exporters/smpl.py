@@ -9,17 +9,14 @@ format has no word for a person who is not there.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import numpy as np
 
 from hmrkit.errors import UsageError
-from hmrkit.exporters.npz import axis_angle_poses
+from hmrkit.exporters.npz import axis_angle_poses, warn_of_other_body
 from hmrkit.files import atomic_path
 from hmrkit.scene import ExportOptions, Scene
-
-log = logging.getLogger(__name__)
 
 
 class SmplExporter:
@@ -37,11 +34,7 @@ class SmplExporter:
 
         files = []
         for character in scene.characters:
-            if character.params_c is not None and not character.params_c.model.startswith("smpl"):
-                log.warning(
-                    "%s is on %s: programs that read .smpl would give it SMPL's shape; put the take on SMPL first: "
-                    "hmrkit convert-body --to smpl", character.name, character.params_c.model,
-                )  # fmt: skip
+            warn_of_other_body(character, ".smpl")
             params = scene.smpl_parameters(character, up="y")
             pose, version, hands = axis_angle_poses(params).reshape(len(character), -1, 3), SMPLVersion.SMPL, {}
             if params.fingers is not None:

@@ -1,7 +1,8 @@
 """USD (``.usdc``): every person a UsdSkel character in their own shape; the camera that filmed them.
 
 The stage's time codes are frame numbers, at `timeCodesPerSecond` = the exact rate; `upAxis` and `metersPerUnit` are the
-scene's. A person who is not seen is invisible. With ``exact`` a second file, ``NAME_exact.usdc``, holds the final
+scene's. A person who is not seen is invisible, and for importers that leave that out the root joint has next to no
+scale (of exact vertices the points). With ``exact`` a second file, ``NAME_exact.usdc``, holds the final
 (calibrated) vertices as time samples; it is saved as it grows, so memory does not depend on the length of the clip.
 
 Needs the package usd-core (Modified Apache 2.0), which `hmrkit.exporters.usd_stage` imports.

@@ -16,7 +16,14 @@ from typing import Any
 import numpy as np
 from pxr import Gf, Sdf, Usd, UsdGeom, UsdShade, UsdSkel, Vt
 
-from hmrkit.exporters.character_arrays import mesh_normals, quaternions_xyzw, strongest_joints, visibility_keys
+from hmrkit.exporters.character_arrays import (
+    HIDDEN_SCALE,
+    mesh_normals,
+    quaternions_xyzw,
+    scale_keys,
+    strongest_joints,
+    visibility_keys,
+)
 from hmrkit.files import atomic_path
 from hmrkit.scene import Character, Scene, SceneCamera, safe_name
 
@@ -78,7 +85,9 @@ def add_rig(stage: Any, root: Any, scene: Scene, character: Character, material:
     quaternions = quaternions_xyzw(character.local_rotations)
     translations = np.tile(local[:, :3, 3].astype(np.float32), (len(character), 1, 1))
     translations[:, 0] = character.root_positions
-    animation.CreateScalesAttr(Vt.Vec3hArray([Gf.Vec3h(1)] * len(joints)))
+    scales = animation.CreateScalesAttr(Vt.Vec3hArray([Gf.Vec3h(1)] * len(joints)))
+    for frame, size in zip(*(keys.tolist() for keys in scale_keys(character, scene.frame_range)), strict=True):
+        scales.Set(Vt.Vec3hArray([Gf.Vec3h(size), *[Gf.Vec3h(1)] * (len(joints) - 1)]), frame)
     rotation, translation = animation.CreateRotationsAttr(), animation.CreateTranslationsAttr()
     for row, frame in enumerate(character.frames.tolist()):
         rotation.Set(Vt.QuatfArray.FromNumpy(quaternions[row]), frame)
@@ -113,9 +122,17 @@ def add_points(stage: Any, root: Any, scene: Scene, character: Character, materi
     _add_visibility(mesh, scene, character)
     _describe(mesh, character)
     held = 0
+    small = character.rest_vertices * np.float32(HIDDEN_SCALE)
+    for frame, size in zip(*scale_keys(character, scene.frame_range), strict=True):
+        if size < 1:
+            points.Set(Vt.Vec3fArray.FromNumpy(small), int(frame))
+            extent.Set(_extent(small), int(frame))
     for rows in character.stretches():
         vertices = character.vertices(rows)
-        for frame, points_now in zip(character.frames[rows].tolist(), vertices, strict=True):
+        for row, points_now in zip(range(*rows.indices(len(character))), vertices, strict=True):
+            if not character.visible[row]:
+                continue
+            frame = int(character.frames[row])
             points.Set(Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(points_now)), frame)
             extent.Set(_extent(points_now), frame)
         held += len(vertices)

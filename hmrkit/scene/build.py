@@ -82,6 +82,7 @@ def build_scene(
         camera=_camera(take, matrix, options), fps=clock.fps, first_frame=clock.first_frame,
         timecode=read_timecode(take.video.path), up=options.up, unit=options.unit, space=options.space,
         metadata=metadata, take=take, scene_from_camera_cv=matrix, suffix=_shot_suffix(shot),
+        clip_range=_clip_range(take, clock, shot, characters),
     )  # fmt: skip
 
 
@@ -100,9 +101,10 @@ def check_options(options: ExportOptions) -> None:
     """UsageError for words and numbers that make no sense, before any work is done."""
     choices = {"up": ("y", "z"), "unit": ("m", "cm"), "space": ("camera", "world"), "fingers": ("keep", "rest")}
     choices |= {"gaps": ("hide", "interpolate", "split"), "skeleton": SKELETON_NAMES}
+    choices |= {"bvh_start": ("clip", "person"), "npz": ("hmrkit", "amass"), "influences": ("4", "8")}
     for name, words in choices.items():
-        if getattr(options, name) not in words:
-            flag = "units" if name == "unit" else name
+        if str(getattr(options, name)) not in words:
+            flag = "units" if name == "unit" else name.replace("_", "-")
             raise unknown(f"--{flag}", str(getattr(options, name)), words)
     for name, (flag, allowed) in _NUMBERS.items():
         check_number(flag, getattr(options, name), allowed)
@@ -188,6 +190,19 @@ def _chosen_people(take: Take, options: ExportOptions) -> list[int]:
     if missing:
         raise UsageError(f"no person {missing[0]} with a mesh; the take has {', '.join(map(str, there)) or 'none'}")
     return [i for i in there if options.people is None or i in options.people]
+
+
+def _clip_range(
+    take: Take, clock: Clock, shot: int | None, characters: tuple[Character, ...]
+) -> tuple[int, int] | None:
+    """First and last scene frame of the chosen frames of the clip, or of those of the shot."""
+    if not characters:
+        return None
+    chosen = take.video.frame_indices
+    if shot is not None:
+        chosen = chosen[np.asarray(shots(chosen, take.video.cuts)) == shot - 1]
+    first, last = clock.numbers(chosen[[0, -1]]).round().astype(int).tolist()
+    return min(first, *(int(c.frames[0]) for c in characters)), max(last, *(int(c.frames[-1]) for c in characters))
 
 
 def _people(take: Take, clock: Clock, models: Models, options: ExportOptions, shot: int | None) -> list[Motion]:

@@ -54,19 +54,24 @@ class Clock:
         by_rate = (frame_indices - video.first_number) / rate
         return np.where(chosen[row] == frame_indices, video.frame_times[row] - start, by_rate)
 
+    def numbers(self, frame_indices: np.ndarray) -> np.ndarray:
+        """Scene frames (R,) float at which source frames are shown; whole numbers without resampling."""
+        if self.resampled:
+            return self.times(frame_indices) * float(self.fps) + self.first_frame
+        return ((frame_indices - self.video.first_number) // self.video.step + self.first_frame).astype(float)
+
     def place(self, frame_indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A track's source frames (R,) -> scene frames (T,), the row each one shows (T,) float, and seen (T,) bool.
 
         Not seen are frames inside a gap of the track. InputError where there are too many (`hmrkit.limits`).
         """
         count, step = len(frame_indices), self.video.step
+        rows_at = self.numbers(frame_indices) - self.first_frame
         if self.resampled:
-            rows_at = self.times(frame_indices) * float(self.fps)
             first, last = int(np.ceil(rows_at[0] - _ON_A_ROW)), int(np.floor(rows_at[-1] + _ON_A_ROW))
             first = min(first, last) if count > 1 else round(rows_at[0])
             last = max(last, first)
         else:
-            rows_at = (frame_indices - self.video.first_number) // step
             first, last = int(rows_at[0]), int(rows_at[-1])
         check_export(last - first + 1, count, f"{self.video.path} at {float(self.fps):g} frames per second")
         numbers = np.arange(first, last + 1)

@@ -16,12 +16,13 @@ Mixamo's axes are those of its X Bot. Unreal's are what public projects show of 
 of ``thigh_l``, ``calf_r`` at +x; not checked in Unreal itself), with arms lowered by `A_POSE_DEG`; twist bones and
 fingers are absent, hands keep the forearm's axes. SMPL's one hand joint stands at the knuckles and takes the name of
 the middle finger's first bone. Changing the rest pose changes linear blend skinning a little (most at a raised
-shoulder): ``smpl`` and ``mixamo`` show exactly the same mesh, ``unreal`` only in its A-pose
-(where it matters, `exact` corrective shapes give the mesh back).
+shoulder): ``smpl`` and ``mixamo`` show exactly the same mesh, ``unreal`` only in its A-pose:
+a warning has the figure, and `exact` corrective shapes give the mesh back.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -31,6 +32,7 @@ from hmrkit.members import unknown
 from hmrkit.scene import Character, blend_skin
 from hmrkit.skeletons import SMPL_24, swap_sides
 
+log = logging.getLogger(__name__)
 SKELETON_NAMES = ("smpl", "mixamo", "unreal")
 A_POSE_DEG = 45.0
 
@@ -102,7 +104,7 @@ def retarget(character: Character, skeleton: str) -> Character:
     shift = place - (rotation @ character.rest_joints.astype(np.float64)[..., None])[..., 0]
     transforms = np.concatenate([rotation, shift[..., None]], -1)[None]
     skin = character.skin_weights
-    return replace(
+    bound = replace(
         character,
         joint_names=names,
         rest_joints=place.astype(np.float32),
@@ -111,6 +113,15 @@ def retarget(character: Character, skeleton: str) -> Character:
         local_rotations=local.astype(np.float32),
         pose_shapes=_rotated_shapes(character.pose_shapes, skin, rotation) if changed else character.pose_shapes,
     )
+    if changed:
+        rows = np.unique(np.linspace(0, len(character) - 1, 24).round().astype(int))
+        moved = float(np.linalg.norm(bound.skinned(rows) - character.skinned(rows), axis=-1).max())
+        height = float(np.ptp(character.rest_vertices, axis=0).max())
+        log.warning(
+            "%s: binding the mesh in the A-pose of --skeleton %s moves it by up to %.1f %% of the body's height; "
+            "--exact gives it back", character.name, skeleton, 100 * moved / height,
+        )  # fmt: skip
+    return bound
 
 
 def joint_names(skeleton: str) -> tuple[str, ...]:

@@ -46,7 +46,9 @@ class ExportOptions:
     For the files: `per_person` (a file each, else one scene), `per_shot` (a scene for each shot of a clip with cuts),
     `camera` (write it), `keyframe_reduce` (largest error that leaving out keys may make, in degrees and millimetres;
     None keeps every frame), `pose_shapes` (pose-dependent blend shapes, where the format has them), `exact` (also write
-    the exact vertices as morph targets or time samples, where the format is a skinned one).
+    the exact vertices as morph targets or time samples, where the format is a skinned one), `influences` (most joints
+    that move a vertex in glb: 4 or 8), `bvh_start` (bvh begins with the ``clip`` or with the ``person``), `npz`
+    (``hmrkit``, or ``amass``: arrays of the sizes that AMASS's readers take).
     """
 
     fps: Fraction | None = None
@@ -70,6 +72,9 @@ class ExportOptions:
     keyframe_reduce: float | None = None
     pose_shapes: bool = False
     exact: bool = False
+    influences: Literal[4, 8] = 4
+    bvh_start: Literal["clip", "person"] = "clip"
+    npz: Literal["hmrkit", "amass"] = "hmrkit"
 
 
 @dataclass(frozen=True)
@@ -223,6 +228,14 @@ class SceneCamera:
         return self.focal_mm * self.height / float(self.focal_px[1])
 
     @property
+    def film_gate_mm(self) -> tuple[float, float]:
+        """Width and height in mm of the film back where importers lay its width along the image's longer side.
+
+        Blender's do (FBX, Alembic). So an upright image lies in the middle of a square as high as it is.
+        """
+        return max(self.film_width_mm, self.film_height_mm), self.film_height_mm
+
+    @property
     def film_offset_mm(self) -> tuple[float, float]:
         """How far the image's middle lies right of and above the optical axis on the film, mm (0, 0: centred)."""
         right = (self.width / 2 - float(self.center_px[0])) * self.focal_mm / float(self.focal_px[0])
@@ -242,7 +255,9 @@ class Scene:
     `fps` is exact (30000/1001 stays that). `first_frame` is the number of the source's first frame, `timecode` its
     SMPTE time where the video has one; frame `n` is shown at ``(n - first_frame) / fps`` seconds of the clip.
     `metadata` holds plain JSON values: options, provenance, version, what was smoothed or locked. `suffix` is what the
-    names of a shot's files end in (``_shot_01``); the names of the scene and of its people have it.
+    names of a shot's files end in (``_shot_01``); the names of the scene and of its people have it. `clip_range`: first
+    and last frame number of the clip (or shot) as far as it was followed, None: of the people. People are hidden in
+    every other frame of it than those in which they are seen.
     """
 
     name: str
@@ -258,6 +273,7 @@ class Scene:
     take: Take | None = None
     suffix: str = ""
     scene_from_camera_cv: np.ndarray | None = None  # (3,4), metres to the unit: from the take's camera frame
+    clip_range: tuple[int, int] | None = None
 
     @property
     def metres_per_unit(self) -> float:
@@ -266,7 +282,9 @@ class Scene:
 
     @property
     def frame_range(self) -> tuple[int, int]:
-        """First and last frame number of all characters; (first_frame, first_frame) where there is none."""
+        """First and last frame number of the clip or, of a scene without a clip, of all characters."""
+        if self.clip_range is not None:
+            return self.clip_range
         if not self.characters:
             return self.first_frame, self.first_frame
         return min(int(c.frames[0]) for c in self.characters), max(int(c.frames[-1]) for c in self.characters)
@@ -301,7 +319,10 @@ class Scene:
         """What goes into one file each: this scene, or one scene a person, named after them."""
         if not per_person:
             return [self] if self.characters else []
-        return [replace(self, name=character.name, characters=(character,)) for character in self.characters]
+        return [
+            replace(self, name=character.name, characters=(character,), clip_range=self.frame_range)
+            for character in self.characters
+        ]
 
 
 def safe_name(text: str) -> str:

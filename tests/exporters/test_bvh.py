@@ -78,6 +78,11 @@ def test_joints_read_back_stand_where_ours_stand(tmp_path, up, unit, skeleton):
     assert [p.name for p in paths] == [f"person_{i}.bvh{end}" for i in ("01", "07") for end in ("", ".json")]
     for person, path in zip(scene.characters, paths[::2], strict=True):
         names, parents, _, places, rows, frame_time = read_bvh(path)
+        waiting = len(rows) - len(person)
+        assert waiting == person.frames[0] - 1001  # in the rest pose, where they will appear
+        assert np.all(rows[:waiting, 3:] == 0)
+        assert np.all(rows[:waiting, :3] == rows[waiting, :3])
+        places, rows = places[waiting:], rows[waiting:]
         assert 1 / frame_time == pytest.approx(30000 / 1001, rel=1e-9)
         found = [names.index(name) for name in person.joint_names]
         wanted = person.posed_joints()
@@ -105,6 +110,13 @@ def test_rest_pose_is_the_persons_own_and_ends_reach_the_skin(tmp_path):
     head = offsets[next(j for j, parent in enumerate(parents) if names[parent] == "head")]
     top = rest[person.joint_names.index("head")] + head
     assert top[1] == pytest.approx(person.rest_vertices[:, 1].max(), abs=0.06)
+
+
+def test_a_file_may_begin_with_its_person(tmp_path):
+    scene = made_scene(frames=12)
+    _, _, path, facts = BvhExporter().write(scene, tmp_path, ExportOptions(bvh_start="person"))
+    assert len(read_bvh(path)[4]) == len(scene.characters[1])
+    assert json.loads(facts.read_text())["first_frame"] == scene.characters[1].frames[0] == 1006
 
 
 def test_what_bvh_cannot_say_stands_beside_it(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from made_scene import made_scene
 
 from hmrkit.exporters.glb import GlbExporter
+from hmrkit.exporters.influences import with_influences
 from hmrkit.scene import ExportOptions
 from hmrkit.scene.retarget import retarget
 
@@ -33,13 +34,24 @@ class Glb:
         assert self.json["buffers"][0]["byteLength"] == size_2 == len(content) - size - 28
         self.buffer = content[28 + size :]
 
+    def numbers(self, view: int, component: int, count: int) -> np.ndarray:
+        dtype, start = np.dtype(_TYPES[component]), self.json["bufferViews"][view]["byteOffset"]
+        assert start % dtype.itemsize == 0
+        return np.frombuffer(self.buffer, dtype, count, start)
+
     def array(self, number: int) -> np.ndarray:
         accessor = self.json["accessors"][number]
-        view = self.json["bufferViews"][accessor["bufferView"]]
-        dtype, width = np.dtype(_TYPES[accessor["componentType"]]), _WIDTHS[accessor["type"]]
-        assert view["byteOffset"] % dtype.itemsize == 0
-        values = np.frombuffer(self.buffer, dtype, accessor["count"] * width, view["byteOffset"])
-        values = values.reshape(accessor["count"], width)
+        kind, width, count = accessor["componentType"], _WIDTHS[accessor["type"]], accessor["count"]
+        if "sparse" in accessor:
+            sparse = accessor["sparse"]
+            rows = sparse["indices"]
+            values = np.zeros((count, width), _TYPES[kind])
+            rows = self.numbers(rows["bufferView"], rows["componentType"], sparse["count"])
+            assert np.all(np.diff(rows.astype(int)) > 0)
+            moved = self.numbers(sparse["values"]["bufferView"], kind, sparse["count"] * width)
+            values[rows] = moved.reshape(-1, width)
+        else:
+            values = self.numbers(accessor["bufferView"], kind, count * width).reshape(count, width)
         if "min" in accessor:
             assert np.array_equal(np.float32(accessor["min"]), values.min(0))
             assert np.array_equal(np.float32(accessor["max"]), values.max(0))
@@ -116,6 +128,11 @@ def in_metres_y_up(scene, points):
     return np.stack([points[..., 0], points[..., 2], -points[..., 1]], -1) if scene.up == "z" else points
 
 
+def seconds(scene, frame):
+    """When a file shows a frame: the clip's first one at 0."""
+    return float((frame - scene.frame_range[0]) / scene.fps)
+
+
 def ten(character):
     """Ten rows in which the person is seen."""
     return np.flatnonzero(character.visible)[:: max(int(character.visible.sum()) // 10, 1)][:10]
@@ -125,13 +142,13 @@ def ten(character):
 @pytest.mark.parametrize("exact", [False, True])
 def test_shows_the_scene_within_a_millimetre(tmp_path, up, unit, exact):
     scene = made_scene(24, up=up, unit=unit)
-    (path,) = GlbExporter().write(scene, tmp_path, ExportOptions(exact=exact))
+    (path,) = GlbExporter().write(scene, tmp_path, ExportOptions(exact=exact, influences=4 if exact else 8))
     file = Glb(path)
     for character in scene.characters:
         rows = ten(character)
         wanted = in_metres_y_up(scene, character.vertices(rows) if exact else character.skinned(rows))
         for row, vertices in zip(rows, wanted, strict=True):
-            shown = file.mesh_at(f"{character.name}_mesh", float(character.frames[row] / scene.fps))
+            shown = file.mesh_at(f"{character.name}_mesh", seconds(scene, character.frames[row]))
             assert np.linalg.norm(shown - vertices, axis=1).max() < (0.6e-3 if exact else 0.05e-3)
 
 
@@ -140,10 +157,10 @@ def test_shows_the_scene_within_a_millimetre(tmp_path, up, unit, exact):
 def test_other_skeletons_keep_their_rest_pose_and_show_their_mesh(tmp_path, skeleton, up):
     scene = made_scene(12, up=up, exact=False)
     people = tuple(retarget(character, skeleton) for character in scene.characters)
-    (path,) = GlbExporter().write(replace(scene, characters=people), tmp_path, ExportOptions())
+    (path,) = GlbExporter().write(replace(scene, characters=people), tmp_path, ExportOptions(influences=8))
     file = Glb(path)
     for row in (0, 9):
-        shown = file.mesh_at("person_01_mesh", float(people[0].frames[row] / scene.fps))
+        shown = file.mesh_at("person_01_mesh", seconds(scene, people[0].frames[row]))
         wanted = in_metres_y_up(scene, people[0].skinned(slice(row, row + 1))[0])
         assert np.linalg.norm(shown - wanted, axis=1).max() < 0.2e-3
     # Without its animation the file shows the rest pose: the bind matrices undo the nodes' own places.
@@ -152,7 +169,7 @@ def test_other_skeletons_keep_their_rest_pose_and_show_their_mesh(tmp_path, skel
     assert np.abs(rest - in_metres_y_up(scene, people[0].rest_vertices)).max() < 1e-4
 
 
-def test_people_who_are_not_seen_have_no_size(tmp_path):
+def test_people_who_are_not_seen_have_next_to_no_size(tmp_path):
     scene = made_scene(24)
     (path,) = GlbExporter().write(scene, tmp_path, ExportOptions())
     file = Glb(path)
@@ -162,8 +179,58 @@ def test_people_who_are_not_seen_have_no_size(tmp_path):
         for frame in range(first, last + 1):
             row = frame - int(character.frames[0])
             seen = 0 <= row < len(character) and bool(character.visible[row])
-            size = file.animated(holder, "scale", float(frame / scene.fps), [1, 1, 1])
-            assert np.array_equal(size, [seen] * 3)
+            size = file.animated(holder, "scale", seconds(scene, frame), [1, 1, 1])
+            assert size == pytest.approx([1 if seen else 1e-3] * 3)
+
+
+def test_the_clip_begins_at_0_whatever_its_frames_are_called(tmp_path):
+    scene = made_scene(8, exact=False)
+    for path in GlbExporter().write(scene, tmp_path, ExportOptions(per_person=True)):
+        file = Glb(path)
+        assert file.json["asset"]["extras"]["start_frame"] == 1001
+        times = [file.array(sampler["input"])[:, 0] for sampler in file.json["animations"][0]["samplers"]]
+        # The late person is in step with the clip, not with their own first frame.
+        assert max(t[-1] for t in times) <= 7 * 1001 / 30000 + 1e-6
+        assert min(t[0] for t in times) == 0
+
+
+def test_three_js_finds_people_who_come_late_and_walk(tmp_path):
+    """Its bounds: a sphere about the mesh of the first frame, in the space of the mesh's node, which then moves it."""
+    scene = made_scene(40, exact=False)
+    (path,) = GlbExporter().write(scene, tmp_path, ExportOptions())
+    file = Glb(path)
+    for character in scene.characters:
+        name = f"{character.name}_mesh"
+        node, first = file.node(name), file.transforms(0.0)
+        to_node = np.linalg.inv(first[node])
+        local = file.mesh_at(name, 0.0) @ to_node[:3, :3].T + to_node[:3, 3]
+        middle = (local.min(0) + local.max(0)) / 2
+        radius = np.linalg.norm(local - middle, axis=1).max()
+        for row in np.flatnonzero(character.visible)[::6]:
+            time = seconds(scene, character.frames[row])
+            world = file.transforms(time)[node]
+            shown = file.mesh_at(name, time)
+            away = np.linalg.norm(shown - (world[:3, :3] @ middle + world[:3, 3]), axis=1)
+            assert np.median(away) < radius  # not every arm of this wild motion
+
+
+def test_four_joints_a_vertex_are_fitted_to_the_motion():
+    """Where only an arm and a leg move, few joints do; leaving the smallest weights out does not see that."""
+    person = made_scene(24, exact=False).characters[1]
+    still = person.local_rotations.copy()
+    moving = [0, *(person.joint_names.index(name) for name in ("left_shoulder", "left_hip"))]
+    still[:, np.setdiff1d(np.arange(24), moving)] = np.eye(3)
+    person = replace(person, local_rotations=still)
+    fitted = with_influences(person, 4)
+    assert (fitted.skin_weights > 0).sum(1).max() == 4
+    np.testing.assert_allclose(fitted.skin_weights.sum(1), 1, atol=1e-6)
+    np.testing.assert_array_equal(fitted.vertices(slice(0, 2)), person.vertices(slice(0, 2)))
+    rows = slice(0, 24, 4)
+    cut = np.where(person.skin_weights >= np.sort(person.skin_weights, 1)[:, -4:-3], person.skin_weights, 0)
+    cut = replace(person, skin_weights=cut / cut.sum(1, keepdims=True))
+    error, of_cut = (np.linalg.norm(p.skinned(rows) - person.skinned(rows), axis=-1).max() for p in (fitted, cut))
+    assert error < 0.1e-3 < 1e-3 < of_cut
+    assert with_influences(person, 8) is person
 
 
 def test_names_clock_and_camera_are_in_the_file(tmp_path):
@@ -201,17 +268,18 @@ def test_quaternions_never_jump_and_one_file_a_person(tmp_path):
 
 
 def test_fewer_keys_stay_within_the_tolerance(tmp_path):
-    scene = made_scene(300, exact=False)
+    scene = made_scene(120, exact=False)
     (whole,) = GlbExporter().write(scene, tmp_path / "whole", ExportOptions())
-    (few,) = GlbExporter().write(scene, tmp_path / "few", ExportOptions(keyframe_reduce=0.2))
-    assert whole.stat().st_size - few.stat().st_size > 300 * 24 * 16  # half of two people's rotations
+    (few,) = GlbExporter().write(scene, tmp_path / "few", ExportOptions(keyframe_reduce=1.0))
+    assert whole.stat().st_size - few.stat().st_size > 30_000
     one, other = Glb(whole), Glb(few)
-    for frame in range(1003, 1300, 41):
-        before, after = (file.transforms(float(frame / scene.fps)) for file in (one, other))
+    for frame in range(1003, 1120, 23):
+        before, after = (file.transforms(seconds(scene, frame)) for file in (one, other))
+        for joint in one.json["skins"][0]["joints"]:  # hands, too, at the end of long chains
+            assert np.linalg.norm(before[joint][:3, 3] - after[joint][:3, 3]) < 1.01e-3
         joint = one.json["skins"][0]["joints"][0]
-        assert np.linalg.norm(before[joint][:3, 3] - after[joint][:3, 3]) < 0.21e-3
         cosine = (np.trace(before[joint][:3, :3].T @ after[joint][:3, :3]) - 1) / 2
-        assert np.degrees(np.arccos(min(cosine, 1))) < 0.21
+        assert np.degrees(np.arccos(min(cosine, 1))) < 1.01
 
 
 def test_a_scene_without_people_makes_no_file(tmp_path):
@@ -241,7 +309,7 @@ def test_one_frame_and_facts_without_a_value(tmp_path):
     (path,) = GlbExporter().write(scene, tmp_path, ExportOptions(exact=True, keyframe_reduce=1.0))
     file = Glb(path)
     assert file.json["asset"]["extras"]["hmrkit"] == {"residual": None, "more": [None, 1]}
-    shown = file.mesh_at("person_01_mesh", float(alone.frames[0] / scene.fps))
+    shown = file.mesh_at("person_01_mesh", 0.0)
     assert np.linalg.norm(shown - one.vertices(rows)[0], axis=1).max() < 0.6e-3
 
 
@@ -250,12 +318,19 @@ def test_pose_blend_shapes_become_sliders_from_0_to_1(tmp_path):
     one = scene.characters[0]
     random = np.random.default_rng(0)
     shapes = random.normal(0, 0.01, (5, *one.rest_vertices.shape)).astype(np.float32)
+    shapes[1:, 2000:] = 0  # most of SMPL's move few vertices: written sparsely
     weights = random.uniform(-2, 1, (len(one), 5)).astype(np.float32)
     people = (replace(one, pose_shapes=lambda: (shapes, weights)),)
-    (path,) = GlbExporter().write(replace(scene, characters=people), tmp_path, ExportOptions(pose_shapes=True))
+    (path,) = GlbExporter().write(
+        replace(scene, characters=people), tmp_path, ExportOptions(pose_shapes=True, influences=8)
+    )
     file = Glb(path)
+    targets = file.json["meshes"][0]["primitives"][0]["targets"]
+    sparse = ["sparse" in file.json["accessors"][target["POSITION"]] for target in targets]
+    assert sparse == [False, False, True, True, True, True]
+    assert file.json["meshes"][0]["extras"]["targetNames"] == ["PoseBase", *(f"Pose{i:03d}" for i in range(5))]
     for row in (0, 11, 19):
-        time = float(one.frames[row] / scene.fps)
+        time = seconds(scene, one.frames[row])
         sliders = file.animated(file.node("person_01_mesh"), "weights", time, [])
         assert sliders.min() >= 0
         assert sliders.max() <= 1

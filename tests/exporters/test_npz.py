@@ -1,11 +1,12 @@
 """AMASS's layout, read back with plain NumPy."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from hmrkit.exporters.npz import COORDINATE_FRAME, NpzExporter
+from hmrkit.exporters.npz import COORDINATE_FRAME, NpzExporter, amass_arrays
 from hmrkit.geometry import axis_angle_to_matrix
 
 
@@ -71,3 +72,39 @@ def test_resampled_files_say_when_their_frames_were(scene_of, tmp_path):
     np.testing.assert_allclose(first["frame_times"], first["frames"] / 60, atol=1e-6)
     np.testing.assert_allclose(first["frame_indices"], first["frames"] / 60 * 30000 / 1001, atol=1e-4)
     assert "keypoints_2d" not in first
+
+
+def test_a_reader_is_told_whether_the_rate_says_when_rows_are(scene_of, tmp_path):
+    _, (gap, whole) = _written(scene_of, tmp_path)
+    assert (bool(gap["contiguous"]), bool(whole["contiguous"])) == (False, True)
+    _, (filled, _) = _written(scene_of, tmp_path, gaps="interpolate")
+    assert bool(filled["contiguous"])
+    assert float(filled["mocap_framerate"]) == 30000 / 1001
+    np.testing.assert_allclose(np.diff(filled["frame_times"]), 1001 / 30000, atol=1e-6)
+
+
+def test_amass_layout_is_indexed_as_smpls_readers_do(models, scene_of, tmp_path, caplog):
+    """Body and root come back, z up, from the slices that the add-ons and human_body_prior take."""
+    scene, files = _written(scene_of, tmp_path, space="world", up="z", npz="amass")
+    assert "convert-body --to smpl" in caplog.text
+    for character, data in zip(scene.characters, files, strict=True):
+        count = len(character)  # gaps are bridged: rows are at the rate
+        shapes = {name: data[name].shape for name in ("poses", "trans", "betas", "dmpls")}
+        assert shapes == {"poses": (count, 156), "trans": (count, 3), "betas": (16,), "dmpls": (count, 8)}
+        assert str(data["surface_model_type"]) == "smplh"
+        assert np.all(data["poses"][:, 66:] == 0)
+        root, body = data["poses"][:, :3], data["poses"][:, 3:66]
+        rotations = axis_angle_to_matrix(torch.from_numpy(np.hstack([root, body])).reshape(-1, 22, 3))
+        hands = torch.eye(3).expand(count, 2, 3, 3)
+        rotations = torch.cat([rotations, hands], 1)
+        joints = models.body(rotations[:, 0], rotations[:, 1:], data["betas"][:10], data["trans"]).joints.numpy()
+        np.testing.assert_allclose(joints[:, :22], character.posed_joints()[:, :22], atol=1e-5)
+
+
+def test_a_person_on_smplx_has_smplx_numbers(scene_of):
+    scene, _ = scene_of()
+    fingers = np.tile(np.eye(3, dtype=np.float32), (len(scene.characters[1]), 30, 1, 1))
+    params = replace(scene.characters[1].params_c, model="smplx-neutral", fingers=fingers)
+    arrays = amass_arrays(scene, replace(scene.characters[1], params_c=params))
+    assert arrays["poses"].shape == (len(scene.characters[1]), 165)
+    assert str(arrays["surface_model_type"]) == "smplx"

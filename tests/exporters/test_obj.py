@@ -1,8 +1,11 @@
 """OBJ and PLY sequences: exact vertices, one topology, axes and units of the scene."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
+from hmrkit.exporters import load_exporter
 from hmrkit.exporters.obj import ObjExporter
 from hmrkit.exporters.ply import PlyExporter
 from hmrkit.meshes import mesh_slice
@@ -60,3 +63,13 @@ def test_gaps_are_left_out_filled_or_split(scene_of, tmp_path):
         scene, options = scene_of(gaps=gaps, people=(1,))
         made = PlyExporter().write(scene, tmp_path / gaps, options)
         assert {p.name: [int(f.stem[-6:]) for f in sorted(p.iterdir())] for p in made} == expected
+
+
+@pytest.mark.parametrize("name", ["obj", "ply", "off"])
+def test_a_sequence_replaces_the_one_before_it_whole(name, scene_of, tmp_path):
+    for options in ({}, {"fps": Fraction(10)}):
+        scene, chosen = scene_of(people=(1,), **options)
+        (folder,) = load_exporter(name).write(scene, tmp_path, chosen)
+        (folder / "notes.txt").write_text("the user's own")
+    frames = [f"frame_{number:06d}.{name}" for number in scene.characters[0].frames[scene.characters[0].visible]]
+    assert sorted(path.name for path in folder.iterdir()) == [*frames, "notes.txt"]

@@ -43,7 +43,7 @@ def test_usdskel_shows_the_scene(tmp_path, up, unit):
     assert stage.GetTimeCodesPerSecond() == stage.GetFramesPerSecond() == 30000 / 1001
     assert (stage.GetStartTimeCode(), stage.GetEndTimeCode()) == scene.frame_range
     for character in scene.characters:
-        for row in range(0, len(character), 2):
+        for row in np.flatnonzero(character.visible)[::2].tolist():
             shown = posed(stage, character.name, int(character.frames[row])) * scene.metres_per_unit
             wanted = character.skinned(slice(row, row + 1))[0] * scene.metres_per_unit
             assert np.linalg.norm(shown - wanted, axis=1).max() < 0.1e-3
@@ -65,11 +65,10 @@ def test_exact_vertices_are_kept_to_the_last_bit(tmp_path, monkeypatch):
     _, stage = written(tmp_path, scene, exact=True)
     for character in scene.characters:
         mesh = UsdGeom.Mesh(stage.GetPrimAtPath(f"/clip/{character.name}"))
-        assert mesh.GetPointsAttr().GetNumTimeSamples() == len(character)
         faces = np.array(mesh.GetFaceVertexIndicesAttr().Get()).reshape(-1, 3)
         assert np.array_equal(faces, character.faces)
         wanted = np.concatenate([character.vertices(rows) for rows in character.stretches()])
-        for row in range(0, len(character), 3):
+        for row in np.flatnonzero(character.visible)[::3].tolist():
             assert np.array_equal(np.array(mesh.GetPointsAttr().Get(int(character.frames[row]))), wanted[row])
 
 
@@ -77,6 +76,9 @@ def test_people_are_invisible_where_they_are_not_seen(tmp_path):
     scene = made_scene(24)
     for stage, path in zip(written(tmp_path, scene, exact=True), ("/clip/{0}/{0}_mesh", "/clip/{0}"), strict=True):
         for character in scene.characters:
+            if "_mesh" in path:  # and for importers that leave visibility out, next to no size
+                late = posed(stage, "person_07", 1002)
+                assert 0 < np.ptp(late, axis=0).max() < 0.01
             mesh = UsdGeom.Imageable(stage.GetPrimAtPath(path.format(character.name)))
             for frame in range(scene.frame_range[0], scene.frame_range[1] + 1):
                 row = frame - int(character.frames[0])
