@@ -53,13 +53,14 @@ def local_of(world):
 
 @pytest.mark.parametrize("clip", [0, 1, 2])
 def test_limbs_are_found_exactly_without_noise(clip):
-    # Shape known: what remains is how the spine bends between hips and shoulders, which no landmark shows.
+    # Shape known: what remains is how the spine bends between hips and shoulders, which no landmark shows, and that the
+    # pelvis's tip allows for the bias of BlazePose's landmarks, which these do not have.
     person = make_person(clip)
     times = np.arange(len(person.landmarks)) / 30
     seen = torch.from_numpy(person.landmarks)
     local = solve_pose(seen, torch.ones(seen.shape[:2]), times, LANDMARKS, torch.from_numpy(person.betas))
     points, _ = LANDMARKS(world_from_local(local), torch.from_numpy(person.betas))
-    assert root_relative_mm(points.numpy(), person.landmarks) < 11
+    assert root_relative_mm(points.numpy(), person.landmarks) < 13
     orthonormal = local @ local.mT - torch.eye(3)
     assert orthonormal.abs().max() < 1e-4
     assert torch.linalg.det(local).min() > 0.99
