@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 from hmrkit.models import Models
 from hmrkit.options import Options
 from hmrkit.output import export_take, render_take
-from hmrkit.pipeline import load_models, open_clip, run_stages, stages_of
+from hmrkit.pipeline import STAGES, load_models, open_clip, run_stages, stages_of
 from hmrkit.video import read_frames
 
 
@@ -76,6 +77,32 @@ def benchmark_calibration(frames: int, params_only: bool = False) -> dict[str, A
 
 def _peak_rss_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**20
+
+
+def compare_engines(video: str, options: Options, engine: str, rounds: int = 3) -> dict[str, Any]:
+    """Time the stages that look at pixels with the options' engine and with another one, alternately.
+
+    Returns ``engines`` (both names), ``frames`` and ``stages``, name -> {"ms_per_frame", "against_ms_per_frame"
+    (medians), "ratio", "spread"}: how many times as long the other one takes (median, least and most of the rounds).
+    """
+    both = Models(options), Models(replace(options, engine=engine))
+    take, found = open_clip(video, options), {}
+    for models in both:
+        load_models(models, stages_of(options))
+    for name in stages_of(options):
+        if name in ("detect", "pose", "regress"):
+            seconds: list[list[float]] = [[], []]
+            for k in range(2 * rounds):
+                started = time.perf_counter()
+                STAGES[name].run(take, both[k % 2], lambda *_: None)
+                seconds[k % 2].append(time.perf_counter() - started)
+            own, other = np.array(seconds) * 1e3 / len(take.video.frame_indices)
+            found[name] = {
+                "ms_per_frame": float(np.median(own)), "against_ms_per_frame": float(np.median(other)),
+                "ratio": float(np.median(other / own)), "spread": [float(f(other / own)) for f in (np.min, np.max)],
+            }  # fmt: skip
+        take = run_stages(take, [name], both[0])
+    return {"engines": [options.engine, engine], "frames": len(take.video.frame_indices), "stages": found}
 
 
 def run_benchmark(video: str, options: Options, formats: Sequence[str], render: bool) -> dict[str, Any]:

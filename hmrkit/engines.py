@@ -93,7 +93,8 @@ def _onnxruntime(graph: bytes, module: nn.Module) -> Frozen:
     (given,) = session.get_inputs()
 
     def run(images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        return _tensors(session.run(None, {given.name: images.float().contiguous().numpy()}))
+        found = session.run(None, {given.name: images.float().contiguous().numpy()})
+        return _tensors([np.asarray(array) for array in found])
 
     return run
 
@@ -121,5 +122,5 @@ def _openvino(graph: bytes, module: nn.Module) -> Frozen:
 
 
 def _tensors(arrays: Sequence[np.ndarray]) -> Tensor | tuple[Tensor, ...]:
-    tensors = tuple(torch.from_numpy(array) for array in arrays)
-    return tensors if len(tensors) > 1 else tensors[0]
+    tensors = [torch.from_numpy(array) for array in arrays]
+    return tuple(tensors) if len(tensors) > 1 else tensors[0]

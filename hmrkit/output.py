@@ -71,7 +71,8 @@ def export_take(
         log.warning(_uneven(take, usual_rate(take.video), resampled, timed))
     shots = chosen_shots(take, options)
     done = 0
-    for shot, (names, own_times) in itertools.product(shots, ((timed, True), (resampled, False))):
+    for shot, own_times in itertools.product(shots, (True, False)):
+        names = timed if own_times else resampled
         if not names:
             continue
         built = build_scene(take, models, options, own_times, shot)
@@ -162,8 +163,8 @@ def render_take(
         writer = stack.enter_context(
             open_writer(path, *comparison.size, rate, options.alpha, _shift(take, options), _times(take))
         )
-        tiles = {"columns": 3, "tile_width": 800} if len(versions) == 1 else {"columns": 2, "tile_width": 1200}
-        sheet = stack.enter_context(ContactSheet(sheet_path, total, **tiles)) if sheet_path else None
+        tiles, columns, width = (12, 3, 800) if len(versions) == 1 else (12, 2, 1200)
+        sheet = stack.enter_context(ContactSheet(sheet_path, total, tiles, columns, width)) if sheet_path else None
         for indices, frames in _images(take, models.options.batch_size, options.needs_footage):
             people: list[list[list[Figure]]] = [[[] for _ in indices] for _ in versions]
             for i, row in rows.items():

@@ -30,7 +30,8 @@ def filled_rows(params: BodyParams) -> tuple[BodyParams, np.ndarray]:
     """Body parameters whose rows that are not finite repeat the one before (at the start the first), and which rows
     (T,) bool are their own; none where no row is finite."""
     flat = [getattr(params, name).reshape(len(params.transl_c), -1) for name in MOVING]
-    whole = np.isfinite(np.concatenate(flat, 1)).all(1) & bool(np.isfinite(params.betas).all())
+    shaped = np.isfinite(params.betas).all()
+    whole = np.asarray(np.isfinite(np.concatenate(flat, 1)).all(1) & shaped)
     if whole.all() or not whole.any():
         return params, whole
     rows = np.maximum.accumulate(np.where(whole, np.arange(len(whole)), whole.argmax()))

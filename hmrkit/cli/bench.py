@@ -20,6 +20,9 @@ def bench(
         str | None, typer.Option("--format", help="Comma-separated. [default: npz,obj; npz with --params-only]")
     ] = None,
     render: Annotated[bool, typer.Option("--render/--no-render", help="Measure drawing, too.")] = False,
+    against: Annotated[
+        str | None, typer.Option(help="Compare --engine with this one, alternately, in the stages that see pixels.")
+    ] = None,
     frames: Annotated[int, typer.Option(min=2, help="How many frames `calibrate` makes up.")] = 1000,
     *,
     options: dict[str, Any],
@@ -28,7 +31,7 @@ def bench(
     verbose: o.Verbose = False,
 ) -> None:
     """Milliseconds per stage, frames per second and peak memory of the whole chain on one clip."""
-    from hmrkit.benchmark import benchmark_calibration, run_benchmark
+    from hmrkit.benchmark import benchmark_calibration, compare_engines, run_benchmark
     from hmrkit.errors import UsageError
     from hmrkit.exporters import choose_formats
     from hmrkit.options import Options
@@ -50,6 +53,10 @@ def bench(
         )
         typer.echo(json.dumps(facts, indent=1) if as_json else line)
         return
+    if against is not None:
+        facts = compare_engines(video, chosen, against)
+        typer.echo(json.dumps(facts, indent=1) if as_json else _comparison(facts))
+        return
     facts = run_benchmark(video, chosen, choose_formats(formats, chosen.params_only), render)
     if as_json:
         typer.echo(json.dumps(facts, indent=1))
@@ -70,4 +77,13 @@ def bench(
     console.print(
         f"{facts['fps']:.1f} frames/s with output, {facts['fps_without_output']:.1f} without, "
         f"decoding alone {facts['decode_fps']:.0f}; peak RSS {facts['peak_rss_mib']:.0f} MiB{gpu}"
+    )
+
+
+def _comparison(facts: dict[str, Any]) -> str:
+    own, other = facts["engines"]
+    return "\n".join(
+        f"{name}: {own} {row['ms_per_frame']:.1f} ms a frame, {other} {row['against_ms_per_frame']:.1f}: "
+        f"{row['ratio']:.2f} times as long ({row['spread'][0]:.2f} to {row['spread'][1]:.2f})"
+        for name, row in facts["stages"].items()
     )

@@ -53,7 +53,8 @@ class PersonMasks:
 
     def silhouettes(self, vertices_c: np.ndarray, faces: np.ndarray) -> Tensor:
         """What meshes (S,V,3) m in the camera frame, `faces` (F,3), cover of the masks' pixels: (S,N,N) bool."""
-        size, focal = self.masks.shape[-2:], self.focal_px[:, None].expand(-1, 2)
+        _, height, width = self.masks.shape
+        size, focal = (height, width), self.focal_px[:, None].expand(-1, 2)
         with one_thread(), torch.no_grad():
             seen = torch.from_numpy(vertices_c).to(focal.device) @ self.camera_from_crop
             found = visible_fragments(seen, torch.from_numpy(faces), focal, crop_center(self), size, cull_back=True)

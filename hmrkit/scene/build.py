@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -167,7 +168,7 @@ def _shot_suffix(shot: int | None) -> str:
     return "" if shot is None else f"_shot_{shot:02d}"
 
 
-def chosen_shots(take: Take, options: ExportOptions) -> list[int | None]:
+def chosen_shots(take: Take, options: ExportOptions) -> Sequence[int | None]:
     """Numbers, from 1, of the shots with people to export; None for a clip as a whole.
 
     UsageError for people who are not there.
