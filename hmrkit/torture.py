@@ -297,7 +297,7 @@ KINDS: dict[str, Callable[[Bench, Path, np.random.Generator], None]] = {
 
 
 def torture(
-    minutes: float, folder: Path, seed: int = 0, progress: Callable[[str], None] = lambda _: None
+    minutes: float, folder: Path, seed: int = 0, progress: Callable[[str], object] = lambda _: None
 ) -> dict[str, Count]:
     """Do every kind of harm in rotation until the time is over, each at least once; count what survived.
 

@@ -10,7 +10,18 @@ from hmrkit.camera import assume_camera
 from hmrkit.errors import InputError, ModelMismatchError, UsageError
 from hmrkit.take import load_take, save_take
 from hmrkit.take.editing import cut_take, merge_takes
-from hmrkit.types import BodyParams, Calibration, Detections, Keypoints, LiftedPose, MaskOverlap, Take, Track, VideoInfo
+from hmrkit.types import (
+    BodyParams,
+    Calibration,
+    Detections,
+    DroppedTrack,
+    Keypoints,
+    LiftedPose,
+    MaskOverlap,
+    Take,
+    Track,
+    VideoInfo,
+)
 
 
 def _person(track_id, frames, rng):
@@ -45,8 +56,8 @@ def take():
         tuple(Detections(rng.random((n % 3, 4)), rng.random(n % 3), rng.random((n % 3, 2))) for n in range(20)),
         tracks,
         (
-            {"first_frame": 10, "last_frame": 12, "reason": "short"},
-            {"first_frame": 44, "last_frame": 46, "reason": "x"},
+            DroppedTrack(10, 12, 2, 0.5, "short"),
+            DroppedTrack(44, 46, 1, 0.3, "x"),
         ),
         *parts,
         np.array([[0, 1, 2]], np.int32),
