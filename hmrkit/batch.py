@@ -166,8 +166,8 @@ def _run_locked(
 
 
 def _write_report(folder: Path, results: Sequence[ClipResult]) -> None:
-    """The report of all clips in a folder: those of earlier runs, then this run's in the order of the inputs. That it
-    cannot be written stops nothing."""
+    """The report of all clips in a folder, of earlier runs, too, by the names of their folders. That it cannot be
+    written stops nothing."""
     own = [r.as_json() for r in results if r.status != "planned"]
     mine = {str(r.folder) for r in results}
     try:
@@ -176,7 +176,8 @@ def _write_report(folder: Path, results: Sequence[ClipResult]) -> None:
     except (OSError, ValueError, KeyError, TypeError):  # there is none, or it is damaged
         others = []
     try:
-        write_json(folder / "report.json", {"clips": [*others, *own]})
+        clips = sorted([*others, *own], key=lambda clip: str(clip["folder"]))
+        write_json(folder / "report.json", {"clips": clips})
     except InputError as error:
         log.warning("%s", error)
 

@@ -1,4 +1,7 @@
-"""How fast the chain is on this machine: milliseconds a stage, frames per second, memory. Measured, never asserted."""
+"""How fast the chain is on this machine: milliseconds a stage, frames per second, memory. Measured, never asserted.
+
+``python -m hmrkit.benchmark torture --minutes N`` tries how much harm it withstands (`hmrkit.torture`).
+"""
 
 from __future__ import annotations
 
@@ -162,3 +165,35 @@ def run_benchmark(video: str, options: Options, formats: Sequence[str], render: 
         "peak_rss_mib": _peak_rss_mib(),
         "peak_gpu_mib": torch.cuda.max_memory_allocated(models.device) / 2**20 if cuda else None,
     }
+
+
+def main() -> None:
+    """`python -m hmrkit.benchmark torture`: counts as a table or JSON; exit code 1 where something was lost."""
+    import argparse
+    import json
+    import shutil
+
+    from hmrkit.torture import torture
+
+    parser = argparse.ArgumentParser(prog="python -m hmrkit.benchmark", description=torture.__doc__)
+    parser.add_argument("what", choices=["torture"])
+    parser.add_argument("--minutes", type=float, default=2.0, help="how long [2]")
+    parser.add_argument("--seed", type=int, default=0, help="which harm is done [0]")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    chosen = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="hmrkit-torture-"))
+    counts = torture(chosen.minutes, folder, chosen.seed, lambda line: sys.stderr.write(f"{line}\n"))
+    if chosen.json:
+        sys.stdout.write(json.dumps({name: vars(count) for name, count in counts.items()}, indent=1) + "\n")
+    else:
+        for name, count in counts.items():
+            lost = len(count.lost)
+            sys.stdout.write(f"{name:<16} tried {count.tried}, survived {count.survived}, lost {lost}\n")
+    if any(count.lost for count in counts.values()):
+        sys.stderr.write(f"what was lost is in {folder}\n")
+        sys.exit(1)
+    shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from hmrkit.errors import DeviceError, UsageError
+from hmrkit.members import unknown
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -32,7 +33,7 @@ def resolve_device(name: str = "auto") -> torch.device:
 def resolve_dtype(name: str) -> torch.dtype:
     """``float32``, ``float16`` or ``bfloat16`` -> torch dtype."""
     if name not in DTYPES:
-        raise UsageError(f"--dtype must be one of {', '.join(DTYPES)}, got {name!r}")
+        raise unknown("--dtype", name, DTYPES)
     return DTYPES[name]
 
 

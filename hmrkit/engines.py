@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from hmrkit.errors import UsageError, WeightsError
+from hmrkit.members import unknown
 from hmrkit.weights import find_weights
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ _chosen: ContextVar[str] = ContextVar("engine", default="auto")
 def engine(name: str) -> Iterator[None]:
     """Networks that are loaded inside run by this engine. UsageError for one that is unknown or not installed."""
     if name not in ENGINES:
-        raise UsageError(f"--engine must be one of {', '.join(ENGINES)}, got {name!r}")
+        raise unknown("--engine", name, ENGINES)
     if name not in ("auto", "torch") and importlib.util.find_spec(name) is None:
         raise UsageError(f"--engine {name} wants the package {name}, which is not installed: pip install {name}")
     token = _chosen.set(name)

@@ -259,7 +259,7 @@ class Options:
     dtype: str = option("float32", "float32, bfloat16 or float16 for the networks.", ("detect", "pose"))
     batch_size: int = option(
         8,
-        "Frames in flight at once; bounds memory.",
+        "Frames in flight at once; bounds memory. BlazePose always gets 8.",
         also=("detect", "pose", "regress", "render"),
         allowed=(1, 4096),
     )

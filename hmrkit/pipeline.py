@@ -212,5 +212,5 @@ def keep_stages(take: Take, stages: Sequence[str]) -> Take:
     empty = Take(take.video, take.camera)
     gone = {part: getattr(empty, part) for name in STAGES if name not in stages for part in STAGES[name].fills}
     kept = {name: record for name, record in take.provenance.items() if name in stages}
-    dropped = tuple(d for d in take.dropped_tracks if d.get("stage", "track") in stages)
+    dropped = tuple(d for d in take.dropped_tracks if d.stage in stages)
     return replace(take, **{**gone, "dropped_tracks": dropped}, provenance=kept)

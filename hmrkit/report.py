@@ -59,7 +59,7 @@ def report(take: Take) -> dict[str, Any]:
         "focal_px": float(take.camera.focal_px[0]),
         "focal_source": take.camera.source,
         "people": people,
-        "dropped_tracks": list(take.dropped_tracks),
+        "dropped_tracks": [dropped.as_record() for dropped in take.dropped_tracks],
         "stages": list(take.provenance),
     }
 

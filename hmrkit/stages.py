@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hmrkit.members import choose
 from hmrkit.models import Models
-from hmrkit.types import BodyParams, Calibration, Detections, Keypoints, LiftedPose, Take, Track
+from hmrkit.types import BodyParams, Calibration, Detections, DroppedTrack, Keypoints, LiftedPose, Take, Track
 
 if TYPE_CHECKING:
     from hmrkit.calibration.target import TargetOptions
@@ -60,7 +61,7 @@ def detect(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
 
 def track(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     """Detections joined into people, each through one shot of the clip; `--people` chooses among them."""
-    from hmrkit.trackers import DroppedTrack, load_tracker, select_people
+    from hmrkit.trackers import load_tracker, select_people
 
     tracker = load_tracker(models.options.tracker)
     for frame_index, people in zip(take.video.frame_indices, take.detections, strict=True):
@@ -74,16 +75,19 @@ def track(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     dropped = [*result.dropped, *(DroppedTrack.of(t, f"not chosen by --people {people}", "track") for t in others)]
     dropped.sort(key=lambda left_out: left_out.first_frame)
     progress("track", 1, 1)
-    return {"tracks": tracks, "dropped_tracks": tuple(left_out.as_record() for left_out in dropped)}
+    return {"tracks": tracks, "dropped_tracks": tuple(dropped)}
 
 
 def pose(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     """2D (and 3D) keypoints of every track, batched over people and consecutive frames."""
     import torch
 
+    from hmrkit.keypoints import KEYPOINTS
     from hmrkit.video import read_frames
 
     estimator = models.keypoints
+    member, _ = choose(KEYPOINTS, models.options.keypoints, "keypoint estimator")
+    frames_at_once = member.frames_at_once or models.options.batch_size
     estimator.reset(take.camera)
     joints = len(estimator.skeleton)
     rows = [{int(f): row for row, f in enumerate(t.frame_indices)} for t in take.tracks]
@@ -93,7 +97,7 @@ def pose(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
         points[..., 2] = 0
     done, total = 0, len(take.video.frame_indices)
     wanted = set().union(*rows) if rows else set()
-    for batch in read_frames(take.video, batch_size=models.options.batch_size) if wanted else ():
+    for batch in read_frames(take.video, batch_size=frames_at_once) if wanted else ():
         done += len(batch.frame_indices) + len(batch.failed)
         keep = [k for k, f in enumerate(batch.frame_indices) if int(f) in wanted]
         if keep:
@@ -121,13 +125,12 @@ def regress(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     """Body parameters of every track by the mesh stream, refined, smoothed and made to stand as asked for."""
     from hmrkit.fitting.people import overlaps, shaped
     from hmrkit.keypoints.visibility import why_no_body
-    from hmrkit.trackers import DroppedTrack
 
-    seen, dropped = [], [d for d in take.dropped_tracks if d.get("stage") != "regress"]
+    seen, dropped = [], [d for d in take.dropped_tracks if d.stage != "regress"]
     for person in take.tracks:
         if reason := why_no_body(take.keypoints[person.track_id], person.boxes_xyxy, not take.detections):
             log.warning("%s: track %d gets no mesh: %s", take.video.path, person.track_id, reason)
-            dropped.append(DroppedTrack.of(person, reason, "regress").as_record())
+            dropped.append(DroppedTrack.of(person, reason, "regress"))
         else:
             seen.append(person)
     params = models.mesh_stream(take, seen, partial(progress, "regress"))

@@ -12,7 +12,7 @@ Every value is a frozen dataclass of NumPy arrays that checks its shapes when it
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -276,11 +276,45 @@ class MeshTrack:
 
 
 @dataclass(frozen=True)
+class DroppedTrack:
+    """A tracklet or track that got no mesh: its first and last frame, how many boxes were detected, the best of their
+    scores, why, and which stage left it out; `track_id` of those that became tracks."""
+
+    first_frame: int
+    last_frame: int
+    boxes: int
+    best_score: float
+    reason: str
+    stage: str = "track"
+    track_id: int | None = None
+
+    @staticmethod
+    def of(person: Track, reason: str, stage: str) -> DroppedTrack:
+        """A whole track."""
+        first, last = int(person.frame_indices[0]), int(person.frame_indices[-1])
+        best = round(float(np.nanmax(person.scores)), 3)
+        return DroppedTrack(first, last, int((~person.interpolated).sum()), best, reason, stage, person.track_id)
+
+    @staticmethod
+    def from_record(record: Any) -> DroppedTrack:
+        """The inverse of `as_record`; ValueError for anything else."""
+        kinds = {"first_frame": int, "last_frame": int, "boxes": int, "best_score": (int, float), "reason": str}
+        kinds |= {"stage": str, "track_id": int}
+        fits = isinstance(record, dict) and all(isinstance(v, kinds.get(k, ())) for k, v in record.items())
+        if not fits or not record.keys() >= set(list(kinds)[:5]):
+            raise ValueError("dropped tracks that are no records of tracks")
+        return DroppedTrack(**record)
+
+    def as_record(self) -> dict[str, Any]:
+        """As JSON values; what is None is left out."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
 class Take:
     """All that is known of a clip. Stages take one and return one with their part filled in (`dataclasses.replace`).
 
-    `detections` has one entry a chosen frame; `dropped_tracks` says of each tracklet that got no mesh its frames, the
-    reason and the `stage` that left it out; the dicts are keyed by track id. `provenance` maps a stage's name to the
+    `detections` has one entry a chosen frame; the dicts are keyed by track id. `provenance` maps a stage's name to the
     record of how its part was made (options, hashes of weights, input and code), which decides whether it is skipped.
     """
 
@@ -288,7 +322,7 @@ class Take:
     camera: Camera
     detections: tuple[Detections, ...] = ()
     tracks: tuple[Track, ...] = ()
-    dropped_tracks: tuple[dict[str, Any], ...] = ()
+    dropped_tracks: tuple[DroppedTrack, ...] = ()
     keypoints: dict[int, Keypoints] = field(default_factory=dict)
     body: dict[int, BodyParams] = field(default_factory=dict)
     lifted: dict[int, LiftedPose] = field(default_factory=dict)

@@ -47,4 +47,4 @@ def _run(code: str, words: list[str], streams: list[Path], cwd: Path | None, env
         os.chdir(cwd)
     sys.stdin, sys.stdout, sys.stderr = (open(k, mode) for k, mode in enumerate(("r", "w", "w")))  # noqa: SIM115
     sys.argv = ["hmrkit", *words]
-    exec(code)
+    exec(code, {"__name__": "__main__"})

@@ -39,13 +39,13 @@ LAYERS = [
     {"stages", "pipeline", "meshes"},
     {"scene", "evaluation", "training"},
     {"exporters", "viewing"},
-    {"output", "report", "batch", "benchmark", "clip_folder", "doctor"},
+    {"output", "report", "batch", "benchmark", "clip_folder", "doctor", "torture"},
     {"cli"},
 ]
 ROOT = {
     "__init__", "__main__", "types", "errors", "files", "geometry", "camera", "crops", "skeletons", "smoothing",
     "device", "members", "weights", "options", "models", "mesh_streams", "pipeline", "meshes", "output", "report",
-    "batch", "benchmark", "clip_folder", "doctor", "engines", "limits", "stages",
+    "batch", "benchmark", "clip_folder", "doctor", "engines", "limits", "stages", "torture",
 }  # fmt: skip
 
 

@@ -19,6 +19,8 @@ from hmrkit.options import Options
 from hmrkit.output import upright
 from hmrkit.pipeline import adopted, keep_stages, open_clip, run_stages, stages_of
 from hmrkit.report import report
+from hmrkit.skeletons import BLAZEPOSE_33
+from hmrkit.stages import pose
 from hmrkit.types import BodyParams, Take
 from hmrkit.viewing.clip import make_clip
 
@@ -63,6 +65,31 @@ def test_what_a_published_checkpoint_made_is_exported_without_it(film, take, tmp
 def test_batch_size_changes_nothing(film, take):
     other = hmrkit.run(film, **TOYS, batch_size=5)
     assert np.array_equal(other.calibrated[1].joints_c, take.calibrated[1].joints_c)
+
+
+class CountsFrames:
+    """BlazePose's place in the chain without its networks."""
+
+    skeleton, has_depth, weights_sha256 = BLAZEPOSE_33, True, ""
+
+    def __init__(self):
+        self.calls = []
+
+    def reset(self, camera=None):
+        pass
+
+    def __call__(self, frames, frame_indices, boxes):
+        self.calls.append(len(frames))
+        return [{} for _ in boxes]
+
+
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_blazepose_gets_the_same_frames_at_once_for_every_batch_size(batch_size, take):
+    """Where it searches for somebody depends on the frames before those that it gets together."""
+    models = Models(Options(device="cpu", batch_size=batch_size))
+    models.keypoints = CountsFrames()
+    pose(take, models, lambda *_: None)
+    assert models.keypoints.calls == [8, 4]
 
 
 def test_meshes_come_the_same_whole_or_in_stretches(take, models):

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from hmrkit import limits
-from hmrkit.errors import UsageError, WeightsError
+from hmrkit.errors import WeightsError
 from hmrkit.files import atomic_path
+from hmrkit.members import unknown
 from hmrkit.skeletons import SMPL_24
 from hmrkit.take import free_body_id
 from hmrkit.untrusted.arrays import open_regular, read_npz
@@ -44,7 +45,7 @@ def find_body(source: str | Path | None = None, gender: str = "neutral") -> Path
     Raises UsageError for an unknown gender, WeightsError where there is no such file or it is damaged.
     """
     if gender not in GENDERS:
-        raise UsageError(f"gender must be one of {', '.join(GENDERS)}, got {gender!r}")
+        raise unknown("gender", gender, GENDERS)
     if source is None or (source == FREE and not Path(source).exists()):
         name = f"body/hmrkit_body_{gender}.npz"
         verify(name)

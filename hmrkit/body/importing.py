@@ -27,6 +27,7 @@ from hmrkit.body.model import Body
 from hmrkit.body.smplx_files import as_smpl
 from hmrkit.errors import UsageError, WeightsError
 from hmrkit.files import atomic_path, sha256_of
+from hmrkit.members import unknown
 from hmrkit.weights import SUFFIXES, add_to_manifest, find_weights, search_places, user_folder
 
 _LICENCE = "the file's own; not for redistribution"
@@ -52,7 +53,7 @@ def import_body(source: str | Path, gender: str | None = None, overwrite: bool =
     path = find_weights(source)
     named = gender_in_name(path)
     if gender not in (None, *GENDERS):
-        raise UsageError(f"gender must be one of {', '.join(GENDERS)}, got {gender!r}")
+        raise unknown("gender", gender, GENDERS)
     if named and gender and named != gender:
         raise UsageError(f"{path}: its name says {named}, --gender says {gender}; give the other file, or rename it")
     if not (chosen := gender or named):

@@ -42,6 +42,7 @@ def ablate(
 ) -> None:
     """Train a paper's variants under one budget, or measure PC-HMR's designs; print the paper's table beside ours."""
     from hmrkit.errors import UsageError
+    from hmrkit.members import unknown
     from hmrkit.training import ablation
 
     o.start_logging(verbose)
@@ -67,7 +68,7 @@ def ablate(
         modules = {name: member.load_recipe() for name, member in trainable(REGRESSORS).items()}
         known = {name: module for name, module in modules.items() if hasattr(module, "ABLATION")}
         if paper not in known:
-            raise UsageError(f"--paper must be one of {', '.join(known)}, pc-hmr, got {paper!r}")
+            raise unknown("--paper", paper, [*known, "pc-hmr"])
         if examples is not None and not examples.is_dir():
             raise UsageError(f"--examples {examples}: no such folder; check the path, or leave it out to make examples")
         results = ablation.ablate(

@@ -214,7 +214,7 @@ def summary(take: Take, facts: dict[str, Any]) -> list[str]:
     if take.tracks or take.dropped_tracks:
         lines.append(f"people     {len(take.tracks)}, {len(take.dropped_tracks)} tracks without a mesh")
         lines += [
-            f"left out   frames {d['first_frame']} to {d['last_frame']}, {d['boxes']} boxes: {d['reason']}"
+            f"left out   frames {d.first_frame} to {d.last_frame}, {d.boxes} boxes: {d.reason}"
             for d in take.dropped_tracks[:LEFT_OUT]
         ]
         if more := len(take.dropped_tracks) - LEFT_OUT:

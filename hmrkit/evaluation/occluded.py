@@ -39,6 +39,7 @@ from hmrkit.evaluation.score_files import read_record, read_scores
 from hmrkit.evaluation.sequence_images import images_of
 from hmrkit.evaluation.subsets import limited
 from hmrkit.files import atomic_path
+from hmrkit.members import unknown
 from hmrkit.skeletons import LSP_14
 from hmrkit.types import Camera
 
@@ -58,7 +59,7 @@ def evaluate_occluded(
     """
     chosen_kind = cast(Kind, kind)
     if kind not in KINDS:
-        raise UsageError(f"--occlude must be one of {', '.join(KINDS)}, got {kind!r}")
+        raise unknown("--occlude", kind, KINDS)
     chosen = _degrees(degrees)
     protocol, dataset = prepare(options)
     if METRIC not in protocol.metrics:

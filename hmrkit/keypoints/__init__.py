@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class KeypointMember(Member):
     """`has_depth`: its keypoints come with 3D joints; `has_masks`: its network tells people from their surroundings,
-    too (`hmrkit.fitting.masks`)."""
+    too (`hmrkit.fitting.masks`). `frames_at_once`: how many frames it gets in one call, where its estimates depend on
+    that; 0: as many as --batch-size says."""
 
     has_depth: bool = False
     has_masks: bool = False
+    frames_at_once: int = 0
 
 
 KEYPOINTS: dict[str, KeypointMember] = {
@@ -40,6 +42,7 @@ KEYPOINTS: dict[str, KeypointMember] = {
         argument="[alone]",
         has_depth=True,
         has_masks=True,
+        frames_at_once=8,
         paper="Grishchenko et al. 2022, BlazePose GHUM Holistic",
         weights=(
             "keypoints/blazepose_heavy-1of2.safetensors",

@@ -5,7 +5,8 @@ circle about the body, rotated so that the person stands upright. Where to cut i
 (auxiliary landmarks 33 and 34 are the circle's centre and its topmost point), or where a box shows all of somebody who
 stands. MediaPipe takes the answer of the frame before; here a chunk of frames and all their people go through the
 network together, each with a region guessed from its track's box and from how region and box lay to each other last
-time; only those whose guess was off run again.
+time; only those whose guess was off run again. So where a chunk ends shows in its results: chunks are the same for
+every --batch-size (`hmrkit.keypoints.KEYPOINTS`).
 """
 
 from __future__ import annotations

@@ -70,7 +70,10 @@ class RenderOptions:
     bones: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if any(view not in VIEWS for view in self.views) or not self.views or len(set(self.views)) < len(self.views):
+        for view in self.views:
+            if view not in VIEWS:
+                raise unknown("--view", view, VIEWS)
+        if not self.views or len(set(self.views)) < len(self.views):
             raise UsageError(f"--view wants some of {', '.join(VIEWS)}, each once, got {','.join(self.views)!r}")
         if self.style not in STYLES:
             raise unknown("--style", self.style, STYLES)

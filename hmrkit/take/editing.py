@@ -18,7 +18,17 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hmrkit.errors import InputError, ModelMismatchError, UsageError
-from hmrkit.types import BodyParams, Calibration, Keypoints, LiftedPose, MaskOverlap, Take, Track, VideoInfo
+from hmrkit.types import (
+    BodyParams,
+    Calibration,
+    DroppedTrack,
+    Keypoints,
+    LiftedPose,
+    MaskOverlap,
+    Take,
+    Track,
+    VideoInfo,
+)
 
 log = logging.getLogger(__name__)
 Value = TypeVar("Value", Track, Keypoints, BodyParams, MaskOverlap, LiftedPose, Calibration)
@@ -106,10 +116,8 @@ def _at(value: Value, rows: np.ndarray) -> Value:
     return replace(value, **{name: chosen(getattr(value, name)) for name in PER_FRAME[type(value)]})
 
 
-def _touches(dropped: dict[str, Any], numbers: np.ndarray) -> bool:
-    return (
-        dropped.get("first_frame", numbers[0]) <= numbers[-1] and dropped.get("last_frame", numbers[-1]) >= numbers[0]
-    )
+def _touches(dropped: DroppedTrack, numbers: np.ndarray) -> bool:
+    return bool(dropped.first_frame <= numbers[-1] and dropped.last_frame >= numbers[0])
 
 
 # -------------------------------------------------------------------------------------------------------- merge

@@ -48,6 +48,7 @@ from hmrkit.types import (
     Calibration,
     Camera,
     Detections,
+    DroppedTrack,
     Keypoints,
     LiftedPose,
     MaskOverlap,
@@ -215,7 +216,7 @@ def _to_arrays(take: Take) -> dict[str, Any]:
         },
         "camera": {"width": camera.width, "height": camera.height, "source": camera.source},
         "tracks": [track.track_id for track in take.tracks],
-        "dropped_tracks": list(take.dropped_tracks),
+        "dropped_tracks": [dropped.as_record() for dropped in take.dropped_tracks],
         "keypoints": {str(i): {"skeleton": k.skeleton} for i, k in take.keypoints.items()},
         "body": {str(i): {"gender": b.gender, "model": b.model} for i, b in take.body.items()},
         "lifted": {str(i): {"skeleton": p.skeleton} for i, p in take.lifted.items()},
@@ -267,7 +268,7 @@ def _from_arrays(arrays: dict[str, np.ndarray], manifest: dict[str, Any], path: 
         camera=camera,
         detections=detections,
         tracks=tuple(Track(i, *(arrays[f"track/{i}/{n}"] for n in _TRACK_ARRAYS)) for i in manifest["tracks"]),
-        dropped_tracks=tuple(manifest["dropped_tracks"]),
+        dropped_tracks=tuple(map(DroppedTrack.from_record, manifest["dropped_tracks"])),
         keypoints={
             int(i): Keypoints(
                 arrays[f"keypoints/{i}/keypoints_2d"], arrays.get(f"keypoints/{i}/joints_3d"), m["skeleton"]

@@ -12,8 +12,8 @@ tracklets of one person are joined later, a tracklet of two people is hard to pa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from hmrkit.errors import UsageError
 from hmrkit.members import Member, choose
@@ -21,7 +21,7 @@ from hmrkit.members import Member, choose
 if TYPE_CHECKING:
     import numpy as np
 
-    from hmrkit.types import Detections, Track
+    from hmrkit.types import Detections, DroppedTrack, Track
 
     Associate = Callable[[Sequence[Detections], np.ndarray, float], list[np.ndarray]]
 
@@ -37,33 +37,6 @@ TRACKERS: dict[str, Member] = {
         for_tests=True,
     ),
 }
-
-
-@dataclass(frozen=True)
-class DroppedTrack:
-    """A tracklet or track that got no mesh: its first and last frame, how many boxes were detected, the best of their
-    scores, why, and which stage left it out; `track_id` of those that became tracks."""
-
-    first_frame: int
-    last_frame: int
-    boxes: int
-    best_score: float
-    reason: str
-    stage: str = "track"
-    track_id: int | None = None
-
-    @staticmethod
-    def of(person: Track, reason: str, stage: str) -> DroppedTrack:
-        """A whole track."""
-        import numpy as np
-
-        first, last = int(person.frame_indices[0]), int(person.frame_indices[-1])
-        best = round(float(np.nanmax(person.scores)), 3)
-        return DroppedTrack(first, last, int((~person.interpolated).sum()), best, reason, stage, person.track_id)
-
-    def as_record(self) -> dict[str, Any]:
-        """A line of `hmrkit.types.Take.dropped_tracks`, as JSON values."""
-        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hmrkit.trackers import DroppedTrack
-from hmrkit.types import Detections
+from hmrkit.types import Detections, DroppedTrack
 
 VELOCITY_S = 0.5  # a velocity is taken over this time, and extrapolation forgets it over this time
 DUPLICATE_IOU = 0.5

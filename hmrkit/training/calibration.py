@@ -34,6 +34,7 @@ from hmrkit.files import atomic_path
 from hmrkit.lifters import LIFTERS, load_lifter
 from hmrkit.lifters.ray_lifter import RayLifter, RayNetwork
 from hmrkit.lifters.rays import encode
+from hmrkit.members import unknown
 from hmrkit.skeletons import H36M_17, SMPL_24
 from hmrkit.training.calibration_samples import Clips, ClipSampler, Pairs, PairSampler
 from hmrkit.training.lifter import lifting_loss
@@ -189,7 +190,7 @@ def train_calibration(
     """
     out, device = Path(out), body.device
     if stage not in STAGES:
-        raise UsageError(f"--stage must be one of {', '.join(STAGES)}, got {stage!r}")
+        raise unknown("--stage", stage, STAGES)
     if stage != "alone" and motion is None:
         raise UsageError(
             "stage together lifts clips of captured motion; wanted --motion FILE (see the README, Training)"

@@ -19,13 +19,12 @@ from torch import Tensor, nn
 
 from hmrkit.camera import assume_camera
 from hmrkit.device import mixed_precision
-from hmrkit.errors import UsageError
 from hmrkit.geometry import rigid_align
 from hmrkit.lifters import LIFTERS, Lifter
 from hmrkit.lifters.inputs import convert_keypoints
 from hmrkit.lifters.ray_lifter import RayNetwork
 from hmrkit.lifters.rays import NETWORK_FPS, encode
-from hmrkit.members import choose
+from hmrkit.members import choose, unknown
 from hmrkit.skeletons import COCO_17, H36M_17, Skeleton
 from hmrkit.synthetic.mocap import Motion, load_motion
 from hmrkit.training.lifter_samples import LifterSampler, SkinnedKeypoints, chain, random_people
@@ -62,7 +61,7 @@ Recipe = TypeVar("Recipe", bound=LifterRecipe)
 def choose_preset(presets: Mapping[str, Recipe], name: str, steps: int | None = None) -> Recipe:
     """The preset, for `steps` where given (the schedule ends there); UsageError lists the known names."""
     if name not in presets:
-        raise UsageError(f"unknown preset {name!r}; known: {', '.join(presets)}")
+        raise unknown("preset", name, presets)
     recipe = presets[name]
     return replace(recipe, loop=recipe.loop.with_steps(steps or recipe.loop.steps))
 
@@ -84,9 +83,7 @@ def train_lifter(
     """
     member, _ = choose(LIFTERS, name, "lifter")
     if not member.recipe:
-        raise UsageError(
-            f"lifter {name!r} has no recipe; choose one of {', '.join(n for n in LIFTERS if LIFTERS[n].recipe)}"
-        )
+        raise unknown("recipe of a lifter", name, (n for n in LIFTERS if LIFTERS[n].recipe))
     return member.load_recipe().train(
         out, motion, preset=preset, steps=steps, device=device, resume=resume, start=start
     )

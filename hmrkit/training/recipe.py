@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 from hmrkit.errors import UsageError
+from hmrkit.members import unknown
 from hmrkit.training.example_source import ImageData
 from hmrkit.training.kept_examples import SHARD
 from hmrkit.training.loop import LoopConfig
@@ -51,7 +52,7 @@ class RegressorRecipe:
 def choose_recipe(presets: Mapping[str, R], preset: str, steps: int | None = None, images: int | None = None) -> R:
     """A preset with the numbers that were asked for instead of its own. UsageError lists the known ones."""
     if preset not in presets:
-        raise UsageError(f"unknown preset {preset!r}; known: {', '.join(presets)}")
+        raise unknown("preset", preset, presets)
     recipe = presets[preset]
     recipe = recipe.with_steps(steps) if steps else recipe
     return recipe if images is None else replace(recipe, data=replace(recipe.data, images=images))

@@ -17,6 +17,7 @@ from hmrkit.body.posing import body_for, posed_skeleton
 from hmrkit.calibration import bone_transforms
 from hmrkit.calibration.variants import start_of
 from hmrkit.errors import InputError, UsageError
+from hmrkit.members import unknown
 from hmrkit.pipeline import require_stage
 from hmrkit.rendering.shading import track_colour
 from hmrkit.scene.ground import IMAGE_UP, estimate_world, from_plane
@@ -99,7 +100,7 @@ def make_clip(take: Take, models: Models, people: Sequence[int] | None = None, s
     UsageError for people who are not there or another space; InputError where the take has no meshes.
     """
     if space not in ("world", "camera"):
-        raise UsageError(f"--space must be one of world, camera, got {space!r}")
+        raise unknown("--space", space, ("world", "camera"))
     require_stage(take, "regress", models.options)
     there = {track.track_id: track for track in take.people_with_mesh()}
     missing = [i for i in people or () if i not in there]

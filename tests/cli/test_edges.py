@@ -16,6 +16,8 @@ from hmrkit.options import Options
 from hmrkit.pipeline import adopted, calibrate
 from hmrkit.take import load_take, save_take
 
+DROPPED = {"first_frame": 0, "last_frame": 3, "boxes": 4, "best_score": 0.5, "reason": "short"}
+
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
@@ -53,6 +55,9 @@ def edited(take, change):
         (lambda m: m.update(provenance=[]), "provenance"),
         (lambda m: m["provenance"].update(lift=3), "provenance"),
         (lambda m: m.update(dropped_tracks=[4]), "dropped tracks"),
+        (lambda m: m.update(dropped_tracks=[{"reason": "short"}]), "dropped tracks"),
+        (lambda m: m.update(dropped_tracks=[DROPPED | {"boxes": "many"}]), "dropped tracks"),
+        (lambda m: m.update(dropped_tracks=[DROPPED | {"size": 2}]), "dropped tracks"),
         (lambda m: m.update(tracks=["1"]), "without frames"),
     ],
 )
@@ -107,11 +112,11 @@ def test_a_stage_that_is_made_again_keeps_what_was_chosen(done, tmp_path):
 
 
 def test_the_report_of_a_folder_has_the_clips_of_all_runs(tmp_path):
-    for name in ("a", "b", "a"):
+    for name in ("b", "a", "b"):
         (tmp_path / name).mkdir(exist_ok=True)
         _write_report(tmp_path, [ClipResult(name, tmp_path / name, "done")])
     clips = json.loads((tmp_path / "report.json").read_text())["clips"]
-    assert [clip["source"] for clip in clips] == ["b", "a"]
+    assert [clip["source"] for clip in clips] == ["a", "b"]  # whichever came last
     (tmp_path / "b").rmdir()
     (tmp_path / "report.json").write_text((tmp_path / "report.json").read_text())
     _write_report(tmp_path, [ClipResult("a", tmp_path / "a", "done")])

@@ -114,7 +114,7 @@ def test_no_mesh_without_a_body_and_the_report_says_why(toys, followed):
     again = run_stages(replace(take, provenance={k: v for k, v in take.provenance.items() if k != "regress"}),
                        ["regress"], toys)  # fmt: skip
     assert again.dropped_tracks == take.dropped_tracks  # not twice
-    assert not [d for d in keep_stages(take, ["detect", "track", "pose"]).dropped_tracks if d["stage"] == "regress"]
+    assert not [d for d in keep_stages(take, ["detect", "track", "pose"]).dropped_tracks if d.stage == "regress"]
 
 
 def test_the_mask_is_kept_shown_and_cut_with_the_take(toys, followed, tmp_path):

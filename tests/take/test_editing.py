@@ -10,7 +10,18 @@ from hmrkit.camera import assume_camera
 from hmrkit.errors import InputError, ModelMismatchError, UsageError
 from hmrkit.take import load_take, save_take
 from hmrkit.take.editing import cut_take, merge_takes
-from hmrkit.types import BodyParams, Calibration, Detections, Keypoints, LiftedPose, MaskOverlap, Take, Track, VideoInfo
+from hmrkit.types import (
+    BodyParams,
+    Calibration,
+    Detections,
+    DroppedTrack,
+    Keypoints,
+    LiftedPose,
+    MaskOverlap,
+    Take,
+    Track,
+    VideoInfo,
+)
 
 
 def _person(track_id, frames, rng):
@@ -45,8 +56,8 @@ def take():
         tuple(Detections(rng.random((n % 3, 4)), rng.random(n % 3), rng.random((n % 3, 2))) for n in range(20)),
         tracks,
         (
-            {"first_frame": 10, "last_frame": 12, "reason": "short"},
-            {"first_frame": 44, "last_frame": 46, "reason": "x"},
+            DroppedTrack(10, 12, 2, 0.5, "short"),
+            DroppedTrack(44, 46, 1, 0.3, "x"),
         ),
         *parts,
         np.array([[0, 1, 2]], np.int32),
@@ -72,7 +83,7 @@ def test_stretches_put_together_are_the_take_in_any_order(take, tmp_path, at):
     for order in ([first, second], [second, first]):
         merged = merge_takes(order)
         assert _same(replace(merged, dropped_tracks=take.dropped_tracks), take, tmp_path)
-        assert {tuple(d.items()) for d in merged.dropped_tracks} == {tuple(d.items()) for d in take.dropped_tracks}
+        assert set(merged.dropped_tracks) == set(take.dropped_tracks)
 
 
 def test_people_put_together_and_overlapping_stretches_are_the_take(take, tmp_path):
@@ -90,7 +101,7 @@ def test_a_cut_has_the_rows_of_its_frames(take):
     assert track.frame_indices.tolist() == list(range(20, 41, 4))
     np.testing.assert_array_equal(cut.calibrated[2].params.body_pose, take.calibrated[2].params.body_pose[rows])
     np.testing.assert_array_equal(cut.keypoints[2].keypoints_2d, take.keypoints[2].keypoints_2d[rows])
-    assert [d["reason"] for d in cut.dropped_tracks] == []
+    assert cut.dropped_tracks == ()
     assert set(cut.body) == {2}
 
 

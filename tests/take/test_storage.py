@@ -14,7 +14,17 @@ from hmrkit.camera import assume_camera
 from hmrkit.errors import InputError
 from hmrkit.files import atomic_path
 from hmrkit.take import load_take, provenance_record, save_take
-from hmrkit.types import BodyParams, Calibration, Detections, Keypoints, LiftedPose, Take, Track, VideoInfo
+from hmrkit.types import (
+    BodyParams,
+    Calibration,
+    Detections,
+    DroppedTrack,
+    Keypoints,
+    LiftedPose,
+    Take,
+    Track,
+    VideoInfo,
+)
 
 
 @pytest.fixture
@@ -33,7 +43,7 @@ def take():
         camera=assume_camera(640, 480),
         detections=tuple(Detections(f32(n, 4), f32(n), f32(n, 6)) for n in (2, 0, 1, 1, 0)),
         tracks=(Track(4, np.array([2, 4, 5]), f32(3, 4), f32(3), np.array([False, True, False])),),
-        dropped_tracks=({"track_id": 9, "reason": "short"},),
+        dropped_tracks=(DroppedTrack(3, 5, 2, 0.4, "short", track_id=9),),
         keypoints={4: Keypoints(f32(3, 17, 3), None, "coco-17")},
         body={4: params},
         lifted={4: LiftedPose(f32(3, 17, 3), "h36m-17")},

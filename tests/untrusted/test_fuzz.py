@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
+from commands import hmrkit
 
-TESTS = Path(__file__).parent.parent
 GROWTH_MB = 300  # a small file may unfold to 64 MB, and is copied on the way
+
+
+CODE = "import hostile_children, sys; hostile_children.main(*map(int, sys.argv[1:]))"
 
 
 def children(count: int, processes: int) -> Counter:
     total = Counter()
     for seed in range(processes):
-        command = [sys.executable, str(TESTS / "hostile_children.py"), str(seed), str(count // processes)]
-        child = subprocess.run(
-            command, capture_output=True, text=True, cwd=TESTS.parent, env=_environment(), check=False
-        )
+        child = hmrkit(seed, count // processes, code=CODE)
         assert child.returncode == 0, f"seed {seed} ended with {child.returncode}: {child.stderr[-2000:]}"
         report = json.loads(child.stdout)
         assert not report["wrong"], report["wrong"]
@@ -29,14 +27,8 @@ def children(count: int, processes: int) -> Counter:
         for name, counts in report["counts"].items():
             assert counts.get("refused"), f"no mutation of {name} was noticed"
             total.update(counts)
-    print(f"{sum(total.values())} mutated files: {dict(total)}")
+    sys.stdout.write(f"{sum(total.values())} mutated files: {dict(total)}\n")
     return total
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return {**os.environ, "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}", "OMP_NUM_THREADS": "1"}
 
 
 def test_five_hundred_mutated_files_do_no_harm() -> None:

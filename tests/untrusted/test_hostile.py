@@ -7,8 +7,6 @@ import json
 import os
 import pickle
 import struct
-import subprocess
-import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from commands import hmrkit
 from made_results import dump_joblib
 
 from hmrkit.body.files import find_body, read_smpl_file
@@ -167,7 +166,7 @@ def bomb(path: Path, member: str, size: int) -> Path:
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (size,)})
     with (
-        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
         archive.open(member, "w", force_zip64=True) as part,
     ):
         part.write(header.getvalue())
@@ -176,24 +175,24 @@ def bomb(path: Path, member: str, size: int) -> Path:
     return path
 
 
+READ_IN_CHILD = """
+import resource, sys
+from hmrkit.results.files import read_file
+from hmrkit.weights import load_state
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+for path in sys.argv[2:]:
+    try: globals()[sys.argv[1]](path); print('read')
+    except Exception as error: print(type(error).__name__, error)
+print((peak() - before) / 1024)
+"""
+
+
 def peak_mb(reader: str, *paths: Path) -> tuple[float, list[str]]:
     """By how much a child's memory grew while it read files, and what it said of each."""
-    code = (
-        "import resource, sys; sys.path.insert(0, 'tests')\n"
-        "from pathlib import Path\n"
-        "import torch\n"
-        "from hmrkit.body.files import read_smpl_file\nfrom hmrkit.datasets.pickles import read_pickle\n"
-        "from hmrkit.results.files import read_file\nfrom hmrkit.weights import load_state\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "before = peak()\n"
-        "for path in sys.argv[2:]:\n"
-        "    try: globals()[sys.argv[1]](path); print('read')\n"
-        "    except Exception as error: print(type(error).__name__, error)\n"
-        "print((peak() - before) / 1024)\n"
-    )
-    command = [sys.executable, "-c", code, reader, *map(str, paths)]
-    child = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
-    *lines, last = child.stdout.splitlines()
+    child = hmrkit(reader, *paths, code=READ_IN_CHILD)
+    assert child.returncode == 0, child.stderr
+    *lines, last = child.stdout.decode().splitlines()
     return float(last), lines
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hmrkit.errors import UsageError
+from hmrkit.members import unknown
 from hmrkit.regressors.glnet import GlnetNetwork, build
 from hmrkit.training.ablation import Variant
 from hmrkit.training.example_source import ImageData
@@ -52,7 +52,7 @@ def train(
 ) -> Path:
     """See `hmrkit.training.recipes.Recipe`. `rotations` instead of the recipe's own: one of `ROTATIONS`."""
     if rotations not in (None, *ROTATIONS):
-        raise UsageError(f"--rotations must be one of {', '.join(ROTATIONS)}, got {rotations!r}")
+        raise unknown("--rotations", rotations, ROTATIONS)
     if rotations:
         recipe = changed(recipe, {"network.rotations": rotations})
     regressor = on_shipped_backbone(build, name, recipe)
