@@ -22,7 +22,16 @@ from hmrkit.files import write_json
 from hmrkit.models import Models
 from hmrkit.options import Options
 from hmrkit.output import export_take, render_take
-from hmrkit.pipeline import Progress, check_clip, keep_stages, load_models, open_clip, run_stages, stages_of
+from hmrkit.pipeline import (
+    Progress,
+    check_checkpoint,
+    check_clip,
+    keep_stages,
+    load_models,
+    open_clip,
+    run_stages,
+    stages_of,
+)
 from hmrkit.report import report, reprojection
 from hmrkit.take import load_take, provenance_record, save_take
 from hmrkit.types import Take
@@ -86,6 +95,7 @@ def plan(sources: Sequence[str], options: Options, outputs: Outputs) -> list[tup
             "no input: name one or more videos or folders of frames, or --input-list FILE; "
             "for example: hmrkit run clip.mp4 --out meshes/"
         )
+    check_checkpoint(options, stages_of(options))
     if outputs.render and (Path(outputs.render).name != outputs.render or not outputs.render.endswith(".mp4")):
         raise UsageError(
             f"--render wants a file name that ends in .mp4 (it goes into each clip's folder), got {outputs.render}"
@@ -171,13 +181,14 @@ def _write_report(folder: Path, results: Sequence[ClipResult]) -> None:
     own = [r.as_json() for r in results if r.status != "planned"]
     mine = {str(r.folder) for r in results}
     try:
-        earlier = json.loads((folder / "report.json").read_text())["clips"]
-        others = [clip for clip in earlier if clip["folder"] not in mine and Path(clip["folder"]).is_dir()]
-    except (OSError, ValueError, KeyError, TypeError):  # there is none, or it is damaged
-        others = []
-    try:
-        clips = sorted([*others, *own], key=lambda clip: str(clip["folder"]))
-        write_json(folder / "report.json", {"clips": clips})
+        with locked(folder):  # another run may write here, too
+            try:
+                earlier = json.loads((folder / "report.json").read_text())["clips"]
+                others = [clip for clip in earlier if clip["folder"] not in mine and Path(clip["folder"]).is_dir()]
+            except (OSError, ValueError, KeyError, TypeError):  # there is none, or it is damaged
+                others = []
+            clips = sorted([*others, *own], key=lambda clip: str(clip["folder"]))
+            write_json(folder / "report.json", {"clips": clips})
     except InputError as error:
         log.warning("%s", error)
 

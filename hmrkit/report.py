@@ -10,6 +10,7 @@ from hmrkit.body.files import GENDERS
 from hmrkit.keypoints.visibility import unseen_shares
 from hmrkit.meshes import mesh_slice
 from hmrkit.models import Models
+from hmrkit.pipeline import STAGES
 from hmrkit.skeletons import get_skeleton
 from hmrkit.types import Take
 
@@ -60,7 +61,7 @@ def report(take: Take) -> dict[str, Any]:
         "focal_source": take.camera.source,
         "people": people,
         "dropped_tracks": [dropped.as_record() for dropped in take.dropped_tracks],
-        "stages": list(take.provenance),
+        "stages": [name for name in STAGES if name in take.provenance],
     }
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import runpy
 import shutil
 import signal
 import sys
@@ -17,6 +18,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -32,18 +35,22 @@ FRAMES, SIZE = 4, (96, 128)
 LONGEST_S = 120.0  # of one command; on a busy machine as well
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-# Forks processes that have imported everything; a run of its own takes a tenth of the time.
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(
-    [
-        *("hmrkit.batch", "hmrkit.cli.run", "hmrkit.video.reading", "hmrkit.trackers.linking", "hmrkit.fitting.people"),
-        *("hmrkit.calibration.track", "hmrkit.regressors.stream", "hmrkit.regressors.toy", "hmrkit.lifters.toy"),
-        *("hmrkit.rendering.overlay", "hmrkit.rendering.sheet", "hmrkit.exporters.obj", "hmrkit.exporters.npz"),
-        *("hmrkit.detectors.toy", "hmrkit.trackers.toy", "hmrkit.keypoints.toy", "hmrkit.detectors.yolox"),
-        *("hmrkit.report", "hmrkit.scene.build", "hmrkit.fitting.standing", "hmrkit.rendering.comparison"),
-        *("scipy.optimize", "av", "decord", "pydantic"),
-    ]
-)
+IMPORTED = [
+    *("hmrkit.batch", "hmrkit.cli.run", "hmrkit.video.reading", "hmrkit.trackers.linking", "hmrkit.fitting.people"),
+    *("hmrkit.calibration.track", "hmrkit.regressors.stream", "hmrkit.regressors.toy", "hmrkit.lifters.toy"),
+    *("hmrkit.rendering.overlay", "hmrkit.rendering.sheet", "hmrkit.exporters.obj", "hmrkit.exporters.npz"),
+    *("hmrkit.detectors.toy", "hmrkit.trackers.toy", "hmrkit.keypoints.toy", "hmrkit.detectors.yolox"),
+    *("hmrkit.report", "hmrkit.scene.build", "hmrkit.fitting.standing", "hmrkit.rendering.comparison"),
+    *("scipy.optimize", "av", "decord", "pydantic"),
+]
+
+
+@cache
+def _server() -> ForkServerContext:
+    """Forks processes that have imported everything; a run of its own takes a tenth of the time."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(IMPORTED)
+    return server
 
 
 class Lost(Exception):
@@ -75,7 +82,7 @@ class Bench:
 
     def start(self, out: Path, clip: Path | None = None, limit: int | None = None) -> BaseProcess:
         """A run that goes on while this one returns; `limit` is the most bytes that a file may have."""
-        process = _SERVER.Process(
+        process = _server().Process(
             target=_command, args=(_words(clip or self.clip, out), out.with_suffix(".txt"), limit)
         )
         process.start()
@@ -152,9 +159,7 @@ def _command(words: Sequence[str], log: Path, limit: int | None) -> None:
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     sys.argv = ["hmrkit", *words]
-    from hmrkit.cli import main
-
-    main()
+    runpy.run_module("hmrkit", run_name="__main__", alter_sys=True)
 
 
 def end(process: BaseProcess) -> int:

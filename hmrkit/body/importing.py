@@ -56,9 +56,9 @@ def import_body(source: str | Path, gender: str | None = None, overwrite: bool =
         raise unknown("gender", gender, GENDERS)
     if named and gender and named != gender:
         raise UsageError(f"{path}: its name says {named}, --gender says {gender}; give the other file, or rename it")
+    model = read_smpl_file(path)
     if not (chosen := gender or named):
         raise UsageError(f"{path}: expected a gender in its name, found none; give --gender neutral, male or female")
-    model = read_smpl_file(path)
     try:
         made = as_smpl(model)
         body = Body(made, chosen)

@@ -94,9 +94,10 @@ def _placed(
     seen = np.asarray(np.isfinite(pixels).all(-1))
     root = solve_translation(camera, grown, pixels, seen) + grown[:, 0]
     before = joints[:, 0, 2] + transl[:, 2]
-    farther = np.average(root[:, 2] / before, weights=weights * seen.any(1))
+    known = np.asarray(seen.any(1))
+    farther = np.average(root[:, 2] / before, weights=weights * known)
     moved = root * (before * farther / root[:, 2])[:, None] - grown[:, 0]
-    return np.where(seen.any(1)[:, None], moved, transl).astype(np.float32)
+    return np.where(known[:, None], moved, transl).astype(np.float32)
 
 
 def _tensors(params: BodyParams, body: Body) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,8 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hmrkit.backbones import BACKBONES
 from hmrkit.errors import UsageError, WeightsError
-from hmrkit.models import Models
 from hmrkit.options import Options
+from hmrkit.pipeline import check_checkpoint
 from hmrkit.regressors import REGRESSORS, BodyEstimate, CropContext, load_regressor
 from hmrkit.regressors.files import ship, write_regressor
 from hmrkit.regressors.frame import flatten, mirrored_context, unflatten
@@ -107,8 +107,14 @@ def test_a_backbone_that_ships_is_kept_once(tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "backbone"),
-    [(name, on) for name, member in REGRESSORS.items() if name != "vibe" for on in member.backbones or BACKBONES],
-)  # fake CUDA has no recurrent networks
+    [
+        (name, on)
+        for name, member in REGRESSORS.items()
+        for on in member.backbones or BACKBONES
+        # Fake CUDA has no recurrent networks; hrnet-w48 is hrnet-w32 with more channels.
+        if name != "vibe" and (on != "hrnet-w48" or member.backbones)
+    ],
+)
 def test_it_runs_on_another_device(name, backbone) -> None:
     """A constant that stays on the CPU shows on a fake CUDA device, too."""
     regressor = load_regressor(name, weights=None, backbone=backbone)
@@ -123,7 +129,7 @@ def test_it_runs_on_another_device(name, backbone) -> None:
 
 @pytest.mark.parametrize("name", [name for name, member in REGRESSORS.items() if member.published])
 def test_a_network_without_weights_says_which_file_it_wants(name) -> None:
-    for make in (lambda: load_regressor(name), lambda: Models(Options(method=name))):
+    for make in (lambda: load_regressor(name), lambda: check_checkpoint(Options(method=name), ("regress",))):
         with pytest.raises(WeightsError, match=f"{name} has no weights of its own; give --checkpoint FILE: .*https://"):
             make()
     for on in set(BACKBONES) - set(REGRESSORS[name].backbones):

@@ -271,6 +271,7 @@ def test_the_variants_of_a_group_are_different_designs() -> None:
         assert _design(recipe) in group
 
 
+@pytest.mark.slow
 def test_the_command_trains_both_kinds_of_rotations(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(kept, "SHARD", 8)
     monkeypatch.setattr(kept, "_EXAMPLES_AT_ONCE", 8)

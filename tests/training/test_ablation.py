@@ -40,6 +40,7 @@ def module(monkeypatch):
     return SimpleNamespace(PRESETS={"cpu": recipe}, ABLATION=(FULL, NARROW, SAME), train=train, runs=runs)
 
 
+@pytest.mark.slow
 def test_every_variant_is_trained_once_a_seed_and_used_again(module, tmp_path) -> None:
     results = ablation.ablate("hmr", module, tmp_path, seeds=2, device=torch.device("cpu"))
     assert module.runs == [(16, 0), (16, 1), (8, 0), (8, 1)]

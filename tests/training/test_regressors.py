@@ -171,7 +171,7 @@ def test_kept_examples_are_the_same_whoever_makes_them_and_stay(tmp_path, monkey
         load_examples(tmp_path / "one", 9, backbone)
 
 
-@pytest.mark.parametrize("method", ["hmr", "spin"])
+@pytest.mark.parametrize("method", ["hmr", pytest.param("spin", marks=pytest.mark.slow)])
 def test_the_command_trains_resumes_and_writes_what_loads(tmp_path, monkeypatch, method) -> None:
     monkeypatch.setattr(kept, "SHARD", 8)
     monkeypatch.setattr(kept, "_EXAMPLES_AT_ONCE", 8)
@@ -205,6 +205,7 @@ def test_a_short_run_keeps_fewer_images() -> None:
     assert hmr.PRESETS["gpu"].with_steps(300).data.images == 0
 
 
+@pytest.mark.slow
 def test_without_kept_images_every_step_gets_new_ones(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(kept, "SHARD", 8)
     monkeypatch.setattr(kept, "_EXAMPLES_AT_ONCE", 8)
