@@ -198,6 +198,7 @@ def test_people_without_images_have_the_global_streams_body(backbone, features) 
     torch.testing.assert_close(one_by_one, whole, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_every_variant_of_the_paper_is_another_network_and_trains(backbone, features, truth, body) -> None:
     recipe = dataclasses.replace(danet.PRESETS["cpu"], network=SMALL)
     loss, seen = danet.DanetLoss(body, recipe.terms), set()

@@ -206,6 +206,7 @@ def test_motion_counts_in_the_loss_of_clips(rng) -> None:
     assert all(head.second.weight.grad.abs().max() > 0 for head in heads)
 
 
+@pytest.mark.slow
 def test_two_steps_of_training_end_in_a_file_that_loads(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(kept, "SHARD", 8)
     monkeypatch.setattr(kept, "_EXAMPLES_AT_ONCE", 8)
