@@ -103,6 +103,8 @@ def _index_video(path: str, _mtime_ns: int, _size: int) -> ClipIndex:
     by_count = not stamps or None in stamps or len(set(stamps)) < len(stamps)
     container, stream = open_container(path)
     with container:
+        # AVI dates packets, not frames: where frames change places, their stamps are others'.
+        by_count |= container.format.name == "avi" and stream.codec_context.has_b_frames
         frames = _decode(container, stream)
         good = (frame for frame in frames if by_count or not frame.is_corrupt)
         seen = list(itertools.islice(good, _FRAMES_SEEN))

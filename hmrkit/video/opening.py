@@ -75,6 +75,12 @@ def open_container(path: str | Path) -> tuple[InputContainer, av.VideoStream]:
             )
         if not streams:
             raise InputError(f"{path}: expected a video, found only sound or data; give a file with a video stream")
+        streams = [s for s in streams if s.codec_context is not None]
+        if not streams:
+            raise InputError(
+                f"{path}: expected a video, found one whose coding is not known; if the file is not cut short, "
+                "convert it: ffmpeg -i IN OUT.mp4"
+            )
         default = [s for s in streams if s.disposition & Disposition.default]
         stream = max(default or streams, key=lambda s: s.width * s.height)
         check_pixels(path, stream.width, stream.height)

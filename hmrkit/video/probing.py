@@ -96,7 +96,8 @@ def probe(
         whole = f"{len(times)} frames, {numbers[0]} to {numbers[-1]}, {times[-1]:.2f} s"
         raise InputError(f"{path}: --start {start} lies beyond its end ({whole})")
     if last <= first:
-        raise UsageError(f"--end {end} must lie after --start {0 if start is None else start}; end is exclusive")
+        begin = f"the first frame, {numbers[0]}" if first == 0 else f"--start {start}"
+        raise UsageError(f"--end {end} must lie after {begin}; end is exclusive")
     chosen = np.arange(first, min(last, len(times)), dtype=np.int64)
     chosen = chosen[(numbers[chosen] - numbers[first]) % every == 0]
     return VideoInfo(

@@ -178,3 +178,15 @@ def test_any_name_is_a_file(tmp_path, monkeypatch, backend):
     for name in [*NAMES, "link.mp4"]:
         info = probe(name)
         assert read(info, backend=backend)[1] == list(range(12)), name
+
+
+def test_avi_whose_frames_change_places_is_numbered_as_shown(tmp_path):
+    """AVI dates packets in the order of decoding, so H.264 with B-frames has the stamps of others."""
+    path = tmp_path / "b.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "4", "bf": "3", "x264-params": "b-adapt=0"})
+        stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
+        for n in range(12):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image(n), format="rgb24")))
+        container.mux(stream.encode())
+    assert read(probe(path)) == ([*range(12)], [*range(12)], [])
