@@ -21,7 +21,7 @@ from hmrkit.exporters import load_exporter
 from hmrkit.files import write_json
 from hmrkit.models import Models
 from hmrkit.options import Options
-from hmrkit.output import export_take, render_take
+from hmrkit.output import export_take, render_take, warn_of_times
 from hmrkit.pipeline import (
     Progress,
     check_checkpoint,
@@ -211,6 +211,7 @@ def _run_clip(result: ClipResult, take: Take, models: Models, outputs: Outputs, 
         save_take(take, take_path)
     take = run_stages(take, stages, models, progress, lambda t: save_take(t, take_path))
     last = take.provenance[stages[-1]]
+    warn_of_times(take, outputs.formats)
     products: dict[str, Callable[[Path], list[Path]]] = {
         f"export-{name}": lambda place, name=name: export_take(take, place, [name], models, progress)
         for name in outputs.formats

@@ -50,13 +50,12 @@ def export_take(
 
     Exact vertices are computed in short stretches, once for all formats: memory does not depend on the clip.
     Of a clip of variable rate, formats that store a time for every frame keep them; the others are resampled to a
-    constant rate, with a warning. With `ExportOptions.per_shot` each shot of a clip with cuts is a scene of its own,
-    and what is written is named by it (``..._shot_01``). UsageError where a person or a combination of options does
-    not exist.
+    constant rate (`warn_of_times` says which). With `ExportOptions.per_shot` each shot of a clip with cuts is a scene
+    of its own, and what is written is named by it (``..._shot_01``). UsageError where a person or a combination of
+    options does not exist.
     """
     from hmrkit.exporters import EXPORTERS, load_exporter
     from hmrkit.scene.build import build_scene, chosen_shots
-    from hmrkit.scene.resampling import usual_rate
     from hmrkit.scene.vertex_cache import shared_vertices
 
     require_stage(take, "regress", models.options)
@@ -68,8 +67,6 @@ def export_take(
     uneven = take.video.variable and options.fps is None
     timed = [name for name in formats if uneven and EXPORTERS[name].own_times]
     resampled = [name for name in formats if name not in timed]
-    if uneven:
-        log.warning(_uneven(take, usual_rate(take.video), resampled, timed))
     shots = chosen_shots(take, options)
     done = 0
     for shot, own_times in itertools.product(shots, (True, False)):
@@ -103,6 +100,7 @@ def export_into(
     check_format_options(formats, options or ExportOptions())
     record = {"options": json.loads(json.dumps(asdict(options or ExportOptions()), default=str))}
     paths: list[Path] = []
+    warn_of_times(take, formats, options)
     with locked(folder):
         written = ClipFolder(folder, again=True)
         for name in formats:
@@ -115,15 +113,22 @@ def export_into(
     return paths
 
 
-def _uneven(take: Take, rate: Fraction, resampled: Sequence[str], timed: Sequence[str]) -> str:
-    """The warning about a clip of variable rate."""
-    steps = np.diff(take.video.frame_times)
-    does = [f"{', '.join(resampled)} resampled to {float(rate):.6g} (--fps sets another rate)"] if resampled else []
+def warn_of_times(take: Take, formats: Sequence[str], options: ExportOptions | None = None) -> None:
+    """One warning about a clip of variable rate: which formats keep its frames' own times, and which are resampled."""
+    from hmrkit.exporters import EXPORTERS
+    from hmrkit.scene.resampling import usual_rate
+
+    if not take.video.variable or (options and options.fps is not None) or not take.people_with_mesh():
+        return
+    steps, rate = np.diff(take.video.frame_times), float(usual_rate(take.video))
+    timed = [name for name in formats if EXPORTERS[name].own_times]
+    resampled = [name for name in formats if name not in timed]
+    does = [f"{', '.join(resampled)} resampled to {rate:.6g} (--fps sets another rate)"] if resampled else []
     does += [f"{', '.join(timed)} with each frame's own time"] if timed else []
-    return (
-        f"{take.video.path}: frames follow one another at {1 / steps.max():.3g} to {1 / steps.min():.3g} per second: "
-        + "; ".join(does)
-    )
+    log.warning(
+        "%s: frames follow one another at %.3g to %.3g per second: %s",
+        take.video.path, 1 / steps.max(), 1 / steps.min(), "; ".join(does),
+    )  # fmt: skip
 
 
 def render_take(
