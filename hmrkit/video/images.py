@@ -59,7 +59,8 @@ def image_size(path: Path) -> tuple[int, int]:
         with _opened(path) as image:
             sideways = image.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS
             if sideways and image.format == "TIFF":  # some versions of Pillow give its size upright, others as stored
-                return ImageOps.exif_transpose(image).size[::-1]
+                width, height = ImageOps.exif_transpose(image).size
+                return height, width
             return image.size if sideways else (image.height, image.width)
     except UnidentifiedImageError:
         height, width = read_image(path).shape[:2]
