@@ -1,4 +1,4 @@
-"""Engines: what runs a frozen network. PyTorch everywhere; on CPUs ONNX Runtime, which takes about half the time.
+"""Engines: what runs a frozen network. PyTorch everywhere; on CPUs ONNX Runtime, which is faster.
 
 A network's graph (``weights/graphs/CLASS-FINGERPRINT.onnx``, from `hmrkit train graphs`) has no weights in it: the
 module gives its own when the engine starts. So every checkpoint of a known form runs, users' own included, and nothing
@@ -83,8 +83,8 @@ def _onnxruntime(graph: bytes, module: nn.Module) -> Frozen:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    # Threads that wait in a loop for the next layer would take the cores from PyTorch's and the decoder's.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Between layers threads wait in a loop, which is faster; after a run they would take the cores from PyTorch's.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 3
     weights = {key: tensor.detach().contiguous().numpy() for key, tensor in tensors_of(module).items()}
     values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
