@@ -22,14 +22,13 @@ def export(take, out, formats=("npz", "obj"), device="auto", body=None, gender="
     from pathlib import Path
 
     from hmrkit.exporters import check_format_options, check_formats
+    from hmrkit.exporters.writing import export_take
     from hmrkit.models import Models
     from hmrkit.options import Options
-    from hmrkit.output import export_take, warn_of_times
     from hmrkit.pipeline import adopted
     from hmrkit.scene import ExportOptions
 
     models = Models(adopted(Options(device=device, body=body, gender=gender), take, ()))
     names, chosen = check_formats(formats), ExportOptions(**options)
     check_format_options(names, chosen)
-    warn_of_times(take, names, chosen)
     return export_take(take, Path(out), names, models, lambda *_: None, chosen)

@@ -12,16 +12,17 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hmrkit.clip_folder import ClipFolder, locked
 from hmrkit.errors import EXIT_OK, EXIT_SOME_FAILED, HmrkitError, InputError, UsageError
 from hmrkit.exporters import load_exporter
+from hmrkit.exporters.writing import exporting
 from hmrkit.files import write_json
 from hmrkit.models import Models
 from hmrkit.options import Options
-from hmrkit.output import export_take, render_take, warn_of_times
+from hmrkit.output import render_take
 from hmrkit.pipeline import (
     Progress,
     check_checkpoint,
@@ -34,6 +35,7 @@ from hmrkit.pipeline import (
 )
 from hmrkit.report import report, reprojection
 from hmrkit.take import load_take, provenance_record, save_take
+from hmrkit.take.clip_folder import ClipFolder, locked
 from hmrkit.types import Take
 
 log = logging.getLogger(__name__)
@@ -211,19 +213,18 @@ def _run_clip(result: ClipResult, take: Take, models: Models, outputs: Outputs, 
         save_take(take, take_path)
     take = run_stages(take, stages, models, progress, lambda t: save_take(t, take_path))
     last = take.provenance[stages[-1]]
-    warn_of_times(take, outputs.formats)
-    products: dict[str, Callable[[Path], list[Path]]] = {
-        f"export-{name}": lambda place, name=name: export_take(take, place, [name], models, progress)
-        for name in outputs.formats
-    }
-    if outputs.render:
-        video = outputs.render
-        sheet = Path(video).stem + "_sheet.png"
-        products["render"] = lambda place: render_take(take, place / video, place / sheet, models, progress)
     made, written = [take_path], ClipFolder(folder, outputs.overwrite)
-    for name, make in products.items():
-        record = provenance_record({"product": name, "render": outputs.render if name == "render" else None}, {}, last)
-        made.extend(written.product(name, record, make))
+    with exporting(take, folder, outputs.formats, models, progress) as write:
+        products: dict[str, Callable[[Path], list[Path]]] = {
+            f"export-{name}": partial(write, name) for name in outputs.formats
+        }
+        if outputs.render:
+            video = outputs.render
+            sheet = Path(video).stem + "_sheet.png"
+            products["render"] = lambda place: render_take(take, place / video, place / sheet, models, progress)
+        for name, make in products.items():
+            drawn = outputs.render if name == "render" else None
+            made.extend(written.product(name, provenance_record({"product": name, "render": drawn}, {}, last), make))
     written.finish(list(products))
     result.files = made
     result.detail = report(take)

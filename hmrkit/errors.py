@@ -47,3 +47,8 @@ class ModelMismatchError(HmrkitError):
 
 class DeviceError(HmrkitError):
     """The device asked for is absent, or its memory does not suffice."""
+
+
+def reason_of(error: BaseException) -> str:
+    """What an exception says, on one line; its name where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -106,3 +106,8 @@ def choose(table: Mapping[str, Line], spec: str, family: str) -> tuple[Line, str
         wanted = f"{name}:<{member.argument}>" if member.argument else name
         raise UsageError(f"{family} {spec!r} should be written {wanted}")
     return member, argument
+
+
+def names_of(text: str) -> tuple[str, ...]:
+    """``"npz, obj"`` -> its names."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -18,7 +18,9 @@ class Models:
 
     def __init__(self, options: Options) -> None:
         from hmrkit.device import resolve_device, resolve_dtype
+        from hmrkit.video.watch import set_timeout
 
+        set_timeout(options.timeout)
         self.options = options
         self.device = resolve_device(options.device)
         self.dtype = resolve_dtype(options.dtype)
@@ -70,13 +72,12 @@ class Models:
 
     @cached_property
     def regressor(self):
-        from hmrkit.backbones.embedded import EmbeddedBackbone
         from hmrkit.engines import engine
         from hmrkit.regressors import load_regressor
 
         with engine(self.options.engine):
             regressor = load_regressor(str(self.options.mesh), self.options.checkpoint, device=self.device)
-            if isinstance(backbone := getattr(regressor, "backbone", None), EmbeddedBackbone):
+            if (backbone := getattr(regressor, "backbone", None)) is not None:
                 backbone.use_engine()
         return regressor
 

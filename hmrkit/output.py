@@ -1,14 +1,12 @@
-"""What a finished take is turned into: exported files, an overlay video, a contact sheet."""
+"""What a finished take is drawn as: an overlay video, images, a contact sheet."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import itertools
-import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,14 +16,11 @@ import torch
 
 from hmrkit.body.posing import skeleton_joints
 from hmrkit.calibration.target import TargetOptions
-from hmrkit.clip_folder import ClipFolder, locked
 from hmrkit.errors import InputError, UsageError
-from hmrkit.exporters import check_format_options
 from hmrkit.files import atomic_path
 from hmrkit.meshes import mesh_slice
 from hmrkit.models import Models
 from hmrkit.pipeline import Progress, calibrate, require_stage
-from hmrkit.scene import ExportOptions
 from hmrkit.skeletons import SMPL_24
 from hmrkit.types import Take
 
@@ -36,99 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 IUV_METHOD = "danet"  # the regressor that estimates IUV maps
-
-
-def export_take(
-    take: Take,
-    folder: Path,
-    formats: Sequence[str],
-    models: Models,
-    progress: Progress,
-    options: ExportOptions | None = None,
-) -> list[Path]:
-    """Write a take's people in each of `formats` under `folder`; returns the paths made, in order.
-
-    Exact vertices are computed in short stretches, once for all formats: memory does not depend on the clip.
-    Of a clip of variable rate, formats that store a time for every frame keep them; the others are resampled to a
-    constant rate (`warn_of_times` says which). With `ExportOptions.per_shot` each shot of a clip with cuts is a scene
-    of its own, and what is written is named by it (``..._shot_01``). UsageError where a person or a combination of
-    options does not exist.
-    """
-    from hmrkit.exporters import EXPORTERS, load_exporter
-    from hmrkit.scene.build import build_scene, chosen_shots
-    from hmrkit.scene.vertex_cache import shared_vertices
-
-    require_stage(take, "regress", models.options)
-    options = options or ExportOptions()
-    exporters = {name: load_exporter(name) for name in formats}
-    files: dict[str, list[Path]] = {name: [] for name in formats}
-    if not take.people_with_mesh():
-        return []
-    uneven = take.video.variable and options.fps is None
-    timed = [name for name in formats if uneven and EXPORTERS[name].own_times]
-    resampled = [name for name in formats if name not in timed]
-    shots = chosen_shots(take, options)
-    done = 0
-    for shot, own_times in itertools.product(shots, (True, False)):
-        names = timed if own_times else resampled
-        if not names:
-            continue
-        built = build_scene(take, models, options, own_times, shot)
-        if not built.characters:
-            raise InputError(
-                f"{take.video.path}: nobody in the take has a mesh of finite numbers; run `hmrkit regress`"
-            )
-        with shared_vertices(built, folder, share=len(names) > 1) as scene:
-            for name in names:
-                files[name] += exporters[name].write(scene, folder, options)
-                done += 1
-                progress("export", done, len(formats) * len(shots))
-    return [path for name in formats for path in files[name]]
-
-
-def export_into(
-    take: Take,
-    folder: Path,
-    formats: Sequence[str],
-    models: Models,
-    progress: Progress,
-    options: ExportOptions | None = None,
-) -> list[Path]:
-    """`export_take` into a folder that has a manifest (`ClipFolder`): files that the last export of the same formats
-    made and this one does not are removed, all others stay."""
-    require_stage(take, "regress", models.options)  # before the folder is made
-    check_format_options(formats, options or ExportOptions())
-    record = {"options": json.loads(json.dumps(asdict(options or ExportOptions()), default=str))}
-    paths: list[Path] = []
-    warn_of_times(take, formats, options)
-    with locked(folder):
-        written = ClipFolder(folder, again=True)
-        for name in formats:
-            paths += written.product(
-                f"export-{name}",
-                record,
-                lambda place, name=name: export_take(take, place, [name], models, progress, options),
-            )
-        written.finish(written.names)
-    return paths
-
-
-def warn_of_times(take: Take, formats: Sequence[str], options: ExportOptions | None = None) -> None:
-    """One warning about a clip of variable rate: which formats keep its frames' own times, and which are resampled."""
-    from hmrkit.exporters import EXPORTERS
-    from hmrkit.scene.resampling import usual_rate
-
-    if not take.video.variable or (options and options.fps is not None) or not take.people_with_mesh():
-        return
-    steps, rate = np.diff(take.video.frame_times), float(usual_rate(take.video))
-    timed = [name for name in formats if EXPORTERS[name].own_times]
-    resampled = [name for name in formats if name not in timed]
-    does = [f"{', '.join(resampled)} resampled to {rate:.6g} (--fps sets another rate)"] if resampled else []
-    does += [f"{', '.join(timed)} with each frame's own time"] if timed else []
-    log.warning(
-        "%s: frames follow one another at %.3g to %.3g per second: %s",
-        take.video.path, 1 / steps.max(), 1 / steps.min(), "; ".join(does),
-    )  # fmt: skip
 
 
 def render_take(

@@ -1,6 +1,6 @@
 """The chain: which stages there are, what each reads and fills in, and so their order, which only this file defines.
 
-    video -> detect -> track -> pose -> regress -> lift -> calibrate -> (hmrkit.output: export, render)
+    video -> detect -> track -> pose -> regress -> lift -> calibrate -> export, render
 
 A stage takes a take and gives it back with its part filled in. `run_stages` skips a stage whose provenance in the take
 already equals what it would be now, so that an interrupted run goes on where it stopped.
@@ -30,7 +30,9 @@ def open_clip(path: str | Path, options: Options, keep_numbers: bool = True) -> 
     """An empty take of a video file or a folder of frames, with its camera (`keep_numbers`: see `probe`)."""
     from hmrkit.camera import assume_camera
     from hmrkit.video import probe
+    from hmrkit.video.watch import set_timeout
 
+    set_timeout(options.timeout)
     video = probe(
         path, options.start, options.end, options.every, options.fps, options.capture_fps, keep_numbers=keep_numbers
     )

@@ -187,6 +187,7 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
         if not whole.all():
             log.warning("%s: track %d has no mesh in %d frames", take.video.path, i, (~whole).sum())
         if not whole.any():
+            progress("calibrate", done, len(people))
             continue
         times = take.video.seconds(person.frame_indices)
         moved = calibrate_track(

@@ -12,11 +12,16 @@ Every value is a frozen dataclass of NumPy arrays that checks its shapes when it
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
+
+from hmrkit.errors import UsageError
+
+GENDERS = ("neutral", "male", "female")  # of bodies
 
 CameraSource = Literal["given", "metadata", "assumed"]
 
@@ -301,7 +306,8 @@ class DroppedTrack:
         kinds = {"first_frame": int, "last_frame": int, "boxes": int, "best_score": (int, float), "reason": str}
         kinds |= {"stage": str, "track_id": int}
         fits = isinstance(record, dict) and all(isinstance(v, kinds.get(k, ())) for k, v in record.items())
-        if not fits or not record.keys() >= set(list(kinds)[:5]):
+        needed = {part.name for part in fields(DroppedTrack) if part.default is MISSING}
+        if not fits or not record.keys() >= needed:
             raise ValueError("dropped tracks that are no records of tracks")
         return DroppedTrack(**record)
 
@@ -331,9 +337,13 @@ class Take:
     provenance: dict[str, dict[str, Any]] = field(default_factory=dict)
     overlap: dict[int, MaskOverlap] = field(default_factory=dict)
 
-    def people_with_mesh(self) -> tuple[Track, ...]:
-        """The tracks that have body parameters: all but those without a believable body."""
-        return tuple(track for track in self.tracks if track.track_id in self.body)
+    def people_with_mesh(self, chosen: Sequence[int] | None = None) -> tuple[Track, ...]:
+        """The tracks that have body parameters: all but those without a believable body. Of them those of `chosen`
+        track ids; UsageError for one that is not there."""
+        there = {track.track_id: track for track in self.tracks if track.track_id in self.body}
+        if missing := [i for i in chosen or () if i not in there]:
+            raise UsageError(f"no person {missing[0]} with a mesh; the take has {', '.join(map(str, there)) or 'none'}")
+        return tuple(track for i, track in there.items() if chosen is None or i in chosen)
 
     def track(self, track_id: int) -> Track:
         """The track of that id; KeyError where there is none."""

@@ -17,7 +17,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hmrkit.errors import WeightsError
+from hmrkit.errors import WeightsError, reason_of
 from hmrkit.files import atomic_path, sha256_of
 from hmrkit.untrusted.checkpoints import read_checkpoint
 
@@ -208,7 +208,7 @@ def load_state(path: str | Path, device: str = "cpu", mapped: bool = False) -> d
             what = f"holds more than tensors ({what.removeprefix('asks for ')})"
         raise WeightsError(f"{path}: {what}, refused; save its state dict alone") from error
     except Exception as error:  # a damaged file can fail anywhere inside the readers, with any exception
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason_of(error)
         raise WeightsError(
             f"{path}: expected .safetensors or a PyTorch checkpoint, found a damaged or cut-off file or another kind "
             f"({reason}); get it again"

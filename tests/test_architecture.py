@@ -27,7 +27,6 @@ LAYERS = [
         "crops",
         "smoothing",
         "device",
-        "limits",
         "untrusted",
     },
     {"take", "video", "weights", "engines", "metrics"},
@@ -39,13 +38,13 @@ LAYERS = [
     {"stages", "pipeline", "meshes"},
     {"scene", "evaluation", "training"},
     {"exporters", "viewing"},
-    {"output", "report", "batch", "benchmark", "clip_folder", "doctor", "torture"},
+    {"output", "report", "batch", "benchmark"},
     {"cli"},
 ]
 ROOT = {
     "__init__", "__main__", "types", "errors", "files", "geometry", "camera", "crops", "skeletons", "smoothing",
     "device", "members", "weights", "options", "models", "mesh_streams", "pipeline", "meshes", "output", "report",
-    "batch", "benchmark", "clip_folder", "doctor", "engines", "limits", "stages", "torture",
+    "batch", "engines", "stages",
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import torch
 from films import write_film
 
 import hmrkit
-from hmrkit.benchmark import run_benchmark
+from hmrkit.benchmark.speed import run_benchmark
 from hmrkit.body.posing import body_meshes
 from hmrkit.errors import InputError, UsageError, WeightsError
 from hmrkit.geometry import axis_angle_to_matrix

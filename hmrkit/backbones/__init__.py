@@ -103,6 +103,10 @@ class Backbone(Protocol):
         """What `encode` returned, or what was kept of it -> features."""
         ...
 
+    def use_engine(self) -> None:
+        """It will not be trained any more: where it has a graph, the chosen engine runs it (`hmrkit.engines`)."""
+        ...
+
     def __call__(self, crops: Tensor) -> Features:
         """``features(encode(crops))``."""
         ...

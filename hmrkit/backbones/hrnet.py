@@ -145,6 +145,9 @@ class HRNet(nn.Module):
     def forward(self, crops: Tensor) -> Features:
         return self.features(self.encode(crops))
 
+    def use_engine(self) -> None:
+        """It has no graph: PyTorch runs it."""
+
     def features(self, observation: CropImages) -> Features:
         x = functional.relu(self.bn1(self.conv1(self.normalise(observation.images))))
         x = functional.relu(self.bn2(self.conv2(x)))

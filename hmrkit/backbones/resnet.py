@@ -74,6 +74,9 @@ class ResNet50(nn.Module):
     def forward(self, crops: Tensor) -> Features:
         return self.features(self.encode(crops))
 
+    def use_engine(self) -> None:
+        """It has no graph: PyTorch runs it."""
+
     def features(self, observation: CropImages) -> Features:
         maps = self.stages(self.stem(self.normalise(observation.images)))
         return Features(maps[-1].mean((2, 3)), maps)

@@ -96,6 +96,9 @@ class ViT(nn.Module):
     def forward(self, crops: Tensor) -> Features:
         return self.features(self.encode(crops))
 
+    def use_engine(self) -> None:
+        """It has no graph: PyTorch runs it."""
+
     def features(self, observation: CropImages) -> Features:
         with half_on_cuda(observation.images.device):
             patches = self.patch_embed(self.normalise(observation.images))

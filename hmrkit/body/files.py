@@ -16,17 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from hmrkit import limits
-from hmrkit.errors import WeightsError
+from hmrkit.errors import WeightsError, reason_of
 from hmrkit.files import atomic_path
 from hmrkit.members import unknown
 from hmrkit.skeletons import SMPL_24
 from hmrkit.take import free_body_id
+from hmrkit.types import GENDERS
+from hmrkit.untrusted import limits
 from hmrkit.untrusted.arrays import open_regular, read_npz
 from hmrkit.untrusted.values import unpickle
 from hmrkit.weights import find_weights, verify
 
-GENDERS = ("neutral", "male", "female")
 FREE = "default"  # the free body's name, as --body and --to take it
 KINDS = {
     24: "smpl",
@@ -119,7 +119,7 @@ def read_smpl_file(path: str | Path) -> dict[str, Any]:
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
     except Exception as error:  # a damaged pickle can fail anywhere inside the unpickler, with any exception
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason_of(error)
         raise WeightsError(
             f"{path}: expected a SMPL body model (.pkl or .npz), could not read it: {reason}; it is damaged, "
             "cut off or another kind of file, get it again"

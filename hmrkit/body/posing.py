@@ -56,7 +56,7 @@ def body_for(params: BodyParams, body: Body) -> Body:
 
 
 @lru_cache(maxsize=6)
-def free_body(gender: str, device: torch.device, dtype: torch.dtype = torch.float32) -> Body:
+def free_body(gender: str, device: torch.device, dtype: torch.dtype) -> Body:
     """The free body of that gender, loaded once."""
     return load_body(gender=gender, device=device, dtype=dtype)
 

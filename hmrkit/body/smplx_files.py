@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hmrkit.body.files import NUM_BETAS, SMPL_KEYS, check_shapes, content_id
-from hmrkit.errors import WeightsError
+from hmrkit.errors import WeightsError, reason_of
 from hmrkit.skeletons import SMPL_24
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def smplx_model(model: dict[str, Any], dtype: Any = None) -> Any:
                 str(path), num_betas=NUM_BETAS, dtype=dtype or torch.float32, **given, **flat
             ).requires_grad_(False)
     except Exception as error:  # its constructors fail in any way, by what a file lacks
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason_of(error)
         raise WeightsError(f"smplx does not take it for a {kind} model: {reason}") from error
 
 

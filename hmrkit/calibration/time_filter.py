@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 _REACH = 3  # deviations at which the Gaussian is cut off
+_NEAR = 2.5  # deviations: neighbours that are farther apart do not spoil the time between them
 
 
 class TimeFilter:
@@ -47,7 +48,7 @@ class TimeFilter:
             reach = _REACH * self.sigma_s / 2
             # An untrusted frame spoils the time up to its neighbours, if they are near.
             steps = np.diff(self.times)
-            steps = np.where(steps <= 5 / 3 * reach, steps, 0)
+            steps = np.where(steps <= _NEAR * self.sigma_s, steps, 0)
             begin = np.searchsorted(self.times, self.times - np.append(0, steps) - reach, "right")
             end = np.searchsorted(self.times, self.times + np.append(steps, 0) + reach)
             doubt = (~trusted).int()

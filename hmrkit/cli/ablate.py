@@ -47,8 +47,8 @@ def ablate(
 
     o.start_logging(verbose)
     measured = paper == "pc-hmr"
-    given = [name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"]  # type: ignore[union-attr]
-    if wrong := [name for name in given if name in (TRAINED if measured else MEASURED)]:
+    given = o.given_of(context) & set(TRAINED if measured else MEASURED)
+    if wrong := [name for name in context.params if name in given]:
         raise UsageError(f"--{wrong[0].replace('_', '-')} is of no use to --paper {paper}; leave it out")
     if measured:
         from hmrkit.cli.evaluate import key_values

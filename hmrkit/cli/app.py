@@ -59,22 +59,25 @@ def root(
     """
 
 
-app.command("run", epilog=epilog("run"))(run.run)
-for name in ("detect", "track", "pose", "regress", "lift", "calibrate"):
-    app.command(name, epilog=epilog(name))(getattr(stages, name))
-app.command("export", epilog=epilog("export"))(export.export)
-app.command("render", epilog=epilog("render"))(export.render)
-app.command("view", epilog=epilog("view"))(view.view)
-app.command("import", epilog=epilog("import"))(import_results.import_results)
-app.command("convert-body", epilog=epilog("convert-body"))(convert_body.convert_body)
-app.command("cut", epilog=epilog("cut"))(cut.cut)
-app.command("merge", epilog=epilog("merge"))(cut.merge)
+_COMMANDS = {
+    "run": run.run,
+    **{name: getattr(stages, name) for name in ("detect", "track", "pose", "regress", "lift", "calibrate")},
+    "export": export.export,
+    "render": export.render,
+    "view": view.view,
+    "import": import_results.import_results,
+    "convert-body": convert_body.convert_body,
+    "cut": cut.cut,
+    "merge": cut.merge,
+    "list": info.list_choices,
+    "info": info.info,
+    "plot": plot.plot,
+    "compare": compare.compare,
+    "bench": bench.bench,
+    "doctor": doctor.doctor,
+    "eval": evaluate.evaluate,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name, epilog=epilog(_name))(_command)
 app.add_typer(train.app, name="train")
 app.add_typer(weights.app, name="weights")
-app.command("list", epilog=epilog("list"))(info.list_choices)
-app.command("info", epilog=epilog("info"))(info.info)
-app.command("plot", epilog=epilog("plot"))(plot.plot)
-app.command("compare", epilog=epilog("compare"))(compare.compare)
-app.command("bench", epilog=epilog("bench"))(bench.bench)
-app.command("doctor", epilog=epilog("doctor"))(doctor.doctor)
-app.command("eval", epilog=epilog("eval"))(evaluate.evaluate)

@@ -31,7 +31,7 @@ def bench(
     verbose: o.Verbose = False,
 ) -> None:
     """Milliseconds per stage, frames per second and peak memory of the whole chain on one clip."""
-    from hmrkit.benchmark import benchmark_calibration, compare_engines, run_benchmark
+    from hmrkit.benchmark.speed import benchmark_calibration, compare_engines, run_benchmark
     from hmrkit.errors import UsageError
     from hmrkit.exporters import choose_formats
     from hmrkit.options import Options

@@ -22,7 +22,7 @@ def doctor(
     from dataclasses import asdict
 
     from hmrkit import __version__
-    from hmrkit.doctor import Finding, examine, would_run
+    from hmrkit.benchmark.doctor import Finding, examine, would_run
 
     def line(finding: Finding) -> str:
         if finding.state == "ok":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hmrkit.cli import options as o
-from hmrkit.members import choose
+from hmrkit.members import choose, names_of
 from hmrkit.options import METHODS, OPTIONS, POSE_CHOICES, Options
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def evaluate(
 
     o.start_logging(verbose)
     writers = {"signed": write_signed, "chains": write_chains}
-    extras = [name.strip() for name in extra.split(",") if name.strip()]
+    extras = names_of(extra)
     if not writers.keys() >= set(extras):
         raise UsageError(
             f"--metrics wants some of {', '.join(writers)}, got {extra!r}; the others come with --protocol"
@@ -104,7 +104,7 @@ def evaluate(
             own = options | {key: getattr(Options, key) for key in POSE_CHOICES}
         return Options(method=name, mesh=mesh if member.calibrated else None, checkpoint=checkpoint, **own)
 
-    names = [name.strip() for name in method.split(",") if name.strip()] or ([] if predictions else ["pc-hmr"])
+    names = list(names_of(method)) or ([] if predictions else ["pc-hmr"])
     # The choices of a pose are the calibrated methods' among them; with none among them they are an error, too.
     calibrated = any(choose(METHODS, name, "method")[0].calibrated for name in names)
     # A checkpoint is the regressors' among the methods; with none among them it is an error, which `Options` reports.

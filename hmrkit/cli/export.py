@@ -10,6 +10,7 @@ import typer
 from hmrkit.cli import options as o
 from hmrkit.cli.stages import TakeIn
 from hmrkit.exporters import EXPORTERS
+from hmrkit.members import names_of
 
 
 @o.with_options("export")
@@ -73,9 +74,9 @@ def export(
 ) -> None:
     """Write the people of a take as files for other programs."""
     from hmrkit.exporters import check_formats
+    from hmrkit.exporters.writing import export_into
     from hmrkit.models import Models
     from hmrkit.options import Options
-    from hmrkit.output import export_into
     from hmrkit.pipeline import adopted
     from hmrkit.scene import ExportOptions
     from hmrkit.scene.build import check_options, parse_numbers, parse_people, parse_rate
@@ -165,13 +166,13 @@ def render(
 
     o.start_logging(verbose)
     usual_views, usual_style = DEFAULTS.get(what, DEFAULTS["meshes"])
-    views = _names(view) if view is not None else ("overlay",) if alpha else usual_views
-    if bones is not None and not _names(bones):
+    views = names_of(view) if view is not None else ("overlay",) if alpha else usual_views
+    if bones is not None and not names_of(bones):
         raise UsageError(
             f"--bones wants names of joints where bones end, got {bones!r}; leave it out for the usual six"
         )
     drawn = RenderOptions(
-        views, style or usual_style, inset, alpha, opacity, labels, heat_max, first_frame, what, _names(bones or "")
+        views, style or usual_style, inset, alpha, opacity, labels, heat_max, first_frame, what, names_of(bones or "")
     )
     opened = open_take(take, video)
     models = Models(adopted(Options(**options), opened, ()))
@@ -179,7 +180,3 @@ def render(
         files = render_take(opened, out, sheet, models, progress, drawn)
     for path in files:
         typer.echo(str(path))
-
-
-def _names(listed: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in listed.split(",") if name.strip())

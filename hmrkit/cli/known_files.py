@@ -214,7 +214,7 @@ def _trained(path: Path) -> Known | None:
         return None
     if (name := metadata.get("method")) in alike:
         return Known(f"{name}, trained by hmrkit", {}, "regressor", name)
-    # A file of before that field; HMR and SPIN have one network.
+    # Without that field; HMR and SPIN have one network.
     return Known(f"{alike[0]}, or one of its form, trained by hmrkit", {}, "regressor", alike[0])
 
 

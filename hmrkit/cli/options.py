@@ -46,7 +46,7 @@ def with_options(*subcommands: str, without: tuple[str, ...] = (), **changed: An
     def decorate(command: Command) -> Command:
         every = inspect.signature(command, eval_str=True).parameters.values()
         own = [p for p in every if p.name not in ("options", "given")]
-        wants_given = len(every) > len(own) + 1
+        wants_given = any(p.name == "given" for p in every)
         context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
         flags = [
             inspect.Parameter(
@@ -62,14 +62,9 @@ def with_options(*subcommands: str, without: tuple[str, ...] = (), **changed: An
 
         @functools.wraps(command)
         def called(context: typer.Context, **values: Any) -> Any:
-            from hmrkit.video.watch import set_timeout
-
             chosen = {name: values.pop(name) for name in names}
-            if "timeout" in chosen:
-                set_timeout(chosen["timeout"])
             if wants_given:
-                sources = {name: context.get_parameter_source(name) for name in context.params}
-                values["given"] = frozenset(name for name, s in sources.items() if s and s.name == "COMMANDLINE")
+                values["given"] = given_of(context)
             return command(**values, options=chosen)
 
         parameters = [context, *[p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]]
@@ -78,6 +73,12 @@ def with_options(*subcommands: str, without: tuple[str, ...] = (), **changed: An
         return called  # type: ignore[return-value]
 
     return decorate
+
+
+def given_of(context: typer.Context) -> frozenset[str]:
+    """The names of the parameters that the user gave."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return frozenset(name for name, source in sources.items() if source and source.name == "COMMANDLINE")
 
 
 def start_logging(verbose: bool) -> None:

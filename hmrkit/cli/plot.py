@@ -29,21 +29,20 @@ def plot(
 ) -> None:
     """Plot joint angles, heights, speed, standing feet and confidence over time, a file a person and kind."""
     from hmrkit.errors import UsageError
-    from hmrkit.members import unknown
+    from hmrkit.members import names_of
     from hmrkit.models import Models
     from hmrkit.options import Options
     from hmrkit.pipeline import adopted
     from hmrkit.scene.build import parse_people
     from hmrkit.take import open_take
     from hmrkit.viewing.person_curves import curves_of
-    from hmrkit.viewing.plots import AXES, choose_formats, write_curves
+    from hmrkit.viewing.plots import check_axis, choose_formats, write_curves
 
     o.start_logging(verbose)
-    chosen, kinds = parse_people(people), [name.strip() for name in what.split(",") if name.strip()]
+    chosen, kinds = parse_people(people), names_of(what)
     if not kinds:
         raise UsageError(f"--what wants some of {WHAT}, got {what!r}")
-    if axis not in AXES:
-        raise unknown("--axis", axis, AXES)
+    check_axis(axis)
     written = choose_formats(formats)
     opened = open_take(take)
     models = Models(adopted(Options(**options, device="cpu"), opened, ()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,91 +38,38 @@ def detect(
     _stage("detect", open_clip(video, chosen), out, chosen)
 
 
-@o.with_options("track")
-def track(
-    take: TakeIn,
-    out: TakeOut,
-    video: o.Video = None,
-    *,
-    options: dict[str, Any],
-    given: frozenset[str],
-    verbose: o.Verbose = False,
-) -> None:
-    """Join detections into people through the whole clip."""
-    _chain("track", take, video, out, verbose, options, given)
+def _on_a_take(name: str, text: str, **changed: Any) -> Callable[..., None]:
+    """The subcommand of a stage that goes on with a take; `text` is its help, `changed` as of `with_options`."""
+
+    def command(
+        take: TakeIn,
+        out: TakeOut,
+        video: o.Video = None,
+        *,
+        options: dict[str, Any],
+        given: frozenset[str],
+        verbose: o.Verbose = False,
+    ) -> None:
+        from hmrkit.options import Options
+        from hmrkit.take import open_take
+
+        o.start_logging(verbose)
+        check_outputs(out)
+        _stage(name, open_take(take, video), out, Options(**options), given)
+
+    command.__name__, command.__doc__ = name, text
+    return o.with_options(name, **changed)(command)
 
 
-@o.with_options("pose")
-def pose(
-    take: TakeIn,
-    out: TakeOut,
-    video: o.Video = None,
-    *,
-    options: dict[str, Any],
-    given: frozenset[str],
-    verbose: o.Verbose = False,
-) -> None:
-    """Find 2D and 3D keypoints of every person."""
-    _chain("pose", take, video, out, verbose, options, given)
-
-
-@o.with_options("regress", mesh=("fit", "--mesh", "--method"))
-def regress(
-    take: TakeIn,
-    out: TakeOut,
-    video: o.Video = None,
-    *,
-    options: dict[str, Any],
-    given: frozenset[str],
-    verbose: o.Verbose = False,
-) -> None:
-    """Body parameters of every person, by a mesh stream."""
-    _chain("regress", take, video, out, verbose, options, given)
-
-
-@o.with_options("lift")
-def lift(
-    take: TakeIn,
-    out: TakeOut,
-    video: o.Video = None,
-    *,
-    options: dict[str, Any],
-    given: frozenset[str],
-    verbose: o.Verbose = False,
-) -> None:
-    """The 3D pose of every person that meshes are calibrated to: as a rule 2D keypoints lifted through time."""
-    _chain("lift", take, video, out, verbose, options, given)
-
-
-@o.with_options("calibrate")
-def calibrate(
-    take: TakeIn,
-    out: TakeOut,
-    video: o.Video = None,
-    *,
-    options: dict[str, Any],
-    given: frozenset[str],
-    verbose: o.Verbose = False,
-) -> None:
-    """Calibrate the meshes by the lifted pose (PC-HMR)."""
-    _chain("calibrate", take, video, out, verbose, options, given)
-
-
-def _chain(
-    name: str,
-    take: str,
-    video: str | None,
-    out: list[str],
-    verbose: bool,
-    options: dict[str, Any],
-    given: frozenset[str],
-) -> None:
-    from hmrkit.options import Options
-    from hmrkit.take import open_take
-
-    o.start_logging(verbose)
-    check_outputs(out)
-    _stage(name, open_take(take, video), out, Options(**options), given)
+track = _on_a_take("track", "Join detections into people through the whole clip.")
+pose = _on_a_take("pose", "Find 2D and 3D keypoints of every person.")
+regress = _on_a_take(
+    "regress", "Body parameters of every person, by a mesh stream.", mesh=("fit", "--mesh", "--method")
+)
+lift = _on_a_take(
+    "lift", "The 3D pose of every person that meshes are calibrated to: as a rule 2D keypoints lifted through time."
+)
+calibrate = _on_a_take("calibrate", "Calibrate the meshes by the lifted pose (PC-HMR).")
 
 
 def _stage(name: str, take: Take, out: list[str], options: Any, given: frozenset[str] = frozenset()) -> None:

@@ -26,7 +26,7 @@ from hmrkit.datasets import DatasetOptions, EvalSequence, GroundTruth, missing_f
 from hmrkit.datasets.annotations import boxes_about, flagged, pick, refuse, require
 from hmrkit.datasets.h36m_cameras import CAMERAS, NAMES, StudioCamera, find_calibration, read_calibration
 from hmrkit.datasets.matlab import read_matlab
-from hmrkit.errors import InputError, WeightsError
+from hmrkit.errors import InputError, WeightsError, reason_of
 from hmrkit.skeletons import H36M_17
 from hmrkit.untrusted.arrays import open_regular, read_npz
 
@@ -168,7 +168,7 @@ def read_object(path: Path, key: str) -> Any:
         what = str(error).split(", which")[0]
         raise InputError(f"{path}: {key} {what}, which no dataset needs: refused; make the file anew") from None
     except Exception as error:  # a damaged pickle can fail anywhere inside the unpickler, with any exception
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason_of(error)
         raise InputError(f"{path}: wanted an .npz with {key}, cannot read it ({reason}); make the file anew") from error
 
 

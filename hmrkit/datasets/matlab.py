@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import loadmat
 
-from hmrkit.errors import InputError
+from hmrkit.errors import InputError, reason_of
 
 
 def read_matlab(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -22,7 +22,7 @@ def read_matlab(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     except NotImplementedError:
         return _read_hdf5(path, names)
     except Exception as error:  # a damaged file can fail anywhere in scipy's reader, with any exception
-        raise InputError(f"{path}: cannot read it as a MATLAB file ({_reason(error)}); fetch it again") from error
+        raise InputError(f"{path}: cannot read it as a MATLAB file ({reason_of(error)}); fetch it again") from error
 
 
 def _read_hdf5(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -37,8 +37,4 @@ def _read_hdf5(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
             # HDF5 names the dimensions of the same memory the other way round.
             return {name: np.asarray(file[name]).T for name in names if name in file}
     except Exception as error:  # as above
-        raise InputError(f"{path}: cannot read it as a MATLAB file ({_reason(error)}); fetch it again") from error
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path}: cannot read it as a MATLAB file ({reason_of(error)}); fetch it again") from error

@@ -17,9 +17,9 @@ import torch
 
 from hmrkit.errors import InputError
 from hmrkit.files import sha256_of
-from hmrkit.limits import check_people
 from hmrkit.types import Detections
 from hmrkit.untrusted.json_files import read_json
+from hmrkit.untrusted.limits import check_people
 
 PERSON_CATEGORY = 1
 

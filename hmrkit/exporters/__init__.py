@@ -34,10 +34,6 @@ class ExporterMember(Member):
     reads: tuple[str, ...] = ()
 
 
-# Options of `ExportOptions` that only some formats have a use for.
-FORMAT_OPTIONS = ("keyframe_reduce", "pose_shapes", "exact", "influences", "bvh_start", "npz")
-
-
 EXPORTERS: dict[str, ExporterMember] = {
     "npz": ExporterMember(
         module="hmrkit.exporters.npz",
@@ -134,6 +130,9 @@ EXPORTERS: dict[str, ExporterMember] = {
         summary="one .trc a person for OpenSim and other biomechanics programs: joints as markers, mm",
     ),
 }
+
+# Options of `ExportOptions` that only some formats have a use for.
+FORMAT_OPTIONS = tuple(dict.fromkeys(option for member in EXPORTERS.values() for option in member.reads))
 
 
 class Exporter(Protocol):

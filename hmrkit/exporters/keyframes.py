@@ -36,14 +36,14 @@ def keys_within(
     reach = _reach(character)
     share = tolerance * unit / (1 + _longest_chain(character, reach))
     narrow = np.degrees(share / np.maximum(reach, 1e-9 * unit))
-    factor = _WIDEST
+    factor, places = _WIDEST, character.posed()[1]
     while True:
         degrees = np.minimum(factor * narrow, tolerance)
         root = keys_to_keep(character.root_positions, min(factor * share, tolerance * unit))
         joints = [
             keys_to_keep(curves[:, joint], float(degrees[joint]) * per_degree) for joint in range(curves.shape[1])
         ]
-        error = _error(character, curves, rotations, root, joints)
+        error = _error(character, places, curves, rotations, root, joints)
         if error <= tolerance * unit or factor == 1:
             return root, joints
         factor = max(1.0, factor * min(0.8, tolerance * unit / error))
@@ -51,12 +51,13 @@ def keys_within(
 
 def _error(
     character: Character,
+    places: np.ndarray,
     curves: np.ndarray,
     rotations: Callable[[np.ndarray], np.ndarray],
     root: np.ndarray,
     joints: list[np.ndarray],
 ) -> float:
-    """The largest distance that leaving keys out puts between any joint and its place."""
+    """The largest distance that leaving keys out puts between any joint and its place, of `places` (T,J,3)."""
     left = np.stack([_interpolated(curves[:, joint], rows) for joint, rows in enumerate(joints)], 1)
     reduced = replace(
         character,
@@ -64,7 +65,7 @@ def _error(
         root_positions=_interpolated(character.root_positions, root),
         exact_vertices=None,
     )
-    return float(np.linalg.norm(reduced.posed()[1] - character.posed()[1], axis=-1).max())
+    return float(np.linalg.norm(reduced.posed()[1] - places, axis=-1).max())
 
 
 def _interpolated(values: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -26,11 +26,11 @@ LEAST_PROBABILITY = 0.5
 
 
 class FreeBodies:
-    """The bodies that are compared, loaded on one device; their hashes, for provenance."""
+    """The hashes of the bodies that are compared, for provenance; `free_body` keeps the bodies themselves."""
 
     def __init__(self, device: torch.device) -> None:
-        self.bodies = [free_body(gender, device) for gender in GENDERS]
-        self.weights_sha256 = " ".join(body.weights_sha256 for body in self.bodies)
+        bodies = [free_body(gender, device, torch.float32) for gender in GENDERS]
+        self.weights_sha256 = " ".join(body.weights_sha256 for body in bodies)
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,12 @@ def fit_gender(
         other = free_body(gender, body.device, body.dtype)
         start = with_betas(params, nearest_betas(params, body, other), camera, other)
         fit = fit_silhouettes(start, masks, other, bones)
-        fits.append((fit, with_betas(start, fit.betas, camera, other)))
-    probabilities = gender_probabilities(*(np.array([getattr(f, key) for f, _ in fits]) for key in ("misfit", "cost")))
+        fits.append((fit, start, other))
+    probabilities = gender_probabilities(*(np.array([getattr(f[0], key) for f in fits]) for key in ("misfit", "cost")))
     best = int(probabilities.argmax())
-    own = GENDERS.index(params.gender)
-    return GenderFit(fits[best if probabilities[best] >= LEAST_PROBABILITY else own][1], probabilities)
+    sure = probabilities[best] >= LEAST_PROBABILITY
+    fit, start, other = fits[best if sure else GENDERS.index(params.gender)]
+    return GenderFit(with_betas(start, fit.betas, camera, other), probabilities)
 
 
 def gender_probabilities(misfit: np.ndarray, cost: np.ndarray) -> np.ndarray:

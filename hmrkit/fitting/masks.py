@@ -17,7 +17,7 @@ from hmrkit.blazepose.network import CROP_SIZE, WEIGHTS, BlazePose, load_network
 from hmrkit.camera import crop_cameras
 from hmrkit.crops import REGION_POINTS, Region, crop_batch, person_region
 from hmrkit.device import inference, one_thread
-from hmrkit.rendering.rasteriser import visible_fragments
+from hmrkit.rendering.rasteriser import Fragments, visible_fragments
 from hmrkit.skeletons import get_skeleton
 from hmrkit.types import Take, Track
 from hmrkit.video import read_frames
@@ -53,14 +53,21 @@ class PersonMasks:
 
     def silhouettes(self, vertices_c: np.ndarray, faces: np.ndarray) -> Tensor:
         """What meshes (S,V,3) m in the camera frame, `faces` (F,3), cover of the masks' pixels: (S,N,N) bool."""
-        _, height, width = self.masks.shape
-        size, focal = (height, width), self.focal_px[:, None].expand(-1, 2)
         with one_thread(), torch.no_grad():
-            seen = torch.from_numpy(vertices_c).to(focal.device) @ self.camera_from_crop
-            found = visible_fragments(seen, torch.from_numpy(faces), focal, crop_center(self), size, cull_back=True)
-        covered = torch.zeros(self.masks.numel(), dtype=torch.bool, device=focal.device)
-        covered[found.pixel] = True
-        return covered.view_as(self.masks)
+            seen = torch.from_numpy(vertices_c).to(self.masks.device) @ self.camera_from_crop
+            return self.covered(self.fragments(seen, torch.from_numpy(faces)))
+
+    def fragments(self, vertices: Tensor, faces: Tensor) -> Fragments:
+        """What is drawn of meshes (S,V,3) m in the axes of the masks' cameras, `faces` (F,3)."""
+        _, height, width = self.masks.shape
+        focal = self.focal_px[:, None].expand(-1, 2)
+        return visible_fragments(vertices, faces, focal, crop_center(self), (height, width), cull_back=True)
+
+    def covered(self, found: Fragments) -> Tensor:
+        """The pixels (S,N,N) bool of fragments."""
+        pixels = torch.zeros(self.masks.numel(), dtype=torch.bool, device=self.masks.device)
+        pixels[found.pixel] = True
+        return pixels.view_as(self.masks)
 
     def overlap(self, vertices_c: np.ndarray, faces: np.ndarray) -> np.ndarray:
         """IoU (S,) in [0, 1] of meshes' `silhouettes` and the masks, over the pixels that are known."""

@@ -14,6 +14,7 @@ from hmrkit.errors import InputError
 from hmrkit.fitting.bone_lengths import BoneLengths, fit_options, fit_shape
 from hmrkit.fitting.gender import fit_gender
 from hmrkit.fitting.masks import PersonMasks
+from hmrkit.fitting.observations import FitOptions
 from hmrkit.fitting.shape import fit_silhouettes, mask_overlap, with_betas
 from hmrkit.types import BodyParams, MaskOverlap, Take
 
@@ -38,32 +39,36 @@ def shaped(take: Take, params: dict[int, BodyParams], models: Models) -> Shaped:
 
     A clip that cannot be read any more gives no masks, with a warning: shapes then are the mesh stream's."""
     body, options = models.body, models.options
-    found = Shaped({}, {}, {})
     if options.shape == "mesh":
         return Shaped(params, {}, {})
+    found = Shaped({}, {}, {})
     if options.shape == "silhouette":
         try:
             found.masks.update(models.person_masks(take, [take.track(i) for i in params], options.batch_size))
         except InputError as error:
             log.warning("%s; people keep the shape that %s gives them", error, options.mesh)
+
+    def measured(i: int) -> tuple[BoneLengths, FitOptions]:
+        of_track = fit_options(take, i, options.keypoints)
+        return BoneLengths.measure(models.clean_tracks(take)[i], of_track, body.device), of_track
+
     for i, mesh in params.items():
-        bones = None
-        if options.shape == "bones" or (options.shape == "silhouette" and options.mesh == "fit"):
-            of_track = fit_options(take, i, options.keypoints)
-            bones = BoneLengths.measure(models.clean_tracks(take)[i], of_track, body.device)
         if options.shape == "mean":
             found.params[i] = with_betas(mesh, np.zeros(10, np.float32), take.camera, body)
-        elif options.shape == "bones" and bones is not None:
-            betas = fit_shape(bones, body_landmarks(body), fit_options(take, i, options.keypoints))
+        elif options.shape == "bones":
+            bones, of_track = measured(i)
+            betas = fit_shape(bones, body_landmarks(body), of_track)
             found.params[i] = with_betas(mesh, betas.cpu().numpy(), take.camera, body)
         elif i not in found.masks:
             found.params[i] = mesh
-        elif options.gender == "auto":
-            fit = fit_gender(mesh, found.masks[i], body, take.camera, bones)
-            found.params[i], found.genders[i] = fit.params, fit.probabilities
         else:
-            betas = fit_silhouettes(mesh, found.masks[i], body, bones).betas
-            found.params[i] = with_betas(mesh, betas, take.camera, body)
+            bones = measured(i)[0] if options.mesh == "fit" else None
+            if options.gender == "auto":
+                fit = fit_gender(mesh, found.masks[i], body, take.camera, bones)
+                found.params[i], found.genders[i] = fit.params, fit.probabilities
+            else:
+                betas = fit_silhouettes(mesh, found.masks[i], body, bones).betas
+                found.params[i] = with_betas(mesh, betas, take.camera, body)
     return found
 
 

@@ -24,9 +24,9 @@ from hmrkit.body.posing import body_for, body_meshes, take_rows
 from hmrkit.camera import project, solve_translation
 from hmrkit.device import one_thread
 from hmrkit.fitting.bone_lengths import UNKNOWNS, BoneLengths, Normal, prior
-from hmrkit.fitting.masks import PersonMasks, crop_center
+from hmrkit.fitting.masks import PersonMasks
 from hmrkit.fitting.observations import FitOptions
-from hmrkit.rendering.rasteriser import Fragments, interpolate_at, visible_fragments
+from hmrkit.rendering.rasteriser import interpolate_at
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
 from hmrkit.types import BodyParams, Camera
 
@@ -156,25 +156,14 @@ class _Outlines:
         self.counted = counted[self.faces].all(1)
         self.signed = _signed_distance(masks.masks)
         self.inward = _slope(self.signed)  # away from the person: where the distance grows
-        self.center = crop_center(masks)
         self._last: tuple[Tensor, Tensor] | None = None
-
-    def _drawn(self, betas: Tensor) -> tuple[Tensor, Fragments]:
-        side = self.masks.masks.shape[-1]
-        shaped = self.vertices + (self.slopes.unflatten(2, (3, 10)) @ betas) + self.place[:, None]
-        focal = self.masks.focal_px[:, None].expand(-1, 2)
-        return shaped, visible_fragments(shaped, self.faces, focal, self.center, (side, side), cull_back=True)
-
-    def _coverage(self, found: Fragments) -> Tensor:
-        covered = torch.zeros(self.masks.masks.numel(), dtype=torch.bool, device=self.place.device)
-        covered[found.pixel] = True
-        return covered.view_as(self.masks.masks)
 
     def normal(self, betas: Tensor) -> Normal:
         """Equations of the outlines' distances for changes of betas; the bodies' places are eliminated."""
         o = self.options
-        shaped, found = self._drawn(betas)
-        covered = self._coverage(found)
+        shaped = self.vertices + (self.slopes.unflatten(2, (3, 10)) @ betas) + self.place[:, None]
+        found = self.masks.fragments(shaped, self.faces)
+        covered = self.masks.covered(found)
         inner = -functional.max_pool2d(-covered.float()[:, None], 3, 1, 1)[:, 0] > 0.5
         edge = (covered & ~inner).flatten()[found.pixel] & self.counted[found.face]
         edge &= self.masks.known.flatten()[found.pixel]

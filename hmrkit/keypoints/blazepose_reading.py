@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hmrkit.blazepose.integral_head import WEIGHTS as POINTS_WEIGHTS
-from hmrkit.blazepose.network import CROP_SIZE, WEIGHTS, BlazePoseOutput, flipped_back, without_side_bias
+from hmrkit.blazepose.network import CROP_SIZE, WEIGHTS, BlazePoseOutput, flipped_back, load_network, without_side_bias
 from hmrkit.blazepose.with_points import PoseMaps, load_with_points
 from hmrkit.engines import frozen
 from hmrkit.skeletons import BLAZEPOSE_33, BLAZEPOSE_FACE
@@ -31,8 +31,8 @@ class BlazePoseReader:
 
     def __init__(self, device: torch.device, points: bool = True, flip_test: bool = False) -> None:
         self.weights_sha256 = verify(WEIGHTS) + (verify(POINTS_WEIGHTS) if points else "")
-        self.run = frozen(load_with_points(device))
-        self.points = points
+        self.alone = None if points else load_network(device, mask=False)
+        self.run = frozen(load_with_points(device)) if points else None
         self.flip_test = flip_test
 
     def __call__(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -46,10 +46,11 @@ class BlazePoseReader:
 
     def _predict(self, crops: Tensor) -> BlazePoseOutput:
         """BlazePose's prediction, bias-corrected, with heatmaps; its 3D is blended from both networks."""
+        if self.alone is not None:
+            return without_side_bias(self.alone(crops, heatmaps=True))
+        assert self.run is not None
         maps = PoseMaps(*self.run(crops))
         output = without_side_bias(maps.output)
-        if not self.points:
-            return output
         points = maps.points_world[:, -BODY:]
         return replace(
             output, world=torch.cat([blend_world(output.world[:, :BODY], points), output.world[:, BODY:]], 1)

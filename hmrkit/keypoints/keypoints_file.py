@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from hmrkit.errors import InputError
+from hmrkit.errors import InputError, reason_of
 from hmrkit.files import sha256_of
 from hmrkit.keypoints.matching import box_of_points, match_people
-from hmrkit.limits import check_people
 from hmrkit.skeletons import COCO_17
 from hmrkit.types import Camera
 from hmrkit.untrusted.arrays import open_regular, read_npz
 from hmrkit.untrusted.json_files import read_json
+from hmrkit.untrusted.limits import check_people
 
 if TYPE_CHECKING:
     from hmrkit.keypoints import People
@@ -87,7 +87,7 @@ def read_videopose3d(path: Path) -> Frames:
         with open_regular(path) as file:
             people = list(_sequences(read_npz(file, ["positions_2d"])["positions_2d"]))
     except Exception as error:  # a damaged file can fail anywhere in the reader, with any exception
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason_of(error)
         raise InputError(f"{path}: expected VideoPose3D's npz with positions_2d, got {reason}") from error
     frames: Frames = defaultdict(list)
     for person in people:

@@ -78,7 +78,7 @@ class ScreenLifter:
         if len(keypoints) == 0:
             return np.zeros((0, len(self.output_skeleton), 3), np.float32)
         clock = NetworkClock(len(keypoints), fps, times, self.network.rate)
-        points = clock.to_ticks(fill_gaps(keypoints[..., :2], np.arange(len(keypoints)) if times is None else times))
+        points = clock.to_ticks(fill_gaps(keypoints[..., :2], clock.seconds))
         screen = points / width * 2 - np.array([1, height / width], np.float32)
         if self.network.channels == 3:
             screen = np.concatenate([screen, clock.to_ticks(np.nan_to_num(keypoints[..., 2:]))], -1)

@@ -9,11 +9,12 @@ class NetworkClock:
     """The clock of a network of `rate` Hz that runs from the first to the last of T frames.
 
     The frames are at rising `times` (T,) s, or follow one another at `fps`. A `rate` of None is that of a network that
-    sees each frame by itself: its clock has the frames as they are. `steps` counts the clock's ticks.
+    sees each frame by itself: its clock has the frames as they are. `steps` counts the clock's ticks,
+    `seconds` (T,) are the frames' times since the first.
     """
 
     def __init__(self, count: int, fps: float, times: np.ndarray | None, rate: float | None) -> None:
-        seconds = np.arange(count) / fps if times is None else np.asarray(times, np.float64) - times[0]
+        self.seconds = seconds = np.arange(count) / fps if times is None else np.asarray(times, np.float64) - times[0]
         self.steps = count if rate is None else max(1, round(seconds[-1] * rate) + 1)
         ticks = seconds if rate is None else np.linspace(0, seconds[-1], self.steps)
         self._frame_of_tick = np.interp(ticks, seconds, np.arange(count))

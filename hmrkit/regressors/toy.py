@@ -38,6 +38,9 @@ class NoBackbone:
     input_size = (64, 64)
     global_channels = 0
 
+    def use_engine(self) -> None:
+        """There is nothing to run."""
+
 
 def load(
     name: str,

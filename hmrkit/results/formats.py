@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hmrkit.errors import InputError, UsageError
+from hmrkit.errors import InputError, UsageError, reason_of
 from hmrkit.members import Member
 from hmrkit.results import RESULTS
 from hmrkit.results.files import read_file
@@ -51,7 +51,7 @@ def read_people(path: str | Path, data: Any, video: VideoInfo, space: str | None
     except InputError as error:
         raise InputError(f"{path}: {name}: {error}") from None
     except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
+        reason = reason_of(error)
         raise InputError(
             f"{path}: wanted results as {name} writes them, could not make sense of them ({type(error).__name__}: "
             f"{reason}); write the file again with {name}"

@@ -177,19 +177,11 @@ def chosen_shots(take: Take, options: ExportOptions) -> Sequence[int | None]:
     """
     if not (options.per_shot and take.video.cuts):
         return [None]
-    return sorted({_shot_of(take, i) for i in _chosen_people(take, options)})
+    return sorted({_shot_of(take, person.track_id) for person in take.people_with_mesh(options.people)})
 
 
 def _shot_of(take: Take, track_id: int) -> int:
     return 1 + int(shots(take.track(track_id).frame_indices[:1], take.video.cuts)[0])
-
-
-def _chosen_people(take: Take, options: ExportOptions) -> list[int]:
-    there = {track.track_id: track for track in take.people_with_mesh()}
-    missing = [i for i in options.people or () if i not in there]
-    if missing:
-        raise UsageError(f"no person {missing[0]} with a mesh; the take has {', '.join(map(str, there)) or 'none'}")
-    return [i for i in there if options.people is None or i in options.people]
 
 
 def _clip_range(
@@ -207,7 +199,7 @@ def _clip_range(
 
 def _people(take: Take, clock: Clock, models: Models, options: ExportOptions, shot: int | None) -> list[Motion]:
     motions = []
-    for i in _chosen_people(take, options):
+    for i in [person.track_id for person in take.people_with_mesh(options.people)]:
         if shot is None or _shot_of(take, i) == shot:
             motion = make_motion(take, i, clock, models.body, person_name(i) + _shot_suffix(shot))
             if motion is None:

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from hmrkit.geometry import axis_angle_to_matrix, matrix_to_axis_angle
-from hmrkit.limits import check_export
 from hmrkit.types import BodyParams, Take, VideoInfo
+from hmrkit.untrusted.limits import check_export
 from hmrkit.video.index import nearest_common_rate
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Clock:
     def place(self, frame_indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A track's source frames (R,) -> scene frames (T,), the row each one shows (T,) float, and seen (T,) bool.
 
-        Not seen are frames inside a gap of the track. InputError where there are too many (`hmrkit.limits`).
+        Not seen are frames inside a gap of the track. InputError where there are too many (`hmrkit.untrusted.limits`).
         """
         count, step = len(frame_indices), self.video.step
         rows_at = self.numbers(frame_indices) - self.first_frame

@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from hmrkit.limits import FRAME_PIXELS
 from hmrkit.skeletons import get_skeleton
-from hmrkit.types import Take
-
-GENDERS = ("neutral", "male", "female")
+from hmrkit.types import GENDERS, Take
+from hmrkit.untrusted.limits import FRAME_PIXELS
 
 
 def what_is_wrong(take: Take) -> str:

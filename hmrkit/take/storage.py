@@ -100,8 +100,8 @@ def load_take(source: str | Path | BinaryIO) -> Take:
         raise InputError(f"{name}: no such take; make one with `hmrkit detect VIDEO -o {name}`") from None
     except IsADirectoryError:
         raise InputError(f"{name}: wanted a take, found a folder; a run's is FOLDER/take.npz") from None
-    except PermissionError as error:
-        raise InputError(f"{name}: wanted a take, cannot read it ({error.strerror})") from None
+    except OSError as error:
+        raise InputError(f"{name}: wanted a take, cannot read it ({error.strerror or error})") from None
     except Exception as error:  # a flipped bit can make a zip fail in any way
         log.debug("%s: %s: %s", name, type(error).__name__, error)
         raise InputError(

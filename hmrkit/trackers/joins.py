@@ -19,9 +19,7 @@ VELOCITY_WORST = 1.5  # deviations of a change of velocity at most: people do tu
 UNSEEN_PER_S = 0.8  # cost of a second out of sight: the longer, the likelier it is someone else
 COLOUR_SIGMA = 0.2
 COLOUR_S = 0.5  # colours are compared over this time beside a gap, too: who rolls or bends changes them along a track
-COLOUR_WORST = (
-    2.5  # turning around or a shadow changes colours entirely: more deviations than this are no stronger evidence
-)
+COLOUR_WORST = 2.5  # deviations: whoever faces away or steps into a shadow changes colours entirely
 COLOUR_OTHER = 0.6  # Hellinger distance of other clothes ...
 CHANGE_S = 0.5  # ... where there was time for somebody else to come
 

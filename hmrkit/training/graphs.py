@@ -46,7 +46,6 @@ def write_graphs(folder: str | Path) -> list[Path]:
             node.ClearField("doc_string")
         model.graph.ClearField("value_info")
         path = Path(folder) / graph_name(module)
-        path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
             temporary.write_bytes(model.SerializeToString(deterministic=True))
         written.append(path)

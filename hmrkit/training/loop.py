@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from hmrkit.errors import InputError
+from hmrkit.errors import InputError, reason_of
 from hmrkit.files import make_folder
 from hmrkit.untrusted.checkpoints import read_checkpoint
 
@@ -174,7 +174,7 @@ def _load(path: Path, network: nn.Module, average: nn.Module, optimizer: torch.o
     try:
         content = read_checkpoint(path)
     except Exception as error:  # a damaged file can fail anywhere inside the reader
-        reason = " ".join(str(error).split())
+        reason = reason_of(error)
         raise InputError(
             f"{path}: wanted a checkpoint to resume from, cannot read it ({reason}); start anew"
         ) from error

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from hmrkit.errors import reason_of
 from hmrkit.untrusted.kinds import array_kind, array_of, array_size
 from hmrkit.untrusted.tree import refused
 from hmrkit.untrusted.values import unpickle
@@ -89,7 +90,7 @@ def _no_objects(stream: BinaryIO) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()).split(", which")[0] or type(error).__name__
+    return reason_of(error).split(", which")[0]
 
 
 def read_npy(stream: BinaryIO, objects: Objects = unpickle) -> Any:

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from hmrkit import limits
 from hmrkit.errors import InputError
+from hmrkit.untrusted import limits
 from hmrkit.untrusted.arrays import open_regular
 
 

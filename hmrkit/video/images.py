@@ -12,7 +12,7 @@ from av.error import FFmpegError
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hmrkit.errors import InputError
-from hmrkit.limits import FRAME_PIXELS, too_large
+from hmrkit.untrusted.limits import FRAME_PIXELS, too_large
 from hmrkit.video.colour import colour_of, linear_to_display, over_grey
 from hmrkit.video.display import Display
 from hmrkit.video.filtering import ShownFrames
@@ -28,8 +28,8 @@ _LINEAR_GREY = 0.2158605  # linear light of sRGB 128
 def read_image(path: Path) -> np.ndarray:
     """An image as a viewer shows it, RGB uint8 (H,W,3): upright by its EXIF orientation, what is transparent over grey.
 
-    Raises OSError or ValueError where it cannot be read or is larger than `hmrkit.limits` allow, InputError where
-    reading it needs a package that is missing.
+    Raises OSError or ValueError where it cannot be read or is larger than `hmrkit.untrusted.limits` allows, InputError
+    where reading it needs a package that is missing.
     """
     if path.suffix.lower() in PLATE_SUFFIXES:
         return _read_plate(path)

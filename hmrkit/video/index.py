@@ -22,7 +22,7 @@ from av.container import InputContainer
 from av.error import FFmpegError
 
 from hmrkit.errors import InputError
-from hmrkit.limits import check_pixels
+from hmrkit.untrusted.limits import check_pixels
 from hmrkit.video.colour import Colour, colour_of
 from hmrkit.video.cropping import container_crop
 from hmrkit.video.display import Display, display_of

@@ -13,7 +13,7 @@ from av.error import FFmpegError
 from av.stream import Disposition
 
 from hmrkit.errors import InputError
-from hmrkit.limits import FRAME_PIXELS, check_pixels
+from hmrkit.untrusted.limits import FRAME_PIXELS, check_pixels
 
 # Formats whose files name others, which FFmpeg then opens or even runs, and those that are devices or networks.
 REFUSED = {

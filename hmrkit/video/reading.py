@@ -19,8 +19,8 @@ from typing import Literal
 import numpy as np
 
 from hmrkit.errors import InputError, UsageError
-from hmrkit.limits import frames_in_flight
 from hmrkit.types import VideoInfo
+from hmrkit.untrusted.limits import frames_in_flight
 from hmrkit.video.images import read_image
 from hmrkit.video.index import ClipIndex, index_video
 from hmrkit.video.pyav_frames import PyavFrames
@@ -53,10 +53,10 @@ def read_frames(
 ) -> Iterator[FrameBatch]:
     """The frames that `info` chooses, in order, `batch_size` at a time, decoded ahead by a background thread.
 
-    At most ``prefetch + 2`` batches exist at once; of very large frames they have fewer (`hmrkit.limits`). A frame that
-    cannot be decoded is named in its batch's `failed` and the rest go on (frames that build upon it are as the decoder
-    mends them, until the next keyframe). `backend` ``decord`` raises InputError where decord cannot, ``auto`` goes on
-    with PyAV instead.
+    At most ``prefetch + 2`` batches exist at once; of very large frames they have fewer (`hmrkit.untrusted.limits`). A
+    frame that cannot be decoded is named in its batch's `failed` and the rest go on (frames that build upon it are as
+    the decoder mends them, until the next keyframe). `backend` ``decord`` raises InputError where decord cannot,
+    ``auto`` goes on with PyAV instead.
     Stop early by closing the iterator or dropping it: the thread ends with it. InputError where decoding hangs.
     """
     if batch_size < 1 or prefetch < 1:

@@ -16,7 +16,7 @@ import torch
 from hmrkit.body.posing import body_for, posed_skeleton
 from hmrkit.calibration import bone_transforms
 from hmrkit.calibration.variants import start_of
-from hmrkit.errors import InputError, UsageError
+from hmrkit.errors import InputError
 from hmrkit.members import unknown
 from hmrkit.pipeline import require_stage
 from hmrkit.rendering.shading import track_colour
@@ -102,11 +102,7 @@ def make_clip(take: Take, models: Models, people: Sequence[int] | None = None, s
     if space not in ("world", "camera"):
         raise unknown("--space", space, ("world", "camera"))
     require_stage(take, "regress", models.options)
-    there = {track.track_id: track for track in take.people_with_mesh()}
-    missing = [i for i in people or () if i not in there]
-    if missing:
-        raise UsageError(f"no person {missing[0]} with a mesh; the take has {', '.join(map(str, there)) or 'none'}")
-    chosen = [track for i, track in there.items() if people is None or i in people]
+    chosen = take.people_with_mesh(people)
     shown = tuple(_person(take, track, models) for track in chosen)
     matrix, leveled = from_plane(IMAGE_UP, 0.0), False
     if space == "world" and chosen:

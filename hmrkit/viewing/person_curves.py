@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from hmrkit.body.posing import body_for
-from hmrkit.errors import InputError, UsageError
+from hmrkit.errors import InputError
 from hmrkit.members import unknown
 from hmrkit.meshes import final_joints
 from hmrkit.metrics.posture import flexion_deg
@@ -51,6 +51,11 @@ class _Person:
     world: np.ndarray
     ground: bool
 
+    @property
+    def above(self) -> str:
+        """What heights are above."""
+        return "above the ground" if self.ground else "above the camera (no ground found)"
+
     def on_frames(self, values: np.ndarray) -> np.ndarray:
         """Rows of the track (T,...) on the N frames, NaN where there is none."""
         return _on_frames(values, self.rows)
@@ -85,14 +90,12 @@ def curves_of(take: Take, models: Models, kinds: Sequence[str], people: Sequence
         if kind not in KINDS:
             raise unknown("--what", kind, KINDS)
     require_stage(take, "regress", models.options)
-    there = {track.track_id: track for track in take.people_with_mesh()}
-    if missing := [i for i in people or () if i not in there]:
-        raise UsageError(f"no person {missing[0]} with a mesh; the take has {', '.join(map(str, there)) or 'none'}")
-    if not there:
+    chosen = take.people_with_mesh(people)
+    if not chosen:
         raise InputError(f"{take.video.path}: nobody in the take has a mesh; there is nothing to plot")
-    world, ground = world_of(take, list(there.values()), models.body)
+    world, ground = world_of(take, take.people_with_mesh(), models.body)
     found = []
-    for track in [track for i, track in there.items() if people is None or i in people]:
+    for track in chosen:
         person, name = _person(take, track, models, world, ground), person_name(track.track_id)
         frames = take.video.frame_indices
         inside = frames[(frames >= track.frame_indices[0]) & (frames <= track.frame_indices[-1])]
@@ -148,14 +151,19 @@ def _angles(person: _Person) -> tuple[Panel, ...]:
 
 
 def _heights(person: _Person) -> tuple[Panel, ...]:
-    above = "above the ground" if person.ground else "above the camera (no ground found)"
+    above = person.above
     joints = {name: person.height(person.joints_c[:, SMPL_24.index[name]]) for name in SMPL_24.joints}
-    soles = person.height(person.soles_c).min(-1)
     return (
         Panel(f"head and pelvis {above}", "m", {name: joints[name] for name in ("head", "pelvis")}),
         Panel(f"wrists {above}", "m", {f"{side}_wrist": joints[f"{side}_wrist"] for side in SIDES}),
-        Panel(f"lowest point of the soles {above}", "m", {f"{s}_sole": soles[:, k] for k, s in enumerate(SIDES)}),
+        _soles(person),
     )
+
+
+def _soles(person: _Person) -> Panel:
+    soles = person.height(person.soles_c).min(-1)
+    sides = {f"{side}_sole": soles[:, k] for k, side in enumerate(SIDES)}
+    return Panel(f"lowest point of the soles {person.above}", "m", sides)
 
 
 def _speed(person: _Person) -> tuple[Panel, ...]:
@@ -169,11 +177,9 @@ def _speed(person: _Person) -> tuple[Panel, ...]:
 def _contact(person: _Person) -> tuple[Panel, ...]:
     stands = standing(person.soles_c, person.take.video.motion_fps, person.world[1, :3]).astype(float)
     stands[person.rows < 0] = np.nan
-    soles = person.height(person.soles_c).min(-1)
-    above = "above the ground" if person.ground else "above the camera (no ground found)"
     return (
         Panel("feet that stand", "", {f"{side}_foot": stands[:, k] for k, side in enumerate(SIDES)}, states=True),
-        Panel(f"lowest point of the soles {above}", "m", {f"{s}_sole": soles[:, k] for k, s in enumerate(SIDES)}),
+        _soles(person),
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from hmrkit.errors import UsageError
 from hmrkit.files import atomic_path
-from hmrkit.members import unknown
+from hmrkit.members import names_of, unknown
 
 FORMATS, AXES = ("png", "svg", "csv"), ("seconds", "frames")
 LEFT, RIGHT = "#1f6fb4", "#d9602b"
@@ -46,7 +46,7 @@ class Curves:
 
 def choose_formats(text: str) -> tuple[str, ...]:
     """``png,csv`` -> the formats. UsageError for others."""
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    names = names_of(text)
     if not names:
         raise UsageError(f"--format wants some of {', '.join(FORMATS)}, got {text!r}")
     for name in names:
@@ -55,10 +55,15 @@ def choose_formats(text: str) -> tuple[str, ...]:
     return names
 
 
-def write_curves(curves: Curves, folder: Path, formats: Sequence[str], axis: str = "seconds") -> list[Path]:
-    """Write the curves in each of `formats` (`FORMATS`) under `folder`, over ``seconds`` or ``frames``; the paths."""
+def check_axis(axis: str) -> None:
+    """UsageError for another axis than those of `AXES`."""
     if axis not in AXES:
         raise unknown("--axis", axis, AXES)
+
+
+def write_curves(curves: Curves, folder: Path, formats: Sequence[str], axis: str = "seconds") -> list[Path]:
+    """Write the curves in each of `formats` (`FORMATS`) under `folder`, over ``seconds`` or ``frames``; the paths."""
+    check_axis(axis)
     made = []
     for name in formats:
         path = folder / f"{curves.name}.{name}"

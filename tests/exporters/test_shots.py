@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hmrkit.errors import UsageError
-from hmrkit.output import export_take
+from hmrkit.exporters.writing import export_take
 from hmrkit.scene import ExportOptions
 
 

@@ -8,7 +8,7 @@ import av
 import numpy as np
 from made_takes import RATE
 
-from hmrkit.output import export_into
+from hmrkit.exporters.writing import export_into
 from hmrkit.rendering.writer import open_writer
 from hmrkit.scene import scene_name
 

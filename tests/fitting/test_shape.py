@@ -121,7 +121,7 @@ def test_masks_that_show_somebody_else_are_ignored(heavy):
 def test_silhouettes_choose_the_body_of_a_mean_man_and_woman_and_say_how_sure_that_is(gender):
     person = make_person(0)
     mean = params_of(person, np.zeros(10, np.float32))
-    true = with_betas(mean, mean.betas, CAMERA, free_body(gender, BODY.device))
+    true = with_betas(mean, mean.betas, CAMERA, free_body(gender, BODY.device, BODY.dtype))
     fit = fit_gender(mean, masks_of(true), BODY, CAMERA)
     assert fit.params.gender == gender
     assert fit.params.model == f"hmrkit-body-0-{gender}"

@@ -9,8 +9,8 @@ import pytest
 
 from hmrkit.camera import project
 from hmrkit.errors import UsageError
+from hmrkit.exporters.writing import export_take
 from hmrkit.meshes import mesh_slice
-from hmrkit.output import export_take
 from hmrkit.scene import ExportOptions
 from hmrkit.scene.build import build_scene, check_options, parse_numbers, parse_people, parse_rate, read_timecode
 from hmrkit.scene.vertex_cache import shared_vertices

@@ -21,7 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from hmrkit.errors import HmrkitError
+from hmrkit.errors import HmrkitError, reason_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,7 +112,7 @@ def _check(name: str, work: Callable[[], str], todo: str, needed: bool) -> Findi
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return reason_of(error)[:300]
 
 
 def _python() -> str:

@@ -12,7 +12,6 @@ from films import write_film
 from made_takes import make_take
 from PIL import Image
 
-from hmrkit import limits
 from hmrkit.body.files import check_shapes, find_body, read_smpl_file
 from hmrkit.detectors.boxes_file import read_boxes
 from hmrkit.errors import InputError, WeightsError
@@ -21,6 +20,7 @@ from hmrkit.models import Models
 from hmrkit.options import Options
 from hmrkit.pipeline import detect, open_clip
 from hmrkit.scene.resampling import make_clock
+from hmrkit.untrusted import limits
 from hmrkit.video import images, probe, read_frames
 
 

@@ -1,7 +1,4 @@
-"""How fast the chain is on this machine: milliseconds a stage, frames per second, memory. Measured, never asserted.
-
-``python -m hmrkit.benchmark torture --minutes N`` tries how much harm it withstands (`hmrkit.torture`).
-"""
+"""How fast the chain is on this machine: milliseconds a stage, frames per second, memory. Measured, never asserted."""
 
 from __future__ import annotations
 
@@ -17,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from hmrkit.exporters.writing import export_take
 from hmrkit.models import Models
-from hmrkit.options import Options
-from hmrkit.output import export_take, render_take
+from hmrkit.options import OPTIONS, Options
+from hmrkit.output import render_take
 from hmrkit.pipeline import STAGES, load_models, open_clip, run_stages, stages_of
 from hmrkit.video import read_frames
 
@@ -90,7 +88,7 @@ def compare_engines(video: str, options: Options, engine: str, rounds: int = 3) 
     for models in both:
         load_models(models, stages_of(options))
     for name in stages_of(options):
-        if name in ("detect", "pose", "regress"):
+        if name in OPTIONS["engine"].also:
             seconds: list[list[float]] = [[], []]
             for k in range(2 * rounds):
                 started = time.perf_counter()
@@ -122,9 +120,7 @@ def run_benchmark(video: str, options: Options, formats: Sequence[str], render: 
     for _ in read_frames(warm.video, batch_size=options.batch_size):
         pass
     decode_seconds = time.perf_counter() - started
-    short = open_clip(
-        video, Options(**{**vars(options), "end": str(int(warm.video.frame_indices[min(8, frames - 1)]) + 1)})
-    )
+    short = open_clip(video, replace(options, end=str(int(warm.video.frame_indices[min(8, frames - 1)]) + 1)))
     run_stages(short, stages, models)
 
     seconds: dict[str, float] = {}
@@ -165,35 +161,3 @@ def run_benchmark(video: str, options: Options, formats: Sequence[str], render: 
         "peak_rss_mib": _peak_rss_mib(),
         "peak_gpu_mib": torch.cuda.max_memory_allocated(models.device) / 2**20 if cuda else None,
     }
-
-
-def main() -> None:
-    """`python -m hmrkit.benchmark torture`: counts as a table or JSON; exit code 1 where something was lost."""
-    import argparse
-    import json
-    import shutil
-
-    from hmrkit.torture import torture
-
-    parser = argparse.ArgumentParser(prog="python -m hmrkit.benchmark", description=torture.__doc__)
-    parser.add_argument("what", choices=["torture"])
-    parser.add_argument("--minutes", type=float, default=2.0, help="how long [2]")
-    parser.add_argument("--seed", type=int, default=0, help="which harm is done [0]")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    chosen = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="hmrkit-torture-"))
-    counts = torture(chosen.minutes, folder, chosen.seed, lambda line: sys.stderr.write(f"{line}\n"))
-    if chosen.json:
-        sys.stdout.write(json.dumps({name: vars(count) for name, count in counts.items()}, indent=1) + "\n")
-    else:
-        for name, count in counts.items():
-            lost = len(count.lost)
-            sys.stdout.write(f"{name:<16} tried {count.tried}, survived {count.survived}, lost {lost}\n")
-    if any(count.lost for count in counts.values()):
-        sys.stderr.write(f"what was lost is in {folder}\n")
-        sys.exit(1)
-    shutil.rmtree(folder)
-
-
-if __name__ == "__main__":
-    main()

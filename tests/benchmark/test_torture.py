@@ -2,7 +2,7 @@
 
 import pytest
 
-from hmrkit.torture import KINDS, torture
+from hmrkit.benchmark.torture import KINDS, torture
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 from in_process import hmrkit
 from made_takes import models, take  # noqa: F401
 
-from hmrkit.doctor import accuracy, free_memory, try_chain
+from hmrkit.benchmark.doctor import accuracy, free_memory, try_chain
 from hmrkit.options import Options
 
 

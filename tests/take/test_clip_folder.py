@@ -10,8 +10,8 @@ import pytest
 from films import TOYS, write_film
 from in_process import hmrkit
 
-from hmrkit.clip_folder import LOCK, MAKING, MANIFEST, ClipFolder, locked
 from hmrkit.files import sha256_of
+from hmrkit.take.clip_folder import LOCK, MAKING, MANIFEST, ClipFolder, locked
 
 CHILD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -78,7 +78,7 @@ def test_after_a_kill_the_next_run_knows_every_file(moment, tmp_path, monkeypatc
     whole.product("obj", {"v": 1}, make(a_1="x", a_2="x"))
     whole.finish(["obj"])
     with monkeypatch.context() as killed:
-        killed.setattr("hmrkit.clip_folder._remove_folder", lambda _: None)  # what is dead cleans nothing up
+        killed.setattr("hmrkit.take.clip_folder._remove_folder", lambda _: None)  # what is dead cleans nothing up
         if moment == "moving":
             moved, replace = [], os.replace
 
@@ -109,7 +109,7 @@ def test_one_writer_at_a_time_and_a_dead_ones_lock_is_taken_over(tmp_path):
     hold = f"""
 import sys
 from pathlib import Path
-from hmrkit.clip_folder import locked
+from hmrkit.take.clip_folder import locked
 with locked(Path({str(tmp_path)!r})) as held:
     print(held, flush=True)
     sys.stdin.read()
