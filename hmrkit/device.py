@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from hmrkit.errors import DeviceError, UsageError
+from hmrkit.errors import DeviceError, GpuMemoryError, UsageError
 from hmrkit.members import unknown
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -17,6 +17,8 @@ def resolve_device(name: str = "auto") -> torch.device:
     """``auto`` (the first CUDA device, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``, checked to be there."""
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    if name == "cuda:all":
+        raise UsageError("--device cuda:all is for `hmrkit run`, which gives each GPU a process; name one, cuda:0")
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -44,7 +46,12 @@ def inference(device: torch.device, dtype: torch.dtype = torch.float32) -> Itera
         with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
             yield
     except torch.cuda.OutOfMemoryError as error:
-        raise DeviceError(f"{device} ran out of memory; use a smaller --batch-size or --device cpu") from error
+        raise GpuMemoryError(f"{device} ran out of memory; use a smaller --batch-size or --device cpu") from error
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the GPU's memory did not suffice, wherever it was raised."""
+    return isinstance(error, (GpuMemoryError, torch.cuda.OutOfMemoryError))
 
 
 def half_on_cuda(device: torch.device) -> torch.autocast:

@@ -249,7 +249,9 @@ class Options:
         allowed=(0.1, 1e6),
     )
     device: str = option(
-        "auto", "auto, cpu or cuda:N.", also=("detect", "pose", "regress", "lift", "calibrate", *OUTPUTS)
+        "auto",
+        "auto, cpu or cuda:N; of run also cuda:all, a process for each GPU.",
+        also=("detect", "pose", "regress", "lift", "calibrate", *OUTPUTS),
     )
     engine: str = option(
         "auto",

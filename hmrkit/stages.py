@@ -6,6 +6,7 @@ when it runs.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,18 @@ import numpy as np
 
 from hmrkit.members import choose
 from hmrkit.models import Models
-from hmrkit.types import BodyParams, Calibration, Detections, DroppedTrack, Keypoints, LiftedPose, Take, Track
+from hmrkit.take.unfinished import Part
+from hmrkit.types import (
+    BodyParams,
+    Calibration,
+    Detections,
+    DroppedTrack,
+    Keypoints,
+    LiftedPose,
+    Take,
+    Track,
+    VideoInfo,
+)
 
 if TYPE_CHECKING:
     from hmrkit.calibration.target import TargetOptions
@@ -25,7 +37,7 @@ log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]  # stage, done, total
 
 
-def detect(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
+def detect(take: Take, models: Models, progress: Progress, part: Part | None = None) -> dict[str, Any]:
     """People in every chosen frame, with a description of their colours for the tracker; where new shots begin."""
     import torch
 
@@ -36,20 +48,36 @@ def detect(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
 
     # Small arrays that stay, made between large ones that go, leave the heap in pieces (170 KB a frame was measured).
     # So everything is appended to three blocks, which are cut into frames at the end.
-    found, boxes, colours = dict[int, int](), bytearray(), bytearray()
-    failed: list[int] = []
-    total = len(take.video.frame_indices)
-    for batch in read_frames(take.video, batch_size=models.options.batch_size):
-        failed.extend(batch.failed)
-        if len(batch.frame_indices):
-            frames = torch.from_numpy(batch.frames).to(models.device, non_blocking=True)
-            indices = [int(i) for i in batch.frame_indices]
-            for index, frame, people in zip(indices, batch.frames, models.detector(frames, indices), strict=True):
-                found[index] = len(people.scores)
-                appearance = describe(frame, people.boxes_xyxy)
-                boxes += np.column_stack([people.boxes_xyxy, people.scores, appearance]).astype(np.float32).tobytes()
-                colours += frame_colours(frame).tobytes()
-        progress("detect", len(found) + len(failed), total)
+    part = part or Part()
+    kept = {name: part.arrays.get(name, np.zeros(0, np.int64)) for name in ("found", "failed", "boxes", "colours")}
+    found: dict[int, int] = {int(index): int(count) for index, count in kept["found"].reshape(-1, 2)}
+    failed: list[int] = kept["failed"].tolist()
+    boxes, colours = bytearray(kept["boxes"].tobytes()), bytearray(kept["colours"].tobytes())
+    total, whole = len(take.video.frame_indices), (len(found), len(failed), len(boxes), len(colours))
+
+    def done() -> dict[str, np.ndarray]:
+        """Of whole batches."""
+        return {
+            "found": np.array(list(found.items())[: whole[0]], np.int64).reshape(-1, 2),
+            "failed": np.array(failed[: whole[1]], np.int64),
+            "boxes": np.frombuffer(bytes(boxes[: whole[2]]), np.uint8),
+            "colours": np.frombuffer(bytes(colours[: whole[3]]), np.uint8),
+        }
+
+    with part.kept(done):
+        for batch in read_frames(_rest(take, len(found) + len(failed)), batch_size=models.options.batch_size):
+            failed.extend(batch.failed)
+            if len(batch.frame_indices):
+                frames = torch.from_numpy(batch.frames).to(models.device, non_blocking=True)
+                indices = [int(i) for i in batch.frame_indices]
+                for index, frame, people in zip(indices, batch.frames, models.detector(frames, indices), strict=True):
+                    found[index] = len(people.scores)
+                    appearance = describe(frame, people.boxes_xyxy)
+                    of_frame = np.column_stack([people.boxes_xyxy, people.scores, appearance])
+                    boxes += of_frame.astype(np.float32).tobytes()
+                    colours += frame_colours(frame).tobytes()
+            whole = len(found), len(failed), len(boxes), len(colours)
+            progress("detect", len(found) + len(failed), total)
     rows = np.frombuffer(boxes, np.float32).reshape(-1, 5 + APPEARANCE_SIZE)
     counts = [found.get(int(i), 0) for i in take.video.frame_indices]
     each = np.split(rows, np.cumsum(counts)[:-1])
@@ -57,6 +85,12 @@ def detect(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     of_frames = np.frombuffer(colours, np.float16).reshape(len(found), -1 if found else 0)
     cuts = models.cuts(np.array(list(found), np.int64), of_frames)
     return {"detections": detections, "video": replace(take.video, failed_frames=tuple(sorted(failed)), cuts=cuts)}
+
+
+def _rest(take: Take, done: int) -> VideoInfo:
+    """The clip without the first `done` of its chosen frames."""
+    video = take.video
+    return replace(video, frame_indices=video.frame_indices[done:], frame_times=video.frame_times[done:])
 
 
 def track(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
@@ -78,11 +112,11 @@ def track(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     return {"tracks": tracks, "dropped_tracks": tuple(dropped)}
 
 
-def pose(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
+def pose(take: Take, models: Models, progress: Progress, part: Part | None = None) -> dict[str, Any]:
     """2D (and 3D) keypoints of every track, batched over people and consecutive frames."""
     import torch
 
-    from hmrkit.keypoints import KEYPOINTS
+    from hmrkit.keypoints import KEYPOINTS, Stateful
     from hmrkit.video import read_frames
 
     estimator = models.keypoints
@@ -95,27 +129,42 @@ def pose(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     deep = {t.track_id: np.full((len(t.frame_indices), joints, 3), np.nan, np.float32) for t in take.tracks}
     for points in flat.values():
         points[..., 2] = 0
-    done, total = 0, len(take.video.frame_indices)
+    part = part or Part()
+    done, total, state = int(part.arrays.get("done", 0)), len(take.video.frame_indices), "{}"
+    if done:
+        for i in flat:
+            flat[i][:], deep[i][:] = part.arrays[f"flat_{i}"], part.arrays[f"deep_{i}"]
+        state = str(part.arrays["state"])
+        if isinstance(estimator, Stateful):
+            estimator.restore(json.loads(state))
+
+    def snapshot() -> dict[str, np.ndarray]:
+        """Of whole batches: rows of the others are made again."""
+        points = {f"flat_{i}": flat[i] for i in flat} | {f"deep_{i}": deep[i] for i in deep}
+        return points | {"done": np.array(done), "state": np.array(state)}
+
     wanted = set().union(*rows) if rows else set()
-    for batch in read_frames(take.video, batch_size=frames_at_once) if wanted else ():
-        done += len(batch.frame_indices) + len(batch.failed)
-        keep = [k for k, f in enumerate(batch.frame_indices) if int(f) in wanted]
-        if keep:
-            indices = [int(batch.frame_indices[k]) for k in keep]
-            frames = torch.from_numpy(batch.frames[keep] if len(keep) < len(batch.frames) else batch.frames)
-            boxes = [
-                {t.track_id: t.boxes_xyxy[row[f]] for t, row in zip(take.tracks, rows, strict=True) if f in row}
-                for f in indices
-            ]
-            results = estimator(frames.to(models.device, non_blocking=True), indices, boxes)
-            for f, people in zip(indices, results, strict=True):
-                for t, row in zip(take.tracks, rows, strict=True):
-                    if t.track_id in people:
-                        points_2d, points_3d = people[t.track_id]
-                        flat[t.track_id][row[f]] = points_2d
-                        if points_3d is not None:
-                            deep[t.track_id][row[f]] = points_3d
-        progress("pose", done, total)
+    with part.kept(snapshot):
+        for batch in read_frames(_rest(take, done), batch_size=frames_at_once) if wanted else ():
+            keep = [k for k, f in enumerate(batch.frame_indices) if int(f) in wanted]
+            if keep:
+                indices = [int(batch.frame_indices[k]) for k in keep]
+                frames = torch.from_numpy(batch.frames[keep] if len(keep) < len(batch.frames) else batch.frames)
+                boxes = [
+                    {t.track_id: t.boxes_xyxy[row[f]] for t, row in zip(take.tracks, rows, strict=True) if f in row}
+                    for f in indices
+                ]
+                results = estimator(frames.to(models.device, non_blocking=True), indices, boxes)
+                for f, people in zip(indices, results, strict=True):
+                    for t, row in zip(take.tracks, rows, strict=True):
+                        if t.track_id in people:
+                            points_2d, points_3d = people[t.track_id]
+                            flat[t.track_id][row[f]] = points_2d
+                            if points_3d is not None:
+                                deep[t.track_id][row[f]] = points_3d
+            state = json.dumps(estimator.state(), default=float) if isinstance(estimator, Stateful) else "{}"
+            done += len(batch.frame_indices) + len(batch.failed)
+            progress("pose", done, total)
     has_depth = estimator.has_depth
     name = estimator.skeleton.name
     return {"keypoints": {i: Keypoints(flat[i], deep[i] if has_depth else None, name) for i in flat}}

@@ -36,12 +36,15 @@ LONGEST_S = 120.0  # of one command; on a busy machine as well
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 IMPORTED = [
-    *("hmrkit.batch", "hmrkit.cli.run", "hmrkit.video.reading", "hmrkit.trackers.linking", "hmrkit.fitting.people"),
-    *("hmrkit.calibration.track", "hmrkit.regressors.stream", "hmrkit.regressors.toy", "hmrkit.lifters.toy"),
-    *("hmrkit.rendering.overlay", "hmrkit.rendering.sheet", "hmrkit.exporters.obj", "hmrkit.exporters.npz"),
-    *("hmrkit.detectors.toy", "hmrkit.trackers.toy", "hmrkit.keypoints.toy", "hmrkit.detectors.yolox"),
-    *("hmrkit.report", "hmrkit.scene.build", "hmrkit.fitting.standing", "hmrkit.rendering.comparison"),
-    *("scipy.optimize", "av", "decord", "pydantic"),
+    *("hmrkit.batches.workers", "hmrkit.batches.watching", "hmrkit.cli.run"),
+    *("hmrkit.video.reading", "hmrkit.trackers.linking", "hmrkit.fitting.people"),
+    *("hmrkit.calibration.track", "hmrkit.regressors.stream", "hmrkit.regressors.toy"),
+    *("hmrkit.lifters.toy", "hmrkit.rendering.overlay", "hmrkit.rendering.sheet"),
+    *("hmrkit.exporters.obj", "hmrkit.exporters.npz", "hmrkit.detectors.toy"),
+    *("hmrkit.trackers.toy", "hmrkit.keypoints.toy", "hmrkit.detectors.yolox"),
+    *("hmrkit.report", "hmrkit.scene.build", "hmrkit.fitting.standing"),
+    *("hmrkit.rendering.comparison", "scipy.optimize", "av"),
+    *("decord", "pydantic"),
 ]
 
 
