@@ -18,6 +18,7 @@ from hmrkit.cli import (
     import_results,
     info,
     plot,
+    report,
     run,
     stages,
     train,
@@ -55,7 +56,7 @@ def root(
     `merge` and `info` work on takes.
 
     Exit codes: 0 all well, 1 some inputs failed, 2 usage, 3 missing weights, 4 bad input;
-    130, 129 and 143 where Ctrl-C, SIGHUP or SIGTERM ended it.
+    130, 129 and 143 where Ctrl-C, SIGHUP or SIGTERM ended it, 124 where --time-limit did.
     """
 
 
@@ -79,5 +80,6 @@ _COMMANDS = {
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name, epilog=epilog(_name))(_command)
+app.add_typer(report.app, name="report")
 app.add_typer(train.app, name="train")
 app.add_typer(weights.app, name="weights")

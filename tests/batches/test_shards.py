@@ -9,7 +9,7 @@ from hmrkit.errors import UsageError
 def test_shards_part_a_list():
     items = list(range(23))
     parts = [parse_shard(f"{k}/5").of(items) for k in range(1, 6)]
-    assert sorted(sum(parts, [])) == items
+    assert sorted(item for part in parts for item in part) == items
     assert parse_shard("2-3,5/5").of(items) == sorted(parts[1] + parts[2] + parts[4])
     assert parse_shard(None).of(items) == items
     assert [parse_shard(t).label for t in ("7/100", "2-3,5/5", "1-5/5", "1/1")] == ["007_of_100", "2-3+5_of_5", "", ""]
