@@ -21,6 +21,7 @@ from hmrkit.cli import (
     report,
     run,
     stages,
+    submit,
     train,
     view,
     weights,
@@ -81,5 +82,6 @@ _COMMANDS = {
 for _name, _command in _COMMANDS.items():
     app.command(_name, epilog=epilog(_name))(_command)
 app.add_typer(report.app, name="report")
+app.add_typer(submit.app, name="submit")
 app.add_typer(train.app, name="train")
 app.add_typer(weights.app, name="weights")

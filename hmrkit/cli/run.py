@@ -82,7 +82,7 @@ def run(
         raise UsageError("--params-only makes no vertices, which --render draws; leave one out")
     outputs = Outputs(out, choose_formats(formats, chosen.params_only), render, overwrite)
     choice = Choice(root, parse_shard(shard), retry_failed, max_tries)
-    clips = plan([*(inputs or []), *_listed(input_list)], chosen, outputs, choice)
+    clips = plan([*(inputs or []), *listed(input_list)], chosen, outputs, choice)
     watch = watch_batch(len(clips), progress)
     if dry_run:
         raise typer.Exit(_check(clips, Models(chosen), outputs, as_json))
@@ -132,7 +132,8 @@ def _check(clips: Sequence[Clip], models: Models, outputs: Outputs, as_json: boo
     return exit_code(codes)
 
 
-def _listed(source: str | None) -> list[str]:
+def listed(source: str | None) -> list[str]:
+    """The inputs that a list names; - is standard input, None no list. InputError where it cannot be read."""
     from hmrkit.errors import InputError
 
     if source is None:

@@ -62,8 +62,9 @@ def test_a_stage_goes_on_where_it_was_stopped(member, film, whole, tmp_path, mon
 
 
 def test_a_part_is_of_one_stage_and_its_options(tmp_path):
-    with pytest.raises(KeyboardInterrupt), Unfinished(tmp_path).part("detect", {"size": 1}).kept(
-        lambda: {"found": np.arange(3)}
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Unfinished(tmp_path).part("detect", {"size": 1}).kept(lambda: {"found": np.arange(3)}),
     ):
         raise KeyboardInterrupt
     assert Unfinished(tmp_path).part("detect", {"size": 1}).arrays["found"].tolist() == [0, 1, 2]
