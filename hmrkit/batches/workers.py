@@ -74,7 +74,12 @@ def _round(
     max_tries: int | None,
 ) -> None:
     """One process a device until all have ended; what they finish is taken out of `left`."""
-    server = multiprocessing.get_context("spawn")
+    # A server that has computed nothing and forks: what is imported is so once, and CUDA starts in each worker.
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        server = multiprocessing.get_context("forkserver")
+        server.set_forkserver_preload(["hmrkit.batches.workers"])
+    else:
+        server = multiprocessing.get_context("spawn")
     place, events = server.Value("q", 0), server.Queue()
     clips = list(left.values())
     workers: list[BaseProcess] = []
