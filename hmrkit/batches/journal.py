@@ -24,6 +24,7 @@ from hmrkit.batches.clip import ClipResult
 from hmrkit.errors import EXIT_SOME_FAILED, InputError
 
 BAD = ("failed", "quarantined")
+_KEYS = {"clip", "source", "status", "exit_code", "tries", "seconds", "frames", "time", "host", "device"}
 
 
 @dataclass
@@ -109,7 +110,7 @@ def _lines_of(path: Path) -> Iterator[dict[str, Any]]:
         for text in file:
             try:
                 line = json.loads(text)
-                if {"clip", "status", "tries", "time"} <= line.keys():
+                if line.keys() >= _KEYS:
                     yield line
             except (ValueError, AttributeError):
                 continue
@@ -141,7 +142,7 @@ def summarise(lines: Iterable[dict[str, Any]]) -> Summary:
         status = "done" if line["status"] == "kept" else line["status"]
         summary.clips[status] += 1
         if line["exit_code"]:
-            summary.kinds[line["kind"] or "unknown"] += 1
+            summary.kinds[line.get("kind") or "unknown"] += 1
         summary.frames += line["frames"]
         summary.seconds += line["seconds"]
         worker = summary.workers.setdefault(f"{line['host']} {line['device']}".strip(), [0, 0, 0.0])

@@ -17,13 +17,12 @@ Out = Annotated[Path, typer.Argument(help="The folder that was given to `hmrkit 
 def show(out: Out = Path("meshes"), as_json: o.AsJson = False) -> None:
     """How many clips are done, failed and left alone, of which kind, and what each worker did."""
     import json
-    from dataclasses import asdict
 
     from hmrkit.batches.journal import latest, summarise
 
     summary = summarise(latest(out).values())
     if as_json:
-        typer.echo(json.dumps(asdict(summary), indent=1))
+        typer.echo(json.dumps(vars(summary), indent=1))
         return
     counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.clips.items()))
     typer.echo(f"{sum(summary.clips.values())} clips: {counts}")
@@ -43,11 +42,11 @@ def failed(
     from hmrkit.batches.journal import BAD, latest
 
     found = [line for line in latest(out).values() if line["status"] in BAD or line["exit_code"]]
-    for line in sorted(found, key=lambda line: (line["kind"], line["clip"])):
+    for line in sorted(found, key=lambda line: (line.get("kind", ""), line["clip"])):
         if sources:
             typer.echo(line["source"])
         else:
-            typer.echo(f"{line['kind']}\t{line['tries']} tries\t{line['clip']}\t{line['error']}")
+            typer.echo(f"{line.get('kind', '')}\t{line['tries']} tries\t{line['clip']}\t{line.get('error', '')}")
 
 
 @app.command()
@@ -56,12 +55,11 @@ def merge(
     target: Annotated[Path | None, typer.Option("-o", help="JSON file to write. [default: OUT/report.json]")] = None,
 ) -> None:
     """One JSON file of all shards: the sums, and the last line of every clip."""
-    from dataclasses import asdict
 
     from hmrkit.batches.journal import latest, summarise
     from hmrkit.files import write_json
 
     lines = latest(out)
     path = target or out / "report.json"
-    write_json(path, {"summary": asdict(summarise(lines.values())), "clips": list(lines.values())})
+    write_json(path, {"summary": vars(summarise(lines.values())), "clips": list(lines.values())})
     typer.echo(str(path))

@@ -77,12 +77,12 @@ def test_another_clip_of_the_same_name_is_refused_before_any_work(film, finished
     assert result.returncode == 4
     assert f"has the results of another clip, {film}" in result.stderr
     assert (out / "walk" / "take.npz").read_bytes() == before
-    assert run(other, "--out", out, "--root", tmp_path).returncode == 0
+    first = other.read_bytes()
+    shutil.copy(film, other)  # the clip of that folder, moved
+    assert run(other, "--out", out).returncode == 0
+    other.write_bytes(first)
+    assert run(other, "--out", out, "--root", tmp_path, "--overwrite").returncode == 0
     assert (out / "b" / "walk" / "take.npz").exists()
-    assert run(other, "--out", out, "--overwrite").returncode == 0
-    shutil.copy(film, tmp_path / "b" / "walk.mp4")  # the first clip, moved there
-    assert run(tmp_path / "b" / "walk.mp4", "--out", tmp_path / "c").returncode == 0
-    assert run(film, "--out", tmp_path / "c").returncode == 0
 
 
 def test_failures_are_counted_tried_again_and_left_alone(film, tmp_path):
@@ -100,7 +100,12 @@ def test_failures_are_counted_tried_again_and_left_alone(film, tmp_path):
     result = run(*common)
     assert (result.returncode, "failed 2 times, so it is left alone" in result.stderr) == (1, True)
     assert statuses(out)[2:] == [("bad", "failed", 2), ("bad", "quarantined", 2)]
-    assert latest(out)["bad"]["kind"] == "QuarantineError"
+    assert hmrkit("report", "failed", out).stdout.startswith("QuarantineError\t2 tries\tbad\t")
+    assert hmrkit("report", "failed", out, "--sources").stdout == f"{bad}\n"
+    assert "2 clips: 1 done, 1 quarantined\n3 frames" in hmrkit("report", "show", out).stdout
+    merged = json.loads((out / hmrkit("report", "merge", out).stdout.strip()).read_text())
+    assert [line["clip"] for line in merged["clips"]] == ["bad", "good"]
+    assert merged["summary"]["clips"] == {"quarantined": 1, "done": 1}
     shutil.copy(film, bad)
     assert run(*common, "--retry-failed", "--max-tries", "3").returncode == 0
     assert statuses(out)[-1] == ("bad", "done", 0)
