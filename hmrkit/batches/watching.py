@@ -91,7 +91,8 @@ class _Lines(Watch):
 
     def __init__(self, total: int, kind: str) -> None:
         super().__init__(total)
-        self.kind, self.last = kind, self.started
+        self.kind = kind
+        self.last = self.started if kind == "plain" else 0.0  # a farm sees at once that work began
 
     def show(self, worker: str, result: ClipResult | None = None) -> None:
         ended = result is not None and self.kind != "plain"

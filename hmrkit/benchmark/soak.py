@@ -36,13 +36,15 @@ from hmrkit.take.clip_folder import MANIFEST
 MEMBERS = {"detector": "toy", "tracker": "toy", "keypoints": "toy", "method": "toy", "shape": "mesh", "device": "cpu"}
 WORDS = [word for name, member in MEMBERS.items() for word in (f"--{name}", member)]
 SHARDS = ("1/2", "2/2", "1/1")  # the last one's clips are the others', too
+LISTED = 100_000
 MEASURED = 100  # clips, for what one costs
 PAUSES_S = (8.0, 25.0)  # from one kill to the next; a process needs some seconds to begin
 
 
 @dataclass
 class Soak:
-    """What came of it. Times are CPU time in ms a clip; `lost` and `twice` name clips."""
+    """What came of it. Times in ms are CPU time a clip; `start_s` is how long a list of `LISTED` inputs takes to its
+    first stage's end, by the clock and on the CPUs; `lost` and `twice` name clips."""
 
     clips: int = 0
     kills: int = 0
@@ -50,6 +52,8 @@ class Soak:
     work_ms: float = 0.0
     batch_ms: float = 0.0
     kept_ms: float = 0.0
+    start_s: float = 0.0
+    start_cpu_s: float = 0.0
     bytes_beside: float = 0.0
     memory_mb: list[float] = field(default_factory=list)  # a third into the measured clips, and at their end
     lost: list[str] = field(default_factory=list)
@@ -69,11 +73,12 @@ def soak(
     progress: Callable[[str], object] = lambda _: None,
 ) -> Soak:
     """Run `clips` clips by processes that are killed at random moments; `folder` is empty. `measured` clips more are
-    run in this process, undisturbed, for the figures."""
+    run in this process, undisturbed, for the figures. Kills end when every clip has ended once."""
     result, random = Soak(clips), np.random.default_rng(seed)
     sources = make_clips(folder / "clips", clips)
     (folder / "list.txt").write_text("\n".join(sources))
     measure(result, make_clips(folder / "measured", measured), folder, progress)
+    result.start_s, result.start_cpu_s = start(folder, sources[0])
     out = folder / "out"
     started = time.monotonic()
     running = {shard: _start(folder, shard) for shard in SHARDS}
@@ -84,7 +89,7 @@ def soak(
             for shard in [shard for shard, process in running.items() if process.poll() is not None]:
                 if code := running.pop(shard).returncode:
                     result.lost.append(f"shard {shard} ended with {code}: {_last_words(folder, shard)}")
-            if running and time.monotonic() > kill_at:
+            if running and time.monotonic() > kill_at and len({line["clip"] for line in read_lines(out)}) < clips:
                 shard = str(random.choice(list(running)))
                 running[shard].send_signal(signal.SIGKILL)
                 running[shard].wait()
@@ -133,6 +138,28 @@ def measure(result: Soak, sources: Sequence[str], folder: Path, progress: Callab
     result.kept_ms = _cpu_ms(partial(_batch, clips, models, outputs, journal)) / len(clips)
     shutil.rmtree(folder / "bare")
     progress(f"work {result.work_ms:.1f} ms a clip, in a batch {result.batch_ms:.1f}, finished {result.kept_ms:.1f}")
+
+
+def start(folder: Path, source: str) -> tuple[float, float]:
+    """Seconds from a command with `LISTED` inputs to its first progress, and the seconds of CPU time that it took.
+
+    The first input is there; the others are names, which are not opened."""
+    names = [source, *(f"{folder}/sequence_{k // 100}/shot_{k}/video.mp4" for k in range(1, LISTED))]
+    (folder / "names.txt").write_text("\n".join(names))
+    words = ["run", "--input-list", str(folder / "names.txt"), "--out", str(folder / "started"), *WORDS]
+    started = time.perf_counter()
+    with subprocess.Popen(
+        [sys.executable, "-m", "hmrkit", *words, "--progress", "json"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stderr
+        process.stderr.readline()
+        seconds = time.perf_counter() - started
+        process.kill()
+        _, code, usage = os.wait4(process.pid, 0)
+        process.returncode = code
+    return seconds, usage.ru_utime + usage.ru_stime
 
 
 def _cpu_ms(work: Callable[[], object]) -> float:
