@@ -53,7 +53,7 @@ def _soak(chosen: argparse.Namespace, folder: Path) -> bool:
             f"lost {len(result.lost)}, done twice {len(result.twice)}\n"
             f"work {result.work_ms:.1f} ms a clip, beside it {result.overhead_ms:.1f} ms; "
             f"a finished clip {result.kept_ms:.1f} ms\n"
-            f"the first of 100,000 inputs starts after {result.start_s:.1f} s ({result.start_cpu_s:.1f} s of CPU time)\n"
+            f"of 100,000 inputs the first starts in {result.start_s:.1f} s ({result.start_cpu_s:.1f} s CPU)\n"
             f"written beside the results {result.bytes_beside:.0f} bytes a clip\n"
             f"memory {' -> '.join(f'{mb:.0f}' for mb in result.memory_mb)} MB\n"
         )
