@@ -148,11 +148,8 @@ def start(folder: Path, source: str) -> tuple[float, float]:
     (folder / "names.txt").write_text("\n".join(names))
     words = ["run", "--input-list", str(folder / "names.txt"), "--out", str(folder / "started"), *WORDS]
     started = time.perf_counter()
-    with subprocess.Popen(
-        [sys.executable, "-m", "hmrkit", *words, "--progress", "json"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    ) as process:
+    command = [sys.executable, "-m", "hmrkit", *words, "--progress", "json"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         assert process.stderr
         process.stderr.readline()
         seconds = time.perf_counter() - started
