@@ -126,6 +126,7 @@ class ClipRunner:
                 if not held:
                     return False
                 if self._is_kept(result, claimed=True):
+                    ClipFolder(result.folder)  # removes what a later run left half-made
                     return True
                 admit(owner)
                 take = open_checked(result.source, self.models.options)

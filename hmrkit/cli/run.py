@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -84,8 +85,10 @@ def run(
     choice = Choice(root, parse_shard(shard), retry_failed, max_tries)
     clips = plan([*(inputs or []), *listed(input_list)], chosen, outputs, choice)
     watch = watch_batch(len(clips), progress)
+    devices = all_gpus() if chosen.device == ALL_GPUS else []
     if dry_run:
-        raise typer.Exit(_check(clips, Models(chosen), outputs, as_json))
+        first = replace(chosen, device=devices[0]) if devices else chosen
+        raise typer.Exit(_check(clips, Models(first), outputs, as_json))
     entries: list[dict[str, Any]] = []
 
     def done(result: ClipResult) -> None:
@@ -103,8 +106,8 @@ def run(
 
     label = choice.shard.label
     with watch:
-        if chosen.device == ALL_GPUS:
-            codes = run_workers(clips, chosen, outputs, all_gpus(), watch, done, label, max_tries)
+        if devices:
+            codes = run_workers(clips, chosen, outputs, devices, watch, done, label, max_tries)
         else:
             models, journal = Models(chosen), Journal(out, label, chosen.device)
             codes = run_batch(clips, models, outputs, journal, watch.progress, watched, max_tries)

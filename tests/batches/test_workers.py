@@ -4,7 +4,10 @@ import json
 import os
 import signal
 
+import pytest
+import torch
 from films import TOYS, write_film
+from in_process import hmrkit
 
 from hmrkit.batches import workers
 from hmrkit.batches.clip import Outputs
@@ -14,6 +17,13 @@ from hmrkit.batches.watching import Watch
 from hmrkit.options import Options
 
 CHOSEN = dict(zip((word.lstrip("-") for word in TOYS[::2]), TOYS[1::2], strict=True))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
+def test_all_gpus_of_a_machine_without_one(tmp_path):
+    result = hmrkit("run", "clip.mp4", "--out", tmp_path, "--device", "cuda:all", "--dry-run")
+    assert (result.returncode, "no CUDA device is here; use --device cpu" in result.stderr) == (1, True)
+    assert hmrkit("detect", "clip.mp4", "-o", "-", "--device", "cuda:all").returncode == 2
 
 
 class Killing(Watch):
