@@ -14,6 +14,8 @@ from hmrkit.batches.clip import Outputs
 from hmrkit.batches.journal import latest, read_lines
 from hmrkit.batches.naming import name_clips
 from hmrkit.batches.watching import Watch
+from hmrkit.device import resolve_device
+from hmrkit.errors import UsageError
 from hmrkit.options import Options
 
 CHOSEN = dict(zip((word.lstrip("-") for word in TOYS[::2]), TOYS[1::2], strict=True))
@@ -23,7 +25,8 @@ CHOSEN = dict(zip((word.lstrip("-") for word in TOYS[::2]), TOYS[1::2], strict=T
 def test_all_gpus_of_a_machine_without_one(tmp_path):
     result = hmrkit("run", "clip.mp4", "--out", tmp_path, "--device", "cuda:all", "--dry-run")
     assert (result.returncode, "no CUDA device is here; use --device cpu" in result.stderr) == (1, True)
-    assert hmrkit("detect", "clip.mp4", "-o", "-", "--device", "cuda:all").returncode == 2
+    with pytest.raises(UsageError, match="is for `hmrkit run`"):
+        resolve_device("cuda:all")
 
 
 class Killing(Watch):
@@ -35,6 +38,7 @@ class Killing(Watch):
             os.kill(json.loads(claim.read_text())["pid"], signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_two_workers_do_each_clip_once_and_outlive_a_death(tmp_path):
     films = [write_film(tmp_path / f"f{k}.mp4", frames=2) for k in range(4)]
     films.insert(1, write_film(tmp_path / "dies.mp4", frames=40))
