@@ -246,6 +246,9 @@ def _check_fit(a: Take, b: Take, name: str, other: str) -> None:
         raise InputError(f"{other} is of {b.video.path}, {name} of {a.video.path}: not the same clip; merge one clip's")
     if a.video.fps != b.video.fps:
         raise InputError(f"{other} has {b.video.fps} frames per second, {name} {a.video.fps}; make both at one rate")
+    zooms = [np.ones(1) if t.camera.zoom is None else t.camera.zoom.factors for t in (a, b)]
+    if not np.array_equal(zooms[0], zooms[1]):
+        raise InputError(f"{other} and {name} do not have one zoom; run --fov-track over all their frames, or neither")
     for what in ("focal_px", "center_px"):
         mine, theirs = getattr(a.camera, what), getattr(b.camera, what)
         if not np.array_equal(mine, theirs):
