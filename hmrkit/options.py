@@ -284,8 +284,8 @@ class Options:
             raise UsageError(f"--checkpoint is a regressor's ({', '.join(trained)}), but the mesh stream is {mesh}")
         if self.fov_track and mesh.startswith("file:"):
             raise UsageError(
-                f"--fov-track finds a zoom that --mesh {mesh} knows nothing of: its bodies stand before a camera of their "
-                "own; leave one of them out"
+                f"the bodies of --mesh {mesh} stand before a camera of their own, which knows nothing of a zoom; "
+                "leave --fov-track out"
             )
         for name, facts in OPTIONS.items():
             if facts.allowed:

@@ -80,8 +80,8 @@ def track(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     tracks = select_people(result.tracks, int(people) if people.isdigit() else people, take.video.cuts)
     if take.camera.zoom and people_disagree(take.camera.zoom, tracks, (take.camera.width, take.camera.height)):
         log.warning(
-            "%s: people keep their size in the image where --fov-track says that the lens zooms: they walk against it, or "
-            "the camera moves and does not zoom; then leave --fov-track out",
+            "%s: people keep their size in the image while --fov-track finds a zoom: they walk against it, or the "
+            "camera moves and does not zoom; then leave --fov-track out",
             video.path,
         )
     chosen = {person.track_id for person in tracks}
