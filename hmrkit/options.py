@@ -254,6 +254,11 @@ class Options:
         also=("run", "detect", "pose", "regress", "render"),
         allowed=(0.1, 1e6),
     )
+    allow_playlists: bool = option(
+        False,
+        "Clips may be playlists (ffconcat, HLS), whose parts lie in the same folder.",
+        also=("run", "detect", "pose", "regress", "render", "info"),
+    )
     device: str = option(
         "auto", "auto, cpu or cuda:N.", also=("detect", "pose", "regress", "lift", "calibrate", *OUTPUTS)
     )
