@@ -308,7 +308,7 @@ def load(argument: str, *, device: torch.device, dtype: torch.dtype, camera: Cam
     return BlazePoseEstimator(device, dtype, camera, max_crops, points=not argument)
 
 
-def _to_camera(world: np.ndarray, region: np.ndarray, camera: Camera, zoom: np.ndarray | None) -> np.ndarray:
+def _to_camera(world: np.ndarray, region: np.ndarray, camera: Camera, zoom: np.ndarray | None = None) -> np.ndarray:
     """World landmarks (N,33,3) in the axes of cameras that look at the crops' centres, rolled with them -> ``_c``.
 
     Root: the middle of the hips.
