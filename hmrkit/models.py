@@ -77,6 +77,8 @@ class Models:
 
         with engine(self.options.engine):
             regressor = load_regressor(str(self.options.mesh), self.options.checkpoint, device=self.device)
+            if self.options.flip_test is not None:
+                regressor.flip = self.options.flip_test
             if (backbone := getattr(regressor, "backbone", None)) is not None:
                 backbone.use_engine()
         return regressor

@@ -12,6 +12,7 @@ from hmrkit.cli import (
     compare,
     convert_body,
     cut,
+    docs,
     doctor,
     evaluate,
     export,
@@ -75,6 +76,7 @@ _COMMANDS = {
     "compare": compare.compare,
     "bench": bench.bench,
     "doctor": doctor.doctor,
+    "docs": docs.docs,
     "eval": evaluate.evaluate,
 }
 for _name, _command in _COMMANDS.items():
