@@ -28,12 +28,12 @@ from hmrkit.cli import (
     weights,
 )
 from hmrkit.cli.examples import epilog
+from hmrkit.cli.help_groups import GroupedCommand
 
 app = typer.Typer(
     name="hmrkit",
     help="Video in, 3D meshes of the people in it out.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -82,7 +82,7 @@ _COMMANDS = {
     "eval": evaluate.evaluate,
 }
 for _name, _command in _COMMANDS.items():
-    app.command(_name, epilog=epilog(_name))(_command)
+    app.command(_name, cls=GroupedCommand, epilog=epilog(_name))(_command)
 app.add_typer(report.app, name="report")
 app.add_typer(submit.app, name="submit")
 app.add_typer(train.app, name="train")
