@@ -54,6 +54,7 @@ EXPORTERS: dict[str, ExporterMember] = {
         class_name="ObjExporter",
         summary="one folder of .obj files a person, one a frame: exact vertices, one topology",
         needs_vertices=True,
+        reads=("obj_uv",),
     ),
     "ply": ExporterMember(
         module="hmrkit.exporters.ply",

@@ -24,6 +24,8 @@ import numpy as np
 from hmrkit import __version__
 from hmrkit.exporters.character_arrays import (
     HIDDEN_SCALE,
+    cut_at_seams,
+    material_colour,
     mesh_normals,
     quaternions_xyzw,
     rotations_from_xyzw,
@@ -40,7 +42,7 @@ _log = logging.getLogger(__name__)
 _COMPONENT = {"float32": 5126, "uint32": 5125, "uint16": 5123, "uint8": 5121}
 _LEAST_OFFSET_M = 1e-5  # morph targets leave smaller offsets out, if that leaves few enough rows
 _SPARSE_SHARE = 0.7  # above which a row's number costs more than it saves
-_KIND = {1: "SCALAR", 3: "VEC3", 4: "VEC4", 16: "MAT4"}
+_KIND = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4", 16: "MAT4"}
 _Y_UP_FROM_Z_UP = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float32)
 
 
@@ -77,16 +79,7 @@ class _Document:
             "scene": 0,
             "scenes": [{"name": scene.name, "nodes": []}],
             "nodes": [],
-            "materials": [
-                {
-                    "name": "skin",
-                    "pbrMetallicRoughness": {
-                        "baseColorFactor": [0.6, 0.6, 0.6, 1],
-                        "metallicFactor": 0,
-                        "roughnessFactor": 0.7,
-                    },
-                }
-            ],
+            "materials": [],
             "meshes": [],
             "skins": [],
             "animations": [{"name": scene.name, "channels": [], "samplers": []}],
@@ -223,22 +216,38 @@ class _Document:
         return [], np.zeros((0, *character.rest_vertices.shape)), np.zeros((len(character), 0)), None
 
     def _add_mesh(self, character: Character, names: list[str], shapes: np.ndarray) -> None:
-        vertices = self._points(character.rest_vertices)
-        attributes = {
+        vertices, faces = self._points(character.rest_vertices), np.asarray(character.faces)
+        normals, skin = mesh_normals(vertices, faces), character.skin_weights
+        attributes: dict[str, int] = {}
+        if character.texture_uv is not None:
+            rows, places, faces = cut_at_seams(character)
+            vertices, normals, skin, shapes = vertices[rows], normals[rows], skin[rows], shapes[:, rows]
+            attributes["TEXCOORD_0"] = self._accessor(places * np.float32([1, -1]) + np.float32([0, 1]), target=34962)
+        attributes |= {
             "POSITION": self._accessor(vertices, target=34962, bounds=True),
-            "NORMAL": self._accessor(mesh_normals(vertices, character.faces), target=34962),
+            "NORMAL": self._accessor(normals, target=34962),
         }
-        for number, (joints, weights) in enumerate(_influences(character.skin_weights)):
+        for number, (joints, weights) in enumerate(_influences(skin)):
             attributes[f"JOINTS_{number}"] = self._accessor(joints, target=34962)
             attributes[f"WEIGHTS_{number}"] = self._accessor(weights, target=34962)
         primitive: dict[str, Any] = {
             "attributes": attributes,
             # 65535 is no vertex: the specification keeps it for restarting primitives.
             "indices": self._accessor(
-                character.faces.astype(np.uint16 if len(vertices) < 65536 else np.uint32).reshape(-1), target=34963
+                faces.astype(np.uint16 if len(vertices) < 65536 else np.uint32).reshape(-1), target=34963
             ),
-            "material": 0,
+            "material": len(self._json["materials"]),
         }
+        self._json["materials"].append(
+            {
+                "name": f"{character.name}_skin",
+                "pbrMetallicRoughness": {
+                    "baseColorFactor": [*material_colour(character.track_id), 1],
+                    "metallicFactor": 0,
+                    "roughnessFactor": 0.7,
+                },
+            }
+        )
         mesh: dict[str, Any] = {"name": f"{character.name}_mesh", "primitives": [primitive]}
         if len(shapes):
             primitive["targets"] = [{"POSITION": self._offsets(self._points(shape))} for shape in shapes]

@@ -17,6 +17,7 @@ import torch
 
 from hmrkit import __version__
 from hmrkit.body.posing import body_for, body_meshes, skeleton_joints
+from hmrkit.body.texture import texture_coordinates
 from hmrkit.calibration.track import calibrated_vertices
 from hmrkit.errors import InputError, UsageError
 from hmrkit.members import Range, check_number, unknown
@@ -254,6 +255,7 @@ def _character(
         source_times=np.interp(rows, np.arange(len(track.frame_indices)), clock.times(track.frame_indices)),
         calibrated=motion.calibrated,
         rest_pelvis_m=rest_joints[0].astype(np.float64),
+        texture_uv=texture_coordinates(body),
     )
 
 

@@ -47,8 +47,9 @@ class ExportOptions:
     `camera` (write it), `keyframe_reduce` (largest error that leaving out keys may make, in degrees and millimetres;
     None keeps every frame), `pose_shapes` (pose-dependent blend shapes, where the format has them), `exact` (also write
     the exact vertices as morph targets or time samples, where the format is a skinned one), `influences` (most joints
-    that move a vertex in glb: 4 or 8), `bvh_start` (bvh begins with the ``clip`` or with the ``person``), `npz`
-    (``hmrkit``, or ``amass``: arrays of the sizes that AMASS's readers take).
+    that move a vertex in glb: 4 or 8), `obj_uv` (texture coordinates and a material in obj, too), `bvh_start` (bvh
+    begins with the ``clip`` or with the ``person``), `npz` (``hmrkit``, or ``amass``: arrays of the sizes that AMASS's
+    readers take).
     """
 
     fps: Fraction | None = None
@@ -73,6 +74,7 @@ class ExportOptions:
     pose_shapes: bool = False
     exact: bool = False
     influences: Literal[4, 8] = 4
+    obj_uv: bool = False
     bvh_start: Literal["clip", "person"] = "clip"
     npz: Literal["hmrkit", "amass"] = "hmrkit"
 
@@ -99,7 +101,9 @@ class Character:
     - `params_c` are the same motion as SMPL parameters (T frames, camera frame, OpenCV axes, metres), for formats that
       store those, `rest_pelvis_m` (3,) the pelvis of SMPL's rest pose; `source_rows` (T,) float rows of the take's
       track (whole numbers unless resampled), `source_frames` and `source_times` (T,) float, s, the same as frame
-      numbers and times of the video.
+      numbers and times of the video;
+    - `texture_uv` (F,3,2) in 0..1, v upwards: where the corners of the faces lie in a texture, None where the body has
+      no charts.
     """
 
     name: str
@@ -124,6 +128,7 @@ class Character:
     source_times: np.ndarray | None = None
     calibrated: bool = False
     rest_pelvis_m: np.ndarray | None = None
+    texture_uv: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         count, joints = len(self.frames), len(self.joint_names)
