@@ -61,6 +61,16 @@ def export(
     influences: Annotated[
         int, typer.Option(help="Most joints that move a vertex in glb, 4 or 8: three.js and Unity read 4.")
     ] = 4,
+    namespace: Annotated[
+        bool, typer.Option("--namespace", help="Name joints person_01:pelvis (fbx, glb, usd, bvh).")
+    ] = False,
+    root_bone: Annotated[
+        bool,
+        typer.Option("--root-bone", help="A bone on the floor under the person, for --space world (fbx, glb, usd)."),
+    ] = False,
+    t_pose: Annotated[
+        bool, typer.Option("--t-pose", help="The rest pose one frame before the clip (fbx, glb, usd, bvh).")
+    ] = False,
     obj_uv: Annotated[
         bool, typer.Option("--obj-uv", help="Texture coordinates and a material in obj, as other formats have them.")
     ] = False,
@@ -92,7 +102,8 @@ def export(
         "ground": parse_numbers(ground, "--ground"), "camera_pose": parse_numbers(camera_pose, "--camera-pose"),
         "skeleton": skeleton, "fingers": fingers, "people": parse_people(people), "first_frame": first_frame,
         "gaps": gaps, "smooth": smooth, "lock_feet": lock_feet, "film_width_mm": film_back, "per_person": per_person,
-        "per_shot": per_shot, "influences": influences, "obj_uv": obj_uv, "bvh_start": bvh_start, "npz": npz,
+        "per_shot": per_shot, "influences": influences, "obj_uv": obj_uv,
+        "namespace": namespace, "root_bone": root_bone, "t_pose": t_pose, "bvh_start": bvh_start, "npz": npz,
         "camera": camera, "keyframe_reduce": keyframe_reduce, "pose_shapes": pose_shapes, "exact": exact,
     }  # fmt: skip
     scene_options = ExportOptions(**chosen)

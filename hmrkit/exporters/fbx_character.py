@@ -145,6 +145,8 @@ def _animate_skeleton(
     root_order = upright_order(character.rest_rotations[0], scene.up)
     degrees[:, 0] = euler_deg(rotations[:, 0], root_order)
     places = character.root_positions.astype(np.float64)
+    for joint, moved in character.moving.items():
+        animation.animate(joints[joint], "Lcl Translation", "T", moved, animation.times(character.frames))
     if options.keyframe_reduce is None:
         times = animation.times(character.frames)
         animation.animate(joints[0], "Lcl Translation", "T", places, times)

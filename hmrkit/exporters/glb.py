@@ -37,6 +37,7 @@ from hmrkit.exporters.influences import with_influences
 from hmrkit.exporters.keyframes import keys_within
 from hmrkit.files import atomic_path
 from hmrkit.scene import Character, ExportOptions, Scene, SceneCamera
+from hmrkit.scene.staging import staged
 
 _log = logging.getLogger(__name__)
 _COMPONENT = {"float32": 5126, "uint32": 5125, "uint16": 5123, "uint8": 5121}
@@ -52,7 +53,7 @@ class GlbExporter:
     def write(self, scene: Scene, folder: Path, options: ExportOptions) -> list[Path]:
         """Write the files; returns their paths. InputError where one cannot be written."""
         paths = []
-        for part in scene.parts(options.per_person):
+        for part in staged(scene, options).parts(options.per_person):
             path = Path(folder) / f"{part.name}.glb"
             document = _Document(part, options)
             with atomic_path(path) as temporary:
@@ -130,6 +131,15 @@ class _Document:
         rest[0] = rotated[0]
         return local, rest
 
+    def _moving(self, character: Character) -> dict[int, np.ndarray]:
+        """`Character.moving` in glTF's axes, m."""
+        parallel = np.allclose(character.rest_rotations, np.eye(3), atol=1e-6)
+        size = self._scene.metres_per_unit
+        return {
+            joint: self._points(places) if parallel else (places * size).astype(np.float32)
+            for joint, places in character.moving.items()
+        }
+
     def _add_character(self, character: Character) -> None:
         nodes = self._json["nodes"]
         parents, count = character.parents, len(character.joint_names)
@@ -184,6 +194,8 @@ class _Document:
         root, kept = self._keys(character)
         places, quaternions = self._points(character.root_positions), quaternions_xyzw(local)
         self._animate(holder + 1, "translation", self._times(character.frames[root]), places[root])
+        for joint, moved in self._moving(character).items():
+            self._animate(holder + 1 + joint, "translation", times, moved)
         for joint, rows in enumerate(kept):
             at = times if len(rows) == len(character) else self._times(character.frames[rows])
             self._animate(holder + 1 + joint, "rotation", at, quaternions[rows, joint])
@@ -222,7 +234,7 @@ class _Document:
         if character.texture_uv is not None:
             rows, places, faces = cut_at_seams(character)
             vertices, normals, skin, shapes = vertices[rows], normals[rows], skin[rows], shapes[:, rows]
-            attributes["TEXCOORD_0"] = self._accessor(places * np.float32([1, -1]) + np.float32([0, 1]), target=34962)
+            attributes["TEXCOORD_0"] = self._accessor(np.stack([places[:, 0], 1 - places[:, 1]], 1), target=34962)
         attributes |= {
             "POSITION": self._accessor(vertices, target=34962, bounds=True),
             "NORMAL": self._accessor(normals, target=34962),

@@ -85,6 +85,8 @@ def add_rig(stage: Any, root: Any, scene: Scene, character: Character, material:
     quaternions = quaternions_xyzw(character.local_rotations)
     translations = np.tile(local[:, :3, 3].astype(np.float32), (len(character), 1, 1))
     translations[:, 0] = character.root_positions
+    for joint, places in character.moving.items():
+        translations[:, joint] = places
     scales = animation.CreateScalesAttr(Vt.Vec3hArray([Gf.Vec3h(1)] * len(joints)))
     for frame, size in zip(*(keys.tolist() for keys in scale_keys(character, scene.frame_range)), strict=True):
         scales.Set(Vt.Vec3hArray([Gf.Vec3h(size), *[Gf.Vec3h(1)] * (len(joints) - 1)]), frame)

@@ -111,6 +111,8 @@ def check_options(options: ExportOptions) -> None:
         check_number(flag, getattr(options, name), allowed)
     if options.space == "camera" and (options.ground or options.camera_pose):
         raise UsageError("--ground and --camera-pose place people in the world; add --space world")
+    if options.root_bone and options.space == "camera":
+        raise UsageError("--root-bone stands on the floor, which only the world has; add --space world")
     if options.ground and options.camera_pose:
         raise UsageError("give --ground or --camera-pose, not both")
 
@@ -227,6 +229,8 @@ def _character(
     if cleaned is not motion.params:
         joints_c = joints_c + skeleton_c - skeleton_joints(body, motion.params)
     rest_joints = rest.joints[0].cpu().numpy()
+    rest_vertices, floor = rest.vertices[0].cpu().numpy(), rest.vertices[0, :, 1].min().item()
+    stand = np.array([0.0, -floor, 0.0])
 
     def pose_shapes() -> tuple[np.ndarray, np.ndarray]:
         shapes = body.pose_shapes().cpu().numpy() @ (size * rest_rotation.T)
@@ -240,8 +244,8 @@ def _character(
         visible=motion.visible,
         joint_names=body.joint_names,
         parents=body.parents,
-        rest_joints=(rest_joints @ (size * rest_rotation.T)).astype(np.float32),
-        rest_vertices=(rest.vertices[0].cpu().numpy() @ (size * rest_rotation.T)).astype(np.float32),
+        rest_joints=((rest_joints + stand) @ (size * rest_rotation.T)).astype(np.float32),
+        rest_vertices=((rest_vertices + stand) @ (size * rest_rotation.T)).astype(np.float32),
         faces=np.asarray(body.faces),
         skin_weights=body.weights.cpu().numpy().astype(np.float32),
         local_rotations=local.astype(np.float32),

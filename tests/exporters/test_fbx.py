@@ -66,6 +66,21 @@ def test_skin_equals_ours(tmp_path, up, unit, skeleton):
 
 
 @needs_ufbx
+def test_a_root_bone_a_t_pose_and_namespaces_change_nothing_that_is_seen(tmp_path):
+    scene = made_scene(frames=6, exact=False)
+    scene = replace(scene, characters=scene.characters[:1])
+    options = ExportOptions(namespace=True, root_bone=True, t_pose=True, camera=False)
+    (path,) = FbxExporter().write(scene, tmp_path, options)
+    facts, arrays = read_by_ufbx(path, scene, [1000, 1002])
+    person = scene.characters[0]
+    wanted = person.rest_vertices, person.skinned(slice(1, 2))[0]
+    assert (
+        np.linalg.norm(arrays["person_01_mesh/vertices"] - wanted, axis=-1).max() < 5e-4
+    )  # read a ten-thousandth of a frame late
+    assert ["person_01:pelvis", "person_01:root", True] in facts["nodes"]
+
+
+@needs_ufbx
 def test_file_tells_axes_unit_clock_camera_and_names(tmp_path):
     scene = made_scene(frames=12, up="z", unit="cm")
     (path,) = FbxExporter().write(scene, tmp_path, ExportOptions(up="z", unit="cm"))

@@ -169,6 +169,22 @@ def test_other_skeletons_keep_their_rest_pose_and_show_their_mesh(tmp_path, skel
     assert np.abs(rest - in_metres_y_up(scene, people[0].rest_vertices)).max() < 1e-4
 
 
+@pytest.mark.parametrize(("up", "skeleton"), [("y", "smpl"), ("z", "smpl"), ("z", "mixamo")])
+def test_a_root_bone_a_t_pose_and_namespaces_change_nothing_that_is_seen(tmp_path, up, skeleton):
+    scene = made_scene(6, up=up, exact=False)
+    person = retarget(scene.characters[0], skeleton)
+    options = ExportOptions(influences=8, namespace=True, root_bone=True, t_pose=True)
+    (path,) = GlbExporter().write(replace(scene, characters=(person,)), tmp_path, options)
+    file = Glb(path)
+    assert file.json["asset"]["extras"]["start_frame"] == 1000
+    for frame, wanted in ((0, person.rest_vertices), (2, person.skinned(slice(1, 2))[0])):
+        shown = file.mesh_at("person_01_mesh", frame * 1001 / 30000)
+        assert np.linalg.norm(shown - in_metres_y_up(scene, wanted), axis=1).max() < 0.2e-3
+    root = file.transforms(2 * 1001 / 30000)[file.node("person_01:root")][:3, 3]
+    pelvis = in_metres_y_up(scene, person.posed_joints(slice(1, 2))[0, 0])
+    np.testing.assert_allclose(root, pelvis * [1, 0, 1], atol=1e-4)
+
+
 def test_people_who_are_not_seen_have_next_to_no_size(tmp_path):
     scene = made_scene(24)
     (path,) = GlbExporter().write(scene, tmp_path, ExportOptions())
