@@ -18,6 +18,7 @@ from hmrkit.cli import (
     import_results,
     info,
     plot,
+    rig,
     run,
     stages,
     train,
@@ -79,5 +80,6 @@ _COMMANDS = {
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name, epilog=epilog(_name))(_command)
+app.add_typer(rig.app, name="rig")
 app.add_typer(train.app, name="train")
 app.add_typer(weights.app, name="weights")

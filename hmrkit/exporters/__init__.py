@@ -35,7 +35,7 @@ class ExporterMember(Member):
 
 
 # What `hmrkit.scene.staging` does for formats that have skeletons.
-SKELETON_OPTIONS = ("namespace", "root_bone", "t_pose")
+SKELETON_OPTIONS = ("rig", "namespace", "root_bone", "t_pose")
 
 EXPORTERS: dict[str, ExporterMember] = {
     "npz": ExporterMember(
@@ -96,7 +96,7 @@ EXPORTERS: dict[str, ExporterMember] = {
         class_name="BvhExporter",
         summary="one .bvh a person: skeleton with the person's bone lengths, rotations and root motion",
         paper="Meredith and Maddock 2001, Motion Capture File Formats Explained",
-        reads=("bvh_start", "namespace", "t_pose"),
+        reads=("bvh_start", "rig", "namespace", "t_pose"),
     ),
     "glb": ExporterMember(
         module="hmrkit.exporters.glb",

@@ -378,11 +378,11 @@ def _plain(value: Any) -> Any:
 
 
 def _influences(weights: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Skin weights (V,J) as sets of four (joints (V,4) uint8, weights (V,4) float32), the largest first.
+    """Skin weights (V,J) as sets of four (joints (V,4) uint8 or uint16, weights (V,4) float32), the largest first.
 
     A second set is written only where vertices follow more than four joints; programs that read one set leave out
     the smallest weights.
     """
     joints, values = strongest_joints(weights, multiple=4)
-    joints = joints.astype(np.uint8)
+    joints = joints.astype(np.uint8 if weights.shape[1] <= 256 else np.uint16)
     return [(joints[:, i : i + 4], values[:, i : i + 4]) for i in range(0, joints.shape[1], 4)]

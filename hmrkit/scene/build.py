@@ -35,7 +35,9 @@ from hmrkit.scene import (
 from hmrkit.scene.cleanup import clean, split_at_gaps
 from hmrkit.scene.ground import World, estimate_world
 from hmrkit.scene.resampling import Clock, Motion, make_clock, make_motion
-from hmrkit.scene.retarget import SKELETON_NAMES, retarget
+from hmrkit.scene.retarget import retarget
+from hmrkit.scene.rigs import load_rig
+from hmrkit.skeletons import RIGS
 from hmrkit.types import Take
 from hmrkit.video.cuts import shots
 
@@ -101,7 +103,7 @@ _NUMBERS: dict[str, tuple[str, Range]] = {
 def check_options(options: ExportOptions) -> None:
     """UsageError for words and numbers that make no sense, before any work is done."""
     choices = {"up": ("y", "z"), "unit": ("m", "cm"), "space": ("camera", "world"), "fingers": ("keep", "rest")}
-    choices |= {"gaps": ("hide", "interpolate", "split"), "skeleton": SKELETON_NAMES}
+    choices |= {"gaps": ("hide", "interpolate", "split"), "skeleton": ("smpl", *RIGS)}
     choices |= {"bvh_start": ("clip", "person"), "npz": ("hmrkit", "amass"), "influences": ("4", "8")}
     for name, words in choices.items():
         if str(getattr(options, name)) not in words:
@@ -113,8 +115,19 @@ def check_options(options: ExportOptions) -> None:
         raise UsageError("--ground and --camera-pose place people in the world; add --space world")
     if options.root_bone and options.space == "camera":
         raise UsageError("--root-bone stands on the floor, which only the world has; add --space world")
+    if options.rig is not None:
+        _check_rig(options)
     if options.ground and options.camera_pose:
         raise UsageError("give --ground or --camera-pose, not both")
+
+
+def _check_rig(options: ExportOptions) -> None:
+    if options.skeleton != "smpl":
+        raise UsageError(f"--rig {options.rig} has a skeleton of its own; leave out --skeleton {options.skeleton}")
+    if load_rig(str(options.rig)).is_character and (options.exact or options.pose_shapes):
+        raise UsageError(
+            "--exact and --pose-shapes are the person's, a --rig has proportions of its own; leave them out"
+        )
 
 
 def parse_rate(text: str | None) -> Fraction | None:

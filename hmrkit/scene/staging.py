@@ -1,4 +1,4 @@
-"""What a skeleton gets for other programs on request: a root bone on the floor, a T-pose, a namespace."""
+"""What a skeleton gets for other programs on request: a character's rig, a root bone, a T-pose, a namespace."""
 
 from __future__ import annotations
 
@@ -7,19 +7,27 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from hmrkit.geometry import axis_angle_to_matrix, matrix_to_quaternion
+from hmrkit.geometry import twist_about
+from hmrkit.scene.retarget import retarget
+from hmrkit.scene.rigs import load_rig
 from hmrkit.scene.types import Character, ExportOptions, Rows, Scene
 
 ROOT = "root"
 
 
 def staged(scene: Scene, options: ExportOptions, from_clip: bool = True) -> Scene:
-    """The scene as formats with skeletons write it: `root_bone`, `t_pose` and `namespace` of the options.
+    """The scene as formats with skeletons write it: `rig`, `root_bone`, `t_pose` and `namespace` of the options.
 
     The T-pose is one frame before the clip's first one, or, not `from_clip`, before each person's.
     """
-    people = scene.characters
-    if options.root_bone:
+    people, rooted = scene.characters, False
+    if options.rig is not None:
+        rig = load_rig(options.rig)
+        rooted = rig.is_character and rig.bone_of["pelvis"] > 0
+        rig = replace(rig, root="floor") if options.root_bone else rig
+        size, floor = options.scale / scene.metres_per_unit, scene.space == "world"
+        people = tuple(retarget(person, rig, size, floor) for person in people)
+    if options.root_bone and not rooted:
         people = tuple(with_root_bone(person, scene.up) for person in people)
     if options.t_pose and people:
         first, last = scene.frame_range
@@ -44,9 +52,7 @@ def with_root_bone(character: Character, up: str) -> Character:
     level = np.eye(3) - np.outer(axis, axis)
     local, place = character.local_rotations.astype(np.float64), character.root_positions.astype(np.float64)
     facing = torch.from_numpy(local[:, 0] @ character.rest_rotations[0].T.astype(np.float64))
-    quaternion = matrix_to_quaternion(facing).numpy()  # w, x, y, z
-    angle = 2 * np.arctan2(quaternion[:, 1:] @ axis, quaternion[:, 0])
-    heading = axis_angle_to_matrix(torch.from_numpy(angle[:, None] * axis)).numpy()
+    heading = twist_about(facing, torch.from_numpy(axis)).numpy()
     floor = place @ level
     local[:, 0] = np.swapaxes(heading, -1, -2) @ local[:, 0]
     above = np.einsum("tba,tb->ta", heading, place - floor)
@@ -63,6 +69,32 @@ def with_root_bone(character: Character, up: str) -> Character:
         joints=np.concatenate([floor[:, None].astype(np.float32), character.joints], 1),
         skin_weights=np.pad(character.skin_weights, ((0, 0), (1, 0))),
         moving=moving | {1: above.astype(np.float32)},
+    )
+
+
+def without_top(character: Character) -> Character:
+    """The character without what is above the joint that moves against its parent: for formats that move roots only."""
+    if not character.moving:
+        return character
+    (top,) = character.moving
+    kept = [top]
+    for joint, parent in enumerate(character.parents):
+        if parent in kept:
+            kept.append(joint)
+    rotation, place = character.posed()
+    local = character.local_rotations[:, kept]
+    local[:, 0] = rotation[:, top]
+    return replace(
+        character,
+        joint_names=tuple(character.joint_names[joint] for joint in kept),
+        parents=(-1, *(kept.index(character.parents[joint]) for joint in kept[1:])),
+        rest_joints=character.rest_joints[kept],
+        rest_rotations=character.rest_rotations[kept],
+        local_rotations=local,
+        root_positions=place[:, top].astype(np.float32),
+        joints=character.joints[:, kept],
+        skin_weights=character.skin_weights[:, kept],
+        moving={},
     )
 
 

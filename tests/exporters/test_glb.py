@@ -7,12 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_character import angles_deg, hero_rig
 from made_scene import made_scene
 
 from hmrkit.exporters.glb import GlbExporter
 from hmrkit.exporters.influences import with_influences
 from hmrkit.scene import ExportOptions
 from hmrkit.scene.retarget import retarget
+from hmrkit.scene.rigs import load_rig
+from hmrkit.scene.staging import staged
+from hmrkit.skeletons import SMPL_24
 
 _TYPES = {5126: np.float32, 5125: np.uint32, 5123: np.uint16, 5121: np.uint8}
 _WIDTHS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4, "MAT4": 16}
@@ -183,6 +187,18 @@ def test_a_root_bone_a_t_pose_and_namespaces_change_nothing_that_is_seen(tmp_pat
     root = file.transforms(2 * 1001 / 30000)[file.node("person_01:root")][:3, 3]
     pelvis = in_metres_y_up(scene, person.posed_joints(slice(1, 2))[0, 0])
     np.testing.assert_allclose(root, pelvis * [1, 0, 1], atol=1e-4)
+
+
+def test_a_driven_character_points_where_the_person_does(tmp_path):
+    scene, rig = made_scene(4, exact=False), hero_rig(tmp_path)
+    options = ExportOptions(influences=8, rig=str(rig))
+    (path,) = GlbExporter().write(replace(scene, characters=scene.characters[:1]), tmp_path, options)
+    file, character = Glb(path), staged(scene, options).characters[0]
+    shown = file.mesh_at("person_01_mesh", 0.0)
+    assert np.linalg.norm(shown - character.skinned(slice(0, 1))[0], axis=1).max() < 0.2e-3
+    world, bones = file.transforms(0.0), load_rig(str(rig)).bone_of
+    places = np.stack([world[file.node(character.joint_names[bones[joint]])][:3, 3] for joint in SMPL_24.joints])
+    assert angles_deg(scene.characters[0].posed()[1][:1], places[None]).max() < 0.2
 
 
 def test_people_who_are_not_seen_have_next_to_no_size(tmp_path):
