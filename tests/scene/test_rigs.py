@@ -82,6 +82,15 @@ def test_usual_names_of_no_preset():
     assert all(found.bone_of[joint] == i + 1 for i, joint in enumerate(SMPL_24.joints) if joint not in missing)
 
 
+def test_a_bone_called_pelvis_that_carries_only_the_legs_is_not_the_pelvis():
+    """DAZ's and Character Creator's: the spine stands on the bone above it."""
+    bones = bones_of(made_character("unreal").characters[0])
+    spine = bones.names.index("spine_01")
+    parents = tuple(0 if bone == spine else parent for bone, parent in enumerate(bones.parents))
+    rig = draft(replace(bones, parents=parents), "hero")
+    assert (rig.bone_of["pelvis"], rig.bones[1].joint) == (0, None)
+
+
 @pytest.mark.parametrize(("up", "unit"), [("y", "m"), ("z", "cm")])
 def test_a_driven_character_points_where_the_person_does(up, unit, rig_file):
     scene = made_scene(frames=24, up=up, unit=unit, exact=False)

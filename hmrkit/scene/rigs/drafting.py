@@ -16,26 +16,28 @@ _ENOUGH = 15  # bones with a preset's names that show the character is of its ki
 # What is written around names and means nothing.
 _JUNK = {
     "bip", "biped", "cc", "base", "def", "org", "mch", "jnt", "jt", "joint", "bone", "skin", "bind", "j", "c", "m",
-    "mixamorig", "character", "ctrl", "sk",
+    "mixamorig", "character", "ctrl", "sk", "bend", "twist",
 }  # fmt: skip
 _SIDES = {"left": 1.0, "right": -1.0}
 # Usual names without side, digits that only count, and junk -> what they may be.
 _MIDDLE = {
     "pelvis": ("pelvis", "hips", "hip"),
-    "neck": ("neck", "lowerneck"),
+    "neck": ("neck", "lowerneck", "necklower"),
     "head": ("head",),
 }
-_SPINE = ("spine", "chest", "upperchest", "lowerback", "upperback", "thorax", "torso", "waist", "abdomen", "spineupper")
+_SPINE = ("spine", "chest", "upperchest", "lowerback", "upperback", "thorax", "torso", "waist", "abdomen")
+# The pelvis is above these.
+_ABOVE = ("left_hip", "right_hip", "left_shoulder", "right_shoulder")
 _SIDED = {
     "hip": ("upleg", "upperleg", "thigh", "femur", "hip", "legupper"),
     "knee": ("leg", "lowerleg", "lowleg", "calf", "shin", "knee", "tibia", "leglower"),
     "ankle": ("ankle", "foot"),
     "foot": ("toebase", "toe", "toes", "ball", "foot"),
-    "collar": ("clavicle", "collar", "collarbone", "shoulder"),
-    "shoulder": ("upperarm", "uparm", "arm", "humerus", "armupper", "shoulder"),
+    "collar": ("clavicle", "clav", "collar", "collarbone", "shoulder"),
+    "shoulder": ("upperarm", "uparm", "arm", "shldr", "humerus", "armupper", "shoulder"),
     "elbow": ("forearm", "lowerarm", "lowarm", "elbow", "radius", "armlower"),
     "wrist": ("wrist", "hand"),
-    "hand": ("handmiddle", "middle", "middleproximal", "fmiddle", "middlefinger", "fingers", "hand"),
+    "hand": ("handmiddle", "middle", "mid", "middleproximal", "fmiddle", "middlefinger", "fingers", "hand"),
 }
 
 
@@ -47,10 +49,10 @@ def draft(bones: Bones, name: str) -> Rig:
     found = _by_preset(bones)
     for way in (_by_usual_names, _by_places):
         found = {joint: bone for joint, bone in way(bones).items() if bone not in found.values()} | found
-    hips = [found[joint] for joint in ("left_hip", "right_hip") if joint in found]
-    if len(hips) == 2 and not all(_path(bones, found.get("pelvis", hips[0]), hip) for hip in hips):
-        found["pelvis"] = _meeting(bones, *hips)  # whatever it is called
-        found = {joint: bone for joint, bone in found.items() if joint == "pelvis" or bone != found["pelvis"]}
+    ends = [found[joint] for joint in _ABOVE if joint in found]
+    if len(ends) == len(_ABOVE) and not all(_path(bones, found.get("pelvis", ends[0]), end) for end in ends):
+        pelvis = _meeting(bones, *ends)  # whatever it is called
+        found = {joint: bone for joint, bone in found.items() if bone != pelvis} | {"pelvis": pelvis}
     joint_of = {bone: joint for joint, bone in found.items()}
     rotations, places = bones.rotations, bones.places
     made = []
@@ -87,7 +89,7 @@ def _by_usual_names(bones: Bones) -> dict[str, int]:
     for joint, cores in _MIDDLE.items():
         if (bone := _first(parts, "", cores)) is not None:
             found[joint] = bone
-    spine = [i for i, (side, core) in enumerate(parts) if not side and core in _SPINE]
+    spine = [i for i, (side, core) in enumerate(parts) if not side and core.startswith(_SPINE)]
     if "pelvis" not in found and spine and len(spine) > 3:
         found["pelvis"] = spine.pop(0)
     if spine:
@@ -201,7 +203,7 @@ def _path(bones: Bones, above: int, below: int) -> list[int]:
     return path[1:] if path[0] == above else []
 
 
-def _meeting(bones: Bones, first: int, second: int) -> int:
-    """The lowest bone above both."""
-    others = _path(bones, 0, second)
-    return [0, *(bone for bone in _path(bones, 0, first) if bone in others)][-1]
+def _meeting(bones: Bones, *below: int) -> int:
+    """The lowest bone above all of these."""
+    paths = [_path(bones, 0, bone)[:-1] for bone in below]
+    return [0, *(bone for bone in paths[0] if all(bone in path for path in paths))][-1]
