@@ -174,6 +174,9 @@ def test_rigs_that_cannot_be_used_say_why(tmp_path, rig_file):
     assert "its parent nobody" in refused(bones=[*bones[:-1], bones[-1] | {"parent": "nobody"}])
     assert "place of 3 numbers" in refused(bones=[*bones[:-1], bones[-1] | {"place": [1, 2]}])
     assert "one bone without a parent" in refused(bones=[*bones[:-1], bones[-1] | {"parent": None}])
+    arm = next(i for i, bone in enumerate(bones) if bone["joint"] == "left_collar")
+    loose = [*bones[:arm], bones[arm] | {"parent": bones[0]["name"]}, *bones[arm + 1 :]]
+    assert "must be above that of left_shoulder" in refused(bones=loose)
     assert "different names" in refused(bones=[*bones, bones[-1]])
     with pytest.raises(UsageError, match=r"unknown rig 'mixami'; choose one of mixamo"):
         load_rig("mixami")

@@ -172,21 +172,20 @@ def _check(rig: Rig) -> None:
         raise ValueError(f"nothing is driven by {', '.join(missing)}; name those joints' bones")
     if rig.bones[0].parent is not None or any(bone.parent is None for bone in rig.bones[1:]):
         raise ValueError("wanted one bone without a parent, the first")
-    pelvis, ends = (
-        rig.bone_of["pelvis"],
-        [rig.bone_of[f"{s}_{j}"] for s in ("left", "right") for j in ("hip", "shoulder")],
-    )
-    for bone in ends:
-        while bone >= 0 and bone != pelvis:
-            bone = names.index(rig.bones[bone].parent) if rig.bones[bone].parent in names[:bone] else -1
-        if bone < 0:
-            raise ValueError(f"the pelvis' bone, {names[pelvis]}, is not above those of the legs and the arms")
     for i, bone in enumerate(rig.bones):
         numbers = (*(bone.place or ()), *(bone.rotation or ()))
         if len(numbers) != 7 or not np.isfinite(numbers).all() or not any(numbers[3:]):
             raise ValueError(f"bone {bone.name}: wanted a place of 3 numbers and a rotation of 4")
         if bone.parent is not None and bone.parent not in names[:i]:
             raise ValueError(f"bone {bone.name}: its parent {bone.parent} is not among the bones before it")
+    for joint in ("left_hip", "right_hip", "left_shoulder", "right_shoulder"):
+        above = rig.bone_of[joint]
+        while above >= 0 and above != rig.bone_of["pelvis"]:
+            above = rig.parents[above]
+        if above < 0:
+            raise ValueError(
+                f"the pelvis' bone must be above that of {joint}; choose one that the spine stands on, too"
+            )
 
 
 def _check_axes(rig: Rig) -> None:
