@@ -184,7 +184,7 @@ def _check(rig: Rig) -> None:
             above = rig.parents[above]
         if above < 0:
             raise ValueError(
-                f"the pelvis' bone must be above that of {joint}; choose one that the spine stands on, too"
+                f"the pelvis' bone must be above that of {joint}; one that the spine stands on"
             )
 
 
