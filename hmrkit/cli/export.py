@@ -76,6 +76,9 @@ def export(
     t_pose: Annotated[
         bool, typer.Option("--t-pose", help="The rest pose one frame before the clip (fbx, glb, usd, bvh).")
     ] = False,
+    quantize: Annotated[
+        bool, typer.Option("--quantize", help="16-bit numbers in glb (KHR_mesh_quantization): smaller files.")
+    ] = False,
     obj_uv: Annotated[
         bool, typer.Option("--obj-uv", help="Texture coordinates and a material in obj, as other formats have them.")
     ] = False,
@@ -107,7 +110,7 @@ def export(
         "ground": parse_numbers(ground, "--ground"), "camera_pose": parse_numbers(camera_pose, "--camera-pose"),
         "skeleton": skeleton, "fingers": fingers, "people": parse_people(people), "first_frame": first_frame,
         "gaps": gaps, "smooth": smooth, "lock_feet": lock_feet, "film_width_mm": film_back, "per_person": per_person,
-        "per_shot": per_shot, "influences": influences, "obj_uv": obj_uv,
+        "per_shot": per_shot, "influences": influences, "quantize": quantize, "obj_uv": obj_uv,
         "rig": rig, "namespace": namespace, "root_bone": root_bone, "t_pose": t_pose, "bvh_start": bvh_start,
         "npz": npz,
         "camera": camera, "keyframe_reduce": keyframe_reduce, "pose_shapes": pose_shapes, "exact": exact,

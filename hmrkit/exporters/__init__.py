@@ -103,7 +103,7 @@ EXPORTERS: dict[str, ExporterMember] = {
         class_name="GlbExporter",
         summary="one binary glTF a clip: skinned, animated people in their own shape, camera (y up, metres)",
         paper="Khronos Group, glTF 2.0 Specification",
-        reads=("keyframe_reduce", "pose_shapes", "exact", "influences", *SKELETON_OPTIONS),
+        reads=("keyframe_reduce", "pose_shapes", "exact", "influences", "quantize", *SKELETON_OPTIONS),
     ),
     "usd": ExporterMember(
         module="hmrkit.exporters.usd",

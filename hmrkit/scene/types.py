@@ -47,9 +47,10 @@ class ExportOptions:
     `camera` (write it), `keyframe_reduce` (largest error that leaving out keys may make, in degrees and millimetres;
     None keeps every frame), `pose_shapes` (pose-dependent blend shapes, where the format has them), `exact` (also write
     the exact vertices as morph targets or time samples, where the format is a skinned one), `influences` (most joints
-    that move a vertex in glb: 4 or 8), `obj_uv` (texture coordinates and a material in obj, too), `bvh_start` (bvh
-    begins with the ``clip`` or with the ``person``), `npz` (``hmrkit``, or ``amass``: arrays of the sizes that AMASS's
-    readers take). For formats with skeletons: `rig` (a RIG.json, or a preset, in place of `skeleton`), `namespace`
+    that move a vertex in glb: 4 or 8), `quantize` (16-bit numbers in glb), `obj_uv` (texture coordinates and a material
+    in obj, too), `bvh_start` (bvh begins with the ``clip`` or with the ``person``), `npz` (``hmrkit``, or ``amass``:
+    arrays of the sizes that AMASS's readers take). For formats with skeletons: `rig` (a RIG.json, or a preset, in place
+    of `skeleton`), `namespace`
     (joints are named ``person_01:pelvis``), `root_bone` (a bone on the floor under the person, above the pelvis),
     `t_pose` (the rest pose one frame before the clip).
     """
@@ -76,6 +77,7 @@ class ExportOptions:
     pose_shapes: bool = False
     exact: bool = False
     influences: Literal[4, 8] = 4
+    quantize: bool = False
     obj_uv: bool = False
     rig: str | None = None
     namespace: bool = False

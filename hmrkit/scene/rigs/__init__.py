@@ -183,9 +183,7 @@ def _check(rig: Rig) -> None:
         while above >= 0 and above != rig.bone_of["pelvis"]:
             above = rig.parents[above]
         if above < 0:
-            raise ValueError(
-                f"the pelvis' bone must be above that of {joint}; one that the spine stands on"
-            )
+            raise ValueError(f"the pelvis' bone must be above that of {joint}; one that the spine stands on")
 
 
 def _check_axes(rig: Rig) -> None:
