@@ -51,6 +51,21 @@ def test_a_characters_bones_are_read_in_metres_with_y_up(kind, characters):
         np.testing.assert_allclose(bones.rotations[order], wanted.rest_rotations, atol=1e-4)
 
 
+def test_a_glb_whose_mesh_has_other_axes_and_units_than_its_nodes(characters, tmp_path):
+    """As programs write characters in centimetres, with z up: a node above the bones gives them size and axes."""
+    content, bones = characters["glb"].read_bytes(), read_bones(characters["glb"])
+    size = int.from_bytes(content[12:16], "little")
+    document = json.loads(content[20 : 20 + size])
+    holder = next(node for node in document["nodes"] if node["name"] == "hero")
+    holder |= {"rotation": [0, 2**-0.5, 0, 2**-0.5], "scale": [2, 2, 2], "translation": [1, 0, 0]}
+    text = json.dumps(document).encode()
+    text += b" " * (-len(text) % 4)
+    path = tmp_path / "other.glb"
+    path.write_bytes(content[:12] + len(text).to_bytes(4, "little") + b"JSON" + text + content[20 + size :])
+    wanted = 2 * bones.places[:, [2, 1, 0]] * [1, 1, -1] + [1, 0, 0]
+    np.testing.assert_allclose(read_bones(path).places, wanted, atol=1e-4)
+
+
 @pytest.mark.parametrize("skeleton", ["smpl", *RIGS])
 def test_names_and_places_alike_show_which_bone_is_which(skeleton):
     person = made_character(skeleton).characters[0]
@@ -80,6 +95,19 @@ def test_usual_names_of_no_preset():
     missing = set(SMPL_24.joints) - set(found.bone_of)
     assert missing == {"left_hand", "right_hand"}
     assert all(found.bone_of[joint] == i + 1 for i, joint in enumerate(SMPL_24.joints) if joint not in missing)
+
+
+def test_names_that_only_count_give_way_to_places():
+    """As of glTF's sample figures: all of a leg is called leg, which elsewhere is the shin."""
+    limbs = {"hip": "leg_1", "knee": "leg_2", "ankle": "leg_3", "foot": "leg_5", "shoulder": "arm_1", "elbow": "arm_2"}
+    limbs |= {"collar": "arm_0", "wrist": "arm_3", "hand": "arm_4", "pelvis": "torso_1", "spine1": "torso_2"}
+
+    def name(joint):
+        side, _, part = joint.rpartition("_")
+        return f"{limbs.get(part, part)}_joint_{side[:1].upper()}"
+
+    bones = bones_of(made_character("smpl", rename=name).characters[0])
+    assert draft(bones, "figure").bone_of == dict(zip(SMPL_24.joints, range(1, 25), strict=True))
 
 
 def test_a_bone_called_pelvis_that_carries_only_the_legs_is_not_the_pelvis():

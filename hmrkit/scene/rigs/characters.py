@@ -97,17 +97,20 @@ def _read_glb(path: Path) -> list[tuple[str, int, np.ndarray]]:
     parent = {child: number for number, node in enumerate(nodes) for child in node.get("children", ())}
     bound: dict[int, np.ndarray] = {}
     for skin in document.get("skins", ()):
-        bound |= {joint: np.array([]) for joint in skin["joints"]}
-        if "inverseBindMatrices" in skin:
-            inverse = _matrices(document, binary, skin["inverseBindMatrices"])
-            bound |= dict(zip(skin["joints"], np.linalg.inv(inverse[: len(skin["joints"])])[:, :3], strict=True))
-    joints = sorted(bound)
-    number = {joint: i for i, joint in enumerate(joints)}
-    found = []
-    for joint in joints:
-        matrix = bound[joint] if bound[joint].size else _world(nodes, parent, joint)[:3]
-        found.append((str(nodes[joint].get("name", f"node_{joint}")), number.get(parent.get(joint, -1), -1), matrix))
-    return found
+        joints = skin["joints"]
+        if "inverseBindMatrices" not in skin:
+            bound |= {joint: _world(nodes, parent, joint) for joint in joints}
+            continue
+        # The bind pose is in the mesh's own axes and unit: where the nodes put the topmost joint shows which they are.
+        inverse = _matrices(document, binary, skin["inverseBindMatrices"])[: len(joints)]
+        top = next(i for i, joint in enumerate(joints) if parent.get(joint) not in joints)
+        placed = _world(nodes, parent, joints[top]) @ inverse[top]
+        bound |= dict(zip(joints, placed @ np.linalg.inv(inverse), strict=True))
+    number = {joint: i for i, joint in enumerate(sorted(bound))}
+    return [
+        (str(nodes[joint].get("name", f"node_{joint}")), number.get(parent.get(joint, -1), -1), bound[joint][:3])
+        for joint in number
+    ]
 
 
 def _chunks(content: bytes) -> tuple[dict[str, Any], bytes]:

@@ -46,9 +46,10 @@ def draft(bones: Bones, name: str) -> Rig:
 
     What neither shows is left null: see `hmrkit.scene.rigs.REQUIRED`.
     """
-    found = _by_preset(bones)
+    found = _whole_limbs(bones, _by_preset(bones))
     for way in (_by_usual_names, _by_places):
         found = {joint: bone for joint, bone in way(bones).items() if bone not in found.values()} | found
+        found = _whole_limbs(bones, found)
     ends = [found[joint] for joint in _ABOVE if joint in found]
     if len(ends) == len(_ABOVE) and not all(_path(bones, found.get("pelvis", ends[0]), end) for end in ends):
         pelvis = _meeting(bones, *ends)  # whatever it is called
@@ -75,6 +76,18 @@ def _by_preset(bones: Bones) -> dict[str, int]:
         found = {wanted[name]: i for i, name in reversed(list(enumerate(names))) if name in wanted}
         best = found if len(found) > len(best) else best
     return best if len(best) >= _ENOUGH else {}
+
+
+def _whole_limbs(bones: Bones, found: dict[str, int]) -> dict[str, int]:
+    """Without arms and legs of which something is missing or out of order: names have misled there."""
+    kept = dict(found)
+    for side in _SIDES:
+        for limb, others in (("hip knee ankle", "foot"), ("shoulder elbow wrist", "collar hand")):
+            first, middle, last = (found.get(f"{side}_{joint}", -1) for joint in limb.split())
+            if min(first, middle, last) < 0 or middle not in _path(bones, first, last)[:-1]:
+                for joint in f"{limb} {others}".split():
+                    kept.pop(f"{side}_{joint}", None)
+    return kept
 
 
 def _bare(name: str) -> str:
