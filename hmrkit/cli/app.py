@@ -20,6 +20,7 @@ from hmrkit.cli import (
     info,
     plot,
     report,
+    rig,
     run,
     stages,
     submit,
@@ -85,5 +86,6 @@ for _name, _command in _COMMANDS.items():
     app.command(_name, cls=GroupedCommand, epilog=epilog(_name))(_command)
 app.add_typer(report.app, name="report")
 app.add_typer(submit.app, name="submit")
+app.add_typer(rig.app, name="rig")
 app.add_typer(train.app, name="train")
 app.add_typer(weights.app, name="weights")
