@@ -33,7 +33,7 @@ UPRIGHT_SIGMA = np.tan(np.radians(6.0))  # how far the middle of people's lean m
 ROLL_SIGMA = np.tan(np.radians(3.0))  # how far the camera may be from level; much farther, and it is held askew
 STAND_SIGMA_M = 0.05  # how well a standing foot's place is known across the line of sight
 DEPTH_SIGMA = 0.1  # and along it, as a share of the distance: sizes of people and focal lengths are guesses
-STEP_SIGMA_M, STEP_DEPTH_SIGMA_M = 0.03, 0.15  # the same of a step that one person took
+STEP_SIGMA_M, STEP_DEPTH_SIGMA_M = 0.03, 0.1  # the same of a step that one person took
 FAR = 0.15  # metres off the ground, or metres a metre for the image's horizontal, that have lost most of their say
 STEP_S = 1.0  # longer between two stands is no step
 LEVEL_GAP_M, LEVEL_SIGMAS = 0.15, 2  # stands that are farther from the ground than both are on something else
@@ -58,6 +58,11 @@ class World:
     residual_m: float = float("nan")
     levels: tuple[float, ...] = (0.0,)
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether people do not stand on one plane, as when the camera moves."""
+        return self.residual_m > DOUBTFUL_M
+
     def level(self, height: float) -> float:
         """The level nearest to a height, both in m."""
         return min(self.levels, key=lambda level: abs(level - height))
@@ -65,6 +70,17 @@ class World:
     def height(self, points_c: np.ndarray) -> np.ndarray:
         """Height (...) m above the ground of points (...,3) m in the camera frame."""
         return points_c @ self.world_from_camera[1, :3] + self.world_from_camera[1, 3]
+
+    def above_level(self, soles_c: np.ndarray, stands: np.ndarray) -> np.ndarray:
+        """Height (T,2) m of each foot's lower sole point above the level it stands on; NaN where it does not stand.
+
+        `soles_c` (T,2,2,3) m and `stands` (T,2) as `foot_contact` gives them. Of one stand all frames share a level.
+        """
+        lowest = np.where(stands, self.height(soles_c).min(-1), np.nan)
+        for foot in range(2):
+            for begin, end in stretches(stands[:, foot]):
+                lowest[begin:end, foot] -= self.level(float(np.median(lowest[begin:end, foot])))
+        return lowest
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for a file's metadata."""
@@ -108,13 +124,14 @@ def estimate_world(
         normal, offset, _ = fit_ground(lowest, prior)
         return World(from_plane(normal, offset), normal, "estimated")
     normal, offset, residual = fit_ground(points, prior, steps)
-    if residual > DOUBTFUL_M:
+    levels = find_levels(points @ normal - offset, stand_sigmas(points, normal))
+    world = World(from_plane(normal, offset), normal, "estimated", len(points), residual, levels)
+    if world.doubtful:
         log.warning(
             "feet stand %.2f m off one plane on the median: does the camera move? (--camera-pose, or --space camera)",
             residual,
         )
-    levels = find_levels(points @ normal - offset, stand_sigmas(points, normal))
-    return World(from_plane(normal, offset), normal, "estimated", len(points), residual, levels)
+    return world
 
 
 def _stands(motions: Sequence[Motion], body: Body, fps: float, up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,7 @@ KNEE_SIGMA, TIP_SIGMA = np.radians(2.0), np.radians(3.0)
 LIFT_SIGMA_M, ASIDE_SIGMA_M = 0.05, 0.01
 STIFFEST_M = 0.0015  # of a straight leg, whose length hardly changes with the knee
 ROUNDS = 12
-ROOT_EASE_S, KNEE_EASE_S = 0.15, 0.08  # spread of the windows that smooth what is added
+ROOT_EASE_S, KNEE_EASE_S = 0.15, 0.06  # spread of the windows that smooth what is added
 
 
 def spare_knees(

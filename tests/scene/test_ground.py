@@ -77,20 +77,39 @@ def test_who_stands_on_something_has_a_level():
     assert find_levels(np.array([-0.05, 0.02, 0.1]), np.full(3, 0.05)) == (0.0,)
     levels = find_levels(np.array([0.01, 0.48, 0.5, 0.53, 1.1, -0.3]), np.full(6, 0.05))
     assert levels == pytest.approx((-0.3, 0.0, 0.5, 1.1))
+
+
+@pytest.mark.parametrize("box_m", [0.4, 0.5])
+def test_one_of_three_on_a_box_has_a_level_and_does_not_tilt_the_ground(box_m):
     rotations = torch.eye(3).repeat(30, 24, 1, 1).numpy()
     motions = []
-    for place, height in ((-1.0, 0.0), (0.0, 0.0), (1.0, 0.4)):
+    for place, height in ((-1.0, 0.0), (0.0, 0.0), (1.0, box_m)):
         transl = np.tile(np.array([place, 1.0 - height, 5.0], np.float32), (30, 1))
         upright = rotations[:, 0] * np.array([1, -1, -1], np.float32)[:, None]
         params = BodyParams(upright, rotations[:, 1:], np.zeros(10, np.float32), transl, "neutral", BODY.model_id)
         rows = np.arange(30)
         motions.append(Motion(1, rows, rows * 1.0, rows >= 0, params, params, transl[:, None], params, False, "p"))
     world = estimate_world(motions, BODY, 30.0)
-    assert world.levels == pytest.approx((0.0, 0.4), abs=0.02)
+    assert np.degrees(np.arccos(-world.up_c[1])) < 1
+    assert world.levels == pytest.approx((0.0, box_m), abs=0.03)
     assert world.level(0.33) == world.levels[1]
-    soles = world.height(sole_points(BODY, motions[2].params))
-    np.testing.assert_allclose(soles, world.levels[1], atol=0.02)
     assert world.as_json()["levels_m"][0] == 0
+    for motion, level in zip(motions, (0.0, 0.0, world.levels[1]), strict=True):
+        soles = sole_points(BODY, motion.params)
+        np.testing.assert_allclose(world.height(soles), level, atol=0.03)
+        stands = standing(soles, 30.0, world.up_c)
+        assert stands.all()
+        assert np.abs(world.above_level(soles, stands)).max() < 0.03
+
+
+def test_the_camera_is_held_level_unless_people_lie_far_from_it():
+    """People lean aside by 5 degrees, all alike: that is their error. By 40: the camera is held askew."""
+    points = np.array([[0.0, 1.2, 4.0], [0.1, 1.2, 4.0]])
+    for askew, most in ((5, 2), (40, 41)):
+        lean = np.array([np.sin(np.radians(askew)), -np.cos(np.radians(askew)), 0])
+        normal, _, _ = fit_ground(points, lean)
+        roll = np.degrees(np.arctan2(normal[0], -normal[1]))
+        assert most - 3 < roll < most
 
 
 def test_one_step_leaves_the_tilt_to_the_people():
