@@ -26,17 +26,20 @@ Progress = Callable[[str, int, int], None]  # stage, done, total
 
 
 def detect(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
-    """People in every chosen frame, with a description of their colours for the tracker; where new shots begin."""
+    """People in every chosen frame, with a description of their colours for the tracker; where new shots begin, and
+    how the background moves."""
     import torch
 
     from hmrkit.trackers.appearance import SIZE as APPEARANCE_SIZE
     from hmrkit.trackers.appearance import describe
     from hmrkit.video import read_frames
+    from hmrkit.video.camera_motion import BackgroundPath
     from hmrkit.video.cuts import frame_colours
 
     # Small arrays that stay, made between large ones that go, leave the heap in pieces (170 KB a frame was measured).
-    # So everything is appended to three blocks, which are cut into frames at the end.
-    found, boxes, colours = dict[int, int](), bytearray(), bytearray()
+    # So everything is appended to blocks, which are cut into frames at the end.
+    found, boxes, colours, places = dict[int, int](), bytearray(), bytearray(), bytearray()
+    background = BackgroundPath()
     failed: list[int] = []
     total = len(take.video.frame_indices)
     for batch in read_frames(take.video, batch_size=models.options.batch_size):
@@ -49,14 +52,23 @@ def detect(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
                 appearance = describe(frame, people.boxes_xyxy)
                 boxes += np.column_stack([people.boxes_xyxy, people.scores, appearance]).astype(np.float32).tobytes()
                 colours += frame_colours(frame).tobytes()
+                places += background(frame, people.boxes_xyxy).astype(np.float32).tobytes()
         progress("detect", len(found) + len(failed), total)
     rows = np.frombuffer(boxes, np.float32).reshape(-1, 5 + APPEARANCE_SIZE)
     counts = [found.get(int(i), 0) for i in take.video.frame_indices]
     each = np.split(rows, np.cumsum(counts)[:-1])
     detections = tuple(Detections(part[:, :4].copy(), part[:, 4].copy(), part[:, 5:].copy()) for part in each)
     of_frames = np.frombuffer(colours, np.float16).reshape(len(found), -1 if found else 0)
-    cuts = models.cuts(np.array(list(found), np.int64), of_frames)
-    return {"detections": detections, "video": replace(take.video, failed_frames=tuple(sorted(failed)), cuts=cuts)}
+    numbers = np.array(list(found), np.int64)
+    moved = np.frombuffer(places, np.float32).reshape(-1, 2)
+    at_all = [np.interp(take.video.frame_indices, numbers, along) for along in moved.T] if found else None
+    video = replace(
+        take.video,
+        failed_frames=tuple(sorted(failed)),
+        cuts=models.cuts(numbers, of_frames),
+        background_px=None if at_all is None else np.stack(at_all, 1).astype(np.float32),
+    )
+    return {"detections": detections, "video": video}
 
 
 def track(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
@@ -147,6 +159,7 @@ def _over_time(take: Take, person: Track, params: BodyParams, models: Models) ->
     from hmrkit.fitting.standing import straighten_stands
     from hmrkit.keypoints.visibility import seen_joints, seen_rotations
     from hmrkit.smoothing import smooth_body
+    from hmrkit.video.camera_motion import moving_background
 
     seen = seen_joints(take.keypoints[person.track_id], take.video.width, take.video.height)
     times = take.video.seconds(person.frame_indices)
@@ -157,7 +170,10 @@ def _over_time(take: Take, person: Track, params: BodyParams, models: Models) ->
     params = replace(params, seen=seen)
     strength = float(models.options.smooth or 0)
     params = smooth_body(params, np.ones(len(times), bool), times, strength, seen_rotations(seen))
-    return straighten_stands(params, times, take.camera, models.body) if models.options.stand else params
+    if not models.options.stand:
+        return params
+    background = moving_background(take.video, person.frame_indices)
+    return straighten_stands(params, times, take.camera, models.body, background)
 
 
 def lift(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
@@ -177,6 +193,7 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
     from hmrkit.calibration.target import TargetOptions
     from hmrkit.calibration.track import calibrate_track, without_rows
     from hmrkit.fitting.standing import standing_knees
+    from hmrkit.video.camera_motion import moving_background
 
     options = models.options
     calibrated: dict[int, Calibration] = {}
@@ -190,6 +207,7 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
             progress("calibrate", done, len(people))
             continue
         times = take.video.seconds(person.frame_indices)
+        background = moving_background(take.video, person.frame_indices)
         moved = calibrate_track(
             person,
             params,
@@ -201,7 +219,7 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
             times,
             replace(target or TargetOptions(), shares=models.shares),
             params_only=options.params_only,
-            straight=standing_knees(params, times, take.camera, models.body) if options.stand else None,
+            straight=standing_knees(params, times, take.camera, models.body, background) if options.stand else None,
         )
         calibrated[i] = moved if whole.all() else without_rows(moved, ~whole)
         progress("calibrate", done, len(people))

@@ -36,6 +36,7 @@ from hmrkit.scene.ground import World, estimate_world
 from hmrkit.scene.resampling import Clock, Motion, make_clock, make_motion
 from hmrkit.scene.retarget import SKELETON_NAMES, retarget
 from hmrkit.types import Take
+from hmrkit.video.camera_motion import camera_moves
 from hmrkit.video.cuts import shots
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def build_scene(
     if options.space == "world" or options.lock_feet:
         world = estimate_world(motions, models.body, clock.motion_fps, options.ground, options.camera_pose)
     placed = world if options.space == "world" else None
+    if placed is not None and options.camera_pose is None and camera_moves(take.video):
+        log.warning("%s: the camera moves, and people drift in world space; --space camera does not", take.video.path)
     lock_feet = _locks_feet(take, options, placed)
     if options.smooth or lock_feet or options.fingers == "rest":
         up = None if world is None else world.up_c
@@ -88,11 +91,12 @@ def build_scene(
 
 
 def _locks_feet(take: Take, options: ExportOptions, placed: World | None) -> bool:
-    """As the options say; else in world space, unless the bodies are somebody's own or the ground is in doubt."""
+    """As the options say; else in world space, unless bodies are somebody's own, the camera moves or the ground is in
+    doubt."""
     if options.lock_feet is not None:
         return options.lock_feet
     smoothed = take.provenance.get("regress", {}).get("options", {}).get("smooth")
-    return placed is not None and not placed.doubtful and bool(smoothed)
+    return placed is not None and not placed.doubtful and bool(smoothed) and not camera_moves(take.video)
 
 
 # The numbers among an export's options: their flags and ranges.

@@ -9,7 +9,7 @@ Layout, version 1. The entry ``manifest`` is a 0-d unicode array holding JSON::
 
 Arrays beside it (shapes and units as in `hmrkit.types`; ``{id}`` is the track id)::
 
-    video/frame_indices  video/frame_times  camera/focal_px  camera/center_px  faces
+    video/frame_indices  video/frame_times  background_px (since `detect`)  camera/focal_px  camera/center_px  faces
     detections/counts (frames,)  detections/boxes_xyxy (sum,4)  detections/scores (sum,)  detections/appearance (sum,D)
     track/{id}/frame_indices  boxes_xyxy  scores  interpolated
     keypoints/{id}/keypoints_2d  joints_3d
@@ -170,6 +170,8 @@ def _to_arrays(take: Take) -> dict[str, Any]:
         "camera/focal_px": camera.focal_px,
         "camera/center_px": camera.center_px,
     }
+    if video.background_px is not None:
+        arrays["video/background_px"] = video.background_px
     if take.faces is not None:
         arrays["faces"] = take.faces
     if take.detections:
@@ -254,7 +256,8 @@ def _from_arrays(arrays: dict[str, np.ndarray], manifest: dict[str, Any], path: 
     place = {key: meta.pop(key) for key in ("path", "bytes") if key in meta}
     meta["path"] = find_clip(place, meta["sha256"], path)
     meta |= {key: tuple(meta.get(key, ())) for key in ("failed_frames", "notes", "cuts")}  # old takes lack some
-    video = VideoInfo(frame_indices=arrays["video/frame_indices"], frame_times=arrays["video/frame_times"], **meta)
+    times = {key: arrays.get(f"video/{key}") for key in ("frame_indices", "frame_times", "background_px")}
+    video = VideoInfo(**times, **meta)
     camera = Camera(arrays["camera/focal_px"], arrays["camera/center_px"], **manifest["camera"])
     detections: tuple[Detections, ...] = ()
     if "detections/counts" in arrays:
