@@ -72,7 +72,8 @@ def _tiles(frame: np.ndarray, boxes_xyxy: np.ndarray, scale: int) -> np.ndarray:
     """Grey tiles (N,TILE,TILE) of a frame reduced by `scale`, all NaN where a box touches them."""
     rows, columns = (side // scale // TILE for side in frame.shape[:2])
     grey = frame[: rows * TILE * scale, : columns * TILE * scale, 1]
-    small = grey.reshape(rows * TILE, scale, columns * TILE, scale).mean((1, 3), dtype=np.float32)
+    corners = [grey[i::scale, j::scale] for i in (0, scale // 2) for j in (0, scale // 2)]  # four pixels of each block
+    small = np.mean(corners, 0, dtype=np.float32)
     tiles = small.reshape(rows, TILE, columns, TILE).swapaxes(1, 2).copy()
     x, y = np.arange(columns) * TILE * scale, np.arange(rows) * TILE * scale
     for left, top, right, bottom in np.nan_to_num(boxes_xyxy):
@@ -89,11 +90,11 @@ def _shift(before: np.ndarray, after: np.ndarray) -> np.ndarray | None:
         return None
     window = np.hanning(TILE + 2)[1:-1]
     spectra = [
-        np.fft.fft2((t[both] - t[both].mean((1, 2), keepdims=True)) * np.outer(window, window))
+        np.fft.rfft2((t[both] - t[both].mean((1, 2), keepdims=True)) * np.outer(window, window))
         for t in (before, after)
     ]  # fmt: skip
     cross = np.conj(spectra[0]) * spectra[1]
-    surface = np.fft.ifft2(cross / np.maximum(np.abs(cross), 1e-6)).real
+    surface = np.fft.irfft2(cross / np.maximum(np.abs(cross), 1e-6), s=(TILE, TILE))
     best = surface.reshape(len(surface), -1).argmax(1)
     row, column = np.divmod(best, TILE)
     sure = surface.reshape(len(surface), -1).max(1) > PEAK
