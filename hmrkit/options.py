@@ -183,6 +183,11 @@ class Options:
         "full", "Design of the calibration, as the paper compares them", ("calibrate",), choices=CALIBRATIONS
     )
     flip: bool = option(True, "Lift the mirrored keypoints too and average.", ("lift",))
+    flip_test: bool | None = option(
+        None,
+        "Regressors look at mirrored crops, too, and average: twice the cost. [default: yes for those that ship]",
+        ("regress",),
+    )
     smooth: float | None = option(
         None,
         "Take jitter out of the mesh stream, without delay: 0 is off. [default: 1, for file 0]",
@@ -248,6 +253,11 @@ class Options:
         also=("run", "detect", "pose", "regress", "render"),
         allowed=(0.1, 1e6),
     )
+    allow_playlists: bool = option(
+        False,
+        "Clips may be playlists (ffconcat, HLS), whose parts lie in the same folder.",
+        also=("run", "detect", "pose", "regress", "render", "info"),
+    )
     device: str = option(
         "auto", "auto, cpu or cuda:N.", also=("detect", "pose", "regress", "lift", "calibrate", *OUTPUTS)
     )
@@ -294,6 +304,8 @@ class Options:
             has_masks = choose(KEYPOINTS, self.keypoints, "keypoint estimator")[0].has_masks
             object.__setattr__(self, "shape", "silhouette" if stream.masks_shape and has_masks else "mesh")
         choose(SHAPES, str(self.shape), "shape")
+        if self.flip_test is not None and ("regressor" not in stream.models or stream.published):
+            raise UsageError(f"--flip-test is for hmrkit's own regressors, found --mesh {mesh}; leave it out")
         if self.gender == "auto" and self.body:
             raise UsageError(
                 f"--gender auto compares hmrkit's own bodies; leave out --body {self.body}, or name a gender"

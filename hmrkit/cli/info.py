@@ -122,7 +122,7 @@ def info(
     from hmrkit.report import report
     from hmrkit.take import open_take
 
-    take = open_take(path) if path == "-" or path.endswith(".npz") else open_clip(path, Options())
+    take = open_take(path) if path == "-" or path.endswith(".npz") else open_clip(path, Options(**options))
     facts = report(take)
     if as_json:
         typer.echo(json.dumps(facts, indent=1))

@@ -109,7 +109,8 @@ def load_take(source: str | Path | BinaryIO) -> Take:
             "make it anew"
         ) from None
     if version != VERSION:
-        raise InputError(f"{name}: take of version {version}, this hmrkit reads version {VERSION}; make it anew")
+        advice = "update hmrkit" if isinstance(version, int) and version > VERSION else "make it anew"
+        raise InputError(f"{name}: take of version {version}, this hmrkit reads version {VERSION}; {advice}")
     try:
         _check_members(arrays, manifest)
         take = _from_arrays(arrays, manifest, place)
