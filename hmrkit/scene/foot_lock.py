@@ -24,7 +24,7 @@ MOST_SLIP_M = 0.35
 MOST_LIFT_M = 0.15  # a foot farther from its level than this is in the wrong place, not on it
 SINK_M = 0.005  # shoes and soles give way
 FLAT_DEG, ROLLING_DEG = 15.0, 25.0
-PIVOT_DEG = 20.0  # a foot whose heading changes by more in one stand turns on the spot
+PIVOT_DEG = 20.0  # a foot whose heading changes by more in one stand pivots, and may
 ROOT_EASE_S = 0.25
 
 
