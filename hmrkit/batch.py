@@ -267,7 +267,7 @@ def _resume(take: Take, path: Path, overwrite: bool) -> Take:
             cuts=earlier.video.cuts,
             background_px=earlier.video.background_px,
         ),
-        camera=take.camera,
+        camera=replace(take.camera, zoom=earlier.camera.zoom),
     )
 
 

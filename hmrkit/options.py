@@ -231,6 +231,12 @@ class Options:
         also=("detect",),
         allowed=(1, 179),
     )
+    fov_track: bool = option(
+        False,
+        "Follow a lens that zooms, by what lies about the people: one focal length per frame, --focal or --fov in the "
+        "first. Of a camera that stands or pans.",
+        ("detect",),
+    )
     start: str | None = option(None, "First frame: a frame number, seconds (2.5s) or hh:mm:ss.", ("detect",))
     end: str | None = option(None, "Frame to stop before, given like --start.", ("detect",))
     every: int = option(1, "Take every N-th frame.", ("detect",), allowed=(1, 1e9))
@@ -286,6 +292,11 @@ class Options:
         if self.checkpoint and "regressor" not in stream.models:
             trained = (name for name, other in visible(MESH_STREAMS).items() if "regressor" in other.models)
             raise UsageError(f"--checkpoint is a regressor's ({', '.join(trained)}), but the mesh stream is {mesh}")
+        if self.fov_track and mesh.startswith("file:"):
+            raise UsageError(
+                f"the bodies of --mesh {mesh} stand before a camera of their own, which knows nothing of a zoom; "
+                "leave --fov-track out"
+            )
         for name, facts in OPTIONS.items():
             if facts.allowed:
                 check_number(f"--{name.replace('_', '-')}", getattr(self, name), facts.allowed)

@@ -26,8 +26,8 @@ Progress = Callable[[str, int, int], None]  # stage, done, total
 
 
 def detect(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
-    """People in every chosen frame, with a description of their colours for the tracker; where new shots begin, and
-    how the background moves."""
+    """People in every chosen frame, with a description of their colours for the tracker; where new shots begin; how the
+    background moves and, with `--fov-track`, how the lens zooms."""
     import torch
 
     from hmrkit.trackers.appearance import SIZE as APPEARANCE_SIZE
@@ -35,11 +35,13 @@ def detect(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     from hmrkit.video import read_frames
     from hmrkit.video.camera_motion import BackgroundPath
     from hmrkit.video.cuts import frame_colours
+    from hmrkit.video.zoom import ZoomFinder
 
     # Small arrays that stay, made between large ones that go, leave the heap in pieces (170 KB a frame was measured).
     # So everything is appended to blocks, which are cut into frames at the end.
     found, boxes, colours, places = dict[int, int](), bytearray(), bytearray(), bytearray()
     background = BackgroundPath()
+    zoom = ZoomFinder(take.camera) if models.options.fov_track else None
     failed: list[int] = []
     total = len(take.video.frame_indices)
     for batch in read_frames(take.video, batch_size=models.options.batch_size):
@@ -53,6 +55,8 @@ def detect(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
                 boxes += np.column_stack([people.boxes_xyxy, people.scores, appearance]).astype(np.float32).tobytes()
                 colours += frame_colours(frame).tobytes()
                 places += background(frame, people.boxes_xyxy).astype(np.float32).tobytes()
+                if zoom:
+                    zoom.add(index, frame, people.boxes_xyxy)
         progress("detect", len(found) + len(failed), total)
     rows = np.frombuffer(boxes, np.float32).reshape(-1, 5 + APPEARANCE_SIZE)
     counts = [found.get(int(i), 0) for i in take.video.frame_indices]
@@ -68,12 +72,14 @@ def detect(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
         cuts=models.cuts(numbers, of_frames),
         background_px=None if at_all is None else np.stack(at_all, 1).astype(np.float32),
     )
-    return {"detections": detections, "video": video}
+    camera = replace(take.camera, zoom=zoom.finish(video) if zoom else None)
+    return {"detections": detections, "video": video, "camera": camera}
 
 
 def track(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     """Detections joined into people, each through one shot of the clip; `--people` chooses among them."""
     from hmrkit.trackers import load_tracker, select_people
+    from hmrkit.video.zoom import people_disagree
 
     tracker = load_tracker(models.options.tracker)
     for frame_index, people in zip(take.video.frame_indices, take.detections, strict=True):
@@ -82,6 +88,12 @@ def track(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     result = tracker.finish(video.motion_fps, video.cuts, video.seconds(video.frame_indices))
     people = models.options.people
     tracks = select_people(result.tracks, int(people) if people.isdigit() else people, take.video.cuts)
+    if take.camera.zoom and people_disagree(take.camera.zoom, tracks, (take.camera.width, take.camera.height)):
+        log.warning(
+            "%s: people keep their size in the image while --fov-track finds a zoom: they walk against it, or the "
+            "camera moves and does not zoom; then leave --fov-track out",
+            video.path,
+        )
     chosen = {person.track_id for person in tracks}
     others = [person for person in result.tracks if person.track_id not in chosen]
     dropped = [*result.dropped, *(DroppedTrack.of(t, f"not chosen by --people {people}", "track") for t in others)]
@@ -172,7 +184,7 @@ def _over_time(take: Take, person: Track, params: BodyParams, models: Models) ->
     params = smooth_body(params, np.ones(len(times), bool), times, strength, seen_rotations(seen))
     if not models.options.stand:
         return params
-    background = moving_background(take.video, person.frame_indices)
+    background = moving_background(take, person.frame_indices)
     return straighten_stands(params, times, take.camera, models.body, background)
 
 
@@ -192,6 +204,7 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
     from hmrkit.body.posing import filled_rows
     from hmrkit.calibration.target import TargetOptions
     from hmrkit.calibration.track import calibrate_track, without_rows
+    from hmrkit.camera import unzoomed
     from hmrkit.fitting.standing import standing_knees
     from hmrkit.video.camera_motion import moving_background
 
@@ -207,12 +220,15 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
             progress("calibrate", done, len(people))
             continue
         times = take.video.seconds(person.frame_indices)
-        background = moving_background(take.video, person.frame_indices)
+        background = moving_background(take, person.frame_indices)
+        points = None
+        if options.mode != "serial":
+            person, points = unzoomed(take.camera, person, take.keypoints[i])
         moved = calibrate_track(
             person,
             params,
             take.lifted[i],
-            None if options.mode == "serial" else take.keypoints[i],
+            points,
             take.camera,
             models.body,
             models.calibration,
@@ -229,12 +245,13 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
 def _pose_of_track(i: int, take: Take, models: Models) -> LiftedPose:
     """A track's pose by the pose stream (`hmrkit.options.PoseStream`)."""
     from hmrkit.calibration.pose_streams import direct_pose, fused_pose, projected_landmarks
+    from hmrkit.camera import unzoomed
 
     options = models.options
     person = take.track(i)
     if options.mode == "serial":
         return _lift_track(person, projected_landmarks(models.body, take.body[i], take.camera), take, models)
-    points = take.keypoints[i]
+    person, points = unzoomed(take.camera, person, take.keypoints[i])
     if options.pose3d == "direct":
         return direct_pose(points, models.body)
     lifted = _lift_track(person, points, take, models)

@@ -156,7 +156,7 @@ class BlazePoseEstimator:
         rows = np.array([row for row, _ in who])
         box = np.array([boxes[row][track_id] for row, track_id in who], np.float64)
         answers = self._follow(frames, rows, np.array([i for _, i in who]), box)
-        joints = _to_camera(answers.world, answers.used, camera)
+        joints = _to_camera(answers.world, answers.used, camera, camera.zoom_at(np.asarray(frame_indices)[rows]))
         for n, (row, track_id) in enumerate(who):
             people[row][track_id] = (answers.points[n].astype(np.float32), joints[n])
         return people
@@ -308,11 +308,11 @@ def load(argument: str, *, device: torch.device, dtype: torch.dtype, camera: Cam
     return BlazePoseEstimator(device, dtype, camera, max_crops, points=not argument)
 
 
-def _to_camera(world: np.ndarray, region: np.ndarray, camera: Camera) -> np.ndarray:
+def _to_camera(world: np.ndarray, region: np.ndarray, camera: Camera, zoom: np.ndarray | None = None) -> np.ndarray:
     """World landmarks (N,33,3) in the axes of cameras that look at the crops' centres, rolled with them -> ``_c``.
 
     Root: the middle of the hips.
     """
-    rotation = crop_cameras(camera, as_region(region), CROP_SIZE).camera_from_crop
+    rotation = crop_cameras(camera, as_region(region), CROP_SIZE, zoom).camera_from_crop
     joints = (world - world[:, HIPS].mean(1, keepdims=True)) @ np.swapaxes(rotation, -1, -2)
     return joints.astype(np.float32)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hmrkit.types import VideoInfo
+from hmrkit.types import Take, VideoInfo
 
 WIDTH = 256  # px of the reduced image, at most
 TILE = 32
@@ -61,9 +61,11 @@ def camera_moves(video: VideoInfo) -> bool:
     return camera_travel(video) > MOVES
 
 
-def moving_background(video: VideoInfo, frame_indices: np.ndarray) -> np.ndarray:
-    """Where the background (T,2) px has gone at some of the chosen frames; zeros where the camera stands still."""
-    if video.background_px is None or not camera_moves(video):
+def moving_background(take: Take, frame_indices: np.ndarray) -> np.ndarray:
+    """Where the background (T,2) px has gone at some of the chosen frames; zeros where the camera stands still, or
+    where a zoom is followed (then keypoints are as without it)."""
+    video = take.video
+    if video.background_px is None or take.camera.zoom is not None or not camera_moves(video):
         return np.zeros((len(frame_indices), 2), np.float32)
     return video.background_px[np.searchsorted(video.frame_indices, frame_indices)]
 

@@ -26,6 +26,7 @@ from hmrkit.types import (
     Take,
     Track,
     VideoInfo,
+    Zoom,
 )
 
 
@@ -82,6 +83,12 @@ def test_round_trip_through_file_and_pipe(take, tmp_path):
     assert pipe.getvalue() == (tmp_path / "t.npz").read_bytes(), "equal takes must give equal bytes"
     pipe.seek(0)
     assert_equal(take, load_take(pipe))
+
+
+def test_a_zoom_is_saved_in_the_frames_that_the_take_has(take, tmp_path):
+    zoom = Zoom(take.video.frame_indices, np.linspace(1, 1.4, 5))
+    save_take(replace(take, camera=replace(take.camera, zoom=zoom)), tmp_path / "t.npz")
+    assert_equal(load_take(tmp_path / "t.npz").camera.zoom, zoom)
 
 
 def test_empty_take_round_trip(take, tmp_path):

@@ -67,10 +67,10 @@ def test_it_stays_with_its_frames_and_in_the_file(tmp_path):
     assert camera_moves(video)
     assert not camera_moves(_video(5))
     assert not camera_moves(replace(video, background_px=None))
-    np.testing.assert_allclose(moving_background(video, np.array([2, 5]))[:, 0], [20, 50])
-    assert (moving_background(_video(5), np.array([2, 5])) == 0).all()
-    np.testing.assert_allclose(video.at(np.array([3, 9])).background_px[:, 0], [30, 90])
     camera = Camera(np.full(2, 600.0, np.float32), np.array([320, 240], np.float32), 640, 480, "given")
+    np.testing.assert_allclose(moving_background(Take(video, camera), np.array([2, 5]))[:, 0], [20, 50])
+    assert (moving_background(Take(_video(5), camera), np.array([2, 5])) == 0).all()
+    np.testing.assert_allclose(video.at(np.array([3, 9])).background_px[:, 0], [30, 90])
     save_take(Take(video, camera), tmp_path / "take.npz")
     np.testing.assert_array_equal(load_take(tmp_path / "take.npz").video.background_px, video.background_px)
 
