@@ -38,25 +38,29 @@ Progress = Callable[[str, int, int], None]  # stage, done, total
 
 
 def detect(take: Take, models: Models, progress: Progress, part: Part | None = None) -> dict[str, Any]:
-    """People in every chosen frame, with a description of their colours for the tracker; where new shots begin; with
-    `--fov-track` how the lens zooms."""
+    """People in every chosen frame, with a description of their colours for the tracker; where new shots begin; how the
+    background moves and, with `--fov-track`, how the lens zooms."""
     import torch
 
     from hmrkit.trackers.appearance import SIZE as APPEARANCE_SIZE
     from hmrkit.trackers.appearance import describe
     from hmrkit.video import read_frames
+    from hmrkit.video.camera_motion import BackgroundPath
     from hmrkit.video.cuts import frame_colours
     from hmrkit.video.zoom import ZoomFinder
 
     # Small arrays that stay, made between large ones that go, leave the heap in pieces (170 KB a frame was measured).
-    # So everything is appended to three blocks, which are cut into frames at the end.
+    # So everything is appended to blocks, which are cut into frames at the end.
     zoom = ZoomFinder(take.camera) if models.options.fov_track else None
     part = part if part and not zoom else Part()  # a zoom is followed from the first frame on
-    kept = {name: part.arrays.get(name, np.zeros(0, np.int64)) for name in ("found", "failed", "boxes", "colours")}
+    blocks = ("found", "failed", "boxes", "colours", "places")
+    kept = {name: part.arrays.get(name, np.zeros(0, np.int64)) for name in blocks}
     found: dict[int, int] = {int(index): int(count) for index, count in kept["found"].reshape(-1, 2)}
     failed: list[int] = kept["failed"].tolist()
-    boxes, colours = bytearray(kept["boxes"].tobytes()), bytearray(kept["colours"].tobytes())
-    total, whole = len(take.video.frame_indices), (len(found), len(failed), len(boxes), len(colours))
+    boxes, colours, places = (bytearray(kept[name].tobytes()) for name in blocks[2:])
+    background = BackgroundPath(part.arrays)
+    total = len(take.video.frame_indices)
+    whole, path = (len(found), len(failed), len(boxes), len(colours), len(places)), background.state()
 
     def done() -> dict[str, np.ndarray]:
         """Of whole batches."""
@@ -65,6 +69,8 @@ def detect(take: Take, models: Models, progress: Progress, part: Part | None = N
             "failed": np.array(failed[: whole[1]], np.int64),
             "boxes": np.frombuffer(bytes(boxes[: whole[2]]), np.uint8),
             "colours": np.frombuffer(bytes(colours[: whole[3]]), np.uint8),
+            "places": np.frombuffer(bytes(places[: whole[4]]), np.uint8),
+            **path,
         }
 
     with part.kept(done):
@@ -79,17 +85,25 @@ def detect(take: Take, models: Models, progress: Progress, part: Part | None = N
                     of_frame = np.column_stack([people.boxes_xyxy, people.scores, appearance])
                     boxes += of_frame.astype(np.float32).tobytes()
                     colours += frame_colours(frame).tobytes()
+                    places += background(frame, people.boxes_xyxy).astype(np.float32).tobytes()
                     if zoom:
                         zoom.add(index, frame, people.boxes_xyxy)
-            whole = len(found), len(failed), len(boxes), len(colours)
+            whole, path = (len(found), len(failed), len(boxes), len(colours), len(places)), background.state()
             progress("detect", len(found) + len(failed), total)
     rows = np.frombuffer(boxes, np.float32).reshape(-1, 5 + APPEARANCE_SIZE)
     counts = [found.get(int(i), 0) for i in take.video.frame_indices]
     each = np.split(rows, np.cumsum(counts)[:-1])
     detections = tuple(Detections(part[:, :4].copy(), part[:, 4].copy(), part[:, 5:].copy()) for part in each)
     of_frames = np.frombuffer(colours, np.float16).reshape(len(found), -1 if found else 0)
-    cuts = models.cuts(np.array(list(found), np.int64), of_frames)
-    video = replace(take.video, failed_frames=tuple(sorted(failed)), cuts=cuts)
+    numbers = np.array(list(found), np.int64)
+    moved = np.frombuffer(places, np.float32).reshape(-1, 2)
+    at_all = [np.interp(take.video.frame_indices, numbers, along) for along in moved.T] if found else None
+    video = replace(
+        take.video,
+        failed_frames=tuple(sorted(failed)),
+        cuts=models.cuts(numbers, of_frames),
+        background_px=None if at_all is None else np.stack(at_all, 1).astype(np.float32),
+    )
     camera = replace(take.camera, zoom=zoom.finish(video) if zoom else None)
     return {"detections": detections, "video": video, "camera": camera}
 
@@ -97,7 +111,8 @@ def detect(take: Take, models: Models, progress: Progress, part: Part | None = N
 def _rest(take: Take, done: int) -> VideoInfo:
     """The clip without the first `done` of its chosen frames."""
     video = take.video
-    return replace(video, frame_indices=video.frame_indices[done:], frame_times=video.frame_times[done:])
+    rest = {"frame_indices": video.frame_indices[done:], "frame_times": video.frame_times[done:]}
+    return replace(video, **rest, background_px=None)  # which no reader of frames needs
 
 
 def track(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
@@ -210,6 +225,7 @@ def _over_time(take: Take, person: Track, params: BodyParams, models: Models) ->
     from hmrkit.fitting.standing import straighten_stands
     from hmrkit.keypoints.visibility import seen_joints, seen_rotations
     from hmrkit.smoothing import smooth_body
+    from hmrkit.video.camera_motion import moving_background
 
     seen = seen_joints(take.keypoints[person.track_id], take.video.width, take.video.height)
     times = take.video.seconds(person.frame_indices)
@@ -220,7 +236,10 @@ def _over_time(take: Take, person: Track, params: BodyParams, models: Models) ->
     params = replace(params, seen=seen)
     strength = float(models.options.smooth or 0)
     params = smooth_body(params, np.ones(len(times), bool), times, strength, seen_rotations(seen))
-    return straighten_stands(params, times, take.camera, models.body) if models.options.stand else params
+    if not models.options.stand:
+        return params
+    background = moving_background(take, person.frame_indices)
+    return straighten_stands(params, times, take.camera, models.body, background)
 
 
 def lift(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
@@ -241,6 +260,7 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
     from hmrkit.calibration.track import calibrate_track, without_rows
     from hmrkit.camera import unzoomed
     from hmrkit.fitting.standing import standing_knees
+    from hmrkit.video.camera_motion import moving_background
 
     options = models.options
     calibrated: dict[int, Calibration] = {}
@@ -254,6 +274,7 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
             progress("calibrate", done, len(people))
             continue
         times = take.video.seconds(person.frame_indices)
+        background = moving_background(take, person.frame_indices)
         points = None
         if options.mode != "serial":
             person, points = unzoomed(take.camera, person, take.keypoints[i])
@@ -268,7 +289,7 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
             times,
             replace(target or TargetOptions(), shares=models.shares),
             params_only=options.params_only,
-            straight=standing_knees(params, times, take.camera, models.body) if options.stand else None,
+            straight=standing_knees(params, times, take.camera, models.body, background) if options.stand else None,
         )
         calibrated[i] = moved if whole.all() else without_rows(moved, ~whole)
         progress("calibrate", done, len(people))

@@ -39,6 +39,7 @@ from hmrkit.scene.retarget import retarget
 from hmrkit.scene.rigs import load_rig
 from hmrkit.skeletons import RIGS
 from hmrkit.types import Take, Zoom
+from hmrkit.video.camera_motion import camera_moves
 from hmrkit.video.cuts import shots
 
 if TYPE_CHECKING:
@@ -70,11 +71,14 @@ def build_scene(
     world, cleaned = None, {}
     if options.space == "world" or options.lock_feet:
         world = estimate_world(motions, models.body, clock.motion_fps, options.ground, options.camera_pose)
-    if options.smooth or options.lock_feet or options.fingers == "rest":
-        up = None if world is None else world.up_c
-        ground = world if options.space == "world" else None
-        motions, cleaned = clean(motions, models.body, clock.motion_fps, options, up, ground)
     placed = world if options.space == "world" else None
+    if placed is not None and options.camera_pose is None and camera_moves(take.video):
+        log.warning("%s: the camera moves, and people drift in world space; --space camera does not", take.video.path)
+    lock_feet = _locks_feet(take, options, placed)
+    if options.smooth or lock_feet or options.fingers == "rest":
+        up = None if world is None else world.up_c
+        chosen = replace(options, lock_feet=lock_feet)
+        motions, cleaned = clean(motions, models.body, clock.motion_fps, chosen, up, placed)
     matrix = scene_from_camera(options, placed)
     characters = tuple(_character(take, motion, clock, models, matrix, options) for motion in motions)
     if options.skeleton != "smpl":
@@ -88,6 +92,15 @@ def build_scene(
         metadata=metadata, take=take, scene_from_camera_cv=matrix, suffix=_shot_suffix(shot),
         clip_range=clip_range,
     )  # fmt: skip
+
+
+def _locks_feet(take: Take, options: ExportOptions, placed: World | None) -> bool:
+    """As the options say; else in world space, unless bodies are somebody's own, the camera moves or the ground is in
+    doubt."""
+    if options.lock_feet is not None:
+        return options.lock_feet
+    smoothed = take.provenance.get("regress", {}).get("options", {}).get("smooth")
+    return placed is not None and not placed.doubtful and bool(smoothed) and not camera_moves(take.video)
 
 
 # The numbers among an export's options: their flags and ranges.
