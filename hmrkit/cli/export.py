@@ -48,13 +48,7 @@ def export(
         str, typer.Option(help="Frames in which a person is not seen: hide, interpolate, or split the person there.")
     ] = "hide",
     smooth: Annotated[float, typer.Option(help="Smooth once more, without delay: 1 is usual, 0 is off.")] = 0.0,
-    lock_feet: Annotated[
-        bool | None,
-        typer.Option(
-            "--lock-feet/--no-lock-feet",
-            help="Keep feet in place while they stand. [default: on in world space, off for imported people]",
-        ),
-    ] = None,
+    lock_feet: Annotated[bool, typer.Option("--lock-feet", help="Keep feet in place while they stand.")] = False,
     keyframe_reduce: Annotated[
         float | None,
         typer.Option(help="Leave out keys that rotate no joint by more degrees and move none by more mm (fbx, glb)."),

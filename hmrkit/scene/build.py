@@ -74,11 +74,9 @@ def build_scene(
     placed = world if options.space == "world" else None
     if placed is not None and options.camera_pose is None and camera_moves(take.video):
         log.warning("%s: the camera moves, and people drift in world space; --space camera does not", take.video.path)
-    lock_feet = _locks_feet(take, options, placed)
-    if options.smooth or lock_feet or options.fingers == "rest":
+    if options.smooth or options.lock_feet or options.fingers == "rest":
         up = None if world is None else world.up_c
-        chosen = replace(options, lock_feet=lock_feet)
-        motions, cleaned = clean(motions, models.body, clock.motion_fps, chosen, up, placed)
+        motions, cleaned = clean(motions, models.body, clock.motion_fps, options, up, placed)
     matrix = scene_from_camera(options, placed)
     characters = tuple(_character(take, motion, clock, models, matrix, options) for motion in motions)
     if options.skeleton != "smpl":
@@ -92,15 +90,6 @@ def build_scene(
         metadata=metadata, take=take, scene_from_camera_cv=matrix, suffix=_shot_suffix(shot),
         clip_range=clip_range,
     )  # fmt: skip
-
-
-def _locks_feet(take: Take, options: ExportOptions, placed: World | None) -> bool:
-    """As the options say; else in world space, unless bodies are somebody's own, the camera moves or the ground is in
-    doubt."""
-    if options.lock_feet is not None:
-        return options.lock_feet
-    smoothed = take.provenance.get("regress", {}).get("options", {}).get("smooth")
-    return placed is not None and not placed.doubtful and bool(smoothed) and not camera_moves(take.video)
 
 
 # The numbers among an export's options: their flags and ranges.

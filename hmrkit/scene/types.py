@@ -41,8 +41,8 @@ class ExportOptions:
     For building the scene: `fps` (true resampling), `up`, `unit`, `scale` (times every length), `space`, `ground`
     (a point and a normal in the camera frame, six numbers), `camera_pose` (4,4 world from camera (OpenCV axes), y-up
     metres), `skeleton` (joint names and rest pose), `fingers` (``rest``: hands flat), `people` (track ids),
-    `first_frame` (number of the source's first frame), `gaps`, `smooth` (strength, 0 none, 1 usual), `lock_feet`
-    (None: in world space, where the meshes were smoothed and the ground is not in doubt), `film_width_mm`.
+    `first_frame` (number of the source's first frame), `gaps`, `smooth` (strength, 0 none, 1 usual), `lock_feet`,
+    `film_width_mm`.
     For the files: `per_person` (a file each, else one scene), `per_shot` (a scene for each shot of a clip with cuts),
     `camera` (write it), `keyframe_reduce` (largest error that leaving out keys may make, in degrees and millimetres;
     None keeps every frame), `pose_shapes` (pose-dependent blend shapes, where the format has them), `exact` (also write
@@ -68,7 +68,7 @@ class ExportOptions:
     first_frame: int | None = None
     gaps: Literal["hide", "interpolate", "split"] = "hide"
     smooth: float = 0.0
-    lock_feet: bool | None = None
+    lock_feet: bool = False
     film_width_mm: float = 36.0
     per_person: bool = False
     per_shot: bool = False

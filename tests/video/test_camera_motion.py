@@ -75,18 +75,12 @@ def test_it_stays_with_its_frames_and_in_the_file(tmp_path):
     np.testing.assert_array_equal(load_take(tmp_path / "take.npz").video.background_px, video.background_px)
 
 
-def test_a_moving_camera_is_reported_and_feet_are_not_locked_in_its_world(take, models, caplog):
-    record = take.provenance["regress"]
-    smoothed = replace(take, provenance={"regress": record | {"options": {**record["options"], "smooth": 1.0}}})
+def test_a_moving_camera_is_reported_and_its_world_warned_of(take, models, caplog):
     along = np.stack([np.linspace(0, 100, 10), np.zeros(10)], 1).astype(np.float32)
-    moving = replace(smoothed, video=replace(take.video, background_px=along))
-    for shown, locks in ((smoothed, True), (moving, False)):
-        scene = build_scene(shown, models, ExportOptions(space="world"))
-        assert any("lock_feet" in done for done in scene.metadata["cleaning"].values()) == locks
-        assert any("the camera moves" in note for note in report(shown)["notes"]) != locks
-    assert "the camera moves" in caplog.text
-    off = build_scene(smoothed, models, ExportOptions(space="world", lock_feet=False))
-    assert off.metadata["cleaning"] == {}
+    for shown, moves in ((take, False), (replace(take, video=replace(take.video, background_px=along)), True)):
+        build_scene(shown, models, ExportOptions(space="world"))
+        assert ("the camera moves" in caplog.text) == moves
+        assert any("the camera moves" in note for note in report(shown)["notes"]) == moves
 
 
 def test_feet_that_go_with_the_background_stand(models):
