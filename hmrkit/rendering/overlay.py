@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hmrkit.rendering.options import HEAT_MAX, RenderOptions
 from hmrkit.rendering.shading import draw_meshes, shade, vertex_normals
-from hmrkit.rendering.stamps import caption_stamp, label_stamp, scale_stamp, stamp
+from hmrkit.rendering.stamps import caption_stamp, edge_width, label_stamp, scale_stamp, stamp
 from hmrkit.rendering.styles import Figure, Style
 from hmrkit.rendering.views import FollowingView, Look, level_rotation
 from hmrkit.types import Camera
@@ -214,19 +214,19 @@ class Overlay:
         """Write the frame's number, what the view shows, the heat map's scale and people's ids into a panel."""
         if panel.is_inset:
             return
-        unit = self._unit
+        unit, edge = self._unit, edge_width(self._unit)
         first = panel is self._panels[0]
         caption = [f"frame {frame_index}"] if first else []
         if panel.following is not None and look is not None:
             caption.append(panel.following.caption(look))
-        stamp(image, caption_stamp(", ".join(caption), unit), unit * 0.6, unit * 0.5)
+        stamp(image, caption_stamp(", ".join(caption), unit), unit * 0.6 - edge, unit * 0.5 - edge)
         if first and self._options.style in HEAT_MAX:
             scale = "% of the box" if self._options.style == "reprojection" else "mm"
             text = f"{self._options.style}, 0 to {self._heat_max:g} {scale}"
-            stamp(image, scale_stamp(text, unit), unit * 0.6, image.shape[0] - unit * 1.4)
+            stamp(image, scale_stamp(text, unit), unit * 0.6 - edge, image.shape[0] - unit * 1.4 - edge)
         for x, y, track_id in labels:
             label = label_stamp(track_id, unit)
-            x = min(max(x - label.shape[1] / 2, 0), image.shape[1] - label.shape[1])
+            x = min(max(x - (label.shape[1] - 1) / 2, 0), image.shape[1] - label.shape[1])
             stamp(image, label, x, min(max(y - unit * 1.5, 0), image.shape[0] - unit * 1.4))
 
 

@@ -101,9 +101,10 @@ def draw_meshes(
         sample, face = visible_faces(points, faces, corners, large, of_image, count, cull_back=True)
         y = sample // large[1]  # rows run on from one image to the next
         x = sample - y * large[1]
-        channels = _colours_at(x, y, face, corners, colours, faces, of_image * large[0])
+        inside = y % large[0]
+        channels = _colours_at(x, inside, face, corners, colours, faces)
         if wire:
-            share = _near_edges(x, y, face, corners, faces, of_image * large[0])
+            share = _near_edges(x, inside, face, corners, faces)
             channels = [values * share for values in channels]
         pixel = (y // SAMPLES) * width + x // SAMPLES
         for channel, values in zip(out[:, first : first + count], channels, strict=True):
@@ -121,12 +122,10 @@ def draw_meshes(
     return out.view(4, images, height, width).permute(1, 2, 3, 0).contiguous()
 
 
-def _colours_at(
-    x: Tensor, y: Tensor, face: Tensor, corners: Tensor, colours: Tensor, faces: Tensor, top: Tensor
-) -> list[Tensor]:
+def _colours_at(x: Tensor, y: Tensor, face: Tensor, corners: Tensor, colours: Tensor, faces: Tensor) -> list[Tensor]:
     """Red, green, blue and 1 (P,) where `face` (P,) of `visible_faces` is seen at column `x` and row `y` (P,).
 
-    Vertices with `colours` (M,V,3) are seen at `corners` (M,V,2) of images that begin at the rows `top` (M,).
+    Vertices with `colours` (M,V,3) are seen at `corners` (M,V,2).
     Over one face of a body colours are linear in the image, too. So each face that is seen has a plane for each
     channel, which all its pixels read.
     """
@@ -139,7 +138,7 @@ def _colours_at(
     (ax, ay), (bx, by), (cx, cy) = (snapped(corners.flatten(0, 1).index_select(0, row)).unbind(-1) for row in rows)
     bx, by, cx, cy = bx - ax, by - ay, cx - ax, cy - ay
     per_area = SUBPIXELS / (bx * cy - by * cx)
-    ax, ay = ax / SUBPIXELS, ay / SUBPIXELS + top[mesh]
+    ax, ay = ax / SUBPIXELS, ay / SUBPIXELS
     number = torch.empty(len(seen), dtype=torch.int32, device=x.device)
     number[shown] = torch.arange(len(shown), dtype=torch.int32, device=x.device)
     own = number.index_select(0, face)
@@ -155,14 +154,14 @@ def _colours_at(
     return [*found, torch.ones_like(found[0])]
 
 
-def _near_edges(x: Tensor, y: Tensor, face: Tensor, corners: Tensor, faces: Tensor, top: Tensor) -> Tensor:
+def _near_edges(x: Tensor, y: Tensor, face: Tensor, corners: Tensor, faces: Tensor) -> Tensor:
     """How much each visible sample (P,) of `_colours_at` covers in a wireframe.
 
     A line is a pixel wide, or less where triangles are small: between lines there must be something to see through.
     """
     mesh = face // len(faces)
     rows = (mesh * corners.shape[1])[:, None] + faces[face - mesh * len(faces)]
-    center = torch.stack([x, y - top[mesh]], -1) + 0.5
+    center = torch.stack([x, y], -1) + 0.5
     ends = corners.flatten(0, 1).index_select(0, rows.flatten()).view(-1, 3, 2) - center[:, None].to(corners.dtype)
     others = ends.roll(-1, 1)
     areas = (ends[..., 0] * others[..., 1] - ends[..., 1] * others[..., 0]).abs()

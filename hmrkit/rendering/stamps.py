@@ -21,10 +21,10 @@ KEPT = 256  # stamps: ids and captions come again in every frame, a frame's numb
 
 @lru_cache(KEPT)
 def caption_stamp(text: str, unit: int) -> np.ndarray:
-    """White letters `unit` px high with a dark edge."""
-    font, edge = _font(unit), max(1, unit // 9)
-    size = (int(font.getlength(text)) + 4 * edge + 2, round(unit * 1.6))
-    return _drawn(size, lambda draw: draw.text((edge, 0), text, WHITE, font, stroke_width=edge, stroke_fill=BLACK))
+    """White letters `unit` px high with a dark edge, which lies outside of where they stand: see `stamp`."""
+    font, edge = _font(unit), edge_width(unit)
+    size = (int(font.getlength(text)) + 2 * edge + 2, round(unit * 1.5) + 2 * edge)
+    return _drawn(size, lambda draw: draw.text((edge, edge), text, WHITE, font, stroke_width=edge, stroke_fill=BLACK))
 
 
 @lru_cache(KEPT)
@@ -43,12 +43,13 @@ def label_stamp(track_id: int, unit: int) -> np.ndarray:
 
 @lru_cache(KEPT)
 def scale_stamp(text: str, unit: int) -> np.ndarray:
-    """A heat map's colours from left to right, and what they are."""
-    length, ahead, words = unit * 8, round(unit * 0.3), caption_stamp(text, unit)
-    scale = np.zeros((len(words), length + ahead + words.shape[1], 4), np.float32)
+    """A heat map's colours from left to right, and what they are; with the edge of `caption_stamp`."""
+    length, gap, edge, words = unit * 8, round(unit * 0.4), edge_width(unit), caption_stamp(text, unit)
+    scale = np.zeros((len(words), length + gap + words.shape[1], 4), np.float32)
     ramp = (heat_colours(torch.linspace(0, 1, length)) * 255).byte().numpy()
-    scale[ahead : ahead + unit * 2 // 3, :length] = np.append(ramp, np.ones((length, 1)), 1)
-    scale[:, length + ahead :] = words
+    top = edge + round(unit * 0.3)
+    scale[top : top + unit * 2 // 3, edge : edge + length] = np.append(ramp, np.ones((length, 1)), 1)
+    scale[:, length + gap :] = words
     return scale
 
 
@@ -59,6 +60,11 @@ def stamp(image: np.ndarray, drawn: np.ndarray, x: float, y: float) -> None:
     target = image[top + cut_y : top + len(drawn), left + cut_x : left + drawn.shape[1]]
     drawn = drawn[cut_y : cut_y + target.shape[0], cut_x : cut_x + target.shape[1]]
     target[:] = target * (1 - drawn[..., 3:]) + (drawn[..., :3] + 0.5)
+
+
+def edge_width(unit: int) -> int:
+    """Pixels of the dark edge of letters `unit` px high."""
+    return max(1, unit // 9)
 
 
 @lru_cache(8)
