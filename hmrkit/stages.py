@@ -7,7 +7,7 @@ when it runs.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -29,33 +29,42 @@ def detect(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     """People in every chosen frame, with a description of their colours for the tracker; where new shots begin."""
     import torch
 
+    from hmrkit.detectors import DETECTORS
+    from hmrkit.detectors.thinning import detect_thinned, usual_interval
     from hmrkit.trackers.appearance import SIZE as APPEARANCE_SIZE
     from hmrkit.trackers.appearance import describe
     from hmrkit.video import read_frames
-    from hmrkit.video.cuts import frame_colours
 
     # Small arrays that stay, made between large ones that go, leave the heap in pieces (170 KB a frame was measured).
     # So everything is appended to three blocks, which are cut into frames at the end.
-    found, boxes, colours = dict[int, int](), bytearray(), bytearray()
+    counts_of, boxes, colours = dict[int, int](), bytearray(), bytearray()
     failed: list[int] = []
     total = len(take.video.frame_indices)
-    for batch in read_frames(take.video, batch_size=models.options.batch_size):
-        failed.extend(batch.failed)
-        if len(batch.frame_indices):
-            frames = torch.from_numpy(batch.frames).to(models.device, non_blocking=True)
-            indices = [int(i) for i in batch.frame_indices]
-            for index, frame, people in zip(indices, batch.frames, models.detector(frames, indices), strict=True):
-                found[index] = len(people.scores)
-                appearance = describe(frame, people.boxes_xyxy)
-                boxes += np.column_stack([people.boxes_xyxy, people.scores, appearance]).astype(np.float32).tobytes()
-                colours += frame_colours(frame).tobytes()
-        progress("detect", len(found) + len(failed), total)
+
+    def batches() -> Iterator[tuple[list[int], np.ndarray]]:
+        for batch in read_frames(take.video, batch_size=models.options.batch_size):
+            failed.extend(batch.failed)
+            if len(batch.frame_indices):
+                yield [int(i) for i in batch.frame_indices], batch.frames
+            progress("detect", len(counts_of) + len(failed), total)
+
+    def people_in(frames: np.ndarray, indices: Sequence[int]) -> list[Detections]:
+        return models.detector(torch.from_numpy(frames).to(models.device, non_blocking=True), indices)
+
+    reads_file = choose(DETECTORS, models.options.detector, "detector")[0].reads_file
+    every = models.options.detect_every or (1 if reads_file else usual_interval(take.video.sampled_fps))
+    for index, frame, of_frame, people in detect_thinned(batches(), people_in, every, take.video.seconds):
+        counts_of[index] = len(people.scores)
+        appearance = describe(frame, people.boxes_xyxy)
+        boxes += np.column_stack([people.boxes_xyxy, people.scores, appearance]).astype(np.float32).tobytes()
+        colours += of_frame.tobytes()
+    progress("detect", total, total)
     rows = np.frombuffer(boxes, np.float32).reshape(-1, 5 + APPEARANCE_SIZE)
-    counts = [found.get(int(i), 0) for i in take.video.frame_indices]
+    counts = [counts_of.get(int(i), 0) for i in take.video.frame_indices]
     each = np.split(rows, np.cumsum(counts)[:-1])
     detections = tuple(Detections(part[:, :4].copy(), part[:, 4].copy(), part[:, 5:].copy()) for part in each)
-    of_frames = np.frombuffer(colours, np.float16).reshape(len(found), -1 if found else 0)
-    cuts = models.cuts(np.array(list(found), np.int64), of_frames)
+    of_frames = np.frombuffer(colours, np.float16).reshape(len(counts_of), -1 if counts_of else 0)
+    cuts = models.cuts(np.array(list(counts_of), np.int64), of_frames)
     return {"detections": detections, "video": replace(take.video, failed_frames=tuple(sorted(failed)), cuts=cuts)}
 
 
