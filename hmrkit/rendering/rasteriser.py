@@ -193,8 +193,7 @@ def _draw(
     table = torch.cat([*halves, plane, start[None]])
     mesh = chosen // len(faces)
     ids = torch.stack([base[mesh], _FACE_BITS - (chosen + first_id)]).repeat(1, 2)
-    for part in _passes(rows_of):
-        owner, offset = _unfold(rows_of[part])
+    for part, owner, offset in _unfolded(rows_of):
         own = [values[part].index_select(0, owner) for values in table]
         y = own.pop() + offset
         first, count_of, z_first, z_step = _row_spans(own, y, width)
@@ -234,8 +233,7 @@ def _fill(
     first: Tensor, count: Tensor, z_first: Tensor, z_step: Tensor, start: Tensor, low_bits: Tensor, nearest: Tensor
 ) -> None:
     """Offer every pixel of every row's span to `nearest`."""
-    for part in _passes(count):
-        owner, offset = _unfold(count[part])
+    for part, owner, offset in _unfolded(count):
         z = torch.addcmul(
             z_first[part].index_select(0, owner), z_step[part].index_select(0, owner), offset.to(torch.float32)
         )
@@ -245,27 +243,29 @@ def _fill(
         nearest.scatter_reduce_(0, offset.add_(start[part].index_select(0, owner)), key, "amax")
 
 
-def _passes(counts: Tensor) -> Iterator[slice]:
-    """Slices of `counts` whose sums stay near `CANDIDATES_PER_PASS` (one item alone may exceed it)."""
+def _unfolded(counts: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Items repeated `counts` times, in passes that stay near `CANDIDATES_PER_PASS` (one item alone may exceed it).
+
+    A pass is its items, and for each repetition the item of the pass that it belongs to and its number within the item.
+    """
     ends = counts.cumsum(0)
     total = int(ends[-1]) if len(ends) else 0
+    if 0 < total <= CANDIDATES_PER_PASS:
+        yield slice(None), *_unfold(counts, ends, total)
     if total <= CANDIDATES_PER_PASS:
-        if total:
-            yield slice(0, len(counts))
         return
     marks = torch.arange(CANDIDATES_PER_PASS, total, CANDIDATES_PER_PASS, device=counts.device)
-    cuts = torch.unique(torch.searchsorted(ends, marks)).tolist()
+    cuts = torch.unique(torch.searchsorted(ends, marks)).cpu().tolist()
     for begin, end in zip([0, *cuts], [*cuts, len(counts)], strict=True):
-        if begin < end:
-            yield slice(begin, end)
+        own = counts[begin:end].cumsum(0)
+        if len(own) and (count := int(own[-1])):
+            yield slice(begin, end), *_unfold(counts[begin:end], own, count)
 
 
-def _unfold(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """For items repeated `counts` times: the item each repetition belongs to, and its number within the item."""
-    ends = counts.cumsum(0)
-    total = int(ends[-1])
-    owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts, output_size=total)
-    return owner, torch.arange(total, device=counts.device) - (ends - counts)[owner]
+def _unfold(counts: Tensor, ends: Tensor, total: int) -> tuple[Tensor, Tensor]:
+    numbers = torch.arange(len(counts), device=counts.device)
+    owner = torch.repeat_interleave(numbers, counts, output_size=total)
+    return owner, torch.arange(total, device=counts.device) - (ends - counts).index_select(0, owner)
 
 
 def _resolve(

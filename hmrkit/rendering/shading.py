@@ -92,7 +92,7 @@ def draw_meshes(
     out = vertices_c.new_zeros(4, images, height * width)
     step = max(1, SAMPLES_PER_PASS[device.type] // (large[0] * large[1]))
     order = image_index.argsort(stable=True)
-    ends = torch.searchsorted(image_index[order], torch.arange(0, images + step, step, device=device)).tolist()
+    ends = torch.searchsorted(image_index[order], torch.arange(0, images + step, step, device=device)).cpu().tolist()
 
     def draw(first: int, start: int, end: int) -> None:
         here, count = order[start:end], min(step, images - first)
