@@ -23,6 +23,10 @@ def bench(
     against: Annotated[
         str | None, typer.Option(help="Compare --engine with this one, alternately, in the stages that see pixels.")
     ] = None,
+    peers: Annotated[
+        bool,
+        typer.Option("--peers", help="Compare with LiteRT's BlazePose, smplx and trimesh, where they are installed."),
+    ] = False,
     frames: Annotated[int, typer.Option(min=2, help="How many frames `calibrate` makes up.")] = 1000,
     *,
     options: dict[str, Any],
@@ -31,6 +35,7 @@ def bench(
     verbose: o.Verbose = False,
 ) -> None:
     """Milliseconds per stage, frames per second and peak memory of the whole chain on one clip."""
+    from hmrkit.benchmark.peers import compare_peers
     from hmrkit.benchmark.speed import benchmark_calibration, compare_engines, run_benchmark
     from hmrkit.errors import UsageError
     from hmrkit.exporters import choose_formats
@@ -56,6 +61,10 @@ def bench(
     if against is not None:
         facts = compare_engines(video, chosen, against)
         typer.echo(json.dumps(facts, indent=1) if as_json else _comparison(facts))
+        return
+    if peers:
+        facts = compare_peers(video, chosen)
+        typer.echo(json.dumps(facts, indent=1) if as_json else _beside_peers(facts))
         return
     facts = run_benchmark(video, chosen, choose_formats(formats, chosen.params_only), render)
     if as_json:
@@ -86,4 +95,14 @@ def _comparison(facts: dict[str, Any]) -> str:
         f"{name}: {own} {row['ms_per_frame']:.1f} ms a frame, {other} {row['against_ms_per_frame']:.1f}: "
         f"{row['ratio']:.2f} times as long ({row['spread'][0]:.2f} to {row['spread'][1]:.2f})"
         for name, row in facts["stages"].items()
+    )
+
+
+def _beside_peers(facts: dict[str, Any]) -> str:
+    return "\n".join(
+        f"{name}: not compared with {row['peer']}: {row['skipped']}"
+        if "skipped" in row
+        else f"{name}: hmrkit {row['ms']:.1f} ms, {row['peer']} {row['peer_ms']:.1f}: {row['ratio']:.2f} times as long "
+        f"({row['spread'][0]:.2f} to {row['spread'][1]:.2f})"
+        for name, row in facts.items()
     )

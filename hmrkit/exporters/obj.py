@@ -21,10 +21,11 @@ class ObjExporter:
 
     def write(self, scene: Scene, folder: Path, options: ExportOptions) -> list[Path]:
         """The folders made, one a person."""
-        return write_sequences(scene, folder, "obj", _encoder)
+        return write_sequences(scene, folder, "obj", encoder)
 
 
-def _encoder(scene: Scene, character: Character) -> Encode:
+def encoder(scene: Scene, character: Character) -> Encode:
+    """What makes a file's content of a frame's number and a person's vertices (V,3) m."""
     faces = ("f %d %d %d\n" * len(character.faces) % tuple((character.faces + 1).ravel().tolist())).encode()
     template = "v %.9g %.9g %.9g\n" * len(character.rest_vertices)  # one formatting call a frame
     head = (
