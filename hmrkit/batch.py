@@ -262,7 +262,7 @@ def _resume(take: Take, path: Path, overwrite: bool) -> Take:
     return replace(
         earlier,
         video=replace(take.video, failed_frames=earlier.video.failed_frames, cuts=earlier.video.cuts),
-        camera=take.camera,
+        camera=replace(take.camera, zoom=earlier.camera.zoom),
     )
 
 

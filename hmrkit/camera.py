@@ -1,14 +1,19 @@
-"""Pinhole projection, viewing rays, and what is assumed of a camera that nobody measured."""
+"""Pinhole projection, viewing rays, and what is assumed of a camera that nobody measured.
+
+Of a lens that zooms, crops are cut out of the frames as they are, each by a camera of its frame's focal length. Where
+bodies are fitted to keypoints, over time, the keypoints are brought to one focal length first (`unzoomed`): bodies live
+in front of a camera that does not zoom, and only what draws or exports that camera has to know of the zoom.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hmrkit.errors import UsageError
-from hmrkit.types import Camera
+from hmrkit.types import Camera, Keypoints, Track
 
 if TYPE_CHECKING:  # crops need torch, projection does not
     from hmrkit.crops import Region
@@ -44,19 +49,31 @@ def project(camera: Camera, points_c: np.ndarray) -> np.ndarray:
     return pixels.astype(np.float32)
 
 
-def pixel_rays(camera: Camera, pixels: np.ndarray) -> np.ndarray:
-    """Pixels (...,2) -> directions (...,3) with z = 1 in the camera frame."""
-    xy = (pixels[..., :2] - camera.center_px) / camera.focal_px
+def unzoomed(camera: Camera, track: Track, points: Keypoints) -> tuple[Track, Keypoints]:
+    """A track's boxes and 2D keypoints as `camera` would have them if its lens did not zoom: ``(u - c) / zoom + c``."""
+    zoom = camera.zoom_at(track.frame_indices)
+    if zoom is None:
+        return track, points
+    flat = points.keypoints_2d.copy()
+    flat[..., :2] = (flat[..., :2] - camera.center_px) / zoom[:, None, None] + camera.center_px
+    corners = track.boxes_xyxy.reshape(-1, 2, 2)
+    boxes = ((corners - camera.center_px) / zoom[:, None, None] + camera.center_px).reshape(-1, 4)
+    return replace(track, boxes_xyxy=boxes.astype(np.float32)), replace(points, keypoints_2d=flat)
+
+
+def pixel_rays(camera: Camera, pixels: np.ndarray, zoom: np.ndarray | None = None) -> np.ndarray:
+    """Pixels (...,2) -> directions (...,3) with z = 1 in the camera frame; `zoom` (...) are the lens's factors."""
+    xy = (pixels[..., :2] - camera.center_px) / _focal(camera, zoom)
     return np.concatenate([xy, np.ones_like(xy[..., :1])], -1).astype(np.float32)
 
 
-def camera_from_ray(camera: Camera, pixels: np.ndarray) -> np.ndarray:
+def camera_from_ray(camera: Camera, pixels: np.ndarray, zoom: np.ndarray | None = None) -> np.ndarray:
     """Rotations (...,3,3) from a virtual camera that looks along each pixel's ray to the real camera's axes.
 
     A network that sees a crop has no way to know where in the image it was cut: its 3D is in the axes of a camera
     rotated to face the crop. This is the smallest rotation that undoes that.
     """
-    ray = pixel_rays(camera, pixels).astype(np.float64)
+    ray = pixel_rays(camera, pixels, zoom).astype(np.float64)
     x, y, z = np.moveaxis(ray / np.linalg.norm(ray, axis=-1, keepdims=True), -1, 0)
     # Rodrigues from (0, 0, 1) to (x, y, z); z > 0 always, so 1 + z never vanishes.
     c = 1 / (1 + z)
@@ -79,8 +96,10 @@ class CropCameras:
     center_px: np.ndarray
 
 
-def crop_cameras(camera: Camera, region: Region, out: int) -> CropCameras:
+def crop_cameras(camera: Camera, region: Region, out: int, zoom: np.ndarray | None = None) -> CropCameras:
     """The cameras that look along the middles of `region` (N), rolled with it, with images of side `out` px.
+
+    `zoom` (N,): the lens's factors in the regions' frames.
 
     Two pinhole cameras in one place see the same rays, so with ``R = camera_from_ray(middle) @ roll(angle)`` no
     point's projection is lost between them: ``image_from_crop = K R K_crop^-1``, exactly, however far off the axis.
@@ -89,34 +108,42 @@ def crop_cameras(camera: Camera, region: Region, out: int) -> CropCameras:
     points away from the image's centre; along that direction an image is stretched by ``|ray|``, and the crop is not.
     At the image's centre the homography is the plain map of `hmrkit.crops.crop_affine`.
     """
-    ray = pixel_rays(camera, region.center).astype(np.float64)
+    ray = pixel_rays(camera, region.center, zoom).astype(np.float64)
     cosine, sine, zero = np.cos(region.angle), np.sin(region.angle), np.zeros(np.shape(region.angle))
     roll = np.stack([cosine, -sine, zero, sine, cosine, zero, zero, zero, zero + 1], -1).reshape(*zero.shape, 3, 3)
-    rotation = camera_from_ray(camera, region.center).astype(np.float64) @ roll
-    focal = mean_focal(camera) * np.linalg.norm(ray, axis=-1) * out / region.size
-    return _crop_cameras(camera, rotation, focal, np.full((*zero.shape, 2), out / 2))
+    rotation = camera_from_ray(camera, region.center, zoom).astype(np.float64) @ roll
+    focal = mean_focal(camera, zoom) * np.linalg.norm(ray, axis=-1) * out / region.size
+    return _crop_cameras(camera, rotation, focal, np.full((*zero.shape, 2), out / 2), zoom)
 
 
-def plain_crop_cameras(camera: Camera, region: Region, out: int) -> CropCameras:
+def plain_crop_cameras(camera: Camera, region: Region, out: int, zoom: np.ndarray | None = None) -> CropCameras:
     """Cameras with images of side `out` px that are plain pieces of the image: `region` (N), not rotated.
 
     Their axes are the full camera's. The principal point is then the full image's, in crop pixels: mostly not in the
     middle, and often outside of the crop. ``f_crop = f out / size``; where the full camera has two focal lengths f is
     their geometric mean, and the crop's pixels are square.
     """
-    focal = mean_focal(camera) * out / region.size
-    center = out / 2 - focal[..., None] * pixel_rays(camera, region.center)[..., :2]
-    return _crop_cameras(camera, np.broadcast_to(np.eye(3), (*focal.shape, 3, 3)), focal, center)
+    focal = mean_focal(camera, zoom) * out / region.size
+    center = out / 2 - focal[..., None] * pixel_rays(camera, region.center, zoom)[..., :2]
+    return _crop_cameras(camera, np.broadcast_to(np.eye(3), (*focal.shape, 3, 3)), focal, center, zoom)
 
 
-def mean_focal(camera: Camera) -> float:
-    """The geometric mean of a camera's two focal lengths, px."""
-    return float(np.sqrt(np.prod(camera.focal_px.astype(np.float64))))
+def mean_focal(camera: Camera, zoom: np.ndarray | None = None) -> float | np.ndarray:
+    """The geometric mean of a camera's two focal lengths, px: one, or with `zoom` (N,) one each."""
+    mean = float(np.sqrt(np.prod(camera.focal_px.astype(np.float64))))
+    return mean if zoom is None else mean * zoom
 
 
-def _crop_cameras(camera: Camera, rotation: np.ndarray, focal: np.ndarray, center: np.ndarray) -> CropCameras:
-    intrinsics = np.diag([*camera.focal_px.astype(np.float64), 1.0])
-    intrinsics[:2, 2] = camera.center_px
+def _focal(camera: Camera, zoom: np.ndarray | None) -> np.ndarray:
+    return camera.focal_px if zoom is None else camera.focal_px * zoom[..., None]
+
+
+def _crop_cameras(
+    camera: Camera, rotation: np.ndarray, focal: np.ndarray, center: np.ndarray, zoom: np.ndarray | None
+) -> CropCameras:
+    intrinsics = np.zeros((*np.shape(zoom), 3, 3)) if zoom is not None else np.zeros((3, 3))
+    intrinsics[..., :2, :2] = _focal(camera, zoom)[..., None] * np.eye(2)
+    intrinsics[..., :2, 2], intrinsics[..., 2, 2] = camera.center_px, 1
     zero, (x, y) = np.zeros(focal.shape), np.moveaxis(center, -1, 0)
     ray_from_crop = np.stack([1 / focal, zero, -x / focal, zero, 1 / focal, -y / focal, zero, zero, zero + 1], -1)
     image_from_crop = intrinsics @ rotation @ ray_from_crop.reshape(*zero.shape, 3, 3)

@@ -18,9 +18,9 @@ class Models:
 
     def __init__(self, options: Options) -> None:
         from hmrkit.device import resolve_device, resolve_dtype
-        from hmrkit.video.watch import set_timeout
+        from hmrkit.video.opening import allow
 
-        set_timeout(options.timeout)
+        allow(options)
         self.options = options
         self.device = resolve_device(options.device)
         self.dtype = resolve_dtype(options.dtype)
@@ -77,6 +77,8 @@ class Models:
 
         with engine(self.options.engine):
             regressor = load_regressor(str(self.options.mesh), self.options.checkpoint, device=self.device)
+            if self.options.flip_test is not None:
+                regressor.flip = self.options.flip_test
             if (backbone := getattr(regressor, "backbone", None)) is not None:
                 backbone.use_engine()
         return regressor

@@ -190,6 +190,11 @@ class Options:
         "full", "Design of the calibration, as the paper compares them", ("calibrate",), choices=CALIBRATIONS
     )
     flip: bool = option(True, "Lift the mirrored keypoints too and average.", ("lift",))
+    flip_test: bool | None = option(
+        None,
+        "Regressors look at mirrored crops, too, and average: twice the cost. [default: yes for those that ship]",
+        ("regress",),
+    )
     smooth: float | None = option(
         None,
         "Take jitter out of the mesh stream, without delay: 0 is off. [default: 1, for file 0]",
@@ -233,6 +238,12 @@ class Options:
         also=("detect",),
         allowed=(1, 179),
     )
+    fov_track: bool = option(
+        False,
+        "Follow a lens that zooms, by what lies about the people: one focal length per frame, --focal or --fov in the "
+        "first. Of a camera that stands or pans.",
+        ("detect",),
+    )
     start: str | None = option(None, "First frame: a frame number, seconds (2.5s) or hh:mm:ss.", ("detect",))
     end: str | None = option(None, "Frame to stop before, given like --start.", ("detect",))
     every: int = option(1, "Take every N-th frame.", ("detect",), allowed=(1, 1e9))
@@ -254,6 +265,11 @@ class Options:
         "Seconds without progress after which a decoder is given up.",
         also=("run", "detect", "pose", "regress", "render"),
         allowed=(0.1, 1e6),
+    )
+    allow_playlists: bool = option(
+        False,
+        "Clips may be playlists (ffconcat, HLS), whose parts lie in the same folder.",
+        also=("run", "detect", "pose", "regress", "render", "info"),
     )
     device: str = option(
         "auto", "auto, cpu or cuda:N.", also=("detect", "pose", "regress", "lift", "calibrate", *OUTPUTS)
@@ -283,6 +299,11 @@ class Options:
         if self.checkpoint and "regressor" not in stream.models:
             trained = (name for name, other in visible(MESH_STREAMS).items() if "regressor" in other.models)
             raise UsageError(f"--checkpoint is a regressor's ({', '.join(trained)}), but the mesh stream is {mesh}")
+        if self.fov_track and mesh.startswith("file:"):
+            raise UsageError(
+                f"the bodies of --mesh {mesh} stand before a camera of their own, which knows nothing of a zoom; "
+                "leave --fov-track out"
+            )
         for name, facts in OPTIONS.items():
             if facts.allowed:
                 check_number(f"--{name.replace('_', '-')}", getattr(self, name), facts.allowed)
@@ -301,6 +322,8 @@ class Options:
             has_masks = choose(KEYPOINTS, self.keypoints, "keypoint estimator")[0].has_masks
             object.__setattr__(self, "shape", "silhouette" if stream.masks_shape and has_masks else "mesh")
         choose(SHAPES, str(self.shape), "shape")
+        if self.flip_test is not None and ("regressor" not in stream.models or stream.published):
+            raise UsageError(f"--flip-test is for hmrkit's own regressors, found --mesh {mesh}; leave it out")
         if self.gender == "auto" and self.body:
             raise UsageError(
                 f"--gender auto compares hmrkit's own bodies; leave out --body {self.body}, or name a gender"

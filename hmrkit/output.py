@@ -207,6 +207,7 @@ def _images(take: Take, batch_size: int, footage: bool) -> Iterator[tuple[list[i
 
 def _figures(take: Take, track_id: int, rows: np.ndarray, models: Models, style: str) -> list[Figure]:
     """A person in some rows of their track, as a style draws them."""
+    from hmrkit.camera import unzoomed
     from hmrkit.rendering.heat import refit_heat_mm, reprojection_heat
     from hmrkit.rendering.styles import Figure
 
@@ -214,7 +215,7 @@ def _figures(take: Take, track_id: int, rows: np.ndarray, models: Models, style:
     if style == "residual":
         heat = refit_heat_mm(mesh, take.calibrated[track_id].params, models.body, rows)
     elif style == "reprojection":
-        person, points = take.track(track_id), take.keypoints[track_id]
+        person, points = unzoomed(take.camera, take.track(track_id), take.keypoints[track_id])
         heat = reprojection_heat(mesh, person, points, take.camera, models.body, rows)
     return [
         Figure(track_id, mesh.vertices_c[k], mesh.joints_c[k], None if heat is None else heat[k])

@@ -30,9 +30,9 @@ def open_clip(path: str | Path, options: Options, keep_numbers: bool = True) -> 
     """An empty take of a video file or a folder of frames, with its camera (`keep_numbers`: see `probe`)."""
     from hmrkit.camera import assume_camera
     from hmrkit.video import probe
-    from hmrkit.video.watch import set_timeout
+    from hmrkit.video.opening import allow
 
-    set_timeout(options.timeout)
+    allow(options)
     video = probe(
         path, options.start, options.end, options.every, options.fps, options.capture_fps, keep_numbers=keep_numbers
     )

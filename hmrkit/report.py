@@ -59,6 +59,7 @@ def report(take: Take) -> dict[str, Any]:
         "frames_without_people": empty,
         "focal_px": float(take.camera.focal_px[0]),
         "focal_source": take.camera.source,
+        **({} if (zoom := take.camera.zoom) is None else {"zoom": [round(float(z), 4) for z in zoom.factors]}),
         "people": people,
         "dropped_tracks": [dropped.as_record() for dropped in take.dropped_tracks],
         "stages": [name for name in STAGES if name in take.provenance],
@@ -91,13 +92,13 @@ def reprojection(take: Take, models: Models, frames: int = 64) -> dict[int, floa
 
     Of `frames` frames spread over each track. A body without a keypoint regressor is measured by its joints.
     """
-    from hmrkit.camera import project
+    from hmrkit.camera import project, unzoomed
     from hmrkit.metrics import reprojection_error
     from hmrkit.rendering.heat import mesh_keypoints
 
     errors = {}
     for person in take.people_with_mesh():
-        points = take.keypoints[person.track_id]
+        person, points = unzoomed(take.camera, person, take.keypoints[person.track_id])
         rows = np.unique(np.linspace(0, len(person.frame_indices) - 1, frames).round().astype(int))
         mesh = mesh_slice(take, person.track_id, rows, models)
         names, places = mesh_keypoints(mesh.vertices_c, mesh.joints_c, models.body)

@@ -26,7 +26,8 @@ Progress = Callable[[str, int, int], None]  # stage, done, total
 
 
 def detect(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
-    """People in every chosen frame, with a description of their colours for the tracker; where new shots begin."""
+    """People in every chosen frame, with a description of their colours for the tracker; where new shots begin; with
+    `--fov-track` how the lens zooms."""
     import torch
 
     from hmrkit.detectors import DETECTORS
@@ -34,10 +35,12 @@ def detect(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     from hmrkit.trackers.appearance import SIZE as APPEARANCE_SIZE
     from hmrkit.trackers.appearance import describe
     from hmrkit.video import read_frames
+    from hmrkit.video.zoom import ZoomFinder
 
     # Small arrays that stay, made between large ones that go, leave the heap in pieces (170 KB a frame was measured).
     # So everything is appended to three blocks, which are cut into frames at the end.
     counts_of, boxes, colours = dict[int, int](), bytearray(), bytearray()
+    zoom = ZoomFinder(take.camera) if models.options.fov_track else None
     failed: list[int] = []
     total = len(take.video.frame_indices)
 
@@ -58,6 +61,8 @@ def detect(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
         appearance = describe(frame, people.boxes_xyxy)
         boxes += np.column_stack([people.boxes_xyxy, people.scores, appearance]).astype(np.float32).tobytes()
         colours += of_frame.tobytes()
+        if zoom:
+            zoom.add(index, frame, people.boxes_xyxy)
     progress("detect", total, total)
     rows = np.frombuffer(boxes, np.float32).reshape(-1, 5 + APPEARANCE_SIZE)
     counts = [counts_of.get(int(i), 0) for i in take.video.frame_indices]
@@ -65,12 +70,15 @@ def detect(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     detections = tuple(Detections(part[:, :4].copy(), part[:, 4].copy(), part[:, 5:].copy()) for part in each)
     of_frames = np.frombuffer(colours, np.float16).reshape(len(counts_of), -1 if counts_of else 0)
     cuts = models.cuts(np.array(list(counts_of), np.int64), of_frames)
-    return {"detections": detections, "video": replace(take.video, failed_frames=tuple(sorted(failed)), cuts=cuts)}
+    video = replace(take.video, failed_frames=tuple(sorted(failed)), cuts=cuts)
+    camera = replace(take.camera, zoom=zoom.finish(video) if zoom else None)
+    return {"detections": detections, "video": video, "camera": camera}
 
 
 def track(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     """Detections joined into people, each through one shot of the clip; `--people` chooses among them."""
     from hmrkit.trackers import load_tracker, select_people
+    from hmrkit.video.zoom import people_disagree
 
     tracker = load_tracker(models.options.tracker)
     for frame_index, people in zip(take.video.frame_indices, take.detections, strict=True):
@@ -79,6 +87,12 @@ def track(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     result = tracker.finish(video.motion_fps, video.cuts, video.seconds(video.frame_indices))
     people = models.options.people
     tracks = select_people(result.tracks, int(people) if people.isdigit() else people, take.video.cuts)
+    if take.camera.zoom and people_disagree(take.camera.zoom, tracks, (take.camera.width, take.camera.height)):
+        log.warning(
+            "%s: people keep their size in the image while --fov-track finds a zoom: they walk against it, or the "
+            "camera moves and does not zoom; then leave --fov-track out",
+            video.path,
+        )
     chosen = {person.track_id for person in tracks}
     others = [person for person in result.tracks if person.track_id not in chosen]
     dropped = [*result.dropped, *(DroppedTrack.of(t, f"not chosen by --people {people}", "track") for t in others)]
@@ -185,6 +199,7 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
     from hmrkit.body.posing import filled_rows
     from hmrkit.calibration.target import TargetOptions
     from hmrkit.calibration.track import calibrate_track, without_rows
+    from hmrkit.camera import unzoomed
     from hmrkit.fitting.standing import standing_knees
 
     options = models.options
@@ -199,11 +214,14 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
             progress("calibrate", done, len(people))
             continue
         times = take.video.seconds(person.frame_indices)
+        points = None
+        if options.mode != "serial":
+            person, points = unzoomed(take.camera, person, take.keypoints[i])
         moved = calibrate_track(
             person,
             params,
             take.lifted[i],
-            None if options.mode == "serial" else take.keypoints[i],
+            points,
             take.camera,
             models.body,
             models.calibration,
@@ -220,12 +238,13 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
 def _pose_of_track(i: int, take: Take, models: Models) -> LiftedPose:
     """A track's pose by the pose stream (`hmrkit.options.PoseStream`)."""
     from hmrkit.calibration.pose_streams import direct_pose, fused_pose, projected_landmarks
+    from hmrkit.camera import unzoomed
 
     options = models.options
     person = take.track(i)
     if options.mode == "serial":
         return _lift_track(person, projected_landmarks(models.body, take.body[i], take.camera), take, models)
-    points = take.keypoints[i]
+    person, points = unzoomed(take.camera, person, take.keypoints[i])
     if options.pose3d == "direct":
         return direct_pose(points, models.body)
     lifted = _lift_track(person, points, take, models)

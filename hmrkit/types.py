@@ -104,14 +104,42 @@ class VideoInfo:
 
 
 @dataclass(frozen=True)
+class Zoom:
+    """What a lens zooms: in its frames `frame_indices` (N,), rising, the focal length is `factors` (N,) times the
+    camera's."""
+
+    frame_indices: np.ndarray
+    factors: np.ndarray
+
+    def __post_init__(self) -> None:
+        letters: dict[str, int] = {}
+        _check("Zoom", "frame_indices", self.frame_indices, ("N",), letters, "i")
+        _check("Zoom", "factors", self.factors, ("N",), letters, "f")
+        if not (len(self.factors) and np.isfinite(self.factors).all() and (self.factors > 0).all()):
+            raise ValueError("Zoom: expected factors above 0")
+
+    def at(self, frame_indices: np.ndarray) -> np.ndarray:
+        """Factors (T,) of frames, also fractions of such, between those that it has."""
+        return np.interp(frame_indices, self.frame_indices, self.factors)
+
+
+@dataclass(frozen=True)
 class Camera:
-    """Pinhole camera of the full image, no distortion: ``u = fx x / z + cx`` with pixels as in the module's legend."""
+    """Pinhole camera of the full image, no distortion: ``u = fx x / z + cx`` with pixels as in the module's legend.
+
+    Of a lens that zooms, `focal_px` is the focal length in the first frame of each shot; `zoom` says how it changes.
+    """
 
     focal_px: np.ndarray
     center_px: np.ndarray
     width: int
     height: int
     source: CameraSource = "assumed"
+    zoom: Zoom | None = None
+
+    def zoom_at(self, frame_indices: np.ndarray) -> np.ndarray | None:
+        """Factors (T,) on `focal_px` in frames; None where the lens does not zoom."""
+        return None if self.zoom is None else self.zoom.at(frame_indices)
 
     def __post_init__(self) -> None:
         _check("Camera", "focal_px", self.focal_px, (2,), {}, "f")

@@ -9,10 +9,11 @@ from hmrkit.camera import (
     plain_crop_cameras,
     project,
     solve_translation,
+    unzoomed,
 )
 from hmrkit.crops import Region, crop_affine
 from hmrkit.errors import UsageError
-from hmrkit.types import Camera
+from hmrkit.types import Camera, Keypoints, Track, Zoom
 
 
 @pytest.fixture
@@ -132,3 +133,30 @@ def test_a_plain_crops_camera_is_the_full_one_with_its_centre_elsewhere():
     seen = points[..., :2] / points[..., 2:] * crops.focal_px[:, None, None] + crops.center_px[:, None]
     image = np.stack([project(camera, p) for p in points])
     assert np.abs(through(crops.image_from_crop, seen) - image).max() < 0.01
+
+
+@pytest.mark.parametrize("cameras_of", [crop_cameras, plain_crop_cameras])
+def test_crops_of_a_lens_that_zooms_are_those_of_its_focal_lengths(cameras_of):
+    camera = Camera(np.array([900, 950], np.float32), np.array([600, 350], np.float32), 1280, 720)
+    region = Region(np.array([[300.0, 200], [1000, 500]]), np.array([200.0, 300]), np.array([0.1, -0.3]))
+    zooming = Camera(camera.focal_px, camera.center_px, 1280, 720, zoom=Zoom(np.array([5, 9]), np.array([1.0, 1.4])))
+    found = cameras_of(zooming, region, 256, zooming.zoom_at(np.array([5, 9])))
+    for k, factor in enumerate((1.0, 1.4)):
+        single = Camera(camera.focal_px * np.float32(factor), camera.center_px, 1280, 720)
+        wanted = cameras_of(single, region[k : k + 1], 256)
+        for part in ("camera_from_crop", "focal_px", "image_from_crop", "center_px"):
+            assert np.allclose(getattr(found, part)[k], getattr(wanted, part)[0], rtol=1e-5, atol=1e-5), part
+
+
+def test_unzoomed_keypoints_are_seen_along_the_same_rays(points):
+    camera = assume_camera(1280, 720)
+    frames, factors = np.arange(3, 9), np.linspace(1, 1.5, 6)
+    zooming = Camera(camera.focal_px, camera.center_px, 1280, 720, zoom=Zoom(frames, factors))
+    seen = (project(camera, points) - camera.center_px) * factors[:, None, None] + camera.center_px
+    flat = np.concatenate([seen, np.ones((6, 17, 1))], -1).astype(np.float32)
+    boxes = np.concatenate([seen.min(1), seen.max(1)], 1).astype(np.float32)
+    track = Track(1, frames, boxes, np.ones(6, np.float32), np.zeros(6, bool))
+    found, keypoints = unzoomed(zooming, track, Keypoints(flat, None, "coco-17"))
+    assert np.allclose(keypoints.keypoints_2d[..., :2], project(camera, points), atol=1e-2)
+    assert np.allclose(found.boxes_xyxy[:, :2], project(camera, points).min(1), atol=1e-2)
+    assert unzoomed(camera, track, keypoints) == (track, keypoints)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from films import write_film
+from PIL import Image
 
 import hmrkit
 from hmrkit.benchmark.speed import run_benchmark
@@ -159,7 +160,16 @@ def test_a_stage_without_what_it_needs_says_so(film, models):
 
 
 @pytest.mark.parametrize(
-    "bad", [{"method": "x"}, {"mesh": "x"}, {"calibration": "x"}, {"people": "0"}, {"every": 0}, {"batch_size": 0}]
+    "bad",
+    [
+        {"method": "x"},
+        {"mesh": "x"},
+        {"calibration": "x"},
+        {"people": "0"},
+        {"every": 0},
+        {"batch_size": 0},
+        {"mesh": "file:results.npz", "fov_track": True},
+    ],
 )
 def test_options_are_checked(bad):
     with pytest.raises(UsageError):
@@ -550,3 +560,22 @@ def test_with_params_only_no_vertices_are_made(film, take, monkeypatch, tmp_path
     assert choose_formats(None, True) == ["npz"]
     with pytest.raises(UsageError, match="--params-only makes no vertices, which --format obj,abc writes"):
         choose_formats("npz,obj,abc", True)
+
+
+def test_before_a_lens_that_zooms_somebody_who_stands_stays_where_they_are(tmp_path):
+    random, factors = np.random.default_rng(0), 1.3 ** np.linspace(0, 1, 6)
+    grey = 100 + 2 * np.kron(random.integers(-10, 11, (18, 24)), np.ones((8, 8)))
+    grey[40:104, 80:112] = 220  # the person that the toy detector finds
+    plate = Image.fromarray(np.repeat(grey[..., None].astype(np.uint8), 3, -1))
+    for k, factor in enumerate(factors):
+        x, y = 96 / factor, 72 / factor
+        seen = plate.resize((192, 144), Image.Resampling.BICUBIC, (96 - x, 72 - y, 96 + x, 72 + y))
+        seen.save(tmp_path / f"plate.{k:02d}.png")
+    take = hmrkit.run(str(tmp_path), **TOYS, refine=False, smooth=0.0, fov_track=True)
+    assert take.camera.zoom is not None
+    assert np.allclose(take.camera.zoom.factors, factors, rtol=0.01)
+    boxes = take.tracks[0].boxes_xyxy
+    assert np.ptp(boxes[-1, 1::2]) / np.ptp(boxes[0, 1::2]) == pytest.approx(1.3, abs=0.05)
+    assert np.ptp(np.log(take.body[1].transl_c[:, 2])) < 0.03
+    assert np.ptp(np.log(take.calibrated[1].joints_c[:, 0, 2])) < 0.03
+    assert report(take)["zoom"][-1] == pytest.approx(1.3, rel=0.01)

@@ -12,6 +12,7 @@ from hmrkit.cli import (
     compare,
     convert_body,
     cut,
+    docs,
     doctor,
     evaluate,
     export,
@@ -25,12 +26,12 @@ from hmrkit.cli import (
     weights,
 )
 from hmrkit.cli.examples import epilog
+from hmrkit.cli.help_groups import GroupedCommand
 
 app = typer.Typer(
     name="hmrkit",
     help="Video in, 3D meshes of the people in it out.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -75,9 +76,10 @@ _COMMANDS = {
     "compare": compare.compare,
     "bench": bench.bench,
     "doctor": doctor.doctor,
+    "docs": docs.docs,
     "eval": evaluate.evaluate,
 }
 for _name, _command in _COMMANDS.items():
-    app.command(_name, epilog=epilog(_name))(_command)
+    app.command(_name, cls=GroupedCommand, epilog=epilog(_name))(_command)
 app.add_typer(train.app, name="train")
 app.add_typer(weights.app, name="weights")

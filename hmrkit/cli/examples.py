@@ -23,6 +23,7 @@ EXAMPLES = {
     "compare": "hmrkit compare fit.npz spin.npz --out difference/ --strip",
     "bench": "hmrkit bench clip.mp4 --render",
     "doctor": "hmrkit doctor --quick",
+    "docs": "hmrkit docs methods",
     "eval": "hmrkit eval --dataset synthetic --method hmr,spin,fit --out evaluation/",
 }
 

@@ -122,7 +122,7 @@ def info(
     from hmrkit.report import report
     from hmrkit.take import open_take
 
-    take = open_take(path) if path == "-" or path.endswith(".npz") else open_clip(path, Options())
+    take = open_take(path) if path == "-" or path.endswith(".npz") else open_clip(path, Options(**options))
     facts = report(take)
     if as_json:
         typer.echo(json.dumps(facts, indent=1))
@@ -208,7 +208,8 @@ def summary(take: Take, facts: dict[str, Any]) -> list[str]:
         + (f", {empty} without people" if empty else ""),
         *(f"footage    {note}" for note in facts["notes"]),
         *([f"cuts       new shots at frames {', '.join(map(str, facts['cuts']))}"] if facts["cuts"] else []),
-        f"camera     focal length {facts['focal_px']:.1f} px ({facts['focal_source']})",
+        f"camera     focal length {facts['focal_px']:.1f} px ({facts['focal_source']})"
+        + (f", zooming to {min(facts['zoom']):.3f} to {max(facts['zoom']):.3f} times that" if "zoom" in facts else ""),
         f"stages     {' '.join(stage for stage in STAGES if stage in facts['stages']) or 'none'}",
     ]
     if take.tracks or take.dropped_tracks:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
+from hmrkit.cli.help_groups import completion, group_of
 from hmrkit.options import OPTIONS, Options
 
 if TYPE_CHECKING:
@@ -54,7 +55,13 @@ def with_options(*subcommands: str, without: tuple[str, ...] = (), **changed: An
                 inspect.Parameter.KEYWORD_ONLY,
                 default=changed.get(name, (getattr(Options, name),))[0],
                 annotation=Annotated[
-                    hints[name], typer.Option(*changed.get(name, (None,))[1:], help=OPTIONS[name].text)
+                    hints[name],
+                    typer.Option(
+                        *changed.get(name, (None,))[1:],
+                        help=OPTIONS[name].text,
+                        rich_help_panel=group_of(OPTIONS[name]),
+                        autocompletion=completion(OPTIONS[name]),
+                    ),
                 ],
             )
             for name in names

@@ -7,7 +7,6 @@ those of a clip, so that a file with parts missing or of other sizes is refused 
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 import zipfile
@@ -35,6 +34,7 @@ from hmrkit.take import is_take, load_take
 from hmrkit.types import VideoInfo
 from hmrkit.untrusted.arrays import open_regular
 from hmrkit.untrusted.checkpoints import read_checkpoint
+from hmrkit.untrusted.json_files import read_json
 from hmrkit.weights import find_parts, load_state, read_manifest, weight_folders
 
 FRAMES, SIZE, HZ = 3600, (1920, 1080), 30  # of the clip that results are read as those of
@@ -206,9 +206,9 @@ def _take(path: Path, facts: dict[str, Any]) -> Finding:
 def _measured(path: Path, facts: dict[str, Any]) -> Finding:
     """What `hmrkit train uncertainty` wrote."""
     try:
-        pairs = tuple(json.loads(path.read_text(encoding="utf-8")).items())
+        pairs = tuple(read_json(path, "JSON of measured errors").items())
         ours = all("frames" in entry and "measured_on" in entry for _, entry in pairs)
-    except (ValueError, AttributeError, TypeError) as error:
+    except (InputError, AttributeError, TypeError) as error:
         raise WeightsError(f"{path}: wanted JSON with an object, found something else or a cut-off file") from error
     if not (pairs and ours):
         return Finding(**facts, what="unknown", first_keys=tuple(key for key, _ in pairs)[:5])

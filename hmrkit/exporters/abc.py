@@ -65,7 +65,9 @@ def _write_archive(file: OgawaFile, scene: Scene, options: ExportOptions) -> Non
         top.children.append(node)
     if options.camera:
         camera = scene.camera
-        properties = [_camera_schema(file, camera, scene.metres_per_unit)]
+        frames, _ = camera.zoom_mm
+        times = sampling(int(frames[0]), len(frames)) if len(frames) else 0
+        properties = [_camera_schema(file, camera, scene.metres_per_unit, times)]
         lens = Node(f"{camera.name}_lens", f"{_CAMERA};schemaObjTitle={_CAMERA[7:]}:.geom", properties)
         top.children.append(_transform(file, camera.name, camera.scene_from_camera, lens))
     file.finish(top, _archive_metadata(scene), samplings)
@@ -131,15 +133,20 @@ def _transform(file: OgawaFile, name: str, matrix: np.ndarray | None, child: Nod
     return Node(name, f"{_XFORM};schemaObjTitle={_XFORM[7:]}:.xform", [schema], [child])
 
 
-def _camera_schema(file: OgawaFile, camera: SceneCamera, metres_per_unit: float) -> Property:
-    """Focal length in mm, film in cm, in the order that the schema has; clipping planes and focus in scene units."""
+def _camera_schema(file: OgawaFile, camera: SceneCamera, metres_per_unit: float, times: int) -> Property:
+    """Focal length in mm, film in cm, in the order that the schema has; clipping planes and focus in scene units.
+
+    `times` is the sampling of a lens that zooms, else 0.
+    """
     (width, height), (right, above) = camera.film_gate_mm, camera.film_offset_mm
     near, far, focus = (metres / metres_per_unit for metres in (0.05, 1000.0, 5.0))
-    core = [
-        camera.focal_mm, width / 10, right / 10, height / 10, above / 10, 1.0,
-        0.0, 0.0, 0.0, 0.0, 5.6, focus, 0.0, 0.0, near, far,
+    rest = [
+        width / 10, right / 10, height / 10, above / 10, 1.0, 0.0, 0.0, 0.0, 0.0, 5.6, focus, 0.0, 0.0, near, far,
     ]  # fmt: skip
-    return Property(".geom", metadata=_CAMERA, children=[file.scalar(".core", core, "d")])
+    _, zoom = camera.zoom_mm
+    samples = [file.sample(np.array([focal, *rest], "d")) for focal in (zoom if len(zoom) else [camera.focal_mm])]
+    core = Property(".core", "d", 1 + len(rest), sampling=times, samples=samples)
+    return Property(".geom", metadata=_CAMERA, children=[core])
 
 
 def _archive_metadata(scene: Scene) -> str:

@@ -32,7 +32,7 @@ from hmrkit.exporters.fbx_binary import (
     record,
     write_fbx,
 )
-from hmrkit.exporters.fbx_character import Animation, add_character, add_model, vector_row
+from hmrkit.exporters.fbx_character import Animation, add_attribute, add_character, add_model, vector_row
 from hmrkit.files import atomic_path
 from hmrkit.scene import ExportOptions, Scene, SceneCamera
 
@@ -76,7 +76,7 @@ def document(scene: Scene, options: ExportOptions) -> list[Record]:
         lone = options.skeleton == "unreal" and len(scene.characters) == 1
         add_character(graph, animation, character, scene, options, "root" if lone else character.name)
     if options.camera:
-        _add_camera(graph, scene.camera, scene)
+        _add_camera(graph, animation, scene.camera, scene)
     return [
         _header(scene),
         record("FileId", FILE_ID),
@@ -168,7 +168,7 @@ def _takes(scene: Scene, animation: Animation) -> Record:
     return takes
 
 
-def _add_camera(graph: Graph, camera: SceneCamera, scene: Scene) -> None:
+def _add_camera(graph: Graph, animation: Animation, camera: SceneCamera, scene: Scene) -> None:
     """The clip's camera: focal length in mm and film back in inches, as FBX has them; the image's size as aspect."""
     width, height = (size / _MM_PER_INCH for size in camera.film_gate_mm)
     upright = camera.film_height_mm > camera.film_width_mm
@@ -202,4 +202,8 @@ def _add_camera(graph: Graph, camera: SceneCamera, scene: Scene) -> None:
     place = camera.scene_from_camera
     rotation = euler_deg((place[:3, :3] @ _GL_FROM_FBX_CAMERA)[None])[0]
     rows = [vector_row("Lcl Translation", place[:3, 3]), vector_row("Lcl Rotation", rotation)]
-    add_model(graph, camera.name, "Camera", "Camera", 0, *rows, attribute=tuple(attribute))
+    model = add_model(graph, camera.name, "Camera", "", 0, *rows)
+    lens = add_attribute(graph, camera.name, "Camera", "Camera", model, *attribute)
+    frames, zoom = camera.zoom_mm
+    if len(frames):
+        animation.animate(lens, "FocalLength", "FocalLength", zoom[:, None], animation.times(frames))

@@ -95,10 +95,16 @@ def add_model(graph: Graph, name: str, sub: str, flags: str, parent: int, *rows:
     model = graph.add("Model", name, "Model", *children, sub=sub)
     graph.connect(model, parent)
     if flags:
-        made = [properties(*attribute)] if attribute else []
-        node = graph.add("NodeAttribute", name, "NodeAttribute", *made, record("TypeFlags", flags), sub=sub)
-        graph.connect(node, model)
+        add_attribute(graph, name, sub, flags, model, *attribute)
     return model
+
+
+def add_attribute(graph: Graph, name: str, sub: str, flags: str, model: Int64, *rows: tuple) -> Int64:
+    """The node attribute of a node that has none, with its properties."""
+    made = [properties(*rows)] if rows else []
+    node = graph.add("NodeAttribute", name, "NodeAttribute", *made, record("TypeFlags", flags), sub=sub)
+    graph.connect(node, model)
+    return node
 
 
 def vector_row(name: str, values: np.ndarray, flags: str = "A") -> tuple:

@@ -261,6 +261,8 @@ class _Document:
         rotation = self._rotation.astype(np.float64)
         moved[:3, :3] = rotation @ camera.scene_from_camera[:3, :3]
         moved[:3, 3] = rotation @ camera.scene_from_camera[:3, 3] * self._scene.metres_per_unit
+        if camera.zoom is not None:
+            _log.warning("%s: glTF cannot animate a lens: its camera has the first focal length", self._scene.name)
         aspect = camera.width / camera.height * float(camera.focal_px[1] / camera.focal_px[0])
         self._json["cameras"] = [
             {

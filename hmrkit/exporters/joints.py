@@ -15,7 +15,7 @@ import numpy as np
 
 from hmrkit.exporters import describe_axes
 from hmrkit.files import atomic_path
-from hmrkit.scene import Character, ExportOptions, Scene
+from hmrkit.scene import Character, ExportOptions, Scene, SceneCamera
 
 
 class CsvExporter:
@@ -64,6 +64,7 @@ class JsonExporter:
                 "image_size": [camera.width, camera.height],
                 "focal_mm": camera.focal_mm,
                 "film_back_mm": [camera.film_width_mm, camera.film_height_mm],
+                **_zoom(camera),
             },
             "people": [_person(character) for character in scene.characters],
             "metadata": scene.metadata,
@@ -87,6 +88,21 @@ def _person(character: Character) -> dict[str, Any]:
         "joints": places,
         "calibrated": character.calibrated,
         "rest_joints": np.round(character.rest_joints.astype(float), 6).tolist(),
+    }
+
+
+def _zoom(camera: SceneCamera) -> dict[str, Any]:
+    """The focal length in each frame, of a lens that zooms."""
+    if camera.zoom is None:
+        return {}
+    focal_px = camera.zoom.factors[:, None] * camera.focal_px
+    frames, focal_mm = camera.zoom_mm
+    return {
+        "zoom": {
+            "frames": frames.tolist(),
+            "focal_px": focal_px.round(4).tolist(),
+            "focal_mm": focal_mm.round(5).tolist(),
+        }
     }
 
 

@@ -19,7 +19,8 @@ and a clip's rate may vary: the rate alone says when a row is only where ``conti
 lie between the source's),
 ``frames`` (T,) their numbers in the exported scene; ``joints_c`` (T,24,3) m of the final mesh; ``keypoints_2d`` (T,K,3)
 px and confidence with ``keypoint_skeleton``, unless resampled; ``track_id``; ``model_id``; ``camera_focal_px`` (2,),
-``camera_center_px`` (2,), ``image_size`` (width, height), ``camera_source``; ``coordinate_frame`` in words;
+``camera_center_px`` (2,), ``camera_zoom`` (T,) factors on the focal length where the lens zooms,
+``image_size`` (width, height), ``camera_source``; ``coordinate_frame`` in words;
 ``metadata``, JSON.
 
 Root and translation are those of the camera frame (x right, y down, z forward), unlike AMASS's z-up world. With
@@ -106,6 +107,8 @@ def person_arrays(scene: Scene, character: Character) -> dict[str, Any]:
         "calibrated": np.bool_(character.calibrated),
         "metadata": np.array(json.dumps(scene.metadata, sort_keys=True)),
     }
+    zoom = camera.zoom_at(indices)
+    arrays |= {} if zoom is None else {"camera_zoom": zoom}
     joints_c = _joints_c(scene, character)[seen]
     if in_world:
         matrix = scene.metric_from_camera()

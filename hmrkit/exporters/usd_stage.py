@@ -180,7 +180,9 @@ def _add_camera(stage: Any, root: Any, camera: SceneCamera, metres_per_unit: flo
     prim.AddTransformOp().Set(matrix)
     tenths = 0.01 / metres_per_unit
     right, above = camera.film_offset_mm
-    prim.CreateFocalLengthAttr(camera.focal_mm * tenths)
+    focal = prim.CreateFocalLengthAttr(camera.focal_mm * tenths)
+    for frame, millimetres in zip(*(values.tolist() for values in camera.zoom_mm), strict=True):
+        focal.Set(millimetres * tenths, frame)
     prim.CreateHorizontalApertureAttr(camera.film_width_mm * tenths)
     prim.CreateVerticalApertureAttr(camera.film_height_mm * tenths)
     prim.CreateHorizontalApertureOffsetAttr(right * tenths)

@@ -97,7 +97,7 @@ class MaskReader:
         rows = np.concatenate(chosen)
         frames = np.concatenate([t.frame_indices[r] for t, r in zip(tracks, chosen, strict=True)])
         region = Region.stack([regions[k][r] for k, r in zip(owner, rows, strict=True)])
-        cameras = crop_cameras(take.camera, region, CROP_SIZE)
+        cameras = crop_cameras(take.camera, region, CROP_SIZE, take.camera.zoom_at(frames))
         masks = torch.zeros(len(rows), SIDE, SIDE, dtype=torch.bool, device=self.device)
         read = np.zeros(len(rows), bool)
         where = np.isin(take.video.frame_indices, frames)

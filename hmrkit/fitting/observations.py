@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor
 
+from hmrkit.camera import unzoomed
 from hmrkit.errors import UsageError
 from hmrkit.skeletons import BLAZEPOSE_33, common_joints, get_skeleton
 from hmrkit.smoothing import drop_spikes, smooth_series, standing_still, unswap_sides
@@ -80,7 +81,8 @@ class CleanTracks:
         if track_id not in self._made:
             take, person = self.take, self.take.track(track_id)
             times = take.video.seconds(person.frame_indices)
-            self._made[track_id] = clean_track(person, points_with_depth(take, person), take.camera, times)
+            person, points = unzoomed(take.camera, person, points_with_depth(take, person))
+            self._made[track_id] = clean_track(person, points, take.camera, times)
         return self._made[track_id]
 
 

@@ -4,9 +4,9 @@ The network expects its crop as MediaPipe makes it: centred at the middle of the
 circle about the body, rotated so that the person stands upright. Where to cut is only known once the network has run
 (auxiliary landmarks 33 and 34 are the circle's centre and its topmost point), or where a box shows all of somebody who
 stands. MediaPipe takes the answer of the frame before; here a chunk of frames and all their people go through the
-network together, each with a region guessed from its track's box and from how region and box lay to each other last
-time; only those whose guess was off run again. So where a chunk ends shows in its results: chunks are the same for
-every --batch-size (`hmrkit.keypoints.KEYPOINTS`).
+network together. Every fourth frame goes first, with a region guessed from its track's box and from how region and box
+lay to each other last time; the others' regions lie between theirs. Only those whose guess was off run again. So where
+a chunk ends shows in its results: chunks are the same for every --batch-size (`hmrkit.keypoints.KEYPOINTS`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ from hmrkit.keypoints.blazepose_regions import (
     TILT_COST,
     agree,
     as_region,
+    between,
     held,
+    leading,
     overlap,
     place,
     relation,
@@ -53,6 +55,7 @@ CENTER, TOP = 33, 34  # auxiliary landmarks: middle of the hips, topmost point o
 CIRCLE_TO_CROP = 2.5  # MediaPipe: 1.25 x the diameter
 
 MAX_RERUNS = 2
+LEAD = 4  # every so many frames of a track go through the network first
 LOW_SCORE = 0.35  # the region has slipped off the person: start from the box again
 LOST_SCORE = 0.1  # nobody there: forget where they were
 SURE_SCORE = 0.55  # upright people have 0.55 to 0.85
@@ -71,6 +74,12 @@ class Answers:
     points: np.ndarray  # (N,33,3) image px and confidence
     world: np.ndarray  # (N,33,3) m, axes of the crop's own camera
     score: np.ndarray  # (N,) presence x overlap with the track's box
+
+    @staticmethod
+    def empty(count: int) -> Answers:
+        """Of `count` crops, to be put in."""
+        shapes = (count, 4), (count, 4), (count, BODY, 3), (count, BODY, 3), (count,)
+        return Answers(*(np.zeros(shape) for shape in shapes))
 
     def put(self, rows: np.ndarray, other: Answers, chosen: np.ndarray) -> None:
         """Replace `rows[chosen]` by `other[chosen]`."""
@@ -147,24 +156,28 @@ class BlazePoseEstimator:
         rows = np.array([row for row, _ in who])
         box = np.array([boxes[row][track_id] for row, track_id in who], np.float64)
         answers = self._follow(frames, rows, np.array([i for _, i in who]), box)
-        joints = _to_camera(answers.world, answers.used, camera)
+        joints = _to_camera(answers.world, answers.used, camera, camera.zoom_at(np.asarray(frame_indices)[rows]))
         for n, (row, track_id) in enumerate(who):
             people[row][track_id] = (answers.points[n].astype(np.float32), joints[n])
         return people
 
     def _follow(self, frames: Tensor, rows: np.ndarray, ids: np.ndarray, box: np.ndarray) -> Answers:
-        """Run every box once with its guessed region, then those again whose guess the network disagrees with."""
+        """Run every box with its guessed region, then those again whose guess the network disagrees with.
+
+        A few frames of each track go first, so that the guesses of those between are good."""
         tracks = [self._tracks.setdefault(int(i), _Track()) for i in ids]
         upright = standing_regions(box, frames.shape[1])
         guess = np.stack([place(t.relation, b, s) for t, b, s in zip(tracks, box, upright, strict=True)])
-        answers = self._look(frames, rows, box, guess)
         self.person_frames += len(ids)
-        for attempt in range(MAX_RERUNS):
-            low = answers.score < LOW_SCORE
-            slipped = low & ~agree(answers.used, upright) if attempt == 0 else np.zeros(len(ids), bool)
-            again = np.flatnonzero(slipped | ~agree(answers.used, answers.asked))
-            low = low[again]
-            self._again(frames, rows, box, answers, again, np.where(low[:, None], upright[again], answers.asked[again]))
+        first = leading(ids, LEAD)
+        answers = Answers.empty(len(ids))
+        self._settle(frames, rows, box, upright, guess, answers, np.flatnonzero(first))
+        sure = first & (answers.score >= LOW_SCORE)
+        for i in dict.fromkeys(ids):
+            known, rest = np.flatnonzero(sure & (ids == i)), np.flatnonzero(~first & (ids == i))
+            if len(known):
+                guess[rest] = between(rows[rest], rows[known], answers.used[known])
+        self._settle(frames, rows, box, upright, guess, answers, np.flatnonzero(~first))
         changed = [
             self._search(frames, rows, box, upright, answers, np.flatnonzero(ids == i), self._tracks[int(i)])
             for i in dict.fromkeys(ids)
@@ -178,6 +191,26 @@ class BlazePoseEstimator:
             elif answers.score[n] < LOST_SCORE:
                 track.relation = track.trunk = None
         return answers
+
+    def _settle(
+        self,
+        frames: Tensor,
+        rows: np.ndarray,
+        box: np.ndarray,
+        upright: np.ndarray,
+        guess: np.ndarray,
+        answers: Answers,
+        which: np.ndarray,
+    ) -> None:
+        """Answers of the boxes `which`, looked at once with their guess, and again where the network disagrees."""
+        if not len(which):
+            return
+        answers.put(which, self._look(frames, rows[which], box[which], guess[which]), np.ones(len(which), bool))
+        for attempt in range(MAX_RERUNS):
+            used, low = answers.used[which], answers.score[which] < LOW_SCORE
+            again = ~agree(used, answers.asked[which]) | (low & ~agree(used, upright[which]) & (attempt == 0))
+            low, again = low[again], which[again]
+            self._again(frames, rows, box, answers, again, np.where(low[:, None], upright[again], answers.asked[again]))
 
     def _again(
         self, frames: Tensor, rows: np.ndarray, box: np.ndarray, answers: Answers, again: np.ndarray, region: np.ndarray
@@ -275,11 +308,11 @@ def load(argument: str, *, device: torch.device, dtype: torch.dtype, camera: Cam
     return BlazePoseEstimator(device, dtype, camera, max_crops, points=not argument)
 
 
-def _to_camera(world: np.ndarray, region: np.ndarray, camera: Camera) -> np.ndarray:
+def _to_camera(world: np.ndarray, region: np.ndarray, camera: Camera, zoom: np.ndarray | None = None) -> np.ndarray:
     """World landmarks (N,33,3) in the axes of cameras that look at the crops' centres, rolled with them -> ``_c``.
 
     Root: the middle of the hips.
     """
-    rotation = crop_cameras(camera, as_region(region), CROP_SIZE).camera_from_crop
+    rotation = crop_cameras(camera, as_region(region), CROP_SIZE, zoom).camera_from_crop
     joints = (world - world[:, HIPS].mean(1, keepdims=True)) @ np.swapaxes(rotation, -1, -2)
     return joints.astype(np.float32)

@@ -90,6 +90,23 @@ def agree(used: np.ndarray, asked: np.ndarray) -> np.ndarray:
     return (off < CENTER_TOLERANCE) & (ratio < np.log(SIZE_TOLERANCE)) & (rotation < ANGLE_TOLERANCE)
 
 
+def leading(ids: np.ndarray, step: int) -> np.ndarray:
+    """Which (N,) of the boxes of tracks `ids` (N,), in time order, go first: each track's first, last and every
+    `step`-th between."""
+    first = np.zeros(len(ids), bool)
+    for i in dict.fromkeys(ids):
+        mine = np.flatnonzero(ids == i)
+        first[mine[::step]] = first[mine[-1]] = True
+    return first
+
+
+def between(rows: np.ndarray, known_rows: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Regions (M,4) at times `rows` (M,), on the way between those `known` (K,4) at rising times (K,)."""
+    columns = [known[:, 0], known[:, 1], np.log(np.maximum(known[:, 2], 1e-3)), np.unwrap(known[:, 3])]
+    x, y, side, angle = (np.interp(rows, known_rows, column) for column in columns)
+    return np.column_stack([x, y, np.exp(side), angle])
+
+
 def overlap(xy: np.ndarray, box: np.ndarray, image_size: np.ndarray) -> np.ndarray:
     """(N,) intersection over union of the landmarks' bounding box, cut at the image's edges, and the track's box."""
     low, high = np.clip(xy.min(1), 0, image_size), np.clip(xy.max(1), 0, image_size)

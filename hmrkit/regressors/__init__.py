@@ -178,13 +178,15 @@ class Regressor(Protocol):
     ``upright`` about the hips and rotated (`hmrkit.crops.person_region`), ``box`` as 1.2 times the box, not rotated.
     Both are seen by a camera that looks at the crop's middle. ``plain`` is the same box as a plain piece of the image,
     for networks that read where it lies. `shape_space` says on whose body it was trained: betas of one mean nothing to
-    the other. `weights_sha256` names its weights, "" where it has none."""
+    the other. `weights_sha256` names its weights, "" where it has none. `flip`, which may be set: every crop is
+    also seen mirrored, and both are averaged."""
 
     name: str
     input_size: tuple[int, int]
     framing: Framing
     shape_space: Literal["hmrkit", "smpl"]
     weights_sha256: str
+    flip: bool
 
     def encode(self, crops: Tensor, context: CropContext | None = None) -> Tensor:
         """Crops (B,3,H,W) RGB in [0, 1] -> codes (B,D), all that is kept of a crop.

@@ -205,7 +205,8 @@ def crops_of(take: Take, tracks: Sequence[Track], regressor: Regressor) -> Crops
     track_index = np.repeat(np.arange(len(tracks)), [len(t.frame_indices) for t in tracks])
     frame = np.concatenate([t.frame_indices for t in tracks])
     region = Region(*(np.concatenate([getattr(r, part) for r in regions]) for part in ("center", "size", "angle")))
-    cameras = (plain_crop_cameras if regressor.framing == "plain" else crop_cameras)(take.camera, region, height)
+    see = plain_crop_cameras if regressor.framing == "plain" else crop_cameras
+    cameras = see(take.camera, region, height, take.camera.zoom_at(frame))
     return Crops(track_index, frame, region, cameras)
 
 
@@ -249,7 +250,7 @@ def crop_contexts(take: Take, tracks: Sequence[Track], crops: Crops, size: tuple
         torch.from_numpy(joints).float(),
         torch.from_numpy(np.concatenate([crops.region.center - half, crops.region.center + half], 1)).float(),
         torch.tensor([[camera.width, camera.height]]).expand(count, 2).float(),
-        torch.tensor(mean_focal(camera)).expand(count),
+        torch.as_tensor(mean_focal(camera, camera.zoom_at(crops.frame))).float().expand(count),
     )
 
 

@@ -100,7 +100,9 @@ class Overlay:
             looks = self._backdrop(panel, canvas, pixels, people if followed is None else followed)
             labels: list[list[tuple[float, float, int]]] = [[] for _ in people]
             if vertices is not None and normals is not None and colours is not None:
-                seen, rotated, focal, center = self._through(panel, looks, vertices, normals, frame_of)
+                seen, rotated, focal, center = self._through(
+                    panel, looks, vertices, normals, frame_of, self._camera.zoom_at(np.asarray(frame_indices))
+                )
                 tops = self._paint(panel.of(canvas), seen, rotated, colours, focal, center, frame_of)
                 _note(labels, tops, [figure.track_id for _, figure in flat], frame_of)
             if not options.alpha:
@@ -135,7 +137,13 @@ class Overlay:
         return list(looks)
 
     def _through(
-        self, panel: Panel, looks: list[Look | None], vertices: Tensor, normals: Tensor, frame_of: Sequence[int]
+        self,
+        panel: Panel,
+        looks: list[Look | None],
+        vertices: Tensor,
+        normals: Tensor,
+        frame_of: Sequence[int],
+        zoom: np.ndarray | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Vertices and normals (M,V,3) in the frame of the panel's camera, its focal length and centre (M,2) px."""
 
@@ -146,7 +154,8 @@ class Overlay:
         if not known:
             share = panel.width / self._camera.width
             focal, center = tensor(self._camera.focal_px * share), tensor(self._camera.center_px * share)
-            return vertices, normals, focal.expand(len(vertices), 2), center.expand(len(vertices), 2)
+            own = focal.expand(len(vertices), 2) if zoom is None else focal * tensor(zoom[list(frame_of)])[:, None]
+            return vertices, normals, own, center.expand(len(vertices), 2)
         of_people = [known[b] for b in frame_of]
         rotation = tensor([look.rotation @ self._level for look in of_people])
         shift = tensor([[0, 0, look.distance] - look.rotation @ look.middle for look in of_people])

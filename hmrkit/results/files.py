@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,6 +10,7 @@ from hmrkit.errors import InputError, WeightsError
 from hmrkit.results.pickles import unpickle_results
 from hmrkit.untrusted.arrays import open_regular, read_npy, read_npz
 from hmrkit.untrusted.checkpoints import MAGIC, read_checkpoint, read_stream
+from hmrkit.untrusted.json_files import parse_json
 
 # What is read of a folder, by its path in it: TRAM's and SMPLer-X's; where one of `ALONE` is there, that file alone.
 PARTS = ("camera.npy", "hps/hps_track_*.npy", "smplx/*.npz", "meta/*.json")
@@ -56,7 +56,7 @@ def read_contents(stream: BinaryIO, path: Path) -> Any:
     if head == b"\x93NUMPY":
         return read_npy(stream, unpickle_results)
     if head[:1] in (b"{", b"["):
-        return json.loads(stream.read().decode())
+        return parse_json(stream)
     found = unpickle_results(stream)
     return read_stream(stream, arrays=True) if found == MAGIC else found
 

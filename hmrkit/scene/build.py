@@ -35,7 +35,7 @@ from hmrkit.scene.cleanup import clean, split_at_gaps
 from hmrkit.scene.ground import World, estimate_world
 from hmrkit.scene.resampling import Clock, Motion, make_clock, make_motion
 from hmrkit.scene.retarget import SKELETON_NAMES, retarget
-from hmrkit.types import Take
+from hmrkit.types import Take, Zoom
 from hmrkit.video.cuts import shots
 
 if TYPE_CHECKING:
@@ -77,12 +77,13 @@ def build_scene(
     if options.skeleton != "smpl":
         characters = tuple(retarget(character, options.skeleton) for character in characters)
     metadata = _metadata(take, options, clock, placed, cleaned)
+    clip_range = _clip_range(take, clock, shot, characters)
     return Scene(
         name=scene_name(Path(take.video.path)) + _shot_suffix(shot), characters=characters,
-        camera=_camera(take, matrix, options), fps=clock.fps, first_frame=clock.first_frame,
+        camera=_camera(take, matrix, options, clock, clip_range), fps=clock.fps, first_frame=clock.first_frame,
         timecode=read_timecode(take.video.path), up=options.up, unit=options.unit, space=options.space,
         metadata=metadata, take=take, scene_from_camera_cv=matrix, suffix=_shot_suffix(shot),
-        clip_range=_clip_range(take, clock, shot, characters),
+        clip_range=clip_range,
     )  # fmt: skip
 
 
@@ -269,12 +270,21 @@ def _exact_vertices(motion: Motion, models: Models, matrix: np.ndarray, rows: Ro
     return vertices @ matrix[:, :3].T.astype(np.float32) + matrix[:, 3].astype(np.float32)
 
 
-def _camera(take: Take, matrix: np.ndarray, options: ExportOptions) -> SceneCamera:
+def _camera(
+    take: Take, matrix: np.ndarray, options: ExportOptions, clock: Clock, clip_range: tuple[int, int] | None
+) -> SceneCamera:
     placed = np.eye(4)
     placed[:3, :3] = matrix[:, :3] / units_per_metre(options) @ GL_FROM_CV
     placed[:3, 3] = matrix[:, 3]
     camera = take.camera
-    return SceneCamera(placed, camera.focal_px, camera.center_px, camera.width, camera.height, options.film_width_mm)
+    zoom = None
+    if camera.zoom is not None and clip_range is not None:
+        frames = np.arange(clip_range[0], clip_range[1] + 1)
+        chosen = take.video.frame_indices
+        zoom = Zoom(frames, np.interp(frames, clock.numbers(chosen), camera.zoom.at(chosen)))
+    return SceneCamera(
+        placed, camera.focal_px, camera.center_px, camera.width, camera.height, options.film_width_mm, zoom=zoom
+    )
 
 
 def _metadata(

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hmrkit.types import BodyParams, Take
+from hmrkit.types import BodyParams, Take, Zoom
 
 Up = Literal["y", "z"]
 Unit = Literal["m", "cm"]
@@ -206,7 +206,8 @@ class SceneCamera:
 
     `scene_from_camera` (4,4): rigid, from the camera's own axes as glTF, USD and Blender have them (x right, y up,
     looks along -z) to the scene; translation in the scene's unit. `focal_px`, `center_px` (2,), `width`, `height`: the
-    image's. `film_width_mm`: the width of the film back that millimetres refer to.
+    image's. `film_width_mm`: the width of the film back that millimetres refer to. `zoom` of a lens that
+    zooms: factors on the focal length in the scene's frames.
     """
 
     scene_from_camera: np.ndarray
@@ -216,11 +217,19 @@ class SceneCamera:
     height: int
     film_width_mm: float = 36.0
     name: str = "camera"
+    zoom: Zoom | None = None
 
     @property
     def focal_mm(self) -> float:
-        """Focal length in mm on that film back."""
+        """Focal length in mm on that film back; of a lens that zooms, the one that its factors are on."""
         return float(self.focal_px[0]) * self.film_width_mm / self.width
+
+    @property
+    def zoom_mm(self) -> tuple[np.ndarray, np.ndarray]:
+        """Frames (N,) and the focal length in each (N,) mm; none of a lens that does not zoom."""
+        if self.zoom is None:
+            return np.zeros(0, np.int64), np.zeros(0)
+        return self.zoom.frame_indices, self.zoom.factors * self.focal_mm
 
     @property
     def film_height_mm(self) -> float:

@@ -21,6 +21,7 @@ from hmrkit.errors import InputError, ModelMismatchError, UsageError
 from hmrkit.types import (
     BodyParams,
     Calibration,
+    Camera,
     DroppedTrack,
     Keypoints,
     LiftedPose,
@@ -28,6 +29,7 @@ from hmrkit.types import (
     Take,
     Track,
     VideoInfo,
+    Zoom,
 )
 
 log = logging.getLogger(__name__)
@@ -173,6 +175,7 @@ def _two(first: tuple[Take, str], second: tuple[Take, str]) -> tuple[Take, str]:
     merged = replace(
         a,
         video=_joined_video(a.video, b.video),
+        camera=_joined_camera(a, b),
         detections=_joined_detections(a, b),
         tracks=tuple(tracks[i] for i in sorted(tracks)),
         dropped_tracks=(*a.dropped_tracks, *(d for d in b.dropped_tracks if d not in a.dropped_tracks)),
@@ -222,6 +225,20 @@ def _joined_video(a: VideoInfo, b: VideoInfo) -> VideoInfo:
     )
 
 
+def _joined_camera(a: Take, b: Take) -> Camera:
+    if a.camera.zoom is None or b.camera.zoom is None:
+        return a.camera
+    rows = _Rows(a.video.frame_indices, b.video.frame_indices)
+    joined = [
+        np.concatenate([mine, theirs[rows.new]])[rows.order]
+        for mine, theirs in (
+            (a.video.frame_indices, b.video.frame_indices),
+            (a.camera.zoom.at(a.video.frame_indices), b.camera.zoom.at(b.video.frame_indices)),
+        )
+    ]
+    return replace(a.camera, zoom=Zoom(*joined))
+
+
 def _joined_detections(a: Take, b: Take) -> tuple[Any, ...]:
     rows = _Rows(a.video.frame_indices, b.video.frame_indices)
     found = [*a.detections, *(b.detections[k] for k in rows.new if b.detections)]
@@ -246,6 +263,10 @@ def _check_fit(a: Take, b: Take, name: str, other: str) -> None:
         raise InputError(f"{other} is of {b.video.path}, {name} of {a.video.path}: not the same clip; merge one clip's")
     if a.video.fps != b.video.fps:
         raise InputError(f"{other} has {b.video.fps} frames per second, {name} {a.video.fps}; make both at one rate")
+    both = np.intersect1d(a.video.frame_indices, b.video.frame_indices)
+    mine, theirs = a.camera.zoom_at(both), b.camera.zoom_at(both)
+    if not (mine is theirs or (mine is not None and theirs is not None and np.array_equal(mine, theirs))):
+        raise InputError(f"{other} and {name} do not agree on how the lens zooms; make both of one `hmrkit detect`")
     for what in ("focal_px", "center_px"):
         mine, theirs = getattr(a.camera, what), getattr(b.camera, what)
         if not np.array_equal(mine, theirs):

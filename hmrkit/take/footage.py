@@ -12,9 +12,8 @@ from typing import Any
 
 from hmrkit.errors import HmrkitError, InputError
 from hmrkit.types import Take, VideoInfo
-from hmrkit.video.index import clip_sha256
+from hmrkit.video.index import clip_files, clip_sha256
 from hmrkit.video.probing import probe
-from hmrkit.video.sequences import list_images
 
 log = logging.getLogger(__name__)
 
@@ -80,15 +79,15 @@ def with_clip(take: Take, path: str | Path) -> Take:
 
 
 def clip_bytes(path: Path) -> int | None:
-    """Size of a clip's file, of a folder's images together; None where there is none."""
+    """Size of the files of a clip together; None where there is none."""
     try:
-        return sum(p.stat().st_size for p in (list_images(path) if path.is_dir() else [path]))
+        return sum(p.stat().st_size for p in clip_files(path))
     except (OSError, HmrkitError):
         return None
 
 
 def _hash(path: Path) -> str | None:
     try:
-        return clip_sha256(list_images(path) if path.is_dir() else [path])
+        return clip_sha256(clip_files(path))
     except (OSError, HmrkitError):
         return None

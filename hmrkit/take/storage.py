@@ -10,6 +10,7 @@ Layout, version 1. The entry ``manifest`` is a 0-d unicode array holding JSON::
 Arrays beside it (shapes and units as in `hmrkit.types`; ``{id}`` is the track id)::
 
     video/frame_indices  video/frame_times  camera/focal_px  camera/center_px  faces
+    camera/zoom (frames,), factors on the focal length (of --fov-track, where the lens zooms)
     detections/counts (frames,)  detections/boxes_xyxy (sum,4)  detections/scores (sum,)  detections/appearance (sum,D)
     track/{id}/frame_indices  boxes_xyxy  scores  interpolated
     keypoints/{id}/keypoints_2d  joints_3d
@@ -55,6 +56,7 @@ from hmrkit.types import (
     Take,
     Track,
     VideoInfo,
+    Zoom,
 )
 from hmrkit.untrusted.arrays import load_arrays
 
@@ -109,7 +111,8 @@ def load_take(source: str | Path | BinaryIO) -> Take:
             "make it anew"
         ) from None
     if version != VERSION:
-        raise InputError(f"{name}: take of version {version}, this hmrkit reads version {VERSION}; make it anew")
+        advice = "update hmrkit" if isinstance(version, int) and version > VERSION else "make it anew"
+        raise InputError(f"{name}: take of version {version}, this hmrkit reads version {VERSION}; {advice}")
     try:
         _check_members(arrays, manifest)
         take = _from_arrays(arrays, manifest, place)
@@ -170,6 +173,8 @@ def _to_arrays(take: Take) -> dict[str, Any]:
         "camera/focal_px": camera.focal_px,
         "camera/center_px": camera.center_px,
     }
+    if camera.zoom is not None:
+        arrays["camera/zoom"] = camera.zoom.at(video.frame_indices)
     if take.faces is not None:
         arrays["faces"] = take.faces
     if take.detections:
@@ -255,7 +260,8 @@ def _from_arrays(arrays: dict[str, np.ndarray], manifest: dict[str, Any], path: 
     meta["path"] = find_clip(place, meta["sha256"], path)
     meta |= {key: tuple(meta.get(key, ())) for key in ("failed_frames", "notes", "cuts")}  # old takes lack some
     video = VideoInfo(frame_indices=arrays["video/frame_indices"], frame_times=arrays["video/frame_times"], **meta)
-    camera = Camera(arrays["camera/focal_px"], arrays["camera/center_px"], **manifest["camera"])
+    zoom = Zoom(video.frame_indices, arrays["camera/zoom"]) if "camera/zoom" in arrays else None
+    camera = Camera(arrays["camera/focal_px"], arrays["camera/center_px"], **manifest["camera"], zoom=zoom)
     detections: tuple[Detections, ...] = ()
     if "detections/counts" in arrays:
         cuts = np.cumsum(arrays["detections/counts"])[:-1]

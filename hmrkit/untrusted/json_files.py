@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from hmrkit.errors import InputError
 from hmrkit.untrusted import limits
@@ -16,8 +15,14 @@ def read_json(path: Path, wanted: str) -> Any:
     """What a JSON file holds. InputError, with `wanted` in it, where there is none or it is too large to be read."""
     try:
         with open_regular(path) as file:
-            if (size := os.fstat(file.fileno()).st_size) > limits.JSON_BYTES:
-                raise ValueError(f"{size / 1e6:.0f} MB, of at most {limits.JSON_BYTES / 1e6:.0f}; split it")
-            return json.loads(file.read().decode("utf-8"))
+            return parse_json(file)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: expected {wanted}, got {error}") from error
+
+
+def parse_json(file: BinaryIO) -> Any:
+    """What an open JSON file holds. ValueError where it is something else or too large."""
+    text = file.read(limits.JSON_BYTES + 1)
+    if len(text) > limits.JSON_BYTES:
+        raise ValueError(f"more than {limits.JSON_BYTES / 1e6:.0f} MB; split it")
+    return json.loads(text.decode("utf-8"))

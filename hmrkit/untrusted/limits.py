@@ -15,6 +15,7 @@ EXPORT_FRAMES = 2**18  # of a person, in any case; 73 minutes at 60 Hz
 EXPORT_FACTOR = 16  # and for longer clips so many times the frames that the take has
 PEOPLE_PER_FRAME = 1000  # in files of boxes or keypoints
 JSON_BYTES = 2**28  # such a file; ten times as much memory
+PLAYLIST_BYTES = 2**20
 BODY_VERTICES = 2**16  # SMPL has 6890, SMPL-X 10475
 BODY_BYTES = 2**30  # a body file; SMPL-X with all its shapes has half of that
 

@@ -27,6 +27,8 @@ from hmrkit.video.colour import Colour, colour_of
 from hmrkit.video.cropping import container_crop
 from hmrkit.video.display import Display, display_of
 from hmrkit.video.opening import films, open_container
+from hmrkit.video.playlists import playlist_parts
+from hmrkit.video.sequences import list_images
 from hmrkit.video.watch import beat, watched
 
 log = logging.getLogger(__name__)
@@ -81,8 +83,13 @@ class ClipIndex:
 
 def index_video(path: Path) -> ClipIndex:
     """Index a video file (remembered while the file does not change). InputError where it is not a video, or hangs."""
-    stat = path.stat()
-    return watched(lambda: _index_video(str(path), stat.st_mtime_ns, stat.st_size), path)
+    stamps = tuple((stat.st_mtime_ns, stat.st_size) for stat in map(Path.stat, clip_files(path)))
+    return watched(lambda: _index_video(str(path), stamps), path)
+
+
+def clip_files(path: Path) -> list[Path]:
+    """The files that a clip is made of: a video, the images of a folder, a playlist with its parts."""
+    return list_images(path) if path.is_dir() else [path, *playlist_parts(path)]
 
 
 def clip_sha256(paths: list[Path]) -> str:
@@ -98,7 +105,7 @@ def clip_sha256(paths: list[Path]) -> str:
 
 
 @functools.lru_cache(maxsize=32)
-def _index_video(path: str, _mtime_ns: int, _size: int) -> ClipIndex:
+def _index_video(path: str, _stamps: tuple[tuple[int, int], ...]) -> ClipIndex:
     stamps, keyframes, hidden = _scan_packets(path)
     by_count = not stamps or None in stamps or len(set(stamps)) < len(stamps)
     container, stream = open_container(path)

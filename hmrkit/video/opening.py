@@ -1,4 +1,7 @@
-"""Opening a video file: a regular file by that very name, one that holds its own frames, no larger than allowed."""
+"""Opening a video file: a regular file by that very name, one that holds its own frames, no larger than allowed.
+
+A playlist, which names other files, is opened only where `allow` permits it (`hmrkit.video.playlists`).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import functools
 import os
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 from av.container import InputContainer
@@ -14,6 +18,11 @@ from av.stream import Disposition
 
 from hmrkit.errors import InputError
 from hmrkit.untrusted.limits import FRAME_PIXELS, check_pixels
+from hmrkit.video.playlists import FORMATS, allow_playlists, is_playlist, playlist_parts
+from hmrkit.video.watch import set_timeout
+
+if TYPE_CHECKING:
+    from hmrkit.options import Options
 
 # Formats whose files name others, which FFmpeg then opens or even runs, and those that are devices or networks.
 REFUSED = {
@@ -21,7 +30,12 @@ REFUSED = {
     "vapoursynth", "vobsub", "sdp", "rtp", "rtsp", "sap", "lavfi", "alsa", "oss", "fbdev", "kmsgrab", "v4l2",
     "video4linux2", "video4linux2,v4l2", "x11grab",
 }  # fmt: skip
-_PLAYLISTS = (b"#EXTM3U", b"ffconcat version", b"<?xml", b"<MPD", b"v=0", b"file ")
+
+
+def allow(options: Options) -> None:
+    """What this process allows clips from now on: `timeout` of a decoder without progress, and `allow_playlists`."""
+    allow_playlists(options.allow_playlists)
+    set_timeout(options.timeout)
 
 
 def media_url(path: str | Path) -> str:
@@ -30,9 +44,9 @@ def media_url(path: str | Path) -> str:
 
 
 @functools.lru_cache(maxsize=1)
-def _formats() -> str:
+def _formats(refused: frozenset[str]) -> str:
     """The formats that may be opened, for FFmpeg's ``format_whitelist``: some of PyAV's names stand for several."""
-    return ",".join(sorted({part for name in av.formats_available - REFUSED for part in (name, *name.split(","))}))
+    return ",".join(sorted({part for name in av.formats_available - refused for part in (name, *name.split(","))}))
 
 
 def open_media(path: str | Path) -> InputContainer:
@@ -42,23 +56,17 @@ def open_media(path: str | Path) -> InputContainer:
             raise InputError(
                 f"{path}: expected a video, found no regular file; save what the pipe gives as a file first"
             )
-        return av.open(media_url(path), options={"format_whitelist": _formats(), "max_pixels": str(FRAME_PIXELS)})
+        formats = _formats(frozenset(REFUSED - FORMATS if playlist_parts(Path(path)) else REFUSED))
+        limits = {"format_whitelist": formats, "protocol_whitelist": "file", "max_pixels": str(FRAME_PIXELS)}
+        return av.open(media_url(path), options=limits)
     except (FFmpegError, OSError, ValueError) as error:
-        if _is_playlist(path):
+        if is_playlist(path):
             raise InputError(
                 f"{path}: expected a video, found a playlist, which opens other files; join them first "
-                "(ffmpeg -i PLAYLIST -c copy clip.mp4)"
+                "(ffmpeg -i PLAYLIST -c copy clip.mp4), or allow it (ffconcat and HLS): --allow-playlists"
             ) from error
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{path}: expected a video, cannot open it ({reason}); is it damaged or cut short?") from error
-
-
-def _is_playlist(path: str | Path) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_PLAYLISTS)
-    except OSError:
-        return False
 
 
 def open_container(path: str | Path) -> tuple[InputContainer, av.VideoStream]:

@@ -12,7 +12,7 @@ import numpy as np
 from hmrkit.errors import InputError, UsageError
 from hmrkit.members import RATES, check_number
 from hmrkit.types import VideoInfo
-from hmrkit.video.index import DEFAULT_FOLDER_FPS, clip_sha256, index_video
+from hmrkit.video.index import DEFAULT_FOLDER_FPS, clip_files, clip_sha256, index_video
 from hmrkit.video.sequences import common_size, find_sequence
 
 log = logging.getLogger(__name__)
@@ -69,8 +69,7 @@ def probe(
                 raise InputError(f"{path}: no such file or folder; check the path")
             if path.is_file() and path.stat().st_size == 0:
                 raise InputError(f"{path}: expected a video, found an empty file; copy it again")
-            files = [path]
-            index = index_video(path)
+            index, files = index_video(path), clip_files(path)
             rate, notes, marked = given_rate or index.fps, index.notes, index.capture_fps
             numbers = np.arange(len(index.pts))
             times = numbers / float(rate) if given_rate else index.times

@@ -57,6 +57,7 @@ def write_page(
             "focal": clip.take.camera.focal_px.tolist(),
             "center": clip.take.camera.center_px.tolist(),
             "size": [clip.take.camera.width, clip.take.camera.height],
+            **({} if (zoom := clip.take.camera.zoom_at(clip.frames)) is None else {"zoom": zoom.tolist()}),
         },
         "people": [_person(block, person) for person in clip.people],
     }

@@ -183,9 +183,15 @@ class Viewer {
     return { back, right, up: cross(back, right) };
   }
 
+  // The filming camera in this frame.
+  lens() {
+    const { camera } = this.data, zoom = camera.zoom ? camera.zoom[this.frame] : 1;
+    return { ...camera, focal: camera.focal.map((f) => f * zoom) };
+  }
+
   look() {
     const canvas = $("scene"), { width, height } = canvas;
-    if (this.through) return { clip: product(pinhole(this.data.camera, width, height, NEAR, FAR), this.cameraFromWorld), eye: this.eyeOfCamera };
+    if (this.through) return { clip: product(pinhole(this.lens(), width, height, NEAR, FAR), this.cameraFromWorld), eye: this.eyeOfCamera };
     if (this.follow) this.target = this.placeOf(this.follow, this.frame) || this.target;
     const eye = add(this.target, mul(this.axes().back, this.distance));
     return { clip: product(perspective(0.8, width / height, NEAR, FAR), lookAt(eye, this.target, [0, 1, 0])), eye };
@@ -231,7 +237,7 @@ class Viewer {
 
   // The picture's corners in the world, `depth` m before the camera.
   corners(depth) {
-    const { focal, center, size } = this.data.camera;
+    const { focal, center, size } = this.lens();
     return [[0, 0], [size[0], 0], [0, size[1]], size].map(([u, v]) =>
       moved(this.painter.worldFromCamera, [(u - center[0]) / focal[0] * depth, (v - center[1]) / focal[1] * depth, depth]));
   }

@@ -104,10 +104,10 @@ class LivePage:
         clip, scene = self.clip, self.server.scene
         scene.set_up_direction("+y")
         camera, matrix = clip.take.camera, clip.world_from_camera
-        fov_y = 2 * np.arctan(camera.height / 2 / float(camera.focal_px[1]))
+        self._fov_y = 2 * float(np.arctan(camera.height / 2 / float(camera.focal_px[1])))
         wxyz = matrix_to_quaternion(torch.from_numpy(matrix[:3, :3])).numpy()
         self._frustum = scene.add_camera_frustum(
-            "/camera", float(fov_y), camera.width / camera.height, scale=0.4, color=(255, 204, 102), wxyz=wxyz,
+            "/camera", self._fov_y, camera.width / camera.height, scale=0.4, color=(255, 204, 102), wxyz=wxyz,
             position=matrix[:3, 3],
         )  # fmt: skip
         middle = self._middle()
@@ -143,6 +143,8 @@ class LivePage:
                 self._mesh(person, "calibrated", row, there and calibrated)
                 self._mesh(person, "generator", row, there and self.posed.value, ghost=calibrated)
                 self._skeleton(person, row, there and self.lifted.value and person.lifted is not None)
+            if (zoom := self.clip.take.camera.zoom_at(self.clip.frames[frame : frame + 1])) is not None:
+                self._frustum.fov = float(2 * np.arctan(np.tan(self._fov_y / 2) / zoom[0]))
             self._frustum.image = self._image(frame) if self.footage.value else None
 
     def _mesh(self, person: Shown, kind: str, row: int, visible: bool, ghost: bool = False) -> None:

@@ -26,3 +26,17 @@ def test_run_without_input_shows_the_shortest_example():
     result = hmrkit("run")
     assert result.returncode == 2
     assert "for example: hmrkit run clip.mp4 --out meshes/" in result.stderr
+
+
+def test_help_has_its_options_by_stage():
+    text = hmrkit("run", "--help").stdout
+    titles = ["Arguments:", "Options:", "Clip and detection:", "Tracking:", "Keypoints:", "Meshes:", "Lifted pose:"]
+    places = [text.index(f"\n{title}\n") for title in [*titles, "Calibration:", "Running:"]]
+    assert places == sorted(places)
+    assert places[5] < text.index("  --checkpoint") < places[6] < text.index("  --lifter-checkpoint") < places[7]
+
+
+def test_a_shell_completes_members():
+    (lifter,) = (p for p in COMMANDS["lift"].params if p.name == "lifter")
+    found = lifter.shell_complete(typer.Context(COMMANDS["lift"]), "sem")
+    assert [item.value for item in found] == ["semgcn"]

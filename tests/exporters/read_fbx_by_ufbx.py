@@ -2,7 +2,7 @@
 
 A process of its own, which leaves without tidying up: ufbx's young Python binding counts references wrongly, so here no
 object is ever given back. Written are, for each mesh node NAME: ``NAME/vertices`` (times, V, 3) in the world, skinned
-and morphed by ufbx, ``NAME/visible`` (times,); and ``facts``, JSON.
+and morphed by ufbx, ``NAME/visible`` (times,); ``camera/focal_mm`` (times,); and ``facts``, JSON.
 """
 
 import gc
@@ -61,6 +61,8 @@ def main(source, target, times):
     arrays = {}
     for seconds in times:
         posed = keep(ufbx.evaluate_scene(scene, animation, seconds, evaluate_skinning=True))
+        for lens in keep(list(keep(posed.cameras))):
+            arrays.setdefault("camera/focal_mm", []).append(lens.focal_length_mm)
         for node in keep(list(keep(posed.nodes))):
             mesh = keep(node.mesh)
             if mesh is None:

@@ -19,6 +19,7 @@ from hmrkit.exporters.fbx_binary import Int64, record, write_fbx
 from hmrkit.exporters.fbx_character import blend_shapes
 from hmrkit.scene import ExportOptions, blend_skin
 from hmrkit.scene.retarget import retarget
+from hmrkit.types import Zoom
 
 needs_ufbx = pytest.mark.skipif(importlib.util.find_spec("ufbx") is None, reason="ufbx is not installed")
 
@@ -197,3 +198,13 @@ def test_records_carry_their_ends_types_and_values(tmp_path):
     empty_end = unpack_from("<I", data, end)[0]
     assert empty_end == end + 13 + len("Empty") + 13
     assert len(data[data.index(bytes.fromhex("fabcab09")) :]) >= 16 + 4 + 1 + 4 + 120 + 16
+
+
+@needs_ufbx
+def test_a_lens_that_zooms_is_animated(tmp_path):
+    scene, factors = made_scene(frames=6), 1.3 ** np.linspace(0, 1, 6)
+    scene = replace(scene, camera=replace(scene.camera, zoom=Zoom(1001 + np.arange(6), factors)))
+    (path,) = FbxExporter().write(scene, tmp_path, ExportOptions())
+    facts, arrays = read_by_ufbx(path, scene, [1001, 1003, 1006])
+    assert facts["warnings"] == 0
+    assert np.allclose(arrays["camera/focal_mm"], scene.camera.focal_mm * factors[[0, 2, 5]], rtol=1e-4)

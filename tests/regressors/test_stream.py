@@ -11,8 +11,10 @@ from hmrkit.body import Body, load_body
 from hmrkit.body.files import find_body, read_smpl_file
 from hmrkit.camera import assume_camera, crop_cameras, project
 from hmrkit.crops import Region
+from hmrkit.errors import UsageError
 from hmrkit.geometry import axis_angle_to_matrix
 from hmrkit.keypoints.toy import ToyEstimator
+from hmrkit.models import Models
 from hmrkit.options import Options
 from hmrkit.pipeline import open_clip
 from hmrkit.regressors.frame import BETAS, CROP_CAMERA, ROTATIONS
@@ -331,3 +333,11 @@ def test_a_wide_person_fits_into_a_narrow_crop():
     lying = replace(track, boxes_xyxy=track.boxes_xyxy + np.array([-100, 80, 100, -80], np.float32))
     assert track_regions(lying, keypoints, "plain", TIMES, aspect=0.75).size == pytest.approx(1.2 * 280 / 0.75, abs=1)
     assert track_regions(track, keypoints, "plain", TIMES, aspect=0.75).size == pytest.approx(240, abs=0.5)
+
+
+def test_the_mirrored_look_can_be_left_out():
+    once, twice = (Models(Options(method="hmr", device="cpu", flip_test=wanted)).regressor for wanted in (False, None))
+    assert not once.flip
+    assert twice.flip
+    with pytest.raises(UsageError, match="--flip-test is for hmrkit's own regressors, found --mesh fit"):
+        Options(flip_test=False)

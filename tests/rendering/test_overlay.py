@@ -9,7 +9,7 @@ from hmrkit.rendering.options import RenderOptions
 from hmrkit.rendering.overlay import Overlay, lay_out
 from hmrkit.rendering.shading import track_colour
 from hmrkit.rendering.styles import Figure
-from hmrkit.types import Camera
+from hmrkit.types import Camera, Zoom
 
 WIDTH, HEIGHT = 160, 120
 CAMERA = assume_camera(WIDTH, HEIGHT, focal_px=150.0)
@@ -199,3 +199,14 @@ def test_an_image_in_an_image_shows_the_footage_smaller(tmp_path, ball):
 def test_what_does_not_go_together_is_said(options):
     with pytest.raises(UsageError, match="--"):
         RenderOptions(**options)
+
+
+def test_a_lens_that_zooms_draws_each_frame_by_its_own_focal_length(ball):
+    vertices, faces = ball
+    here = vertices + np.array([0.3, 0.2, 3], np.float32)
+    zooming = Camera(CAMERA.focal_px, CAMERA.center_px, WIDTH, HEIGHT, zoom=Zoom(np.arange(2), np.array([1.0, 1.5])))
+    both = _draw(faces, [[(1, here)], [(1, here)]], camera=zooming, views=("overlay",), labels=False)
+    longer = assume_camera(WIDTH, HEIGHT, focal_px=225.0)
+    for drawn, camera in zip(both, (CAMERA, longer), strict=True):
+        (wanted,) = _draw(faces, [[(1, here)]], camera=camera, views=("overlay",), labels=False)
+        assert np.array_equal(drawn[20:], wanted[20:])  # below the frame's number

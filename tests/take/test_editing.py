@@ -21,6 +21,7 @@ from hmrkit.types import (
     Take,
     Track,
     VideoInfo,
+    Zoom,
 )
 
 
@@ -84,6 +85,19 @@ def test_stretches_put_together_are_the_take_in_any_order(take, tmp_path, at):
         merged = merge_takes(order)
         assert _same(replace(merged, dropped_tracks=take.dropped_tracks), take, tmp_path)
         assert set(merged.dropped_tracks) == set(take.dropped_tracks)
+
+
+def test_stretches_of_a_zoom_are_put_together_and_other_zooms_refused(take, tmp_path):
+    frames = take.video.frame_indices
+    zooming = replace(take, camera=replace(take.camera, zoom=Zoom(frames, 1 + frames / 100)))
+    for part, name in ((cut_take(zooming, end=30), "first"), (cut_take(zooming, start=20), "second")):
+        save_take(part, tmp_path / name)  # so that each knows the zoom of its own frames
+    merged = merge_takes([load_take(tmp_path / "second"), load_take(tmp_path / "first")])
+    assert merged.camera.zoom is not None
+    assert np.array_equal(merged.camera.zoom.at(frames), 1 + frames / 100)
+    for other in (take, replace(take, camera=replace(take.camera, zoom=Zoom(frames, 1 + frames / 90)))):
+        with pytest.raises(InputError, match="how the lens zooms"):
+            merge_takes([zooming, other])
 
 
 def test_people_put_together_and_overlapping_stretches_are_the_take(take, tmp_path):

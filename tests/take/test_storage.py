@@ -6,10 +6,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from hmrkit import export
 from hmrkit.camera import assume_camera
 from hmrkit.errors import InputError
 from hmrkit.files import atomic_path
@@ -24,6 +26,7 @@ from hmrkit.types import (
     Take,
     Track,
     VideoInfo,
+    Zoom,
 )
 
 
@@ -80,6 +83,12 @@ def test_round_trip_through_file_and_pipe(take, tmp_path):
     assert pipe.getvalue() == (tmp_path / "t.npz").read_bytes(), "equal takes must give equal bytes"
     pipe.seek(0)
     assert_equal(take, load_take(pipe))
+
+
+def test_a_zoom_is_saved_in_the_frames_that_the_take_has(take, tmp_path):
+    zoom = Zoom(take.video.frame_indices, np.linspace(1, 1.4, 5))
+    save_take(replace(take, camera=replace(take.camera, zoom=zoom)), tmp_path / "t.npz")
+    assert_equal(load_take(tmp_path / "t.npz").camera.zoom, zoom)
 
 
 def test_empty_take_round_trip(take, tmp_path):
@@ -225,3 +234,17 @@ def test_shapes_are_checked_on_load(take, tmp_path):
     save_take(replace(take, keypoints={4: broken}), tmp_path / "t.npz")
     with pytest.raises((InputError, ValueError)):
         load_take(tmp_path / "t.npz")
+
+
+def test_takes_of_an_earlier_release_open_and_those_of_a_later_are_refused(tmp_path):
+    kept = Path(__file__).parents[1] / "data" / "take_v1.npz"
+    take = load_take(kept)
+    assert list(take.calibrated) == [1]
+    assert take.calibrated[1].joints_c.shape == (6, 24, 3)
+    (written,) = export(take, tmp_path, formats=["npz"])
+    assert len(np.load(written)["poses"]) == 6
+    arrays = dict(np.load(kept))
+    manifest = json.loads(str(arrays["manifest"])) | {"version": 99}
+    np.savez(tmp_path / "later.npz", **arrays | {"manifest": json.dumps(manifest)})
+    with pytest.raises(InputError, match="take of version 99, this hmrkit reads version 1; update hmrkit"):
+        load_take(tmp_path / "later.npz")

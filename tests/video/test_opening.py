@@ -11,6 +11,7 @@ from hmrkit.errors import InputError
 from hmrkit.scene.build import read_timecode
 from hmrkit.take import load_take
 from hmrkit.video import index, probe, read_frames, reading, watch
+from hmrkit.video.playlists import allow_playlists
 
 HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:5,\n{}\n"
 DASH = '<?xml version="1.0"?>\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><BaseURL>{}</BaseURL></MPD>'
@@ -31,6 +32,39 @@ def test_playlists_are_refused_whatever_they_are_named(name, text, tmp_path):
     with pytest.raises(InputError, match="found a playlist, which opens other files; join them"):
         probe(tmp_path / name)
     assert read_timecode(str(tmp_path / name)) is None
+
+
+@pytest.fixture
+def playlists():
+    """Two films joined by a playlist of each kind, allowed."""
+    allow_playlists(True)
+    yield
+    allow_playlists(False)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("both.ffconcat", "ffconcat version 1.0\nfile 'a.ts'\nfile b.ts  # the second\n"),
+        ("both.m3u8", HLS.format("a.ts") + "#EXT-X-DISCONTINUITY\n#EXTINF:5,\nb.ts\n#EXT-X-ENDLIST\n"),
+    ],
+)
+def test_an_allowed_playlist_is_read_with_its_parts(name, text, playlists, tmp_path):
+    parts = [write_film(tmp_path / part) for part in ("a.ts", "b.ts")]
+    (tmp_path / name).write_text(text)
+    video, single = probe(tmp_path / name), probe(parts[0])
+    assert video.frame_count == 2 * single.frame_count
+    assert sum(len(batch.frames) for batch in read_frames(video)) == video.frame_count
+    parts[1].write_bytes(parts[1].read_bytes() + bytes(188))
+    assert probe(tmp_path / name).sha256 != video.sha256
+
+
+@pytest.mark.parametrize("named", ["../x.ts", "/etc/hostname", "file:x.ts", "none.ts", "nested.m3u8", ""])
+def test_an_allowed_playlist_names_plain_files_beside_it(named, playlists, tmp_path):
+    (tmp_path / "nested.m3u8").write_text(HLS.format("x.ts"))
+    (tmp_path / "a.ffconcat").write_text(f"ffconcat version 1.0\nfile '{named}'\n")
+    with pytest.raises(InputError, match=r"a\.ffconcat: .*; (copy the parts|give that one)"):
+        probe(tmp_path / "a.ffconcat")
 
 
 def test_a_file_named_like_a_pattern_is_itself(tmp_path):

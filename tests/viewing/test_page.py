@@ -17,7 +17,7 @@ from made_takes import make_take
 from hmrkit.body.posing import body_meshes
 from hmrkit.geometry import axis_angle_to_matrix, quaternion_to_matrix
 from hmrkit.meshes import mesh_slice
-from hmrkit.types import LiftedPose
+from hmrkit.types import LiftedPose, Zoom
 from hmrkit.video import probe
 from hmrkit.viewing.clip import make_clip
 from hmrkit.viewing.page import Block, quantised_rotations, write_page
@@ -107,6 +107,13 @@ def test_the_page_knows_the_clock_the_camera_and_the_lifted_pose(page, take):
     np.testing.assert_allclose(data["people"][1]["lifted"]["places"], take.lifted[2].joints_c, atol=1e-4)
     assert "lifted" not in data["people"][0]
     assert "pictures" not in data
+
+
+def test_the_page_knows_how_the_lens_zooms(take, models, tmp_path):
+    frames = take.video.frame_indices
+    zooming = replace(take, camera=replace(take.camera, zoom=Zoom(frames, frames / 10)))
+    data = read_page(write_page(make_clip(zooming, models), tmp_path / "zoom.html", models))
+    assert data["camera"]["zoom"] == pytest.approx(data["frames"] / 10)
 
 
 def test_the_page_needs_nothing_from_outside(page):
