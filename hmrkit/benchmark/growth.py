@@ -52,9 +52,11 @@ def plot_growth(rows: Sequence[dict[str, Any]], path: Path) -> None:
         here = [row for row in rows if row["varied"] == varied]
         for stage in here[0]["stages"]:
             panel.plot([row["value"] for row in here], [row["stages"][stage] for row in here], marker="o", label=stage)
-        panel.set(xlabel=label, xlim=(0, None), ylim=(0, None))
+        panel.set(xlabel=label)
+        panel.set_xlim(left=0)
         panel.grid(alpha=0.3)
     figure.axes[0].set(ylabel="ms / frame")
+    figure.axes[0].set_ylim(bottom=0)  # last: from here on the axis that all share stays
     figure.axes[-1].legend()
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
