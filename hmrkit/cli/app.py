@@ -19,6 +19,7 @@ from hmrkit.cli import (
     import_results,
     info,
     plot,
+    rig,
     run,
     stages,
     train,
@@ -81,5 +82,6 @@ _COMMANDS = {
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name, cls=GroupedCommand, epilog=epilog(_name))(_command)
+app.add_typer(rig.app, name="rig")
 app.add_typer(train.app, name="train")
 app.add_typer(weights.app, name="weights")

@@ -17,7 +17,8 @@ PAGES = {
         name: (f"exports: {what}", f"exporters/docs/{name}.md")
         for name, what in {
             "fbx": "FBX", "glb": "glTF", "usd": "USD", "abc": "Alembic", "bvh": "BVH",
-            "points": "OBJ, PLY, STL, OFF, 3MF, NPZ, SMPL, CSV, JSON, TRC", "frames": "frame numbers and NTSC rates",
+            "points": "OBJ, PLY, STL, OFF, 3MF, NPZ, SMPL, CSV, JSON, TRC", "rigs": "a character of your own",
+            "frames": "frame numbers and NTSC rates",
         }.items()
     },
     "results": ("results of other tools", "results/docs/results.md"),
