@@ -261,7 +261,12 @@ def _resume(take: Take, path: Path, overwrite: bool) -> Take:
         return take
     return replace(
         earlier,
-        video=replace(take.video, failed_frames=earlier.video.failed_frames, cuts=earlier.video.cuts),
+        video=replace(
+            take.video,
+            failed_frames=earlier.video.failed_frames,
+            cuts=earlier.video.cuts,
+            background_px=earlier.video.background_px,
+        ),
         camera=replace(take.camera, zoom=earlier.camera.zoom),
     )
 

@@ -26,8 +26,8 @@ Progress = Callable[[str, int, int], None]  # stage, done, total
 
 
 def detect(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
-    """People in every chosen frame, with a description of their colours for the tracker; where new shots begin; with
-    `--fov-track` how the lens zooms."""
+    """People in every chosen frame, with a description of their colours for the tracker; where new shots begin; how the
+    background moves and, with `--fov-track`, how the lens zooms."""
     import torch
 
     from hmrkit.detectors import DETECTORS
@@ -35,11 +35,13 @@ def detect(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     from hmrkit.trackers.appearance import SIZE as APPEARANCE_SIZE
     from hmrkit.trackers.appearance import describe
     from hmrkit.video import read_frames
+    from hmrkit.video.camera_motion import BackgroundPath
     from hmrkit.video.zoom import ZoomFinder
 
     # Small arrays that stay, made between large ones that go, leave the heap in pieces (170 KB a frame was measured).
-    # So everything is appended to three blocks, which are cut into frames at the end.
+    # So everything is appended to blocks, which are cut into frames at the end.
     counts_of, boxes, colours = dict[int, int](), bytearray(), bytearray()
+    places, background = bytearray(), BackgroundPath()
     zoom = ZoomFinder(take.camera) if models.options.fov_track else None
     failed: list[int] = []
     total = len(take.video.frame_indices)
@@ -61,6 +63,7 @@ def detect(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
         appearance = describe(frame, people.boxes_xyxy)
         boxes += np.column_stack([people.boxes_xyxy, people.scores, appearance]).astype(np.float32).tobytes()
         colours += of_frame.tobytes()
+        places += background(frame, people.boxes_xyxy).astype(np.float32).tobytes()
         if zoom:
             zoom.add(index, frame, people.boxes_xyxy)
     progress("detect", total, total)
@@ -69,8 +72,15 @@ def detect(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     each = np.split(rows, np.cumsum(counts)[:-1])
     detections = tuple(Detections(part[:, :4].copy(), part[:, 4].copy(), part[:, 5:].copy()) for part in each)
     of_frames = np.frombuffer(colours, np.float16).reshape(len(counts_of), -1 if counts_of else 0)
-    cuts = models.cuts(np.array(list(counts_of), np.int64), of_frames)
-    video = replace(take.video, failed_frames=tuple(sorted(failed)), cuts=cuts)
+    numbers = np.array(list(counts_of), np.int64)
+    moved = np.frombuffer(places, np.float32).reshape(-1, 2)
+    at_all = [np.interp(take.video.frame_indices, numbers, along) for along in moved.T] if counts_of else None
+    video = replace(
+        take.video,
+        failed_frames=tuple(sorted(failed)),
+        cuts=models.cuts(numbers, of_frames),
+        background_px=None if at_all is None else np.stack(at_all, 1).astype(np.float32),
+    )
     camera = replace(take.camera, zoom=zoom.finish(video) if zoom else None)
     return {"detections": detections, "video": video, "camera": camera}
 
@@ -170,6 +180,7 @@ def _over_time(take: Take, person: Track, params: BodyParams, models: Models) ->
     from hmrkit.fitting.standing import straighten_stands
     from hmrkit.keypoints.visibility import seen_joints, seen_rotations
     from hmrkit.smoothing import smooth_body
+    from hmrkit.video.camera_motion import moving_background
 
     seen = seen_joints(take.keypoints[person.track_id], take.video.width, take.video.height)
     times = take.video.seconds(person.frame_indices)
@@ -180,7 +191,10 @@ def _over_time(take: Take, person: Track, params: BodyParams, models: Models) ->
     params = replace(params, seen=seen)
     strength = float(models.options.smooth or 0)
     params = smooth_body(params, np.ones(len(times), bool), times, strength, seen_rotations(seen))
-    return straighten_stands(params, times, take.camera, models.body) if models.options.stand else params
+    if not models.options.stand:
+        return params
+    background = moving_background(take, person.frame_indices)
+    return straighten_stands(params, times, take.camera, models.body, background)
 
 
 def lift(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
@@ -201,6 +215,7 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
     from hmrkit.calibration.track import calibrate_track, without_rows
     from hmrkit.camera import unzoomed
     from hmrkit.fitting.standing import standing_knees
+    from hmrkit.video.camera_motion import moving_background
 
     options = models.options
     calibrated: dict[int, Calibration] = {}
@@ -214,6 +229,7 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
             progress("calibrate", done, len(people))
             continue
         times = take.video.seconds(person.frame_indices)
+        background = moving_background(take, person.frame_indices)
         points = None
         if options.mode != "serial":
             person, points = unzoomed(take.camera, person, take.keypoints[i])
@@ -228,7 +244,7 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
             times,
             replace(target or TargetOptions(), shares=models.shares),
             params_only=options.params_only,
-            straight=standing_knees(params, times, take.camera, models.body) if options.stand else None,
+            straight=standing_knees(params, times, take.camera, models.body, background) if options.stand else None,
         )
         calibrated[i] = moved if whole.all() else without_rows(moved, ~whole)
         progress("calibrate", done, len(people))

@@ -39,6 +39,7 @@ from hmrkit.scene.retarget import retarget
 from hmrkit.scene.rigs import load_rig
 from hmrkit.skeletons import RIGS
 from hmrkit.types import Take, Zoom
+from hmrkit.video.camera_motion import camera_moves
 from hmrkit.video.cuts import shots
 
 if TYPE_CHECKING:
@@ -70,11 +71,12 @@ def build_scene(
     world, cleaned = None, {}
     if options.space == "world" or options.lock_feet:
         world = estimate_world(motions, models.body, clock.motion_fps, options.ground, options.camera_pose)
+    placed = world if options.space == "world" else None
+    if placed is not None and options.camera_pose is None and camera_moves(take.video):
+        log.warning("%s: the camera moves, and people drift in world space; --space camera does not", take.video.path)
     if options.smooth or options.lock_feet or options.fingers == "rest":
         up = None if world is None else world.up_c
-        ground = world if options.space == "world" else None
-        motions, cleaned = clean(motions, models.body, clock.motion_fps, options, up, ground)
-    placed = world if options.space == "world" else None
+        motions, cleaned = clean(motions, models.body, clock.motion_fps, options, up, placed)
     matrix = scene_from_camera(options, placed)
     characters = tuple(_character(take, motion, clock, models, matrix, options) for motion in motions)
     if options.skeleton != "smpl":
