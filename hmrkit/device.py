@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from contextvars import ContextVar
 
 import torch
 
 from hmrkit.errors import DeviceError, GpuMemoryError, UsageError
 from hmrkit.members import unknown
 
+_outside: ContextVar[int] = ContextVar("threads outside of one_thread", default=0)
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -73,8 +75,15 @@ def one_thread() -> Iterator[None]:
     video decoder share the cores each of them waits for it: 7 ms per frame became 80 to 250.
     """
     before = torch.get_num_threads()
+    token = _outside.set(usable_threads())
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+        _outside.reset(token)
+
+
+def usable_threads() -> int:
+    """Threads for work that is divided by hand: PyTorch's, also inside `one_thread`."""
+    return _outside.get() or torch.get_num_threads()

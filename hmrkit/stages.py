@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -42,11 +43,12 @@ def detect(take: Take, models: Models, progress: Progress, part: Part | None = N
     background moves and, with `--fov-track`, how the lens zooms."""
     import torch
 
+    from hmrkit.detectors import DETECTORS
+    from hmrkit.detectors.thinning import detect_thinned, usual_interval
     from hmrkit.trackers.appearance import SIZE as APPEARANCE_SIZE
     from hmrkit.trackers.appearance import describe
     from hmrkit.video import read_frames
     from hmrkit.video.camera_motion import BackgroundPath
-    from hmrkit.video.cuts import frame_colours
     from hmrkit.video.zoom import ZoomFinder
 
     # Small arrays that stay, made between large ones that go, leave the heap in pieces (170 KB a frame was measured).
@@ -55,17 +57,22 @@ def detect(take: Take, models: Models, progress: Progress, part: Part | None = N
     part = part if part and not zoom else Part()  # a zoom is followed from the first frame on
     blocks = ("found", "failed", "boxes", "colours", "places")
     kept = {name: part.arrays.get(name, np.zeros(0, np.int64)) for name in blocks}
-    found: dict[int, int] = {int(index): int(count) for index, count in kept["found"].reshape(-1, 2)}
+    counts_of = {int(index): int(count) for index, count in kept["found"].reshape(-1, 2)}
     failed: list[int] = kept["failed"].tolist()
     boxes, colours, places = (bytearray(kept[name].tobytes()) for name in blocks[2:])
     background = BackgroundPath(part.arrays)
     total = len(take.video.frame_indices)
-    whole, path = (len(found), len(failed), len(boxes), len(colours), len(places)), background.state()
+
+    def how_far(number: float) -> tuple[tuple[int, ...], dict[str, np.ndarray]]:
+        sizes = len(counts_of), bisect_left(failed, number), len(boxes), len(colours), len(places)
+        return sizes, background.state()
+
+    whole, path = how_far(np.inf)
 
     def done() -> dict[str, np.ndarray]:
-        """Of whole batches."""
+        """Up to the last frame that was detected itself: nothing after it depends on what is before."""
         return {
-            "found": np.array(list(found.items())[: whole[0]], np.int64).reshape(-1, 2),
+            "found": np.array(list(counts_of.items())[: whole[0]], np.int64).reshape(-1, 2),
             "failed": np.array(failed[: whole[1]], np.int64),
             "boxes": np.frombuffer(bytes(boxes[: whole[2]]), np.uint8),
             "colours": np.frombuffer(bytes(colours[: whole[3]]), np.uint8),
@@ -73,31 +80,39 @@ def detect(take: Take, models: Models, progress: Progress, part: Part | None = N
             **path,
         }
 
-    with part.kept(done):
-        for batch in read_frames(_rest(take, len(found) + len(failed)), batch_size=models.options.batch_size):
+    def batches() -> Iterator[tuple[list[int], np.ndarray]]:
+        rest = _rest(take, len(counts_of) + len(failed))
+        for batch in read_frames(rest, batch_size=models.options.batch_size):
             failed.extend(batch.failed)
             if len(batch.frame_indices):
-                frames = torch.from_numpy(batch.frames).to(models.device, non_blocking=True)
-                indices = [int(i) for i in batch.frame_indices]
-                for index, frame, people in zip(indices, batch.frames, models.detector(frames, indices), strict=True):
-                    found[index] = len(people.scores)
-                    appearance = describe(frame, people.boxes_xyxy)
-                    of_frame = np.column_stack([people.boxes_xyxy, people.scores, appearance])
-                    boxes += of_frame.astype(np.float32).tobytes()
-                    colours += frame_colours(frame).tobytes()
-                    places += background(frame, people.boxes_xyxy).astype(np.float32).tobytes()
-                    if zoom:
-                        zoom.add(index, frame, people.boxes_xyxy)
-            whole, path = (len(found), len(failed), len(boxes), len(colours), len(places)), background.state()
-            progress("detect", len(found) + len(failed), total)
+                yield [int(i) for i in batch.frame_indices], batch.frames
+            progress("detect", len(counts_of) + len(failed), total)
+
+    def people_in(frames: np.ndarray, indices: Sequence[int]) -> list[Detections]:
+        return models.detector(torch.from_numpy(frames).to(models.device, non_blocking=True), indices)
+
+    reads_file = choose(DETECTORS, models.options.detector, "detector")[0].reads_file
+    every = models.options.detect_every or (1 if reads_file else usual_interval(take.video.sampled_fps))
+    with part.kept(done):
+        for index, frame, of_frame, people in detect_thinned(batches(), people_in, every, take.video.seconds):
+            if len(counts_of) % every == 0:
+                whole, path = how_far(index)
+            counts_of[index] = len(people.scores)
+            appearance = describe(frame, people.boxes_xyxy)
+            boxes += np.column_stack([people.boxes_xyxy, people.scores, appearance]).astype(np.float32).tobytes()
+            colours += of_frame.tobytes()
+            places += background(frame, people.boxes_xyxy).astype(np.float32).tobytes()
+            if zoom:
+                zoom.add(index, frame, people.boxes_xyxy)
+    progress("detect", total, total)
     rows = np.frombuffer(boxes, np.float32).reshape(-1, 5 + APPEARANCE_SIZE)
-    counts = [found.get(int(i), 0) for i in take.video.frame_indices]
+    counts = [counts_of.get(int(i), 0) for i in take.video.frame_indices]
     each = np.split(rows, np.cumsum(counts)[:-1])
     detections = tuple(Detections(part[:, :4].copy(), part[:, 4].copy(), part[:, 5:].copy()) for part in each)
-    of_frames = np.frombuffer(colours, np.float16).reshape(len(found), -1 if found else 0)
-    numbers = np.array(list(found), np.int64)
+    of_frames = np.frombuffer(colours, np.float16).reshape(len(counts_of), -1 if counts_of else 0)
+    numbers = np.array(list(counts_of), np.int64)
     moved = np.frombuffer(places, np.float32).reshape(-1, 2)
-    at_all = [np.interp(take.video.frame_indices, numbers, along) for along in moved.T] if found else None
+    at_all = [np.interp(take.video.frame_indices, numbers, along) for along in moved.T] if counts_of else None
     video = replace(
         take.video,
         failed_frames=tuple(sorted(failed)),

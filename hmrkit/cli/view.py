@@ -18,9 +18,7 @@ def view(
     html: Annotated[
         Path | None, typer.Option(help="Write one file that needs no server and no network, instead of serving.")
     ] = None,
-    pictures: Annotated[
-        int, typer.Option(help="Pack the footage into the file too, this many pixels wide; 0: no.")
-    ] = 0,
+    footage: Annotated[int, typer.Option(help="Pack the footage into the file too, this many pixels wide; 0: no.")] = 0,
     people: Annotated[str, typer.Option(help="all, or numbers of people: 1,3.")] = "all",
     space: Annotated[str, typer.Option(help="world: on a ground found from the people; or camera.")] = "world",
     host: Annotated[
@@ -46,18 +44,18 @@ def view(
 
     o.start_logging(verbose)
     chosen = parse_people(people)
-    check_number("--pictures", pictures, (0, 16384))
+    check_number("--footage", footage, (0, 16384))
     check_number("--port", port, (0, 65535))
     if html is None:
         require_viser()
-    if pictures and html is None:
-        raise UsageError("--pictures is the width of the footage in the file that --html writes; give both")
+    if footage and html is None:
+        raise UsageError("--footage is the width of the footage in the file that --html writes; give both")
     opened = open_take(take, video)
     models = Models(adopted(Options(**options), opened, ()))
     clip = make_clip(opened, models, chosen, space)
     if html is not None:
         with o.progress_bar("") as progress:
-            typer.echo(str(write_page(clip, html, models, pictures, progress)))
+            typer.echo(str(write_page(clip, html, models, footage, progress)))
         return
     page = LivePage(clip, models, host, port)
     typer.echo(page.url)

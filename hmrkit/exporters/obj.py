@@ -26,7 +26,7 @@ class ObjExporter:
 
     def write(self, scene: Scene, folder: Path, options: ExportOptions) -> list[Path]:
         """The folders made, one a person."""
-        made = write_sequences(scene, folder, "obj", partial(_encoder, textured=options.obj_uv))
+        made = write_sequences(scene, folder, "obj", partial(encoder, textured=options.obj_uv))
         for place, character in zip(made, scene.characters, strict=True) if options.obj_uv else ():
             with atomic_path(place / f"{character.name}.mtl") as temporary:
                 colour = " ".join(f"{value:g}" for value in material_colour(character.track_id))
@@ -34,7 +34,8 @@ class ObjExporter:
         return made
 
 
-def _encoder(scene: Scene, character: Character, textured: bool) -> Encode:
+def encoder(scene: Scene, character: Character, textured: bool = False) -> Encode:
+    """What makes a file's content of a frame's number and a person's vertices (V,3) m."""
     faces = _textured_faces(character) if textured else _lines("f %d %d %d", character.faces + 1)
     template = "v %.9g %.9g %.9g\n" * len(character.rest_vertices)  # one formatting call a frame
     library = f"mtllib {character.name}.mtl\n" if textured else ""
