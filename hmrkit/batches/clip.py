@@ -75,10 +75,14 @@ class ClipResult:
         self.kind = type(error).__name__
         if isinstance(error, HmrkitError):
             self.error, self.exit_code = str(error), error.exit_code
+            return
+        log.debug("unexpected error in %s", self.source, exc_info=error)
+        self.exit_code = EXIT_SOME_FAILED
+        if isinstance(error, OSError):
+            where = f" {error.filename}" if error.filename else ""
+            self.error = f"{self.source}: cannot read or write{where} ({error.strerror or error}); check the disk"
         else:
-            log.debug("unexpected error in %s", self.source, exc_info=error)
             self.error = f"{self.source}: unexpected {self.kind}: {error} (-v shows where)"
-            self.exit_code = EXIT_SOME_FAILED
 
 
 class QuarantineError(HmrkitError):

@@ -124,7 +124,7 @@ class ClipFolder:
     def _save(self) -> None:
         manifest = {"format": FORMAT, "version": VERSION, "products": self._products, "left": self._left}
         text = json.dumps(manifest, indent=1) + "\n"
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             if (self.folder / MANIFEST).read_text() == text:
                 return
         write_json(self.folder / MANIFEST, manifest)

@@ -72,6 +72,18 @@ def test_deleted_and_altered_files_are_made_again(harm, tmp_path):
     ClipFolder(tmp_path).product("obj", {}, never)
 
 
+@pytest.mark.parametrize("damage", [b"\xb8\xff", b"{", b"[1]", b'{"format": 3}'])
+def test_a_damaged_manifest_means_that_all_is_made_again(damage, tmp_path):
+    before = ClipFolder(tmp_path)
+    before.product("npz", {}, make(n="n"))
+    before.finish(["npz"])
+    (tmp_path / MANIFEST).write_bytes(damage)
+    after = ClipFolder(tmp_path)
+    after.product("npz", {}, make(n="n"))
+    after.finish(["npz"])
+    ClipFolder(tmp_path).product("npz", {}, never)
+
+
 @pytest.mark.parametrize("moment", ["making", "moving"])
 def test_after_a_kill_the_next_run_knows_every_file(moment, tmp_path, monkeypatch):
     whole = ClipFolder(tmp_path)
