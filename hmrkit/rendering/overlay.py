@@ -240,7 +240,8 @@ class Overlay:
 
 
 def _tiles(boxes: np.ndarray, frame_of: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """What of the images is drawn: boxes (M,4) px of people in frames `frame_of` (M,), those that meet as one.
+    """What of the images is drawn: boxes (M,4) px of people in frames `frame_of` (M,), those that meet as one, or one
+    box around all people of a frame, whichever takes less memory where all tiles are of one size.
 
     Returns the tile (M,) of each person, -1 out of sight, and the tiles (n,5): frame, left, top, right, bottom.
     """
@@ -255,7 +256,20 @@ def _tiles(boxes: np.ndarray, frame_of: Sequence[int]) -> tuple[np.ndarray, np.n
     tile_of = np.full(len(boxes), -1)
     for number, (_, _, members) in enumerate(tiles):
         tile_of[members] = number
-    return tile_of, np.array([(frame, *box) for frame, box, _ in tiles], int).reshape(-1, 5)
+    found = np.array([(frame, *box) for frame, box, _ in tiles], int).reshape(-1, 5)
+    frames, number = np.unique(found[:, 0], return_inverse=True)
+    whole = np.zeros((len(frames), 5), int)  # around all people of a frame
+    for row, frame in enumerate(frames):
+        here = found[found[:, 0] == frame]
+        whole[row] = frame, *here[:, 1:3].min(0), *here[:, 3:].max(0)
+    if _pixels_drawn(whole) < _pixels_drawn(found):  # somebody near the camera makes the tiles of a crowd large
+        return np.where(tile_of < 0, -1, number[tile_of]), whole
+    return tile_of, found
+
+
+def _pixels_drawn(tiles: np.ndarray) -> int:
+    """Pixels that tiles (n,5) take, each as wide and as high as the widest and the highest."""
+    return len(tiles) * int((tiles[:, 3:] - tiles[:, 1:3]).max(0, initial=0).prod())
 
 
 def _meet(a: np.ndarray, b: np.ndarray) -> bool:

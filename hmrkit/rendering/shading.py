@@ -94,6 +94,9 @@ def draw_meshes(
     order = image_index.argsort(stable=True)
     ends = torch.searchsorted(image_index[order], torch.arange(0, images + step, step, device=device)).cpu().tolist()
 
+    mode = torch.is_inference_mode_enabled()  # which threads do not inherit
+
+    @torch.inference_mode(mode)
     def draw(first: int, start: int, end: int) -> None:
         here, count = order[start:end], min(step, images - first)
         points, corners, colours = (v.index_select(0, here) for v in (vertices_c, pixels, vertex_colours))

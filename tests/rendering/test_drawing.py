@@ -44,6 +44,18 @@ def test_threads_and_passes_change_nothing(sphere, monkeypatch):
     assert (whole[..., 3].sum((1, 2)) > 50).tolist() == [True, True, False, True]
 
 
+def test_threads_draw_in_the_callers_inference_mode(sphere, monkeypatch):
+    scene, before = _scene(sphere), torch.get_num_threads()
+    monkeypatch.setitem(shading.SAMPLES_PER_PASS, "cpu", SIZE[0] * SIZE[1] * 4)
+    whole = shading.draw_meshes(*scene)
+    try:
+        torch.set_num_threads(2)
+        with torch.inference_mode():
+            assert torch.equal(shading.draw_meshes(*scene), whole)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_colours_are_those_of_the_points_that_samples_see(sphere):
     vertices, colours, faces, focal, center, size, image, images = _scene(sphere)
     drawn = shading.draw_meshes(vertices, colours, faces, focal, center, size, image, images)
@@ -65,6 +77,16 @@ def test_people_apart_are_tiles_of_their_own_and_those_who_meet_share_one():
     assert of_person.tolist() == [0, 0, 0, 1, 2, -1]
     nobody, none = _tiles(np.zeros((0, 4), int), [])
     assert (len(nobody), none.shape) == (0, (0, 5))
+
+
+def test_somebody_large_in_a_crowd_costs_no_more_than_whole_frames():
+    """One person of 1200x1080 beside 30 small ones in each of 8 frames."""
+    small = [[1210 + 40 * (k % 10), 30 * (k // 10), 1240 + 40 * (k % 10), 20 + 30 * (k // 10)] for k in range(30)]
+    boxes = np.array([[0, 0, 1200, 1080], *small, [9, 9, 9, 9]] * 8)
+    frame_of = np.repeat(np.arange(8), 32).tolist()
+    of_person, tiles = _tiles(boxes, frame_of)
+    assert tiles.tolist() == [[frame, 0, 0, 1600, 1080] for frame in range(8)]
+    assert of_person.tolist() == [frame if k % 32 < 31 else -1 for k, frame in enumerate(frame_of)]
 
 
 @pytest.mark.parametrize("unit", [13, 18, 45])
