@@ -53,17 +53,24 @@ def test_a_characters_bones_are_read_in_metres_with_y_up(kind, characters):
 
 def test_a_glb_whose_mesh_has_other_axes_and_units_than_its_nodes(characters, tmp_path):
     """As programs write characters in centimetres, with z up: a node above the bones gives them size and axes."""
-    content, bones = characters["glb"].read_bytes(), read_bones(characters["glb"])
-    size = int.from_bytes(content[12:16], "little")
-    document = json.loads(content[20 : 20 + size])
+    bones, (document, write) = read_bones(characters["glb"]), _glb_parts(characters["glb"], tmp_path / "other.glb")
     holder = next(node for node in document["nodes"] if node["name"] == "hero")
     holder |= {"rotation": [0, 2**-0.5, 0, 2**-0.5], "scale": [2, 2, 2], "translation": [1, 0, 0]}
-    text = json.dumps(document).encode()
-    text += b" " * (-len(text) % 4)
-    path = tmp_path / "other.glb"
-    path.write_bytes(content[:12] + len(text).to_bytes(4, "little") + b"JSON" + text + content[20 + size :])
     wanted = 2 * bones.places[:, [2, 1, 0]] * [1, 1, -1] + [1, 0, 0]
-    np.testing.assert_allclose(read_bones(path).places, wanted, atol=1e-4)
+    np.testing.assert_allclose(read_bones(write(json.dumps(document))).places, wanted, atol=1e-4)
+
+
+def _glb_parts(path, other):
+    """The JSON of a GLB, and a function that writes another one with other JSON, a text."""
+    content = path.read_bytes()
+    size = int.from_bytes(content[12:16], "little")
+
+    def write(text):
+        chunk = text.encode() + b" " * (-len(text) % 4)
+        other.write_bytes(content[:12] + len(chunk).to_bytes(4, "little") + b"JSON" + chunk + content[20 + size :])
+        return other
+
+    return json.loads(content[20 : 20 + size]), write
 
 
 @pytest.mark.parametrize("skeleton", ["smpl", *RIGS])
@@ -201,6 +208,8 @@ def test_rigs_that_cannot_be_used_say_why(tmp_path, rig_file):
     assert "no joint 'tail'" in refused(bones=[*bones[:-1], bones[-1] | {"joint": "tail"}])
     assert "its parent nobody" in refused(bones=[*bones[:-1], bones[-1] | {"parent": "nobody"}])
     assert "place of 3 numbers" in refused(bones=[*bones[:-1], bones[-1] | {"place": [1, 2]}])
+    swapped = bones[-1] | {"place": [0, 0, 0, 1], "rotation": [1, 2, 3]}
+    assert "place of 3 numbers" in refused(bones=[*bones[:-1], swapped])
     assert "one bone without a parent" in refused(bones=[*bones[:-1], bones[-1] | {"parent": None}])
     arm = next(i for i, bone in enumerate(bones) if bone["joint"] == "left_collar")
     loose = [*bones[:arm], bones[arm] | {"parent": bones[0]["name"]}, *bones[arm + 1 :]]
@@ -221,6 +230,30 @@ def test_characters_that_cannot_be_read_say_why(tmp_path):
             read_bones(tmp_path / name)
     with pytest.raises(InputError, match="No such file"):
         read_bones(tmp_path / "none.fbx")
+
+
+def test_damaged_characters_are_refused_in_one_line(characters, tmp_path):
+    document, write = _glb_parts(characters["glb"], tmp_path / "bad.glb")
+    (skin,) = document["skins"]
+    joint = skin["joints"][3]
+    gone = [7 if n == joint else node for n, node in enumerate(document["nodes"])]
+    circle = [node | {"children": [n]} for n, node in enumerate(document["nodes"])]
+    huge = [node | {"translation": [10**400, 0, 0]} for node in document["nodes"]]
+    damaged = {
+        "without joints": json.dumps(document | {"skins": [skin | {"joints": []}]}),
+        "no object": json.dumps(document | {"nodes": gone}),
+        "nested": "[" * 200_000,
+        "circle": json.dumps(document | {"nodes": circle}),
+        "huge": json.dumps(document | {"nodes": huge}),
+    }
+    for text in damaged.values():
+        with pytest.raises(InputError, match="found a damaged file"):
+            read_bones(write(text))
+
+
+def test_a_preset_that_is_saved_keeps_its_pose(tmp_path):
+    save_rig(tmp_path / "unreal.json", load_rig("unreal"))
+    assert load_rig(str(tmp_path / "unreal.json")) == load_rig("unreal")
 
 
 def test_the_commands(characters, tmp_path):

@@ -23,11 +23,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from hmrkit.errors import InputError
 from hmrkit.files import atomic_path
+from hmrkit.geometry import quaternion_to_matrix
 from hmrkit.members import unknown
 from hmrkit.skeletons import RIGS, SMPL_24
+from hmrkit.untrusted import limits
+from hmrkit.untrusted.json_files import read_json
 
 FORMAT, VERSION = "hmrkit-rig", 1
 # What a character must have for its limbs and its place to be driven.
@@ -35,7 +39,6 @@ REQUIRED = (
     "pelvis", "left_hip", "left_knee", "left_ankle", "left_shoulder", "left_elbow", "left_wrist",
     "right_hip", "right_knee", "right_ankle", "right_shoulder", "right_elbow", "right_wrist",
 )  # fmt: skip
-_MOST_BYTES, _MOST_BONES = 2**23, 4096
 _DIRECTIONS = ("up", "down", "forward", "back", "left", "right", "onward")
 _AXES = ("x", "y", "z", "-x", "-y", "-z")
 
@@ -96,14 +99,7 @@ class Rig:
 
 def rotation_from_xyzw(quaternion: np.ndarray) -> np.ndarray:
     """Rotation (3,3) of one quaternion x, y, z, w, normalised here."""
-    x, y, z, w = quaternion / np.linalg.norm(quaternion)
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
+    return quaternion_to_matrix(torch.from_numpy(np.asarray(quaternion, np.float64)[[3, 0, 1, 2]])).numpy()
 
 
 def load_rig(source: str) -> Rig:
@@ -118,6 +114,7 @@ def load_rig(source: str) -> Rig:
 def save_rig(path: Path, rig: Rig) -> None:
     """Write a rig as JSON, a bone a line. InputError where it cannot be written."""
     head = {"format": FORMAT, "version": VERSION, "summary": rig.summary, "root": rig.root}
+    head |= {"arms_down_deg": rig.arms_down_deg} if rig.arms_down_deg else {}
     kept = [{key: value for key, value in asdict(bone).items() if key != "axes" or value} for bone in rig.bones]
     lines = ",\n".join("    " + json.dumps(bone) for bone in kept)
     with atomic_path(path) as temporary:
@@ -125,14 +122,7 @@ def save_rig(path: Path, rig: Rig) -> None:
 
 
 def _read(path: Path) -> Rig:
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise InputError(f"{path}: wanted a rig of at most {_MOST_BYTES // 2**20} MB, found a larger file")
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: wanted a rig (JSON), found {error.strerror}; check --rig") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: wanted a rig (JSON), found text that is none: {error}") from error
+    value = read_json(path, "a rig (JSON)")
     if not isinstance(value, dict) or (value.get("format"), value.get("version")) != (FORMAT, VERSION):
         raise InputError(f"{path}: wanted a rig of format {FORMAT}, version {VERSION}; make one with hmrkit rig from")
     try:
@@ -142,7 +132,7 @@ def _read(path: Path) -> Rig:
             value.get("root", "floor"),
         )  # fmt: skip
         _check(rig)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"{path}: this rig cannot be used: {error}; see hmrkit rig check") from error
     return rig
 
@@ -155,8 +145,10 @@ def _bone(item: dict[str, Any]) -> Bone:
 def _check(rig: Rig) -> None:
     """ValueError where a rig contradicts itself."""
     names, joints = [bone.name for bone in rig.bones], [bone.joint for bone in rig.bones if bone.joint is not None]
-    if not 0 < len(names) <= _MOST_BONES or len(set(names)) < len(names):
-        raise ValueError(f"wanted 1 to {_MOST_BONES} bones of different names, found {len(names)}, some named alike")
+    if not 0 < len(names) <= limits.RIG_BONES or len(set(names)) < len(names):
+        raise ValueError(
+            f"wanted 1 to {limits.RIG_BONES} bones of different names, found {len(names)}, some named alike"
+        )
     if rig.root not in ("floor", "still"):
         raise ValueError(f"root: wanted floor or still, found {rig.root!r}")
     if odd := [joint for joint in joints if joint not in SMPL_24.index]:
@@ -173,8 +165,8 @@ def _check(rig: Rig) -> None:
     if rig.bones[0].parent is not None or any(bone.parent is None for bone in rig.bones[1:]):
         raise ValueError("wanted one bone without a parent, the first")
     for i, bone in enumerate(rig.bones):
-        numbers = (*(bone.place or ()), *(bone.rotation or ()))
-        if len(numbers) != 7 or not np.isfinite(numbers).all() or not any(numbers[3:]):
+        place, rotation = bone.place or (), bone.rotation or ()
+        if (len(place), len(rotation)) != (3, 4) or not np.isfinite(place + rotation).all() or not any(rotation):
             raise ValueError(f"bone {bone.name}: wanted a place of 3 numbers and a rotation of 4")
         if bone.parent is not None and bone.parent not in names[:i]:
             raise ValueError(f"bone {bone.name}: its parent {bone.parent} is not among the bones before it")

@@ -15,8 +15,9 @@ import numpy as np
 
 from hmrkit.errors import InputError, UsageError
 from hmrkit.scene.rigs import rotation_from_xyzw
+from hmrkit.untrusted import limits
 
-_MOST_BYTES, _SECONDS = 2**31, 120
+_DAMAGED = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, struct.error)
 _JSON, _BINARY = 0x4E4F534A, 0x004E4942  # chunks of a GLB
 
 
@@ -37,16 +38,18 @@ def read_bones(path: Path) -> Bones:
     if path.suffix.lower() not in readers:
         raise InputError(f"{path}: wanted a character (.glb or .fbx), found another file; export it as one of them")
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise InputError(f"{path}: wanted a character of at most {_MOST_BYTES >> 30} GB; leave its textures out")
+        if path.stat().st_size > limits.CHARACTER_BYTES:
+            raise InputError(
+                f"{path}: wanted a character of at most {limits.CHARACTER_BYTES >> 30} GB; leave its textures out"
+            )
         found = readers[path.suffix.lower()](path)
+        if not found:
+            raise InputError(f"{path}: wanted a character with bones, found none; export it with its skeleton")
+        return _largest_tree(found)
     except OSError as error:
         raise InputError(f"{path}: wanted a character, found {error.strerror}; check the path") from error
-    except (ValueError, KeyError, IndexError, TypeError, struct.error) as error:
+    except _DAMAGED as error:
         raise InputError(f"{path}: wanted a character, found a damaged file ({error}); export it again") from error
-    if not found:
-        raise InputError(f"{path}: wanted a character with bones, found none; export it with its skeleton")
-    return _largest_tree(found)
 
 
 def _largest_tree(found: list[tuple[str, int, np.ndarray]]) -> Bones:
@@ -63,11 +66,12 @@ def _largest_tree(found: list[tuple[str, int, np.ndarray]]) -> Bones:
     if not trees:
         raise ValueError("bones in a circle")
     tree = max(trees, key=len)
+    place = {number: i for i, number in enumerate(tree)}
     matrices = np.stack([found[number][2] for number in tree])
     u, _, v = np.linalg.svd(matrices[:, :, :3])  # without the scale that exporters leave in
     return Bones(
         tuple(found[number][0] for number in tree),
-        tuple(tree.index(found[number][1]) if found[number][1] in tree else -1 for number in tree),
+        tuple(place.get(found[number][1], -1) for number in tree),
         u @ v,
         matrices[:, :, 3],
     )
@@ -82,10 +86,13 @@ def _read_fbx(path: Path) -> list[tuple[str, int, np.ndarray]]:
     program = Path(__file__).with_name("read_fbx.py")
     try:
         done = subprocess.run(
-            [sys.executable, str(program), str(path.resolve())], capture_output=True, timeout=_SECONDS, check=False
+            [sys.executable, str(program), str(path.resolve())],
+            capture_output=True,
+            timeout=limits.CHARACTER_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired:
-        raise ValueError(f"ufbx reads it for more than {_SECONDS} s") from None
+        raise ValueError(f"ufbx reads it for more than {limits.CHARACTER_SECONDS} s") from None
     if done.returncode != 0:
         raise ValueError(f"ufbx: {done.stderr.decode(errors='replace').strip().splitlines()[-1:]}")
     return [(str(name), int(parent), np.array(columns).T) for name, parent, columns in json.loads(done.stdout)]
@@ -103,7 +110,9 @@ def _read_glb(path: Path) -> list[tuple[str, int, np.ndarray]]:
             continue
         # The bind pose is in the mesh's own axes and unit: where the nodes put the topmost joint shows which they are.
         inverse = _matrices(document, binary, skin["inverseBindMatrices"])[: len(joints)]
-        top = next(i for i, joint in enumerate(joints) if parent.get(joint) not in joints)
+        top = next((i for i, joint in enumerate(joints) if parent.get(joint) not in joints), None)
+        if top is None:
+            raise ValueError("a skin without a topmost joint")
         placed = _world(nodes, parent, joints[top]) @ inverse[top]
         bound |= dict(zip(joints, placed @ np.linalg.inv(inverse), strict=True))
     number = {joint: i for i, joint in enumerate(sorted(bound))}
