@@ -5,7 +5,7 @@ Each person is a group ``person_01`` with the skeleton (limb nodes in the rest p
 rate: frame n at ``n / fps`` seconds, so frame 1001 is frame 1001 in Maya. (Blender counts an imported time of 0 as
 frame 1: set "Animation Offset" to 0 there.) The file says its up axis, its unit and its rate. People who are not seen
 are hidden by visibility and, for programs that leave that out, by the scale of their group.
-With ``--skeleton unreal`` and one person a file the group is called ``root``, which Unreal takes for the root bone.
+With one person a file a rig may name the group: Unreal's presets call it ``root``, which Unreal takes for the root bone.
 
 FBX's format is not published; what is written here follows Blender's notes (2013) and what ufbx reads.
 """
@@ -35,6 +35,7 @@ from hmrkit.exporters.fbx_binary import (
 from hmrkit.exporters.fbx_character import Animation, add_attribute, add_character, add_model, vector_row
 from hmrkit.files import atomic_path
 from hmrkit.scene import ExportOptions, Scene, SceneCamera
+from hmrkit.scene.rigs import load_rig
 from hmrkit.scene.staging import staged
 
 _MM_PER_INCH = 25.4
@@ -72,10 +73,10 @@ def document(scene: Scene, options: ExportOptions) -> list[Record]:
     """All top-level records of one file with the people of `scene`."""
     graph = Graph()
     animation = Animation(graph, scene.name, scene.fps, *scene.frame_range)
+    rig, alone = options.rig or options.skeleton, len(scene.characters) == 1 and not options.root_bone
+    group = load_rig(rig).group if alone and rig != "smpl" else ""
     for character in scene.characters:
-        # Unreal takes the group above the skeleton for the root bone.
-        lone = options.skeleton == "unreal" and len(scene.characters) == 1 and not options.root_bone
-        add_character(graph, animation, character, scene, options, "root" if lone else character.name)
+        add_character(graph, animation, character, scene, options, group or character.name)
     if options.camera:
         _add_camera(graph, animation, scene.camera, scene)
     return [

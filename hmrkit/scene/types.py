@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from hmrkit.skeletons import RIGS
 from hmrkit.types import BodyParams, Take, Zoom
 
 Up = Literal["y", "z"]
@@ -49,10 +50,9 @@ class ExportOptions:
     the exact vertices as morph targets or time samples, where the format is a skinned one), `influences` (most joints
     that move a vertex in glb: 4 or 8), `quantize` (16-bit numbers in glb), `obj_uv` (texture coordinates and a material
     in obj, too), `bvh_start` (bvh begins with the ``clip`` or with the ``person``), `npz` (``hmrkit``, or ``amass``:
-    arrays of the sizes that AMASS's readers take). For formats with skeletons: `rig` (a RIG.json, or a preset, in place
-    of `skeleton`), `namespace`
-    (joints are named ``person_01:pelvis``), `root_bone` (a bone on the floor under the person, above the pelvis),
-    `t_pose` (the rest pose one frame before the clip).
+    arrays of the sizes that AMASS's readers take). For formats with skeletons: `rig` (a RIG.json; a preset's name is
+    taken for `skeleton`), `namespace` (joints are named ``person_01:pelvis``), `root_bone` (a bone on the floor under
+    the person, above the pelvis), `t_pose` (the rest pose one frame before the clip).
     """
 
     fps: Fraction | None = None
@@ -85,6 +85,11 @@ class ExportOptions:
     t_pose: bool = False
     bvh_start: Literal["clip", "person"] = "clip"
     npz: Literal["hmrkit", "amass"] = "hmrkit"
+
+    def __post_init__(self) -> None:
+        if self.rig in RIGS and self.skeleton in ("smpl", self.rig):
+            object.__setattr__(self, "skeleton", self.rig)
+            object.__setattr__(self, "rig", None)
 
 
 @dataclass(frozen=True)

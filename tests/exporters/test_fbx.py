@@ -183,10 +183,11 @@ def test_key_reduction_stays_within_its_tolerance(tmp_path):
 
 
 @needs_ufbx
-def test_one_file_a_person_with_unreals_root(tmp_path):
-    scene = made_scene(frames=12)
-    scene = replace(scene, characters=tuple(retarget(person, "unreal") for person in scene.characters))
-    paths = FbxExporter().write(scene, tmp_path, ExportOptions(per_person=True, skeleton="unreal", camera=False))
+@pytest.mark.parametrize("chosen", [{"skeleton": "unreal"}, {"skeleton": "unreal5"}, {"rig": "metahuman"}])
+def test_one_file_a_person_with_unreals_root(tmp_path, chosen):
+    scene, options = made_scene(frames=12), ExportOptions(per_person=True, camera=False, **chosen)
+    scene = replace(scene, characters=tuple(retarget(person, options.skeleton) for person in scene.characters))
+    paths = FbxExporter().write(scene, tmp_path, options)
     assert [path.name for path in paths] == ["person_01.fbx", "person_07.fbx"]
     facts, _ = read_by_ufbx(paths[1], scene)
     assert "camera" not in facts

@@ -5,6 +5,8 @@ import pytest
 from made_scene import made_scene
 
 from hmrkit.errors import UsageError
+from hmrkit.exporters.writing import export_take
+from hmrkit.scene import ExportOptions
 from hmrkit.scene.retarget import retarget
 from hmrkit.scene.rigs import load_rig
 from hmrkit.skeletons import RIGS
@@ -78,6 +80,14 @@ def test_bones_lie_along_one_axis_of_their_parent(skeleton):
         wanted = np.zeros(3)
         wanted["xyz".index(axis[-1])] = -1 if axis.startswith("-") else 1
         np.testing.assert_allclose(bone / np.linalg.norm(bone), wanted, atol=1e-5)
+
+
+def test_a_presets_name_as_rig_is_its_skeleton_in_all_formats_with_one_warning(take, models, tmp_path, caplog):
+    options = ExportOptions(rig="unreal", people=(1,), camera=False)
+    assert options == ExportOptions(skeleton="unreal", people=(1,), camera=False)
+    paths = export_take(take, tmp_path, ["bvh", "glb", "csv"], models, lambda *_: None, options)
+    assert sum("A-pose" in record.getMessage() for record in caplog.records) == 1
+    assert all(b"thigh_l" in path.read_bytes() for path in paths if path.suffix in (".bvh", ".glb", ".csv"))
 
 
 def test_unknown_skeletons_and_characters_on_another_are_refused():

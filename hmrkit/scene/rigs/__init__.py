@@ -9,7 +9,8 @@ kinds of rigs. That of a **character** (`hmrkit rig from FILE`) has its bind pos
 (quaternion x, y, z, w) of each bone in its `parent`; people take its proportions. A **preset** has none: its 24 bones
 take the person's proportions, and `axes` says which way theirs point at rest, the first exactly: ``up down forward
 back left right``, a joint to point at, or ``onward``, the way that the parent's bone came. `arms_down_deg`: its rest
-pose is a T-pose with the arms lowered so far. `root`, of a character with a bone above the pelvis: ``floor`` (on the
+pose is a T-pose with the arms lowered so far. `group`: what FBX's group above the skeleton is called, of a person alone
+in a file; else it has the person's name. `root`, of a character with a bone above the pelvis: ``floor`` (on the
 floor under the person, in world space) or ``still``.
 """
 
@@ -64,6 +65,7 @@ class Rig:
     summary: str = ""
     arms_down_deg: float = 0.0
     root: Literal["floor", "still"] = "floor"
+    group: str = ""
 
     @property
     def is_character(self) -> bool:
@@ -115,6 +117,7 @@ def save_rig(path: Path, rig: Rig) -> None:
     """Write a rig as JSON, a bone a line. InputError where it cannot be written."""
     head = {"format": FORMAT, "version": VERSION, "summary": rig.summary, "root": rig.root}
     head |= {"arms_down_deg": rig.arms_down_deg} if rig.arms_down_deg else {}
+    head |= {"group": rig.group} if rig.group else {}
     kept = [{key: value for key, value in asdict(bone).items() if key != "axes" or value} for bone in rig.bones]
     lines = ",\n".join("    " + json.dumps(bone) for bone in kept)
     with atomic_path(path) as temporary:
@@ -129,7 +132,7 @@ def _read(path: Path) -> Rig:
         made = tuple(_bone(item) for item in value["bones"])
         rig = Rig(
             path.stem, made, str(value.get("summary", "")), float(value.get("arms_down_deg", 0)),
-            value.get("root", "floor"),
+            value.get("root", "floor"), str(value.get("group", "")),
         )  # fmt: skip
         _check(rig)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
