@@ -99,8 +99,8 @@ def _mesh(file: OgawaFile, character: Character, visible: np.ndarray, before: in
     corners = file.sample(np.asarray(character.faces, np.int32)[:, ::-1])
     counts = file.sample(np.full(len(character.faces), 3, np.int32))
     uv = []
-    if character.texture_uv is not None:  # a value for each corner of each face, in the faces' order
-        places = file.sample(np.ascontiguousarray(character.texture_uv[:, ::-1], np.float32))
+    if (coordinates := character.texture_uv()) is not None:  # a value for each corner of each face, in the faces' order
+        places = file.sample(np.ascontiguousarray(coordinates[:, ::-1], np.float32))
         uv = [Property("uv", "f", 2, is_array=True, samples=[places], metadata=_UV)]
     schema = Property(
         ".geom",

@@ -5,7 +5,7 @@ Each person is a group ``person_01`` with the skeleton (limb nodes in the rest p
 rate: frame n at ``n / fps`` seconds, so frame 1001 is frame 1001 in Maya. (Blender counts an imported time of 0 as
 frame 1: set "Animation Offset" to 0 there.) The file says its up axis, its unit and its rate. People who are not seen
 are hidden by visibility and, for programs that leave that out, by the scale of their group.
-With one person a file a rig may name the group: Unreal's presets call it ``root``, which Unreal takes for the root bone.
+With one person a file a rig may name the group: Unreal's presets have ``root``, which Unreal takes for the root bone.
 
 FBX's format is not published; what is written here follows Blender's notes (2013) and what ufbx reads.
 """

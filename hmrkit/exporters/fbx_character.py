@@ -11,7 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from hmrkit.exporters.character_arrays import material_colour, scale_keys, visibility_keys
+from hmrkit.exporters.character_arrays import material_colour, scale_keys, texture_places, visibility_keys
 from hmrkit.exporters.correctives import corrective_shapes, in_unit_range, pose_shape_names
 from hmrkit.exporters.curves import euler_deg, frame_ticks, rotation_from_euler, upright_order
 from hmrkit.exporters.fbx_binary import Graph, Int64, Packed, Record, pack_value, properties, record
@@ -198,8 +198,8 @@ def _add_mesh(graph: Graph, character: Character, group: int) -> tuple[Int64, In
     materials = record("LayerElementMaterial", 0, children=_layer_records("AllSame", "IndexToDirect"))
     materials.add("Materials", np.zeros(1, "<i4"))
     elements = [normals, materials]
-    if character.texture_uv is not None:
-        elements.append(_texture_layer(character.texture_uv))
+    if (uv := character.texture_uv()) is not None:
+        elements.append(_texture_layer(uv))
     layer = record("Layer", 0, children=[record("Version", 100)])
     for element in elements:
         layer.add("LayerElement").children += [record("Type", element.name), record("TypedIndex", 0)]
@@ -220,7 +220,7 @@ def _add_mesh(graph: Graph, character: Character, group: int) -> tuple[Int64, In
 
 def _texture_layer(uv: np.ndarray) -> Record:
     """Texture coordinates (F,3,2) of the polygons' corners."""
-    places, corners = np.unique(uv.reshape(-1, 2), axis=0, return_inverse=True)
+    places, corners = texture_places(uv)
     layer = record("LayerElementUV", 0, children=_layer_records("ByPolygonVertex", "IndexToDirect", "UVMap"))
     layer.add("UV", places.astype("<f8").ravel())
     layer.add("UVIndex", corners.astype("<i4").ravel())

@@ -247,8 +247,8 @@ class _Document:
         normals, skin = mesh_normals(vertices, faces), character.skin_weights
         quantise, (middle, size) = self._options.quantize, self._box(character)
         attributes: dict[str, int] = {}
-        if character.texture_uv is not None:
-            rows, places, faces = cut_at_seams(character)
+        if (uv := character.texture_uv()) is not None:
+            rows, places, faces = cut_at_seams(character, uv)
             vertices, normals, skin, shapes = vertices[rows], normals[rows], skin[rows], shapes[:, rows]
             places = np.stack([places[:, 0], 1 - places[:, 1]], 1)
             places = quantised(places, np.uint16) if quantise else places

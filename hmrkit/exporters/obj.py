@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from hmrkit.exporters import describe_axes
-from hmrkit.exporters.character_arrays import material_colour
+from hmrkit.exporters.character_arrays import material_colour, texture_places
 from hmrkit.exporters.sequences import Encode, write_sequences
 from hmrkit.files import atomic_path
 from hmrkit.scene import Character, ExportOptions, Scene
@@ -53,11 +53,11 @@ def encoder(scene: Scene, character: Character, textured: bool = False) -> Encod
 
 def _textured_faces(character: Character) -> bytes:
     """The material's line, texture coordinates where the body has them, and faces."""
-    material, corners, uv = f"usemtl {character.name}_skin\n".encode(), character.faces + 1, character.texture_uv
+    material, corners, uv = f"usemtl {character.name}_skin\n".encode(), character.faces + 1, character.texture_uv()
     if uv is None:
         return material + _lines("f %d %d %d", corners)
-    places, numbers = np.unique(uv.reshape(-1, 2), axis=0, return_inverse=True)
-    corners = np.stack([corners, numbers.reshape(-1, 3) + 1], -1)
+    places, numbers = texture_places(uv)
+    corners = np.stack([corners, numbers + 1], -1)
     return _lines("vt %.4g %.4g", places) + material + _lines("f %d/%d %d/%d %d/%d", corners)
 
 

@@ -23,6 +23,7 @@ from hmrkit.exporters.character_arrays import (
     quaternions_xyzw,
     scale_keys,
     strongest_joints,
+    texture_places,
     visibility_keys,
 )
 from hmrkit.files import atomic_path
@@ -151,8 +152,8 @@ def _mesh(stage: Any, path: Any, character: Character, material: Any) -> Any:
     mesh.CreateFaceVertexIndicesAttr(Vt.IntArray.FromNumpy(faces.ravel()))
     mesh.CreateSubdivisionSchemeAttr(UsdGeom.Tokens.none)
     mesh.CreateDisplayColorAttr([Gf.Vec3f(*material_colour(character.track_id))])
-    if character.texture_uv is not None:
-        places, corners = np.unique(character.texture_uv.reshape(-1, 2), axis=0, return_inverse=True)
+    if (uv := character.texture_uv()) is not None:
+        places, corners = texture_places(uv)
         kind = Sdf.ValueTypeNames.TexCoord2fArray
         st = UsdGeom.PrimvarsAPI(mesh).CreatePrimvar("st", kind, UsdGeom.Tokens.faceVarying)
         st.Set(Vt.Vec2fArray.FromNumpy(places))

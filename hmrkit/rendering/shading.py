@@ -6,6 +6,7 @@ import colorsys
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -38,6 +39,12 @@ def track_colour(track_id: int) -> tuple[int, int, int]:
         return PALETTE[track_id - 1]
     red, green, blue = colorsys.hsv_to_rgb(track_id * 0.618034 % 1, 0.5, 0.9)
     return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def linear(srgb: np.ndarray | tuple[float, ...]) -> np.ndarray:
+    """sRGB values in 0..1 as amounts of light (IEC 61966-2-1)."""
+    values = np.asarray(srgb, float)
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
 def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:

@@ -275,7 +275,7 @@ def _character(
         source_times=np.interp(rows, np.arange(len(track.frame_indices)), clock.times(track.frame_indices)),
         calibrated=motion.calibrated,
         rest_pelvis_m=rest_joints[0].astype(np.float64),
-        texture_uv=texture_coordinates(body),
+        texture_uv=partial(texture_coordinates, body),
     )
 
 

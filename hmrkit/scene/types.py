@@ -117,8 +117,8 @@ class Character:
       numbers and times of the video;
     - `moving`: joints below the root whose distance to their parent changes -> their places (T,3) in its frame, which
       `posed` adds in place of the rest pose's: ``p_j = p_parent + G_parent @ moving_j``;
-    - `texture_uv` (F,3,2) in 0..1, v upwards: where the corners of the faces lie in a texture, None where the body has
-      no charts.
+    - `texture_uv` gives (F,3,2) in 0..1, v upwards: where the corners of the faces lie in a texture, None where the
+      body has no charts.
     """
 
     name: str
@@ -143,7 +143,7 @@ class Character:
     source_times: np.ndarray | None = None
     calibrated: bool = False
     rest_pelvis_m: np.ndarray | None = None
-    texture_uv: np.ndarray | None = None
+    texture_uv: Callable[[], np.ndarray | None] = field(default=lambda: None)
     moving: Mapping[int, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

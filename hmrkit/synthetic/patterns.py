@@ -10,6 +10,8 @@ import colorsys
 
 import numpy as np
 
+from hmrkit.rendering.shading import linear
+
 TILE = 128  # texels of a tile's side
 PLAIN_SHARE = 0.25  # the first patterns of a bank are plain cloth
 
@@ -59,30 +61,25 @@ def hair_colours(count: int, seed: int) -> np.ndarray:
     return colour.clip(0.004, 0.9).astype(np.float32)
 
 
-def _linear(srgb: tuple[float, ...] | np.ndarray) -> np.ndarray:
-    values = np.asarray(srgb, float)
-    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-
-
 def _dull(random: np.random.Generator) -> np.ndarray:
     """Black, grey, white, denim, khaki, brown, navy."""
     kind = random.choice(5, p=[0.34, 0.16, 0.26, 0.12, 0.12])
     if kind == 0:  # black to dark grey
-        return _linear(np.full(3, random.uniform(0.03, 0.28)) + random.normal(0, 0.01, 3)).clip(0.002, 1)
+        return linear(np.full(3, random.uniform(0.03, 0.28)) + random.normal(0, 0.01, 3)).clip(0.002, 1)
     if kind == 1:  # grey to white
-        return _linear((np.full(3, random.uniform(0.35, 0.95)) + random.normal(0, 0.015, 3)).clip(0, 0.96))
+        return linear((np.full(3, random.uniform(0.35, 0.95)) + random.normal(0, 0.015, 3)).clip(0, 0.96))
     hue, low, high, light = {
         2: (random.normal(0.61, 0.02), 0.2, 0.65, random.uniform(0.12, 0.6)),
         3: (random.normal(0.10, 0.02), 0.15, 0.45, random.uniform(0.3, 0.8)),
         4: (random.normal(0.06, 0.02), 0.3, 0.6, random.uniform(0.12, 0.45)),
     }[int(kind)]
-    return _linear(colorsys.hsv_to_rgb(hue % 1, random.uniform(low, high), light))
+    return linear(colorsys.hsv_to_rgb(hue % 1, random.uniform(low, high), light))
 
 
 def _bright(random: np.random.Generator) -> np.ndarray:
     """Any hue, from pastel to strong."""
     hue, saturation = random.random(), 1 - random.random() ** 1.3 * 0.8
-    return _linear(colorsys.hsv_to_rgb(hue, saturation, random.uniform(0.3, 0.95)))
+    return linear(colorsys.hsv_to_rgb(hue, saturation, random.uniform(0.3, 0.95)))
 
 
 # ---- tiles; every function returns (TILE,TILE,2) unless it says otherwise -------------------------------------------

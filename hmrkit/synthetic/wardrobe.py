@@ -25,6 +25,7 @@ from torch.nn.functional import embedding_bag
 from hmrkit.body import load_body
 from hmrkit.body.texture import texture_coordinates
 from hmrkit.errors import ModelMismatchError, UsageError
+from hmrkit.rendering.shading import linear
 from hmrkit.synthetic.clothes import INDEX, LAYERS, Clothes, Modelled, Numbers, cloth_coordinates, clothe, measure
 from hmrkit.synthetic.patterns import PLAIN_SHARE, TILE, colour_schemes, hair_colours, pattern_bank
 from hmrkit.weights import find_weights, verify
@@ -232,6 +233,4 @@ def _image(packed: dict[str, np.ndarray], index: int, size: int | None = None) -
 
 def _linear_root(srgb: np.ndarray) -> np.ndarray:
     """sRGB bytes -> bytes whose square is linear: exact enough, and decoded by one multiplication."""
-    values = np.arange(256) / 255
-    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-    return (np.sqrt(linear) * 255).round().astype(np.uint8)[srgb]
+    return (np.sqrt(linear(np.arange(256) / 255)) * 255).round().astype(np.uint8)[srgb]

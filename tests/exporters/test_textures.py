@@ -12,10 +12,12 @@ from made_scene import made_scene
 
 from hmrkit.body import load_body
 from hmrkit.body.texture import texture_coordinates
+from hmrkit.errors import WeightsError
 from hmrkit.exporters import load_exporter
 from hmrkit.exporters.character_arrays import cut_at_seams, material_colour
+from hmrkit.exporters.writing import export_take
 from hmrkit.metrics.mesh_facts import file_facts
-from hmrkit.scene import ExportOptions
+from hmrkit.scene import ExportOptions, build
 
 OPTIONS = ExportOptions(camera=False, per_person=True)
 BLUE = material_colour(1)
@@ -25,7 +27,7 @@ BLUE = material_colour(1)
 def scene():
     made = made_scene(3)
     uv = texture_coordinates(load_body())
-    return replace(made, characters=(replace(made.characters[0], texture_uv=uv, visible=np.ones(3, bool)),))
+    return replace(made, characters=(replace(made.characters[0], texture_uv=lambda: uv, visible=np.ones(3, bool)),))
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def corners(faces, uv):
 
 
 def test_the_free_body_has_charts_that_do_not_fold(person):
-    uv, rest = person.texture_uv, person.rest_vertices[person.faces]
+    uv, rest = person.texture_uv(), person.rest_vertices[person.faces]
     assert uv.shape == (len(person.faces), 3, 2)
     edges = uv[:, 1:] - uv[:, :1]
     area = edges[:, 0, 0] * edges[:, 1, 1] - edges[:, 0, 1] * edges[:, 1, 0]
@@ -52,11 +54,11 @@ def test_the_free_body_has_charts_that_do_not_fold(person):
 
 
 def test_cutting_at_seams_keeps_the_order_of_vertices_and_every_corner(person):
-    rows, places, faces = cut_at_seams(person)
+    rows, places, faces = cut_at_seams(person, person.texture_uv())
     count = len(person.rest_vertices)
     np.testing.assert_array_equal(rows[:count], np.arange(count))
     assert 0 < len(rows) - count < 0.2 * count
-    np.testing.assert_array_equal(corners(rows[faces], places[faces]), corners(person.faces, person.texture_uv))
+    np.testing.assert_array_equal(corners(rows[faces], places[faces]), corners(person.faces, person.texture_uv()))
 
 
 def test_glb(scene, person, tmp_path):
@@ -64,9 +66,9 @@ def test_glb(scene, person, tmp_path):
     (path,) = load_exporter("glb").write(scene, tmp_path, OPTIONS)
     (mesh,) = trimesh.load_scene(path, process=False).geometry.values()
     # trimesh gives v upwards, as ours is.
-    rows = cut_at_seams(person)[0][mesh.faces]
+    rows = cut_at_seams(person, person.texture_uv())[0][mesh.faces]
     np.testing.assert_allclose(
-        corners(rows, mesh.visual.uv[mesh.faces]), corners(person.faces, person.texture_uv), atol=2e-3
+        corners(rows, mesh.visual.uv[mesh.faces]), corners(person.faces, person.texture_uv()), atol=2e-3
     )
     (material,) = pygltflib.GLTF2().load(str(path)).materials
     assert material.name == "person_01_skin"
@@ -82,7 +84,7 @@ def test_obj(scene, person, tmp_path):
     uv = np.array([row[1:] for row in rows if row[0] == "vt"], float)
     faces = np.array([[corner.split("/") for corner in row[1:]] for row in rows if row[0] == "f"], int) - 1
     np.testing.assert_allclose(
-        corners(faces[..., 0], uv[faces[..., 1]]), corners(person.faces, person.texture_uv), atol=2e-3
+        corners(faces[..., 0], uv[faces[..., 1]]), corners(person.faces, person.texture_uv()), atol=2e-3
     )
     assert "usemtl person_01_skin" in path.read_text()
     assert file_facts(path)["person_01"]["watertight"]
@@ -97,7 +99,7 @@ def test_fbx(scene, person, tmp_path):
     subprocess.run([sys.executable, reader, path, tmp_path / "read.npz", "33.4"], check=True)
     read = np.load(tmp_path / "read.npz")
     assert json.loads(str(read["facts"]))["warnings"] == 0
-    np.testing.assert_allclose(read["person_01_mesh/uv"], person.texture_uv.reshape(-1, 2), atol=1e-6)
+    np.testing.assert_allclose(read["person_01_mesh/uv"], person.texture_uv().reshape(-1, 2), atol=1e-6)
     np.testing.assert_allclose(read["person_01_mesh/colour"], BLUE, atol=1e-6)
 
 
@@ -110,7 +112,7 @@ def test_usd(scene, person, tmp_path):
     (mesh,) = [prim for prim in stage.Traverse() if prim.IsA(UsdGeom.Mesh)]
     st = UsdGeom.PrimvarsAPI(mesh).GetPrimvar("st")
     assert (st.GetInterpolation(), len(st.GetIndices())) == ("faceVarying", 3 * len(person.faces))
-    np.testing.assert_allclose(np.array(st.ComputeFlattened()), person.texture_uv.reshape(-1, 2), atol=1e-6)
+    np.testing.assert_allclose(np.array(st.ComputeFlattened()), person.texture_uv().reshape(-1, 2), atol=1e-6)
     material, _ = UsdShade.MaterialBindingAPI(mesh).ComputeBoundMaterial()
     colour = material.ComputeSurfaceSource()[0].GetInput("diffuseColor").Get()
     np.testing.assert_allclose(colour, BLUE, atol=1e-6)
@@ -127,11 +129,21 @@ def test_abc(scene, person, tmp_path):
     found = np.array([[value[0], value[1]] for value in uv.getVals()])
     backwards = person.faces[:, ::-1]
     np.testing.assert_array_equal(np.array(faces).reshape(-1, 3), backwards)
-    np.testing.assert_allclose(found.reshape(-1, 3, 2), person.texture_uv[:, ::-1], atol=1e-6)
+    np.testing.assert_allclose(found.reshape(-1, 3, 2), person.texture_uv()[:, ::-1], atol=1e-6)
+
+
+def test_formats_without_texture_coordinates_do_not_read_them(take, models, tmp_path, monkeypatch):
+    def missing(body):
+        raise WeightsError("synthetic/atlas.npz is damaged")
+
+    monkeypatch.setattr(build, "texture_coordinates", missing)
+    assert export_take(take, tmp_path, ["npz", "bvh", "csv", "obj"], models, lambda *_: None)
+    with pytest.raises(WeightsError):
+        export_take(take, tmp_path, ["glb"], models, lambda *_: None)
 
 
 def test_a_body_without_charts_has_none_in_any_format(person, scene, tmp_path):
-    bare = replace(scene, characters=(replace(person, texture_uv=None),))
+    bare = replace(scene, characters=(replace(person, texture_uv=lambda: None),))
     for name, sign in (("glb", b"TEXCOORD"), ("fbx", b"LayerElementUV"), ("abc", b"podExtent=2"), ("obj", b"vt ")):
         (path,) = load_exporter(name).write(bare, tmp_path, replace(OPTIONS, obj_uv=True))
         files = [path] if path.is_file() else list(path.iterdir())
