@@ -22,10 +22,10 @@ class Bind:
     from_bind: np.ndarray
 
 
-def bone_rotations(character: Character, bind: Bind, top: np.ndarray | None = None) -> np.ndarray:
-    """(T,n,3,3): the bones' rotations in the scene; `top` (T,3,3) rotates what is above the pelvis."""
-    posed = character.posed()[0] @ np.swapaxes(character.rest_rotations, -1, -2)  # from the T-pose
-    made = np.empty((len(character), len(bind.joint), 3, 3))
+def bone_rotations(posed: np.ndarray, bind: Bind, top: np.ndarray | None = None) -> np.ndarray:
+    """(T,n,3,3): the bones' rotations in the scene, of a person on SMPL's skeleton whose joints have those of `posed`
+    (T,24,3,3); `top` (T,3,3) rotates what is above the pelvis."""
+    made = np.empty((len(posed), len(bind.joint), 3, 3))
     for bone, (joint, parent) in enumerate(zip(bind.joint, bind.parents, strict=True)):
         if joint >= 0:
             made[:, bone] = posed[:, joint] @ bind.from_bind[bone] @ bind.rotations[bone]

@@ -22,7 +22,6 @@ from hmrkit.calibration.track import calibrated_vertices
 from hmrkit.errors import InputError, UsageError
 from hmrkit.members import Range, check_number, unknown
 from hmrkit.scene import (
-    METRES_PER_UNIT,
     Z_UP_FROM_Y_UP,
     Character,
     ExportOptions,
@@ -37,6 +36,7 @@ from hmrkit.scene.ground import World, estimate_world
 from hmrkit.scene.resampling import Clock, Motion, make_clock, make_motion
 from hmrkit.scene.retarget import retarget
 from hmrkit.scene.rigs import load_rig
+from hmrkit.scene.types import units_per_metre
 from hmrkit.skeletons import RIGS
 from hmrkit.types import Take, Zoom
 from hmrkit.video.camera_motion import camera_moves
@@ -70,10 +70,15 @@ def build_scene(
         motions = [replace(motion, visible=np.ones(len(motion), bool)) for motion in motions]
     world, cleaned = None, {}
     if options.space == "world" or options.lock_feet:
-        world = estimate_world(motions, models.body, clock.motion_fps, options.ground, options.camera_pose)
+        moves = options.space == "world" and options.camera_pose is None and camera_moves(take.video)
+        if moves:
+            log.warning(
+                "%s: the camera moves, and people drift in world space; --space camera does not", take.video.path
+            )
+        world = estimate_world(
+            motions, models.body, clock.motion_fps, options.ground, options.camera_pose, doubts_known=moves
+        )
     placed = world if options.space == "world" else None
-    if placed is not None and options.camera_pose is None and camera_moves(take.video):
-        log.warning("%s: the camera moves, and people drift in world space; --space camera does not", take.video.path)
     if options.smooth or options.lock_feet or options.fingers == "rest":
         up = None if world is None else world.up_c
         motions, cleaned = clean(motions, models.body, clock.motion_fps, options, up, placed)
@@ -176,12 +181,7 @@ def scene_from_camera(options: ExportOptions, world: World | None) -> np.ndarray
     """(3,4): camera frame (OpenCV axes, metres) -> the scene's axes and unit."""
     upright = np.concatenate([GL_FROM_CV, np.zeros((3, 1))], 1) if world is None else world.world_from_camera[:3]
     rotated = Z_UP_FROM_Y_UP @ upright if options.up == "z" else upright
-    return rotated * units_per_metre(options)
-
-
-def units_per_metre(options: ExportOptions) -> float:
-    """Length of a metre in the scene's unit, with the user's scale."""
-    return options.scale / METRES_PER_UNIT[options.unit]
+    return rotated * units_per_metre(options.scale, options.unit)
 
 
 def _shot_suffix(shot: int | None) -> str:
@@ -231,7 +231,7 @@ def _people(take: Take, clock: Clock, models: Models, options: ExportOptions, sh
 def _character(
     take: Take, motion: Motion, clock: Clock, models: Models, matrix: np.ndarray, options: ExportOptions
 ) -> Character:
-    body, size = body_for(motion.base, models.body), units_per_metre(options)
+    body, size = body_for(motion.base, models.body), units_per_metre(options.scale, options.unit)
     rotation, shift = matrix[:, :3] / size, matrix[:, 3]
     rest_rotation = Z_UP_FROM_Y_UP if options.up == "z" else np.eye(3)
     with torch.inference_mode():
@@ -295,7 +295,7 @@ def _camera(
     take: Take, matrix: np.ndarray, options: ExportOptions, clock: Clock, clip_range: tuple[int, int] | None
 ) -> SceneCamera:
     placed = np.eye(4)
-    placed[:3, :3] = matrix[:, :3] / units_per_metre(options) @ GL_FROM_CV
+    placed[:3, :3] = matrix[:, :3] / units_per_metre(options.scale, options.unit) @ GL_FROM_CV
     placed[:3, 3] = matrix[:, 3]
     camera = take.camera
     zoom = None

@@ -38,10 +38,11 @@ def driven(character: Character, rig: Rig, size: float, floor: bool) -> Characte
     """The motion on a character's rig."""
     bind = _characters_bind(character, rig, size)
     pelvis, up = rig.bone_of["pelvis"], scene_axes(character)[:, 1]
-    pelvis_rotation = torch.from_numpy(character.posed()[0][:, 0])
-    heading = twist_about(pelvis_rotation, torch.from_numpy(up)).numpy() if floor and rig.root == "floor" else None
-    rotations = bone_rotations(character, bind, heading)
-    places = _places(character, rig, bind, rotations, up, floor)
+    posed, ours = character.posed()
+    on_floor = floor and rig.root == "floor"
+    heading = twist_about(torch.from_numpy(posed[:, 0]), torch.from_numpy(up)).numpy() if on_floor else None
+    rotations = bone_rotations(posed, bind, heading)
+    places = _places(character, ours, rig, bind, rotations, up, floor)
     weights = np.zeros((len(character.skin_weights), len(rig.bones)), np.float32)
     np.add.at(weights.T, bone_of_joint(bind), character.skin_weights.T)
     parent = bind.parents[pelvis]
@@ -91,15 +92,16 @@ def _between(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _places(
-    character: Character, rig: Rig, bind: Bind, rotations: np.ndarray, up: np.ndarray, floor: bool
+    character: Character, ours: np.ndarray, rig: Rig, bind: Bind, rotations: np.ndarray, up: np.ndarray, floor: bool
 ) -> np.ndarray:
-    """(T,n,3): where a character's bones are, whose rotations (T,n,3,3) are known.
+    """(T,n,3): where a character's bones are, whose rotations (T,n,3,3) are known, of a person with joints `ours`
+    (T,24,3).
 
     The pelvis' way is the person's, times the ratio of the legs' lengths: about the camera, or on a floor about the
     person's first place. Then the character is raised or lowered so that its ankles and toes are as high as the
     person's are at that size, those of the lower foot first.
     """
-    ours, rest = character.posed()[1], character.rest_joints.astype(np.float64)
+    rest = character.rest_joints.astype(np.float64)
     legs = [[f"{side}_{joint}" for joint in ("hip", "knee", "ankle")] for side in ("left", "right")]
     length = sum(_chain(bind.places[[rig.bone_of[joint] for joint in leg]]) for leg in legs) / 2
     ratio = length / (sum(_chain(rest[SMPL_24.indices(*leg)]) for leg in legs) / 2)

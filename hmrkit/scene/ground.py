@@ -5,7 +5,7 @@ step, and on how steeply the camera looks down at them: one camera knows depth l
 is one in height. What feet leave open is taken from the people themselves, who on the whole stand upright, and from the
 camera, which is mostly held level. All are weighed in one least-squares problem. One person's steps count besides the
 places: a wrong size or depth shifts all stands of a person and leaves the differences. Who stands on something has a
-level of their own. Nothing here notices that a camera moves: then give its pose, or stay in camera space.
+level of their own. Of a camera that moves none of this holds: give its pose, or stay in camera space.
 
 The world's origin is on the ground beneath the camera; -z is where the camera looks, x its right.
 """
@@ -97,11 +97,13 @@ def estimate_world(
     fps: Fraction | float,
     ground: Sequence[float] | None = None,
     camera_pose: Sequence[float] | None = None,
+    doubts_known: bool = False,
 ) -> World:
     """The world of these people, found from them or given.
 
     `ground`: a point and the normal, six numbers in the camera frame, metres; `camera_pose`: world from camera, 12 or
-    16 numbers row by row (OpenCV camera axes, y-up world, metres). InputError where there is nobody to find it from.
+    16 numbers row by row (OpenCV camera axes, y-up world, metres). A warning says that people do not stand on one
+    plane, unless `doubts_known`: that the camera moves. InputError where there is nobody to find it from.
     """
     if camera_pose is not None:
         matrix = given_pose(camera_pose)
@@ -126,7 +128,7 @@ def estimate_world(
     normal, offset, residual = fit_ground(points, prior, steps)
     levels = find_levels(points @ normal - offset, stand_sigmas(points, normal))
     world = World(from_plane(normal, offset), normal, "estimated", len(points), residual, levels)
-    if world.doubtful:
+    if world.doubtful and not doubts_known:
         log.warning(
             "feet stand %.2f m off one plane on the median: does the camera move? (--camera-pose, or --space camera)",
             residual,

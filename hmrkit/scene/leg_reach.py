@@ -7,14 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter1d
 
 from hmrkit.geometry import axis_angle_to_matrix, rotation_between
+from hmrkit.scene.foot_contact import ANKLES
 from hmrkit.skeletons import SMPL_24
 from hmrkit.smoothing import bridge
 from hmrkit.types import BodyParams
 
 LEGS = [SMPL_24.indices(f"{side}_hip", f"{side}_knee", f"{side}_ankle") for side in ("left", "right")]
-HIPS, KNEES, ANKLES = (list(joints) for joints in zip(*LEGS, strict=True))
+HIPS, KNEES, _ = (list(joints) for joints in zip(*LEGS, strict=True))
 SPINE = SMPL_24.index["spine1"]
 # How far each may ordinarily go from where it is: the knees' flexion, the pelvis tipping to one side, the root.
 KNEE_SIGMA, TIP_SIGMA = np.radians(2.0), np.radians(3.0)
@@ -141,8 +143,5 @@ def reach(rotations: np.ndarray, joints: np.ndarray, leg: Sequence[int], goal: n
 
 def gaussian(values: np.ndarray, sigma: float) -> np.ndarray:
     """`values` (T,C) smoothed by a Gaussian of `sigma` frames; ends are held."""
-    around = max(round(3 * sigma), 1)
-    kernel = np.exp(-0.5 * (np.arange(-around, around + 1) / max(sigma, 1e-3)) ** 2)
-    padded = np.pad(values, ((around, around), (0, 0)), mode="edge")
-    columns = [np.convolve(column, kernel / kernel.sum(), mode="valid") for column in padded.T]
-    return np.stack(columns, 1)
+    values = values.astype(np.float64)
+    return values if sigma < 1e-3 else gaussian_filter1d(values, sigma, axis=0, mode="nearest", truncate=3)

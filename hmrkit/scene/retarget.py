@@ -57,7 +57,7 @@ def retarget(character: Character, skeleton: str | Rig, size: float = 1.0, floor
         rest_joints=bind.places.astype(np.float32),
         rest_vertices=skin_at_rest(character, bind, to_bind) if changed else character.rest_vertices,
         rest_rotations=bind.rotations.astype(np.float32),
-        local_rotations=local_rotations(bone_rotations(character, bind), bind.parents),
+        local_rotations=local_rotations(bone_rotations(character.posed()[0], bind), bind.parents),
         pose_shapes=_rotated_shapes(character.pose_shapes, weights, to_bind) if changed else character.pose_shapes,
     )
     if changed:

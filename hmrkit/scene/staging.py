@@ -10,7 +10,7 @@ import torch
 from hmrkit.geometry import twist_about
 from hmrkit.scene.retarget import retarget
 from hmrkit.scene.rigs import load_rig
-from hmrkit.scene.types import Character, ExportOptions, Rows, Scene
+from hmrkit.scene.types import Character, ExportOptions, Rows, Scene, units_per_metre
 
 ROOT = "root"
 
@@ -25,7 +25,7 @@ def staged(scene: Scene, options: ExportOptions, from_clip: bool = True) -> Scen
         rig = load_rig(options.rig)
         rooted = rig.is_character and rig.bone_of["pelvis"] > 0
         rig = replace(rig, root="floor") if options.root_bone else rig
-        size, floor = options.scale / scene.metres_per_unit, scene.space == "world"
+        size, floor = units_per_metre(options.scale, scene.unit), scene.space == "world"
         people = tuple(retarget(person, rig, size, floor) for person in people)
     if options.root_bone and not rooted:
         people = tuple(with_root_bone(person, scene.up) for person in people)
@@ -42,9 +42,9 @@ def staged(scene: Scene, options: ExportOptions, from_clip: bool = True) -> Scen
 
 
 def with_root_bone(character: Character, up: str) -> Character:
-    """The character, in a scene whose floor is at 0, with a bone `ROOT` above its own root: on the floor below it, its
-    rotation the heading.
+    """The character with a bone `ROOT` above its own root: on the floor below it, its rotation the heading.
 
+    In a scene whose floor is at 0, of a character none of whose joints moves against its parent.
     The heading is the part of the root's rotation about the vertical (swing-twist decomposition), so that it is defined
     while people bend or lie, and jumps by half a rotation only where they are upside down.
     """
@@ -56,7 +56,6 @@ def with_root_bone(character: Character, up: str) -> Character:
     floor = place @ level
     local[:, 0] = np.swapaxes(heading, -1, -2) @ local[:, 0]
     above = np.einsum("tba,tb->ta", heading, place - floor)
-    moving = {joint + 1: places for joint, places in character.moving.items()}
     rest = character.rest_joints
     return replace(
         character,
@@ -68,7 +67,7 @@ def with_root_bone(character: Character, up: str) -> Character:
         root_positions=floor.astype(np.float32),
         joints=np.concatenate([floor[:, None].astype(np.float32), character.joints], 1),
         skin_weights=np.pad(character.skin_weights, ((0, 0), (1, 0))),
-        moving=moving | {1: above.astype(np.float32)},
+        moving={1: above.astype(np.float32)},
     )
 
 

@@ -92,6 +92,11 @@ class ExportOptions:
             object.__setattr__(self, "rig", None)
 
 
+def units_per_metre(scale: float, unit: Unit) -> float:
+    """Length of a metre in a scene's unit, with the user's scale."""
+    return scale / METRES_PER_UNIT[unit]
+
+
 @dataclass(frozen=True)
 class Character:
     """One person over T consecutive scene frames.

@@ -11,7 +11,7 @@ from hmrkit.camera import project
 from hmrkit.errors import UsageError
 from hmrkit.exporters.writing import export_take
 from hmrkit.meshes import mesh_slice
-from hmrkit.scene import ExportOptions
+from hmrkit.scene import ExportOptions, ground
 from hmrkit.scene.build import build_scene, check_options, parse_numbers, parse_people, parse_rate, read_timecode
 from hmrkit.scene.vertex_cache import shared_vertices
 
@@ -38,6 +38,17 @@ def test_pose_shapes_make_skinning_exact_where_nothing_is_calibrated(take, model
             rest = character.rest_vertices + np.tensordot(weights[row], shapes, 1)
             posed = replace(character, rest_vertices=rest).skinned(slice(row, row + 1))
             np.testing.assert_allclose(posed, character.vertices(slice(row, row + 1)), atol=5e-3)
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_one_moving_camera_gives_one_warning(take, models, monkeypatch, caplog, moves):
+    stands = np.array([[0.0, 0, 4], [1, 0.5, 4], [0, -0.5, 5], [1, 1, 5]])  # not on one plane
+    monkeypatch.setattr(ground, "_stands", lambda *_: (stands, np.zeros((0, 2), int)))
+    monkeypatch.setattr(ground, "DOUBTFUL_M", 0.0)
+    along = np.stack([np.linspace(0, 100 * moves, 10), np.zeros(10)], 1).astype(np.float32)
+    build_scene(replace(take, video=replace(take.video, background_px=along)), models, ExportOptions(space="world"))
+    (record,) = caplog.records
+    assert ("the camera moves" if moves else "does the camera move?") in record.getMessage()
 
 
 @pytest.mark.parametrize("space", ["camera", "world"])
