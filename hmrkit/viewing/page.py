@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SCRIPTS = ("page_math.js", "page_data.js", "page_draw.js", "page_ui.js")
+SCRIPTS = ("page_math.js", "page_data.js", "page_draw.js", "page_timeline.js", "page_ui.js")
 UNIT = 32767
 PICTURE_QUALITY = 55
 
@@ -111,6 +111,8 @@ def _person(block: Block, person: Any) -> dict[str, Any]:
         "restVertices": block.add(person.rest_vertices.astype(np.float32)),
         "restJoints": block.add(person.rest_joints.astype(np.float32)),
         "posed": _skeleton(block, person.posed.rotations, person.posed.places),
+        "confidence": block.add(person.evidence.confidence),
+        "contact": block.add(person.evidence.contact.astype(np.uint8)),
     }
     if person.goal is not None:
         entry["goal"] = _skeleton(block, person.goal.rotations, person.goal.places)

@@ -1,13 +1,13 @@
-// The page: timeline, people, toggles, the orbiting camera.
+// The page: people, toggles, the orbiting camera.
 
 const $ = (id) => document.getElementById(id);
-const css = (c) => `rgb(${c.join(",")})`;
 const FAR = 400, NEAR = 0.05;
 
 class Viewer {
   constructor(data) {
     this.data = data;
     this.painter = new Painter($("scene"), data);
+    this.timeline = new Timeline($("line"), data, (frame) => this.go(frame));
     this.count = data.frames.values.length;
     this.frame = 0;
     this.playing = false;
@@ -136,12 +136,6 @@ class Viewer {
       this.distance = Math.max(0.3, Math.min(150, this.distance * Math.exp(event.deltaY * 0.0012)));
       this.dirty = true;
     }, { passive: false });
-    const line = $("line"), seek = (event) => {
-      const box = line.getBoundingClientRect();
-      this.go(Math.round((event.clientX - box.left) / box.width * (this.count - 1)));
-    };
-    line.onpointerdown = (event) => { line.setPointerCapture(event.pointerId); seek(event); };
-    line.onpointermove = (event) => { if (event.buttons) seek(event); };
   }
 
   go(frame) {
@@ -224,7 +218,7 @@ class Viewer {
     const seconds = data.times.values[frame] - data.times.values[0];
     $("time").textContent = this.count ? `frame ${data.frames.values[frame]}   ${seconds.toFixed(2)} s` : "";
     $("through").textContent = this.through ? "leave the camera" : "through the camera";
-    this.drawLine(ratio);
+    this.timeline.draw(frame, ratio);
   }
 
   // The lifted pose has no place of its own: its root stands where the person's pelvis is.
@@ -280,29 +274,6 @@ class Viewer {
       }
       if (frame === this.frame) this.dirty = true;
     });
-  }
-
-  drawLine(ratio) {
-    const canvas = $("line"), pen = canvas.getContext("2d"), people = this.data.people;
-    const width = Math.round(canvas.clientWidth * ratio), height = 34 * ratio;
-    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-    canvas.style.height = "34px";
-    pen.fillStyle = "#1b1c20";
-    pen.fillRect(0, 0, width, height);
-    const step = height / Math.max(people.length, 1), at = (frame) => frame / this.count * width;
-    people.forEach((person, k) => {
-      pen.fillStyle = css(person.colour);
-      pen.globalAlpha = person.shown ? 0.9 : 0.25;
-      const rows = person.rows.values;
-      for (let i = 0, from = -1; i <= rows.length; i++) {
-        const seen = i < rows.length && rows[i] >= 0;
-        if (seen && from < 0) from = i;
-        if (!seen && from >= 0) { pen.fillRect(at(from), k * step + step * 0.2, at(i) - at(from), step * 0.6); from = -1; }
-      }
-    });
-    pen.globalAlpha = 1;
-    pen.fillStyle = "#fff";
-    pen.fillRect(at(this.frame + 0.5) - ratio, 0, 2 * ratio, height);
   }
 }
 

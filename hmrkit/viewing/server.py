@@ -21,6 +21,7 @@ from hmrkit.errors import InputError, UsageError
 from hmrkit.geometry import matrix_to_quaternion
 from hmrkit.meshes import mesh_slice
 from hmrkit.viewing.clip import Shown, ViewClip
+from hmrkit.viewing.evidence import strip
 from hmrkit.viewing.gate import Gate
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 GENERATOR_COLOUR = (214, 214, 222)
 POLL_S = 1 / 60
 PICTURE_WIDTH = 640
+TIMELINE_WIDTH = 300
 
 
 def require_viser() -> None:
@@ -123,6 +125,8 @@ class LivePage:
         seen = np.flatnonzero(np.any([person.rows >= 0 for person in clip.people] or [[False]], axis=0))
         first = int(seen[0]) if len(seen) else 0
         self.frame = gui.add_slider("frame", 0, max(len(clip.frames) - 1, 1), 1, first)
+        self._strip = strip(clip.people, TIMELINE_WIDTH)
+        self.timeline = gui.add_image(self._strip, label="confidence (paler: lower), left and right foot stand")
         self.playing = gui.add_checkbox("play", False)
         self.speed = gui.add_slider("speed", 0.1, 2.0, 0.1, 1.0)
         self.posed = gui.add_checkbox("mesh stream (generator)", not has_goal)
@@ -145,6 +149,9 @@ class LivePage:
                 self._skeleton(person, row, there and self.lifted.value and person.lifted is not None)
             if (zoom := self.clip.take.camera.zoom_at(self.clip.frames[frame : frame + 1])) is not None:
                 self._frustum.fov = float(2 * np.arctan(np.tan(self._fov_y / 2) / zoom[0]))
+            marked = self._strip.copy()
+            marked[:, int((frame + 0.5) * TIMELINE_WIDTH / max(len(self.clip.frames), 1))] = 255
+            self.timeline.image = marked
             self._frustum.image = self._image(frame) if self.footage.value else None
 
     def _mesh(self, person: Shown, kind: str, row: int, visible: bool, ghost: bool = False) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import struct
+import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -166,29 +167,26 @@ def test_footage_comes_along_image_by_image(take, models, tmp_path):
     assert np.all(np.diff(middles) > 0)  # the figure walks to the right
 
 
-def test_a_browser_skins_as_numpy_does(page, take, models):
-    """What WebGL makes of the page, vertex by vertex; needs playwright and a Chromium on the PATH."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium")
-    options = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium, args=options)
-        sheet = browser.new_page(viewport={"width": 640, "height": 400})
-        errors = []
-        sheet.on("pageerror", lambda error: errors.append(str(error)))
-        sheet.goto(page.as_uri())
-        sheet.wait_for_function("globalThis.viewer", timeout=60000)
-        ask = "([k, row, goal]) => Array.from(viewer.painter.vertices(viewer.data.people[k], row, goal))"
-        uncalibrated = replace(take, calibrated={})
-        for k, row, goal in ((0, 4, False), (1, 1, False), (1, 1, True)):
-            found = np.array(sheet.evaluate(ask, [k, row, goal])).reshape(-1, 3)
-            wanted = mesh_slice(take if goal else uncalibrated, k + 1, np.array([row]), models).vertices_c[0]
-            assert np.abs(found - wanted).max() < 1e-4
-        sheet.evaluate("viewer.go(7)")
-        sheet.keyboard.press("c")
-        sheet.wait_for_timeout(500)
-        assert sheet.evaluate("viewer.through && viewer.painter.gl.getError() === 0")
-        assert errors == []
-        browser.close()
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node")
+def test_the_program_parses(page, tmp_path):
+    (tmp_path / "page.js").write_text(re.search(r"<script>(.*)</script>", page.read_text(), re.S)[1])
+    subprocess.run(["node", "--check", tmp_path / "page.js"], check=True)
+
+
+def test_the_program_finds_every_control(page):
+    """Ids that the program asks for are in the page, and no button, box or list of the page is left without one."""
+    body, script = page.read_text().split("<script>")
+    asked = set(re.findall(r'\$\("([\w-]+)"\)', script))
+    assert asked <= set(re.findall(r'\bid="([\w-]+)"', body))
+    controls = re.findall(r"<(?:button|input|select)\b[^>]*>", body)
+    assert len(controls) > 8
+    for control in controls:
+        assert f'"{re.search(r"id=.([a-z-]+)", control)[1]}"' in script
+
+
+def test_the_timeline_has_confidence_and_standing_feet(page, take):
+    first, second = read_page(page)["people"]
+    for person, track_id in ((first, 1), (second, 2)):
+        wanted = take.keypoints[track_id].keypoints_2d[..., 2].mean(1)
+        np.testing.assert_allclose(person["confidence"], wanted, atol=1e-6)
+        assert person["contact"].shape == (len(wanted), 2)

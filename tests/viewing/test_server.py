@@ -13,7 +13,7 @@ from hmrkit.errors import UsageError
 from hmrkit.meshes import mesh_slice
 from hmrkit.types import LiftedPose
 from hmrkit.viewing.clip import make_clip
-from hmrkit.viewing.server import LivePage, require_viser
+from hmrkit.viewing.server import TIMELINE_WIDTH, LivePage, require_viser
 
 
 @pytest.fixture
@@ -51,6 +51,9 @@ def test_controls_say_what_is_drawn(live, models):
     pelvis = in_world(clip, take.calibrated[2].joints_c[1, 0] + take.lifted[2].joints_c[1, 0])
     np.testing.assert_allclose(bones[0, 0], pelvis, atol=1e-5)
     assert live._frustum.image.shape == (96, 128, 3)
+    column = int(7.5 * TIMELINE_WIDTH / 10)
+    assert (live.timeline.image[:, column] == 255).all()
+    assert not (live.timeline.image[:, column + 1] == 255).all()
     live.people[2].value = live.footage.value = False
     assert live.step()
     assert not live._meshes[2, "calibrated"].visible

@@ -1,0 +1,93 @@
+"""The page in a real browser, where playwright and a Chromium are: bodies skinned right, every control, no errors."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_takes import make_take
+
+from hmrkit.meshes import mesh_slice
+from hmrkit.types import LiftedPose
+from hmrkit.viewing.clip import make_clip
+from hmrkit.viewing.page import write_page
+
+OPTIONS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+
+
+@pytest.fixture(scope="module")
+def take(models):
+    lifted = np.random.default_rng(1).normal(0, 0.4, (3, 17, 3)).astype(np.float32)
+    return replace(make_take(models), lifted={2: LiftedPose(lifted, "h36m-17")})
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    found = [shutil.which(name) for name in ("chromium", "chromium-headless-shell", "google-chrome")]
+    if not any(found):
+        pytest.skip("no Chromium")
+    with playwright.sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=next(filter(None, found)), args=OPTIONS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def sheet(browser, take, models, tmp_path_factory):
+    """The page of the take; whatever the browser complains of while the module runs fails its last test."""
+    path = tmp_path_factory.mktemp("page") / "clip.html"
+    return opened(browser, write_page(make_clip(take, models), path, models))
+
+
+def opened(browser, path):
+    sheet = browser.new_page(viewport={"width": 600, "height": 400})
+    sheet.complaints = []
+    sheet.on("pageerror", lambda error: sheet.complaints.append(str(error)))
+    sheet.on("console", lambda message: sheet.complaints.append(message.text) if message.type == "error" else None)
+    sheet.goto(path.as_uri())
+    sheet.wait_for_function("globalThis.viewer", timeout=60000)
+    return sheet
+
+
+def shown(sheet):
+    """The scene as a PNG in a URL, once what was clicked is drawn."""
+    return sheet.evaluate("() => { viewer.draw(); return viewer.painter.canvas.toDataURL(); }")
+
+
+def test_a_browser_skins_as_numpy_does(sheet, take, models):
+    ask = "([k, row, goal]) => Array.from(viewer.painter.vertices(viewer.data.people[k], row, goal))"
+    uncalibrated = replace(take, calibrated={})
+    for k, row, goal in ((0, 4, False), (1, 1, False), (1, 1, True)):
+        found = np.array(sheet.evaluate(ask, [k, row, goal])).reshape(-1, 3)
+        wanted = mesh_slice(take if goal else uncalibrated, k + 1, np.array([row]), models).vertices_c[0]
+        assert np.abs(found - wanted).max() < 1e-4
+
+
+def test_each_control_changes_what_is_shown(sheet):
+    sheet.evaluate("viewer.go(7)")
+    for control in ("#posed", "#goal", "#lifted", "#through", "#reset", "#ground", "#people input >> nth=1"):
+        before = shown(sheet)
+        sheet.click(control)
+        assert shown(sheet) != before, control
+    sheet.click("#people button >> nth=1")
+    assert sheet.evaluate("viewer.follow === viewer.data.people[1]")
+
+
+def test_the_timeline_seeks_and_explains(sheet):
+    line = sheet.locator("#line")
+    width = line.bounding_box()["width"]
+    line.click(position={"x": 0.15 * width, "y": 5})
+    assert sheet.evaluate("viewer.frame") == 1
+    assert sheet.get_attribute("#line", "title").startswith("frame 11\nperson 1\nconfidence 0.")
+    light = """(i) => { const pen = viewer.timeline.canvas.getContext("2d");
+      return pen.getImageData(i, 3, 1, 1).data.slice(0, 3).reduce((a, b) => a + b); }"""
+    sheet.evaluate("viewer.go(9); viewer.data.people[0].confidence.values.set([1, 0]); viewer.timeline.state = ''")
+    sheet.evaluate("viewer.draw()")
+    sure, unsure = (sheet.evaluate(light, int(x * width)) for x in (0.05, 0.15))
+    assert sure > unsure > 3 * 32
+
+
+def test_nothing_went_wrong(sheet):
+    assert sheet.complaints == []
+    assert sheet.evaluate("viewer.painter.gl.getError()") == 0
