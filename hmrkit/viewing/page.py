@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SCRIPTS = ("page_math.js", "page_data.js", "page_draw.js", "page_timeline.js", "page_ui.js")
+SCRIPTS = ("page_math.js", "page_data.js", "page_draw.js", "page_timeline.js", "page_keys.js", "page_ui.js")
 UNIT = 32767
 PICTURE_QUALITY = 55
 

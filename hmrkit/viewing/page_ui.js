@@ -85,7 +85,7 @@ class Viewer {
       };
       line.append(label, look);
       list.append(line);
-      Object.assign(person, { line, look });
+      Object.assign(person, { line, look, box });
     }
   }
 
@@ -95,17 +95,8 @@ class Viewer {
     $("through").onclick = () => { this.through = !this.through; this.dirty = true; };
     $("reset").onclick = () => this.home();
     addEventListener("resize", () => { this.dirty = true; });
-    addEventListener("keydown", (event) => {
-      const act = {
-        " ": () => this.play(!this.playing),
-        ArrowRight: () => { this.play(false); this.go(this.frame + (event.shiftKey ? 10 : 1)); },
-        ArrowLeft: () => { this.play(false); this.go(this.frame - (event.shiftKey ? 10 : 1)); },
-        Home: () => this.go(0),
-        End: () => this.go(this.count - 1),
-        c: () => { this.through = !this.through; this.dirty = true; },
-      }[event.key];
-      if (act && event.target.tagName !== "SELECT") { event.preventDefault(); act(); }
-    });
+    $("speed").onchange = () => $("speed").blur(); // keys are the page's again
+    listenToKeys(this);
     const scene = $("scene"), pointers = new Map();
     scene.oncontextmenu = (event) => event.preventDefault();
     scene.onpointerdown = (event) => { pointers.set(event.pointerId, event); scene.setPointerCapture(event.pointerId); };

@@ -23,6 +23,7 @@ from hmrkit.meshes import mesh_slice
 from hmrkit.viewing.clip import Shown, ViewClip
 from hmrkit.viewing.evidence import strip
 from hmrkit.viewing.gate import Gate
+from hmrkit.viewing.live_keys import add_keys
 
 if TYPE_CHECKING:
     from hmrkit.models import Models
@@ -69,6 +70,7 @@ class LivePage:
         self._clock = time.monotonic()
         self._scene()
         self._controls()
+        self.keys = add_keys(self)
 
     def run(self) -> None:
         """Serve until interrupted."""
@@ -106,10 +108,9 @@ class LivePage:
         clip, scene = self.clip, self.server.scene
         scene.set_up_direction("+y")
         camera, matrix = clip.take.camera, clip.world_from_camera
-        self._fov_y = 2 * float(np.arctan(camera.height / 2 / float(camera.focal_px[1])))
         wxyz = matrix_to_quaternion(torch.from_numpy(matrix[:3, :3])).numpy()
         self._frustum = scene.add_camera_frustum(
-            "/camera", self._fov_y, camera.width / camera.height, scale=0.4, color=(255, 204, 102), wxyz=wxyz,
+            "/camera", self.fov_y(0), camera.width / camera.height, scale=0.4, color=(255, 204, 102), wxyz=wxyz,
             position=matrix[:3, 3],
         )  # fmt: skip
         middle = self._middle()
@@ -147,8 +148,7 @@ class LivePage:
                 self._mesh(person, "calibrated", row, there and calibrated)
                 self._mesh(person, "generator", row, there and self.posed.value, ghost=calibrated)
                 self._skeleton(person, row, there and self.lifted.value and person.lifted is not None)
-            if (zoom := self.clip.take.camera.zoom_at(self.clip.frames[frame : frame + 1])) is not None:
-                self._frustum.fov = float(2 * np.arctan(np.tan(self._fov_y / 2) / zoom[0]))
+            self._frustum.fov = self.fov_y(frame)
             marked = self._strip.copy()
             marked[:, int((frame + 0.5) * TIMELINE_WIDTH / max(len(self.clip.frames), 1))] = 255
             self.timeline.image = marked
@@ -203,6 +203,12 @@ class LivePage:
             if len(batch.frames):
                 return batch.frames[0][:: max(video.width // PICTURE_WIDTH, 1), :: max(video.width // PICTURE_WIDTH, 1)]
         return None
+
+    def fov_y(self, frame: int) -> float:
+        """The filming camera's vertical angle of view, radians, in the frame of that place in the timeline."""
+        camera, zoom = self.clip.take.camera, self.clip.take.camera.zoom_at(self.clip.frames[frame : frame + 1])
+        focal = float(camera.focal_px[1]) * (1.0 if zoom is None or not len(zoom) else float(zoom[0]))
+        return 2 * float(np.arctan(camera.height / 2 / focal))
 
     def _in_world(self, points_c: np.ndarray) -> np.ndarray:
         matrix = self.clip.world_from_camera

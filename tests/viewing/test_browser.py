@@ -88,6 +88,32 @@ def test_the_timeline_seeks_and_explains(sheet):
     assert sure > unsure > 3 * 32
 
 
+def test_keys_do_what_the_help_says(sheet):
+    sheet.click("#ask")
+    assert sheet.is_visible("#help")
+    text = sheet.inner_text("#keys")
+    for word in ("space", "Home End", "1 … 9", "C\t", "?\t"):
+        assert word in text
+    sheet.keyboard.press("ArrowLeft")  # what is behind the help keeps still
+    sheet.click("#close")
+    frame = "viewer.frame"
+    sheet.keyboard.press("Home")
+    for key, wanted in (("ArrowRight", 1), ("Shift+ArrowRight", 9), ("ArrowLeft", 8), ("End", 9), ("Home", 0)):
+        sheet.keyboard.press(key)
+        assert sheet.evaluate(frame) == wanted, key
+    for key, state in (
+        ("c", "viewer.through"),
+        (" ", "viewer.playing"),
+        ("2", "viewer.data.people[1].shown"),
+        ("?", "document.getElementById('help').open"),
+    ):
+        for _ in range(2):
+            before = sheet.evaluate(state)
+            sheet.keyboard.press(key)
+            assert sheet.evaluate(state) is not before, key
+    sheet.keyboard.press("9")  # nobody
+
+
 def test_nothing_went_wrong(sheet):
     assert sheet.complaints == []
     assert sheet.evaluate("viewer.painter.gl.getError()") == 0

@@ -2,6 +2,7 @@
 
 import importlib.util
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -59,6 +60,23 @@ def test_controls_say_what_is_drawn(live, models):
     assert not live._meshes[2, "calibrated"].visible
     assert not live._lines[2].visible
     assert live._frustum.image is None
+
+
+def test_keys_set_the_controls(live):
+    if not live.keys:
+        pytest.skip("this viser has no keys")
+    live.frame.value = 4
+    for key, wanted in (("arrowright", 5), ("arrowleft", 4), ("end", 9), ("arrowright", 9), ("home", 0)):
+        live.keys[key](None)
+        assert live.frame.value == wanted, key
+    live.keys["space"](None)
+    live.keys["2"](None)
+    assert live.playing.value
+    assert (live.people[1].value, live.people[2].value) == (True, False)
+    client = SimpleNamespace(camera=SimpleNamespace())
+    live.keys["C"](SimpleNamespace(client=client))
+    np.testing.assert_array_equal(client.camera.position, live.clip.world_from_camera[:3, 3])
+    assert np.tan(client.camera.fov / 2) == pytest.approx(480 / 2 / 710)
 
 
 def test_time_goes_on_while_it_plays_and_starts_again_at_the_end(live):
