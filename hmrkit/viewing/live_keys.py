@@ -38,6 +38,10 @@ def add_keys(page: LivePage) -> dict[str, Callable[[Any], None]]:
 
         return act
 
+    def next_paths(_: Any) -> None:
+        kinds = page.paths.options
+        page.paths.value = kinds[(kinds.index(page.paths.value) + 1) % len(kinds)]
+
     table = [
         ("play, pause", "space", flip(page.playing)),
         ("one frame back", "arrowleft", step(-1)),
@@ -45,6 +49,7 @@ def add_keys(page: LivePage) -> dict[str, Callable[[Any], None]]:
         ("first frame", "home", step(-len(page.clip.frames))),
         ("last frame", "end", step(len(page.clip.frames))),
         ("through the filming camera", "C", lambda event: _through(page, event.client)),
+        ("joint paths: last second, whole clip, off", "J", next_paths),
         *((f"{box.label} on, off", digit, flip(box)) for digit, box in zip(DIGITS, page.people.values(), strict=False)),
     ]
     for label, key, act in table:

@@ -27,6 +27,7 @@ from hmrkit.files import atomic_path
 from hmrkit.geometry import matrix_to_quaternion
 from hmrkit.types import VideoInfo
 from hmrkit.viewing.clip import ViewClip
+from hmrkit.viewing.paths import PATH_JOINTS, shot_starts
 
 if TYPE_CHECKING:
     from hmrkit.models import Models
@@ -34,7 +35,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SCRIPTS = ("page_math.js", "page_data.js", "page_draw.js", "page_timeline.js", "page_keys.js", "page_ui.js")
+SCRIPTS = (
+    "page_math.js",
+    "page_data.js",
+    "page_draw.js",
+    "page_timeline.js",
+    "page_paths.js",
+    "page_keys.js",
+    "page_ui.js",
+)
 UNIT = 32767
 PICTURE_QUALITY = 55
 
@@ -53,6 +62,8 @@ def write_page(
         "times": block.add(clip.times.astype(np.float32)),
         "worldFromCamera": clip.world_from_camera.ravel().tolist(),
         "leveled": clip.leveled,
+        "pathJoints": list(PATH_JOINTS),
+        "shotStarts": shot_starts(clip).tolist(),
         "camera": {
             "focal": clip.take.camera.focal_px.tolist(),
             "center": clip.take.camera.center_px.tolist(),

@@ -106,6 +106,18 @@ in vec2 where;
 out vec4 result;
 void main() { result = texture(picture, where); }`;
 
+// Of a line's corner: both ends, which end and side, tint.
+const LINE_SIZES = [3, 3, 2, 4];
+
+function lineNumbers(lines) {
+  const out = new Float32Array(72 * lines.length);
+  let at = 0;
+  for (const [from, to, tint] of lines)
+    for (const corner of [[0, -1], [1, -1], [0, 1], [0, 1], [1, -1], [1, 1]])
+      for (const part of [from, to, corner, tint]) { out.set(part, at); at += part.length; }
+  return out;
+}
+
 class Painter {
   constructor(canvas, data) {
     const gl = canvas.getContext("webgl2", { antialias: true, preserveDrawingBuffer: true });
@@ -257,17 +269,35 @@ class Painter {
 
   // Lines [from, to, [r, g, b, a]] of a width in pixels; `above`: never hidden.
   drawLines(lines, width, above = false) {
-    const gl = this.gl, numbers = [];
-    for (const [from, to, tint] of lines)
-      for (const [end, side] of [[0, -1], [1, -1], [0, 1], [0, 1], [1, -1], [1, 1]]) numbers.push(...from, ...to, end, side, ...tint);
+    const numbers = lineNumbers(lines);
+    this.stream(numbers, LINE_SIZES);
+    this.strokes(numbers.length / 12, width, above);
+  }
+
+  // Lines that stay on the graphics card, for `drawKept`.
+  keepLines(lines) {
+    const gl = this.gl, numbers = lineNumbers(lines), array = gl.createVertexArray();
+    gl.bindVertexArray(array);
+    this.stream(numbers, LINE_SIZES, gl.createBuffer());
+    gl.bindVertexArray(null);
+    return { array, count: numbers.length / 12 };
+  }
+
+  drawKept(kept, width) {
+    this.gl.bindVertexArray(kept.array);
+    this.strokes(kept.count, width, false);
+    this.gl.bindVertexArray(null);
+  }
+
+  strokes(count, width, above) {
+    const gl = this.gl;
     gl.useProgram(this.line.program);
     gl.uniformMatrix4fv(this.line.at.clipFromWorld, false, this.clipFromWorld);
     gl.uniform2f(this.line.at.thick, width / this.canvas.width, width / this.canvas.height);
-    this.stream(new Float32Array(numbers), [3, 3, 2, 4]);
     gl.enable(gl.BLEND);
     gl.blendFunc(gl.SRC_ALPHA, gl.ONE_MINUS_SRC_ALPHA);
     if (above) gl.disable(gl.DEPTH_TEST);
-    gl.drawArrays(gl.TRIANGLES, 0, numbers.length / 12);
+    gl.drawArrays(gl.TRIANGLES, 0, count);
     gl.enable(gl.DEPTH_TEST);
     gl.disable(gl.BLEND);
   }
@@ -293,9 +323,9 @@ class Painter {
     gl.depthMask(true);
   }
 
-  stream(numbers, sizes) {
+  stream(numbers, sizes, buffer = this.buffer) {
     const gl = this.gl, total = sizes.reduce((a, b) => a + b);
-    gl.bindBuffer(gl.ARRAY_BUFFER, this.buffer);
+    gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
     gl.bufferData(gl.ARRAY_BUFFER, numbers, gl.STREAM_DRAW);
     let at = 0;
     sizes.forEach((size, location) => {

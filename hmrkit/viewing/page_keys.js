@@ -12,6 +12,7 @@ function keysOf(viewer) {
       keys: Object.fromEntries([1, 2, 3, 4, 5, 6, 7, 8, 9].map((n) => [n, () => viewer.data.people[n - 1]?.box.click()])),
     },
     { shown: "C", does: "through the filming camera", keys: { c: click("through") } },
+    { shown: "J", does: "joint paths: last second, whole clip, off", keys: { j: () => viewer.nextPaths() } },
     { shown: "?", does: "this help", keys: { "?": () => $("help").showModal() } },
   ];
 }

@@ -7,6 +7,7 @@ class Viewer {
   constructor(data) {
     this.data = data;
     this.painter = new Painter($("scene"), data);
+    this.paths = new Paths(data, this.painter);
     this.timeline = new Timeline($("line"), data, (frame) => this.go(frame));
     this.count = data.frames.values.length;
     this.frame = 0;
@@ -95,7 +96,7 @@ class Viewer {
     $("through").onclick = () => { this.through = !this.through; this.dirty = true; };
     $("reset").onclick = () => this.home();
     addEventListener("resize", () => { this.dirty = true; });
-    $("speed").onchange = () => $("speed").blur(); // keys are the page's again
+    for (const id of ["speed", "paths"]) $(id).onchange = () => { $(id).blur(); this.dirty = true; }; // keys are the page's again
     listenToKeys(this);
     const scene = $("scene"), pointers = new Map();
     scene.oncontextmenu = (event) => event.preventDefault();
@@ -132,6 +133,12 @@ class Viewer {
   go(frame) {
     this.frame = Math.max(0, Math.min(this.count - 1, frame));
     this.clock = 0;
+    this.dirty = true;
+  }
+
+  nextPaths() {
+    const list = $("paths");
+    list.selectedIndex = (list.selectedIndex + 1) % list.length;
     this.dirty = true;
   }
 
@@ -196,8 +203,11 @@ class Viewer {
       const row = person.rows.values[frame];
       person.line.classList.toggle("absent", row < 0);
       person.look.textContent = this.follow === person ? "leave" : "follow";
-      if (row < 0 || !person.shown) continue;
-      const colour = person.colour.map((c) => c / 255), both = $("goal").checked && person.goal && $("posed").checked;
+      if (!person.shown) continue;
+      const colour = person.colour.map((c) => c / 255);
+      if ($("paths").value) this.paths.draw($("paths").value, person, this.skeletonOf(person), colour, frame, 2.5 * ratio);
+      if (row < 0) continue;
+      const both = $("goal").checked && person.goal && $("posed").checked;
       if ($("goal").checked && person.goal) painter.drawBody(person, row, true, colour, false);
       if ($("posed").checked) painter.drawBody(person, row, false, both ? [0.85, 0.85, 0.88] : mul(add(colour, [0.5, 0.5, 0.5]), 0.6), both);
       if ($("lifted").checked && person.lifted) skeletons.push(...this.skeleton(person, row, colour));
@@ -212,10 +222,15 @@ class Viewer {
     this.timeline.draw(frame, ratio);
   }
 
+  // The final skeleton where it is shown, else the generator's.
+  skeletonOf(person) {
+    return person.goal && $("goal").checked ? person.goal : person.posed;
+  }
+
   // The lifted pose has no place of its own: its root stands where the person's pelvis is.
   skeleton(person, row, colour) {
     const { lifted } = person, count = lifted.places.shape[1];
-    const root = triple((person.goal && $("goal").checked ? person.goal : person.posed).roots, row);
+    const root = triple(this.skeletonOf(person).roots, row);
     const at = (j) => moved(this.painter.worldFromCamera, add(root, triple(lifted.places, row * count + j)));
     return lifted.bones.map(([a, b]) => [at(a), at(b), [...colour.map((c) => 0.45 + 0.55 * c), 1]]);
   }

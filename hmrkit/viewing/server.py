@@ -24,6 +24,7 @@ from hmrkit.viewing.clip import Shown, ViewClip
 from hmrkit.viewing.evidence import strip
 from hmrkit.viewing.gate import Gate
 from hmrkit.viewing.live_keys import add_keys
+from hmrkit.viewing.paths import last_second, path_segments
 
 if TYPE_CHECKING:
     from hmrkit.models import Models
@@ -32,6 +33,7 @@ GENERATOR_COLOUR = (214, 214, 222)
 POLL_S = 1 / 60
 PICTURE_WIDTH = 640
 TIMELINE_WIDTH = 300
+PATHS = ("off", "last second", "whole clip")
 
 
 def require_viser() -> None:
@@ -65,7 +67,7 @@ class LivePage:
         # viser takes the next free port where this one is taken.
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.server.get_port()}/{gate.token}/"
         self._meshes: dict[tuple[int, str], Any] = {}
-        self._lines: dict[int, Any] = {}
+        self._lines: dict[str, Any] = {}
         self._drawn: tuple | None = None
         self._clock = time.monotonic()
         self._scene()
@@ -97,7 +99,7 @@ class LivePage:
         else:
             self._clock = now
         wanted = (int(self.frame.value), self.posed.value, self.goal.value, self.lifted.value, self.footage.value)
-        wanted += tuple(box.value for box in self.people.values())
+        wanted += (self.paths.value, *(box.value for box in self.people.values()))
         if wanted == self._drawn:
             return False
         self._draw(int(self.frame.value))
@@ -134,6 +136,7 @@ class LivePage:
         self.goal = gui.add_checkbox("calibrated", has_goal, visible=has_goal)
         has_lifted = any(person.lifted is not None for person in clip.people)
         self.lifted = gui.add_checkbox("lifted pose", False, visible=has_lifted)
+        self.paths = gui.add_dropdown("joint paths", PATHS)
         # Off at first: finding one image in a film takes longer than all meshes of the frame.
         self.footage = gui.add_checkbox("footage", False, visible=Path(clip.take.video.path).exists())
         with gui.add_folder("people"):
@@ -147,6 +150,7 @@ class LivePage:
                 calibrated = self.goal.value and person.goal is not None
                 self._mesh(person, "calibrated", row, there and calibrated)
                 self._mesh(person, "generator", row, there and self.posed.value, ghost=calibrated)
+                self._path(person, frame, self.people[person.track_id].value)
                 self._skeleton(person, row, there and self.lifted.value and person.lifted is not None)
             self._frustum.fov = self.fov_y(frame)
             marked = self._strip.copy()
@@ -177,21 +181,33 @@ class LivePage:
         self._meshes[key].opacity = 0.5 if ghost else None
 
     def _skeleton(self, person: Shown, row: int, visible: bool) -> None:
-        i = person.track_id
-        if not visible or person.lifted is None:
-            if i in self._lines:
-                self._lines[i].visible = False
-            return
-        # The lifted pose has no place of its own: its root stands where the person's pelvis is.
-        places = person.goal.places if person.goal is not None and self.goal.value else person.posed.places
-        joints = self._in_world(person.lifted.places[row] + places[row, 0])
-        points = joints[np.array(person.lifted.bones)]
-        if i in self._lines:
-            self._lines[i].points = points
-            self._lines[i].visible = True
+        points = None
+        if visible and person.lifted is not None:
+            # The lifted pose has no place of its own: its root stands where the person's pelvis is.
+            places = person.goal.places if person.goal is not None and self.goal.value else person.posed.places
+            joints = self._in_world(person.lifted.places[row] + places[row, 0])
+            points = joints[np.array(person.lifted.bones)]
+        self._segments(f"/person_{person.track_id}/lifted", points, person.colour, 4)
+
+    def _path(self, person: Shown, frame: int, visible: bool) -> None:
+        points, kind = None, self.paths.value
+        if visible and kind != "off":
+            ends = (last_second(self.clip, frame), frame) if kind == "last second" else (0, len(self.clip.frames) - 1)
+            points = path_segments(self.clip, person, self.goal.value, *ends)
+        self._segments(f"/person_{person.track_id}/paths", points, person.colour, 2)
+
+    def _segments(self, name: str, points: np.ndarray | None, colour: tuple[int, int, int], width: int) -> None:
+        """Draw lines (S,2,3) m under a name of their own, or none."""
+        if points is None or not len(points):
+            if name in self._lines:
+                self._lines[name].visible = False
+        elif name in self._lines:
+            if not np.array_equal(self._lines[name].points, points):  # else nothing is sent
+                self._lines[name].points = points
+            self._lines[name].visible = True
         else:
-            self._lines[i] = self.server.scene.add_line_segments(
-                f"/person_{i}/lifted", points, colors=person.colour, thickness=4, thickness_units="screen"
+            self._lines[name] = self.server.scene.add_line_segments(
+                name, points, colors=colour, thickness=width, thickness_units="screen"
             )
 
     def _image(self, frame: int) -> np.ndarray | None:

@@ -88,6 +88,22 @@ def test_the_timeline_seeks_and_explains(sheet):
     assert sure > unsure > 3 * 32
 
 
+def test_paths_of_joints_are_drawn_through_gaps_and_no_farther(sheet):
+    sheet.evaluate("viewer.go(9)")
+    known = "viewer.paths.of(viewer.data.people[0], viewer.data.people[0].posed).run"
+    assert list(sheet.evaluate(f"Array.from({known})")) == [1, 1, 1, -1, 2, 2, -1, -1, -1, -1]
+    images = [shown(sheet)]
+    for kind in ("clip", "second", ""):
+        sheet.select_option("#paths", kind)
+        images.append(shown(sheet))
+    assert images[0] == images[3]
+    assert images[0] != images[1]
+    sheet.keyboard.press("j")
+    assert sheet.input_value("#paths") == "second"
+    assert shown(sheet) == images[2]
+    sheet.select_option("#paths", "")
+
+
 def test_keys_do_what_the_help_says(sheet):
     sheet.click("#ask")
     assert sheet.is_visible("#help")

@@ -48,17 +48,23 @@ def test_controls_say_what_is_drawn(live, models):
     wanted = in_world(clip, body_meshes(models.body, take.body[2], np.array([1]))[0][0])
     np.testing.assert_allclose(live._meshes[2, "generator"].vertices, wanted, atol=1e-5)
     assert live._meshes[2, "generator"].opacity == 0.5
-    bones = live._lines[2].points
+    bones = live._lines["/person_2/lifted"].points
     pelvis = in_world(clip, take.calibrated[2].joints_c[1, 0] + take.lifted[2].joints_c[1, 0])
     np.testing.assert_allclose(bones[0, 0], pelvis, atol=1e-5)
     assert live._frustum.image.shape == (96, 128, 3)
     column = int(7.5 * TIMELINE_WIDTH / 10)
     assert (live.timeline.image[:, column] == 255).all()
     assert not (live.timeline.image[:, column + 1] == 255).all()
+    live.paths.value = "whole clip"
+    assert live.step()
+    path = live._lines["/person_1/paths"].points  # 10, 11, 12 and 14, 15: three steps of five joints
+    assert path.shape == (15, 2, 3)
+    pelvis = in_world(clip, clip.people[0].posed.places[:, 0])
+    np.testing.assert_allclose(path[[0, 10], :], [pelvis[:2], pelvis[3:]], atol=1e-5)
     live.people[2].value = live.footage.value = False
     assert live.step()
     assert not live._meshes[2, "calibrated"].visible
-    assert not live._lines[2].visible
+    assert not live._lines["/person_2/lifted"].visible
     assert live._frustum.image is None
 
 
@@ -71,6 +77,8 @@ def test_keys_set_the_controls(live):
         assert live.frame.value == wanted, key
     live.keys["space"](None)
     live.keys["2"](None)
+    live.keys["J"](None)
+    assert live.paths.value == "last second"
     assert live.playing.value
     assert (live.people[1].value, live.people[2].value) == (True, False)
     client = SimpleNamespace(camera=SimpleNamespace())
