@@ -21,6 +21,9 @@ def view(
     pictures: Annotated[
         int, typer.Option(help="Pack the footage into the file too, this many pixels wide; 0: no.")
     ] = 0,
+    against: Annotated[
+        str | None, typer.Option(help="Another take of the same clip, over the first or beside it.")
+    ] = None,
     people: Annotated[str, typer.Option(help="all, or numbers of people: 1,3.")] = "all",
     space: Annotated[str, typer.Option(help="world: on a ground found from the people; or camera.")] = "world",
     host: Annotated[
@@ -40,6 +43,7 @@ def view(
     from hmrkit.pipeline import adopted
     from hmrkit.scene.build import parse_people
     from hmrkit.take import open_take
+    from hmrkit.viewing.against import make_pair
     from hmrkit.viewing.clip import make_clip
     from hmrkit.viewing.page import write_page
     from hmrkit.viewing.server import LivePage, require_viser
@@ -52,15 +56,27 @@ def view(
         require_viser()
     if pictures and html is None:
         raise UsageError("--pictures is the width of the footage in the file that --html writes; give both")
-    opened = open_take(take, video)
-    models = Models(adopted(Options(**options), opened, ()))
-    clip = make_clip(opened, models, chosen, space)
+    if take == against == "-":
+        raise UsageError("standard input holds one take; name the other as a file")
+    opened = [open_take(source, video) for source in (take, against) if source is not None]
+    models = [Models(adopted(Options(**options), one, ())) for one in opened]
+    if against is None:
+        clip, other = make_clip(opened[0], models[0], chosen, space), None
+    else:
+        names = _names(take, against)
+        clip, other = make_pair((opened[0], opened[1]), (models[0], models[1]), names, chosen, space)
     if html is not None:
         with o.progress_bar("") as progress:
-            typer.echo(str(write_page(clip, html, models, pictures, progress)))
+            typer.echo(str(write_page(clip, html, models[0], pictures, progress, other)))
         return
-    page = LivePage(clip, models, host, port)
+    page = LivePage(clip, models[0], host, port, other)
     typer.echo(page.url)
     typer.echo("hmrkit: Ctrl-C ends it", err=True)
     with contextlib.suppress(KeyboardInterrupt):  # the usual way to end it
         page.run()
+
+
+def _names(first: str, second: str) -> tuple[str, str]:
+    """What two takes are called in a page: their files' names, with the folders where those are the same."""
+    names = Path(first).name, Path(second).name
+    return names if names[0] != names[1] else (first, second)

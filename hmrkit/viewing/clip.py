@@ -95,18 +95,25 @@ class ViewClip:
         return place, max(now - float(begins[place]), 0.0)
 
 
-def make_clip(take: Take, models: Models, people: Sequence[int] | None = None, space: str = "world") -> ViewClip:
+def make_clip(
+    take: Take,
+    models: Models,
+    people: Sequence[int] | None = None,
+    space: str = "world",
+    world: tuple[np.ndarray, bool] | None = None,
+) -> ViewClip:
     """Collect what there is to see of these `people` (track ids; None: all with a mesh).
 
-    `space` ``world`` stands people on a ground estimated from them; ``camera`` keeps the camera level at the origin.
-    UsageError for people who are not there or another space; InputError where the take has no meshes.
+    `space` ``world`` stands people on a ground estimated from them; ``camera`` keeps the camera level at the origin;
+    `world` is one that was found already, see `world_of`. UsageError for people who are not there or another space;
+    InputError where the take has no meshes.
     """
     if space not in ("world", "camera"):
         raise unknown("--space", space, ("world", "camera"))
     require_stage(take, "regress", models.options)
     chosen = take.people_with_mesh(people)
-    matrix, leveled = from_plane(IMAGE_UP, 0.0), False
-    if space == "world" and chosen:
+    matrix, leveled = world or (from_plane(IMAGE_UP, 0.0), False)
+    if space == "world" and chosen and world is None:
         matrix, leveled = world_of(take, chosen, models.body)
     shown = tuple(_person(take, track, models, matrix[1, :3]) for track in chosen)
     video = take.video

@@ -50,7 +50,7 @@ def add_keys(page: LivePage) -> dict[str, Callable[[Any], None]]:
         ("last frame", "end", step(len(page.clip.frames))),
         ("through the filming camera", "C", lambda event: _through(page, event.client)),
         ("joint paths: last second, whole clip, off", "J", next_paths),
-        *((f"{box.label} on, off", digit, flip(box)) for digit, box in zip(DIGITS, page.people.values(), strict=False)),
+        *((f"{box.label} on, off", digit, flip(box)) for digit, box in zip(DIGITS, page.boxes, strict=False)),
     ]
     for label, key, act in table:
         gui.add_command(label, hotkey=key).on_trigger(act)

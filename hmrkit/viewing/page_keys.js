@@ -9,7 +9,7 @@ function keysOf(viewer) {
     { shown: "Home End", does: "first, last frame", keys: { Home: () => viewer.go(0), End: () => viewer.go(viewer.count - 1) } },
     {
       shown: "1 … 9", does: "person on, off, by place in the list",
-      keys: Object.fromEntries([1, 2, 3, 4, 5, 6, 7, 8, 9].map((n) => [n, () => viewer.data.people[n - 1]?.box.click()])),
+      keys: Object.fromEntries([1, 2, 3, 4, 5, 6, 7, 8, 9].map((n) => [n, () => viewer.people.groups[n - 1]?.box.click()])),
     },
     { shown: "C", does: "through the filming camera", keys: { c: click("through") } },
     { shown: "J", does: "joint paths: last second, whole clip, off", keys: { j: () => viewer.nextPaths() } },

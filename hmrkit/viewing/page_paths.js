@@ -11,7 +11,7 @@ class Paths {
 
   of(person, skeleton) {
     if (!this.known.has(skeleton)) {
-      const { pathJoints, shotStarts } = this.data, rows = person.rows.values, joints = skeleton.places.shape[1];
+      const { pathJoints, takes } = this.data, { shotStarts } = takes[person.take], rows = person.rows.values, joints = skeleton.places.shape[1];
       const starts = new Set(shotStarts), run = new Int32Array(this.count).fill(-1);
       const points = Array.from(rows, (row) => {
         if (row < 0) return null;

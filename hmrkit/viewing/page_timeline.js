@@ -31,7 +31,7 @@ class Timeline {
     const row = person ? person.rows.values[frame] : -1, number = `frame ${this.data.frames.values[frame]}`;
     if (row < 0) return number;
     const sure = person.confidence.values[row], stands = ["left", "right"].filter((_, k) => person.contact.values[2 * row + k]);
-    return [number, `person ${person.id}`, `confidence ${Number.isNaN(sure) ? "unknown" : sure.toFixed(2)}`,
+    return [number, `person ${person.id} ${this.data.takes[person.take].name}`.trim(), `confidence ${Number.isNaN(sure) ? "unknown" : sure.toFixed(2)}`,
       `standing: ${stands.join(", ") || "no foot"}`].join("\n");
   }
 

@@ -6,10 +6,11 @@ One loop reads the page's controls and draws what they say, so that there is no 
 from __future__ import annotations
 
 import contextlib
+import html
 import importlib.util
 import io
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from hmrkit.body.posing import body_meshes
 from hmrkit.errors import InputError, UsageError
 from hmrkit.geometry import matrix_to_quaternion
 from hmrkit.meshes import mesh_slice
+from hmrkit.viewing.against import COLOURS, Against, Pair
 from hmrkit.viewing.clip import Shown, ViewClip
 from hmrkit.viewing.evidence import strip
 from hmrkit.viewing.gate import Gate
@@ -33,6 +35,7 @@ GENERATOR_COLOUR = (214, 214, 222)
 POLL_S = 1 / 60
 PICTURE_WIDTH = 640
 TIMELINE_WIDTH = 300
+CLEAR_M = 1.5  # between the first take's people and the second's, beside them
 PATHS = ("off", "last second", "whole clip")
 
 
@@ -44,15 +47,35 @@ def require_viser() -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Side:
+    """A take of the page, what it was made with, and where its things hang in the scene."""
+
+    clip: ViewClip
+    models: Models
+    root: str
+
+    def name(self, person: Shown, kind: str) -> str:
+        return f"{self.root}/person_{person.track_id}/{kind}"
+
+
 class LivePage:
     """The page of a clip, which only its `url` opens (`Gate`). `run` keeps it alive; `step` does one round of it."""
 
-    def __init__(self, clip: ViewClip, models: Models, host: str = "127.0.0.1", port: int = 8080) -> None:
+    def __init__(
+        self,
+        clip: ViewClip,
+        models: Models,
+        host: str = "127.0.0.1",
+        port: int = 8080,
+        against: Against | None = None,
+    ) -> None:
         """UsageError where viser is missing, InputError where it cannot listen there."""
         require_viser()
         import viser
 
-        self.clip, self.models = clip, models
+        self.clip, self.models, self.against = clip, models, against
+        self.sides = [_Side(clip, models, "")] + ([_Side(against.clip, against.models, "/against")] if against else [])
         try:
             gate = Gate(host)
             banner = contextlib.redirect_stdout(io.StringIO())  # standard output holds addresses and paths
@@ -66,7 +89,7 @@ class LivePage:
             raise UsageError("this viser starts its server in a way that cannot be guarded; pip install 'hmrkit[view]'")
         # viser takes the next free port where this one is taken.
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.server.get_port()}/{gate.token}/"
-        self._meshes: dict[tuple[int, str], Any] = {}
+        self._meshes: dict[str, Any] = {}
         self._lines: dict[str, Any] = {}
         self._drawn: tuple | None = None
         self._clock = time.monotonic()
@@ -99,7 +122,7 @@ class LivePage:
         else:
             self._clock = now
         wanted = (int(self.frame.value), self.posed.value, self.goal.value, self.lifted.value, self.footage.value)
-        wanted += (self.paths.value, *(box.value for box in self.people.values()))
+        wanted += (self.paths.value, self.beside.value, *(box.value for box in self.boxes))
         if wanted == self._drawn:
             return False
         self._draw(int(self.frame.value))
@@ -115,6 +138,8 @@ class LivePage:
             "/camera", self.fov_y(0), camera.width / camera.height, scale=0.4, color=(255, 204, 102), wxyz=wxyz,
             position=matrix[:3, 3],
         )  # fmt: skip
+        if self.against:
+            self._second = scene.add_frame("/against", show_axes=False)
         middle = self._middle()
         if clip.leveled:
             scene.add_grid("/ground", 30, 30, plane="xz", position=(round(middle[0]), 0, round(middle[2])))
@@ -124,84 +149,105 @@ class LivePage:
 
     def _controls(self) -> None:
         clip, gui = self.clip, self.server.gui
-        has_goal = any(person.goal is not None for person in clip.people)
-        seen = np.flatnonzero(np.any([person.rows >= 0 for person in clip.people] or [[False]], axis=0))
+        people = [person for side in self.sides for person in side.clip.people]
+        has_goal = any(person.goal is not None for person in people)
+        seen = np.flatnonzero(np.any([person.rows >= 0 for person in people] or [[False]], axis=0))
         first = int(seen[0]) if len(seen) else 0
         self.frame = gui.add_slider("frame", 0, max(len(clip.frames) - 1, 1), 1, first)
-        self._strip = strip(clip.people, TIMELINE_WIDTH)
+        self._strip = strip(people, TIMELINE_WIDTH)
         self.timeline = gui.add_image(self._strip, label="confidence (paler: lower), left and right foot stand")
         self.playing = gui.add_checkbox("play", False)
         self.speed = gui.add_slider("speed", 0.1, 2.0, 0.1, 1.0)
         self.posed = gui.add_checkbox("mesh stream (generator)", not has_goal)
         self.goal = gui.add_checkbox("calibrated", has_goal, visible=has_goal)
-        has_lifted = any(person.lifted is not None for person in clip.people)
+        has_lifted = any(person.lifted is not None for person in people)
         self.lifted = gui.add_checkbox("lifted pose", False, visible=has_lifted)
         self.paths = gui.add_dropdown("joint paths", PATHS)
         # Off at first: finding one image in a film takes longer than all meshes of the frame.
         self.footage = gui.add_checkbox("footage", False, visible=Path(clip.take.video.path).exists())
+        self.beside = gui.add_checkbox("second take beside the first", False, visible=self.against is not None)
+        if self.against:
+            for name, colour in zip(self.against.names, COLOURS, strict=True):
+                text = html.escape(name)
+                gui.add_html(f'<p style="margin: 2px 14px"><b style="color: rgb{colour}">&#9679;</b> {text}</p>')
         with gui.add_folder("people"):
-            self.people = {p.track_id: gui.add_checkbox(f"person {p.track_id}", True) for p in clip.people}
+            self._list_people()
+
+    def _list_people(self) -> None:
+        """`boxes`, one a person; `people` has them by side and track id. Who is in both takes has one."""
+        gui, self.boxes, self.people = self.server.gui, [], {}
+        if self.against is None:
+            pairs = [Pair(person.track_id, None) for person in self.clip.people]
+        else:
+            pairs = self.against.pairs
+        for pair in pairs:
+            box = gui.add_checkbox(pair.title() if self.against else f"person {pair.first}", True)
+            self.boxes.append(box)
+            self.people |= {(k, i): box for k, i in enumerate((pair.first, pair.second)) if i is not None}
 
     def _draw(self, frame: int) -> None:
         with self.server.atomic():
-            for person in self.clip.people:
-                row = int(person.rows[min(frame, len(person.rows) - 1)])
-                there = row >= 0 and self.people[person.track_id].value
-                calibrated = self.goal.value and person.goal is not None
-                self._mesh(person, "calibrated", row, there and calibrated)
-                self._mesh(person, "generator", row, there and self.posed.value, ghost=calibrated)
-                self._path(person, frame, self.people[person.track_id].value)
-                self._skeleton(person, row, there and self.lifted.value and person.lifted is not None)
+            if self.against:
+                self._second.position = (self._apart_m() if self.beside.value else 0.0, 0.0, 0.0)
+            for k, side in enumerate(self.sides):
+                for person in side.clip.people:
+                    row, chosen = int(person.rows[min(frame, len(person.rows) - 1)]), self.people[k, person.track_id]
+                    there = row >= 0 and chosen.value
+                    calibrated = self.goal.value and person.goal is not None
+                    self._mesh(side, person, "calibrated", row, there and calibrated)
+                    self._mesh(side, person, "generator", row, there and self.posed.value, ghost=calibrated)
+                    self._path(side, person, frame, chosen.value)
+                    self._skeleton(side, person, row, there and self.lifted.value)
             self._frustum.fov = self.fov_y(frame)
             marked = self._strip.copy()
             marked[:, int((frame + 0.5) * TIMELINE_WIDTH / max(len(self.clip.frames), 1))] = 255
             self.timeline.image = marked
             self._frustum.image = self._image(frame) if self.footage.value else None
 
-    def _mesh(self, person: Shown, kind: str, row: int, visible: bool, ghost: bool = False) -> None:
-        key = (person.track_id, kind)
+    def _mesh(self, side: _Side, person: Shown, kind: str, row: int, visible: bool, ghost: bool = False) -> None:
+        key = side.name(person, kind)
         if not visible:
             if key in self._meshes:
                 self._meshes[key].visible = False
             return
-        rows = np.array([row])
+        rows, take, models = np.array([row]), side.clip.take, side.models
         if kind == "calibrated":
-            vertices_c = mesh_slice(self.clip.take, person.track_id, rows, self.models).vertices_c[0]
+            vertices_c = mesh_slice(take, person.track_id, rows, models).vertices_c[0]
         else:
-            vertices_c = body_meshes(self.models.body, self.clip.take.body[person.track_id], rows)[0][0]
+            vertices_c = body_meshes(models.body, take.body[person.track_id], rows)[0][0]
         vertices = self._in_world(vertices_c)
         if key in self._meshes:
             self._meshes[key].vertices = vertices
             self._meshes[key].visible = True
         else:
             self._meshes[key] = self.server.scene.add_mesh_simple(
-                f"/person_{person.track_id}/{kind}", vertices, np.asarray(self.models.body.faces), side="double",
+                key, vertices, np.asarray(models.body.faces), side="double",
                 color=person.colour if kind == "calibrated" or person.goal is None else GENERATOR_COLOUR,
             )  # fmt: skip
         self._meshes[key].opacity = 0.5 if ghost else None
 
-    def _skeleton(self, person: Shown, row: int, visible: bool) -> None:
+    def _skeleton(self, side: _Side, person: Shown, row: int, visible: bool) -> None:
         points = None
         if visible and person.lifted is not None:
             # The lifted pose has no place of its own: its root stands where the person's pelvis is.
             places = person.goal.places if person.goal is not None and self.goal.value else person.posed.places
             joints = self._in_world(person.lifted.places[row] + places[row, 0])
             points = joints[np.array(person.lifted.bones)]
-        self._segments(f"/person_{person.track_id}/lifted", points, person.colour, 4)
+        self._segments(side.name(person, "lifted"), points, person.colour, 4)
 
-    def _path(self, person: Shown, frame: int, visible: bool) -> None:
+    def _path(self, side: _Side, person: Shown, frame: int, visible: bool) -> None:
         points, kind = None, self.paths.value
         if visible and kind != "off":
             ends = (last_second(self.clip, frame), frame) if kind == "last second" else (0, len(self.clip.frames) - 1)
-            points = path_segments(self.clip, person, self.goal.value, *ends)
-        self._segments(f"/person_{person.track_id}/paths", points, person.colour, 2)
+            points = path_segments(side.clip, person, self.goal.value, *ends)
+        self._segments(side.name(person, "paths"), points, person.colour, 2)
 
     def _segments(self, name: str, points: np.ndarray | None, colour: tuple[int, int, int], width: int) -> None:
         """Draw lines (S,2,3) m under a name of their own, or none."""
         if points is None or not len(points):
             if name in self._lines:
                 self._lines[name].visible = False
-        elif name in self._lines:
+        elif name in self._lines and self._lines[name].points.shape == points.shape:
             if not np.array_equal(self._lines[name].points, points):  # else nothing is sent
                 self._lines[name].points = points
             self._lines[name].visible = True
@@ -229,6 +275,12 @@ class LivePage:
     def _in_world(self, points_c: np.ndarray) -> np.ndarray:
         matrix = self.clip.world_from_camera
         return (points_c @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
+
+    def _apart_m(self) -> float:
+        """How far to the side the second take stands clear of the first, m."""
+        places = [person.posed.places[person.rows[person.rows >= 0], 0] for person in self.clip.people]
+        across = self._in_world(np.concatenate(places))[:, 0] if places else np.zeros(1)
+        return float(np.ptp(across)) + CLEAR_M
 
     def _middle(self) -> np.ndarray:
         """Where people mostly are, in the world; 4 m before the camera where there is nobody."""

@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_pairs import pair  # noqa: F401
 from made_takes import make_take
 
 from hmrkit.meshes import mesh_slice
 from hmrkit.types import LiftedPose
+from hmrkit.viewing.against import make_pair
 from hmrkit.viewing.clip import make_clip
 from hmrkit.viewing.page import write_page
 
@@ -46,7 +48,7 @@ def opened(browser, path):
     sheet.on("pageerror", lambda error: sheet.complaints.append(str(error)))
     sheet.on("console", lambda message: sheet.complaints.append(message.text) if message.type == "error" else None)
     sheet.goto(path.as_uri())
-    sheet.wait_for_function("globalThis.viewer", timeout=60000)
+    sheet.wait_for_function("globalThis.viewer", timeout=30000)
     return sheet
 
 
@@ -133,3 +135,24 @@ def test_keys_do_what_the_help_says(sheet):
 def test_nothing_went_wrong(sheet):
     assert sheet.complaints == []
     assert sheet.evaluate("viewer.painter.gl.getError()") == 0
+
+
+def test_two_takes_over_each_other_and_side_by_side(browser, pair, models, tmp_path):  # noqa: F811
+    first, against = make_pair(pair, (models, models), ("a.npz", "b.npz"))
+    sheet = opened(browser, write_page(first, tmp_path / "both.html", models, against=against))
+    assert sheet.inner_text("#takes").split() == ["a.npz", "b.npz"]
+    assert "person 2 and 3, 1 mm apart" in sheet.inner_text("#people")
+    sheet.evaluate("viewer.go(7)")
+    over = shown(sheet)
+    sheet.select_option("#arrange", "beside")
+    beside = shown(sheet)
+    sheet.click("#takes input >> nth=1")
+    assert len({over, beside, shown(sheet)}) == 3
+    assert sheet.evaluate("viewer.data.people.map((p) => p.shown)") == [True, False, True, False]
+    sheet.click("#takes input >> nth=1")
+    sheet.keyboard.press("2")
+    assert sheet.evaluate("viewer.data.people.map((p) => p.shown)") == [True, True, False, False]
+    sheet.click("#through")
+    shown(sheet)
+    assert sheet.evaluate("viewer.painter.gl.getError()") == 0
+    assert sheet.complaints == []

@@ -1,11 +1,7 @@
 """The page holds what the meshes are made of: read back and skinned as its shader does it, they are the take's own."""
 
-import base64
-import gzip
-import json
 import re
 import shutil
-import struct
 import subprocess
 from dataclasses import replace
 
@@ -14,6 +10,7 @@ import pytest
 import torch
 from films import write_film
 from made_takes import make_take
+from viewer_page import as_the_shader_does_it, read_block, read_page
 
 from hmrkit.body.posing import body_meshes
 from hmrkit.geometry import axis_angle_to_matrix, quaternion_to_matrix
@@ -38,55 +35,6 @@ def page(take, models, tmp_path_factory):
     return write_page(make_clip(take, models), path, models)
 
 
-def read_block(data):
-    """Header of a packed block, every array in the place of what tells of it."""
-    raw = gzip.decompress(data)
-    (length,) = struct.unpack_from("<I", raw)
-
-    def filled(entry):
-        if isinstance(entry, list):
-            return [filled(item) for item in entry]
-        if not isinstance(entry, dict):
-            return entry
-        if "kind" not in entry:
-            return {key: filled(value) for key, value in entry.items()}
-        count = int(np.prod(entry["shape"]))
-        values = np.frombuffer(raw, entry["kind"], count, 4 + length + entry["at"]).reshape(entry["shape"])
-        values = np.cumsum(values, 0, dtype=values.dtype) if entry["difference"] else values
-        return values if entry["scale"] == 1 else values * entry["scale"]
-
-    return filled(json.loads(raw[4 : 4 + length]))
-
-
-def read_page(path):
-    text = path.read_text()
-    return read_block(base64.b64decode(re.search(r'id="data">([^<]*)<', text)[1]))
-
-
-def as_the_shader_does_it(data, person, calibrated):
-    """Vertices (T,V,3) in the camera frame."""
-    body, posed = data["body"], person["posed"]
-    rotations, places = quaternion_to_matrix(torch.from_numpy(posed["turns"])).numpy(), posed["places"]
-    parents = body["parents"]
-    local = rotations[:, parents[1:]].swapaxes(-1, -2) @ rotations[:, 1:]
-    features = (local - np.eye(3)).reshape(len(rotations), 207)
-    shaped = person["restVertices"] + np.einsum("tk,vkc->tvc", features, body["shapes"])
-    shift = places - (rotations @ person["restJoints"][..., None])[..., 0]
-    blended = np.einsum("vj,tjrc->tvrc", body["weights"], np.concatenate([rotations, shift[..., None]], -1))
-    vertices = (blended[..., :3] @ shaped[..., None])[..., 0] + blended[..., 3]
-    if not calibrated:
-        return vertices + posed["roots"][:, None]
-    goal = person["goal"]
-    psi, to = quaternion_to_matrix(torch.from_numpy(goal["turns"])).numpy(), goal["places"]
-    above = parents[1:]
-    shift = to[:, above] - (psi @ places[:, above, :, None])[..., 0]
-    stretch = to[:, 1:] - to[:, above] - (psi @ (places[:, 1:] - places[:, above])[..., None])[..., 0]
-    attachment, share = body["attachment"], body["attachment"] * body["place"]
-    blended = np.einsum("vb,tbrc->tvrc", attachment, np.concatenate([psi - np.eye(3), shift[..., None]], -1))
-    moved = vertices + (blended[..., :3] @ vertices[..., None])[..., 0] + blended[..., 3]
-    return moved + np.einsum("vb,tbc->tvc", share, stretch) + goal["roots"][:, None]
-
-
 def test_meshes_of_the_page_are_the_takes_to_a_tenth_of_a_millimetre(page, take, models):
     data = read_page(page)
     first, second = data["people"]
@@ -95,7 +43,7 @@ def test_meshes_of_the_page_are_the_takes_to_a_tenth_of_a_millimetre(page, take,
         assert np.abs(as_the_shader_does_it(data, person, False) - wanted).max() < 1e-4
     wanted = mesh_slice(take, 2, slice(None), models).vertices_c
     assert np.abs(as_the_shader_does_it(data, second, True) - wanted).max() < 1e-4
-    np.testing.assert_array_equal(data["body"]["faces"], models.body.faces)
+    np.testing.assert_array_equal(data["bodies"][0]["faces"], models.body.faces)
 
 
 def test_the_page_knows_the_clock_the_camera_and_the_lifted_pose(page, take):
@@ -103,7 +51,7 @@ def test_the_page_knows_the_clock_the_camera_and_the_lifted_pose(page, take):
     assert data["title"] == "some clip.mp4"
     assert data["frames"].tolist() == list(range(10, 20))
     assert data["fps"] == pytest.approx(30000 / 1001)
-    assert data["camera"] == {"focal": [700, 710], "center": [330, 236], "size": [640, 480]}
+    assert data["takes"][0]["camera"] == {"focal": [700, 710], "center": [330, 236], "size": [640, 480]}
     assert [person["rows"].tolist() for person in data["people"]][1] == [-1] * 6 + [0, 1, 2, -1]
     np.testing.assert_allclose(data["people"][1]["lifted"]["places"], take.lifted[2].joints_c, atol=1e-4)
     assert "lifted" not in data["people"][0]
@@ -114,7 +62,7 @@ def test_the_page_knows_how_the_lens_zooms(take, models, tmp_path):
     frames = take.video.frame_indices
     zooming = replace(take, camera=replace(take.camera, zoom=Zoom(frames, frames / 10)))
     data = read_page(write_page(make_clip(zooming, models), tmp_path / "zoom.html", models))
-    assert data["camera"]["zoom"] == pytest.approx(data["frames"] / 10)
+    assert data["takes"][0]["camera"]["zoom"] == pytest.approx(data["frames"] / 10)
 
 
 def test_the_page_needs_nothing_from_outside(page):

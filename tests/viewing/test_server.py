@@ -7,12 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from films import write_film
+from made_pairs import pair  # noqa: F401
 from made_takes import make_take
 
 from hmrkit.body.posing import body_meshes
 from hmrkit.errors import UsageError
 from hmrkit.meshes import mesh_slice
 from hmrkit.types import LiftedPose
+from hmrkit.viewing.against import make_pair
 from hmrkit.viewing.clip import make_clip
 from hmrkit.viewing.server import TIMELINE_WIDTH, LivePage, require_viser
 
@@ -39,15 +41,15 @@ def test_controls_say_what_is_drawn(live, models):
     assert live.url.startswith("http://127.0.0.1:")
     assert live.step()
     assert not live.step()
-    assert not any(handle.visible for (i, _), handle in live._meshes.items() if i == 2)
+    assert not any(handle.visible for name, handle in live._meshes.items() if "person_2" in name)
     live.frame.value = 7  # frame 17: person 2's second row
     live.posed.value = live.lifted.value = live.footage.value = True
     assert live.step()
     wanted = in_world(clip, mesh_slice(take, 2, np.array([1]), models).vertices_c[0])
-    np.testing.assert_allclose(live._meshes[2, "calibrated"].vertices, wanted, atol=1e-5)
+    np.testing.assert_allclose(live._meshes["/person_2/calibrated"].vertices, wanted, atol=1e-5)
     wanted = in_world(clip, body_meshes(models.body, take.body[2], np.array([1]))[0][0])
-    np.testing.assert_allclose(live._meshes[2, "generator"].vertices, wanted, atol=1e-5)
-    assert live._meshes[2, "generator"].opacity == 0.5
+    np.testing.assert_allclose(live._meshes["/person_2/generator"].vertices, wanted, atol=1e-5)
+    assert live._meshes["/person_2/generator"].opacity == 0.5
     bones = live._lines["/person_2/lifted"].points
     pelvis = in_world(clip, take.calibrated[2].joints_c[1, 0] + take.lifted[2].joints_c[1, 0])
     np.testing.assert_allclose(bones[0, 0], pelvis, atol=1e-5)
@@ -61,9 +63,9 @@ def test_controls_say_what_is_drawn(live, models):
     assert path.shape == (15, 2, 3)
     pelvis = in_world(clip, clip.people[0].posed.places[:, 0])
     np.testing.assert_allclose(path[[0, 10], :], [pelvis[:2], pelvis[3:]], atol=1e-5)
-    live.people[2].value = live.footage.value = False
+    live.people[0, 2].value = live.footage.value = False
     assert live.step()
-    assert not live._meshes[2, "calibrated"].visible
+    assert not live._meshes["/person_2/calibrated"].visible
     assert not live._lines["/person_2/lifted"].visible
     assert live._frustum.image is None
 
@@ -80,7 +82,7 @@ def test_keys_set_the_controls(live):
     live.keys["J"](None)
     assert live.paths.value == "last second"
     assert live.playing.value
-    assert (live.people[1].value, live.people[2].value) == (True, False)
+    assert (live.people[0, 1].value, live.people[0, 2].value) == (True, False)
     client = SimpleNamespace(camera=SimpleNamespace())
     live.keys["C"](SimpleNamespace(client=client))
     np.testing.assert_array_equal(client.camera.position, live.clip.world_from_camera[:3, 3])
@@ -101,3 +103,25 @@ def test_without_viser_one_line_says_what_to_do(monkeypatch):
     with pytest.raises(UsageError, match=r"pip install 'hmrkit\[view\]', or add --html") as message:
         require_viser()
     assert "\n" not in str(message.value)
+
+
+def test_a_second_take_stands_over_the_first_or_beside_it(pair, models):  # noqa: F811
+    pytest.importorskip("viser")
+    clip, against = make_pair(pair, (models, models), ("a.npz", "b <i>.npz"), space="camera")
+    page = LivePage(clip, models, port=8975, against=against)
+    page.frame.value = 7
+    page.step()
+    first, second = page._meshes["/person_2/calibrated"], page._meshes["/against/person_3/calibrated"]
+    # 50 mm farther from the camera, which is along -z in this world
+    assert np.median(second.vertices - first.vertices, axis=0) == pytest.approx([0, 0, -0.05], abs=2e-3)
+    assert first.color != second.color
+    assert page._second.position[0] == 0
+    page.beside.value = True
+    page.step()
+    assert page._second.position[0] > 1.5
+    assert page.people[0, 2] is page.people[1, 3]
+    page.people[1, 3].value = False
+    page.step()
+    assert not first.visible
+    assert not second.visible
+    page.stop()
