@@ -43,7 +43,7 @@ def view(
     from hmrkit.pipeline import adopted
     from hmrkit.scene.build import parse_people
     from hmrkit.take import open_take
-    from hmrkit.viewing.against import make_pair
+    from hmrkit.viewing.against import make_pair, short_names
     from hmrkit.viewing.clip import make_clip
     from hmrkit.viewing.page import write_page
     from hmrkit.viewing.server import LivePage, require_viser
@@ -63,7 +63,7 @@ def view(
     if against is None:
         clip, other = make_clip(opened[0], models[0], chosen, space), None
     else:
-        names = _names(take, against)
+        names = short_names(take, against)
         clip, other = make_pair((opened[0], opened[1]), (models[0], models[1]), names, chosen, space)
     if html is not None:
         with o.progress_bar("") as progress:
@@ -74,9 +74,3 @@ def view(
     typer.echo("hmrkit: Ctrl-C ends it", err=True)
     with contextlib.suppress(KeyboardInterrupt):  # the usual way to end it
         page.run()
-
-
-def _names(first: str, second: str) -> tuple[str, str]:
-    """What two takes are called in a page: their files' names, with the folders where those are the same."""
-    names = Path(first).name, Path(second).name
-    return names if names[0] != names[1] else (first, second)

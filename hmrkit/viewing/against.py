@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,6 @@ from hmrkit.viewing.difference import differences
 if TYPE_CHECKING:
     from hmrkit.models import Models
 
-log = logging.getLogger(__name__)
 COLOURS = ((235, 150, 60), (90, 160, 245))  # of the people of the first take and of the second
 
 
@@ -35,8 +34,9 @@ class Pair:
     def title(self) -> str:
         """The person, as a list of people names them."""
         if self.first is None or self.second is None:
-            return f"person {self.second if self.first is None else self.first} (in one take only)"
-        return f"person {self.first} and {self.second}, {self.apart_mm:.0f} mm apart"
+            return f"person {self.second if self.first is None else self.first}, in one take only"
+        both = f"{self.first}" if self.first == self.second else f"{self.first} / {self.second}"
+        return f"person {both}: {self.apart_mm:.0f} mm apart"
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,18 @@ class Against:
     models: Models
     names: tuple[str, str]
     pairs: tuple[Pair, ...]
+
+
+def short_names(first: str, second: str) -> tuple[str, str]:
+    """What two files are called beside each other: their names, or else the folders in which their paths differ."""
+    paths = [list(Path(name).parts) for name in (first, second)]
+    if paths[0][-1:] != paths[1][-1:]:
+        return Path(first).name, Path(second).name
+    for end in (-1, 0):
+        while all(paths) and paths[0][end] == paths[1][end]:
+            for parts in paths:
+                parts.pop(end)
+    return ("/".join(paths[0]), "/".join(paths[1])) if all(paths) else (first, second)
 
 
 def make_pair(

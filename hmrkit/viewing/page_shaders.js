@@ -78,6 +78,10 @@ layout(location = 3) in vec4 tint;
 out vec4 colour;
 void main() {
   vec4 a = clipFromWorld * vec4(from, 1.0), b = clipFromWorld * vec4(to, 1.0);
+  // An end behind the eye comes before it along the line: divided by a w below 0 it would lie on the wrong side.
+  const float least = 0.05;
+  if (a.w < least && b.w > least) a = mix(a, b, (least - a.w) / (b.w - a.w));
+  else if (b.w < least && a.w > least) b = mix(b, a, (least - b.w) / (a.w - b.w));
   vec2 way = (b.xy / b.w - a.xy / a.w) / thick;
   way = length(way) > 1e-6 ? normalize(way) : vec2(1, 0);
   vec4 p = corner.x < 0.5 ? a : b;

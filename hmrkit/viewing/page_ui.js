@@ -202,9 +202,9 @@ class Viewer {
     const { painter, frame } = this, row = person.rows.values[frame], colour = person.colour.map((c) => c / 255);
     if ($("paths").value) this.paths.draw($("paths").value, person, this.skeletonOf(person), colour, frame, 2.5 * ratio);
     if (row < 0) return;
-    const both = $("goal").checked && person.goal && $("posed").checked;
-    if ($("goal").checked && person.goal) painter.drawBody(person, row, true, colour, false);
-    if ($("posed").checked) painter.drawBody(person, row, false, both ? [0.85, 0.85, 0.88] : mul(add(colour, [0.5, 0.5, 0.5]), 0.6), both);
+    const final = $("goal").checked, ghost = final && person.goal; // who is not calibrated has one mesh
+    if (final) painter.drawBody(person, row, Boolean(person.goal), colour, false);
+    if ($("posed").checked && (ghost || !final)) painter.drawBody(person, row, false, ghost ? [0.85, 0.85, 0.88] : mul(add(colour, [0.5, 0.5, 0.5]), 0.6), Boolean(ghost));
     if (!$("lifted").checked || !person.lifted) return;
     const bones = this.skeleton(person, row, colour);
     painter.drawLines(bones.map(([a, b]) => [a, b, [0, 0, 0, 0.7]]), 6 * ratio, true);

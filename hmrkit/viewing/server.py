@@ -159,7 +159,7 @@ class LivePage:
         self.playing = gui.add_checkbox("play", False)
         self.speed = gui.add_slider("speed", 0.1, 2.0, 0.1, 1.0)
         self.posed = gui.add_checkbox("mesh stream (generator)", not has_goal)
-        self.goal = gui.add_checkbox("calibrated", has_goal, visible=has_goal)
+        self.goal = gui.add_checkbox("final (calibrated)", has_goal, visible=has_goal)
         has_lifted = any(person.lifted is not None for person in people)
         self.lifted = gui.add_checkbox("lifted pose", False, visible=has_lifted)
         self.paths = gui.add_dropdown("joint paths", PATHS)
@@ -193,9 +193,10 @@ class LivePage:
                 for person in side.clip.people:
                     row, chosen = int(person.rows[min(frame, len(person.rows) - 1)]), self.people[k, person.track_id]
                     there = row >= 0 and chosen.value
-                    calibrated = self.goal.value and person.goal is not None
-                    self._mesh(side, person, "calibrated", row, there and calibrated)
-                    self._mesh(side, person, "generator", row, there and self.posed.value, ghost=calibrated)
+                    ghost = self.goal.value and person.goal is not None  # who is not calibrated has one mesh
+                    self._mesh(side, person, "final", row, there and self.goal.value)
+                    posed = there and self.posed.value and (ghost or not self.goal.value)
+                    self._mesh(side, person, "generator", row, posed, ghost)
                     self._path(side, person, frame, chosen.value)
                     self._skeleton(side, person, row, there and self.lifted.value)
             self._frustum.fov = self.fov_y(frame)
@@ -211,7 +212,7 @@ class LivePage:
                 self._meshes[key].visible = False
             return
         rows, take, models = np.array([row]), side.clip.take, side.models
-        if kind == "calibrated":
+        if kind == "final":
             vertices_c = mesh_slice(take, person.track_id, rows, models).vertices_c[0]
         else:
             vertices_c = body_meshes(models.body, take.body[person.track_id], rows)[0][0]
@@ -222,7 +223,7 @@ class LivePage:
         else:
             self._meshes[key] = self.server.scene.add_mesh_simple(
                 key, vertices, np.asarray(models.body.faces), side="double",
-                color=person.colour if kind == "calibrated" or person.goal is None else GENERATOR_COLOUR,
+                color=person.colour if kind == "final" or person.goal is None else GENERATOR_COLOUR,
             )  # fmt: skip
         self._meshes[key].opacity = 0.5 if ghost else None
 

@@ -11,7 +11,7 @@ from viewer_page import as_the_shader_does_it, read_page
 from hmrkit.errors import InputError
 from hmrkit.meshes import mesh_slice
 from hmrkit.take import save_take
-from hmrkit.viewing.against import COLOURS, make_pair
+from hmrkit.viewing.against import COLOURS, make_pair, short_names
 
 
 def sparse(take):
@@ -48,6 +48,18 @@ def test_takes_without_a_common_frame_are_refused(pair, models):  # noqa: F811
     tracks = tuple(replace(t, frame_indices=t.frame_indices + 1) for t in later.tracks)
     with pytest.raises(InputError, match="no frame in common"):
         make_pair((sparse(pair[0]), replace(later, video=late, tracks=tracks)), (models, models), ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (("x/a.npz", "y/b.npz"), ("a.npz", "b.npz")),
+        (("out/fit/walk/take.npz", "out/hmr/walk/take.npz"), ("fit", "hmr")),
+        (("take.npz", "old/take.npz"), ("take.npz", "old/take.npz")),
+    ],
+)
+def test_takes_are_called_by_what_differs(files, names):
+    assert short_names(*files) == names
 
 
 def test_the_command_packs_both_takes(pair, models, tmp_path):  # noqa: F811

@@ -141,7 +141,7 @@ def test_two_takes_over_each_other_and_side_by_side(browser, pair, models, tmp_p
     first, against = make_pair(pair, (models, models), ("a.npz", "b.npz"))
     sheet = opened(browser, write_page(first, tmp_path / "both.html", models, against=against))
     assert sheet.inner_text("#takes").split() == ["a.npz", "b.npz"]
-    assert "person 2 and 3, 1 mm apart" in sheet.inner_text("#people")
+    assert "person 2 / 3: 1 mm apart" in sheet.inner_text("#people")
     sheet.evaluate("viewer.go(7)")
     over = shown(sheet)
     sheet.select_option("#arrange", "beside")

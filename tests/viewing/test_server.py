@@ -46,7 +46,7 @@ def test_controls_say_what_is_drawn(live, models):
     live.posed.value = live.lifted.value = live.footage.value = True
     assert live.step()
     wanted = in_world(clip, mesh_slice(take, 2, np.array([1]), models).vertices_c[0])
-    np.testing.assert_allclose(live._meshes["/person_2/calibrated"].vertices, wanted, atol=1e-5)
+    np.testing.assert_allclose(live._meshes["/person_2/final"].vertices, wanted, atol=1e-5)
     wanted = in_world(clip, body_meshes(models.body, take.body[2], np.array([1]))[0][0])
     np.testing.assert_allclose(live._meshes["/person_2/generator"].vertices, wanted, atol=1e-5)
     assert live._meshes["/person_2/generator"].opacity == 0.5
@@ -65,7 +65,7 @@ def test_controls_say_what_is_drawn(live, models):
     np.testing.assert_allclose(path[[0, 10], :], [pelvis[:2], pelvis[3:]], atol=1e-5)
     live.people[0, 2].value = live.footage.value = False
     assert live.step()
-    assert not live._meshes["/person_2/calibrated"].visible
+    assert not live._meshes["/person_2/final"].visible
     assert not live._lines["/person_2/lifted"].visible
     assert live._frustum.image is None
 
@@ -111,7 +111,7 @@ def test_a_second_take_stands_over_the_first_or_beside_it(pair, models):  # noqa
     page = LivePage(clip, models, port=8975, against=against)
     page.frame.value = 7
     page.step()
-    first, second = page._meshes["/person_2/calibrated"], page._meshes["/against/person_3/calibrated"]
+    first, second = page._meshes["/person_2/final"], page._meshes["/against/person_3/final"]
     # 50 mm farther from the camera, which is along -z in this world
     assert np.median(second.vertices - first.vertices, axis=0) == pytest.approx([0, 0, -0.05], abs=2e-3)
     assert first.color != second.color
