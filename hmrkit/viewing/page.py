@@ -25,6 +25,7 @@ import torch
 
 from hmrkit.files import atomic_path
 from hmrkit.geometry import matrix_to_quaternion
+from hmrkit.skeletons import SMPL_24
 from hmrkit.types import VideoInfo
 from hmrkit.viewing.against import Against
 from hmrkit.viewing.clip import ViewClip
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PARTS = ("math", "data", "shaders", "draw", "timeline", "paths", "keys", "people", "ui")
+PARTS = ("math", "data", "shaders", "draw", "timeline", "paths", "keys", "people", "save", "ui")
 UNIT = 32767
 PICTURE_QUALITY = 55
 
@@ -63,6 +64,7 @@ def write_page(
         "times": block.add(clip.times.astype(np.float32)),
         "worldFromCamera": clip.world_from_camera.ravel().tolist(),
         "leveled": clip.leveled,
+        "jointNames": list(SMPL_24.joints),
         "pathJoints": list(PATH_JOINTS),
         "takes": [],
         "bodies": [],

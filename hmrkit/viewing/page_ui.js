@@ -75,6 +75,7 @@ class Viewer {
     for (const id of ["posed", "goal", "lifted", "pictures", "ground"]) $(id).onchange = () => { this.dirty = true; };
     $("play").onclick = () => this.play(!this.playing);
     $("through").onclick = () => { this.through = !this.through; this.dirty = true; };
+    $("save").onclick = () => saveJoints(this.data);
     $("reset").onclick = () => this.home();
     addEventListener("resize", () => { this.dirty = true; });
     for (const id of ["speed", "paths", "arrange"]) $(id).onchange = () => { $(id).blur(); this.dirty = true; }; // keys are the page's again

@@ -18,11 +18,13 @@ import numpy as np
 import torch
 
 from hmrkit.body.posing import body_meshes
-from hmrkit.errors import InputError, UsageError
+from hmrkit.errors import HmrkitError, InputError, UsageError
+from hmrkit.exporters import EXPORTERS
 from hmrkit.geometry import matrix_to_quaternion
 from hmrkit.meshes import mesh_slice
 from hmrkit.viewing.against import COLOURS, Against, Pair
 from hmrkit.viewing.clip import Shown, ViewClip
+from hmrkit.viewing.download import exported
 from hmrkit.viewing.evidence import strip
 from hmrkit.viewing.gate import Gate
 from hmrkit.viewing.live_keys import add_keys
@@ -93,6 +95,7 @@ class LivePage:
         self._lines: dict[str, Any] = {}
         self._drawn: tuple | None = None
         self._clock = time.monotonic()
+        self._asked: list[Any] = []  # browsers that wait for a file
         self._scene()
         self._controls()
         self.keys = add_keys(self)
@@ -111,7 +114,9 @@ class LivePage:
         self.server.stop()
 
     def step(self) -> bool:
-        """Move time on if it plays and draw if anything changed; says whether it did."""
+        """Save what was asked for, move time on if it plays and draw if anything changed; says whether it did."""
+        while self._asked:
+            self._save(self._asked.pop(0))
         now = time.monotonic()
         if self.playing.value:
             shown, speed = int(self.frame.value), self.speed.value
@@ -172,6 +177,12 @@ class LivePage:
                 gui.add_html(f'<p style="margin: 2px 14px"><b style="color: rgb{colour}">&#9679;</b> {text}</p>')
         with gui.add_folder("people"):
             self._list_people()
+        with gui.add_folder("export", expand_by_default=False):
+            self.format = gui.add_dropdown("format", tuple(EXPORTERS))
+            names = self.against.names if self.against else ("",)
+            self.export_from = gui.add_dropdown("take", names, visible=self.against is not None)
+            self.export = gui.add_button("save the people that are on")
+        self.export.on_click(lambda event: self._asked.append(event.client))
 
     def _list_people(self) -> None:
         """`boxes`, one a person; `people` has them by side and track id. Who is in both takes has one."""
@@ -256,6 +267,19 @@ class LivePage:
             self._lines[name] = self.server.scene.add_line_segments(
                 name, points, colors=colour, thickness=width, thickness_units="screen"
             )
+
+    def _save(self, client: Any) -> None:
+        """Export the people that are on and hand the file to a browser; the page waits meanwhile."""
+        k = self.export_from.options.index(self.export_from.value)
+        side = self.sides[k]
+        people = [i for (of, i), box in self.people.items() if of == k and box.value]
+        self.export.disabled = True
+        try:
+            client.send_file_download(*exported(side.clip.take, side.models, people, self.format.value))
+        except HmrkitError as error:
+            client.add_notification("Not exported", str(error))
+        finally:
+            self.export.disabled = False
 
     def _image(self, frame: int) -> np.ndarray | None:
         from hmrkit.video import read_frames

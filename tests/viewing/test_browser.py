@@ -1,7 +1,9 @@
 """The page in a real browser, where playwright and a Chromium are: bodies skinned right, every control, no errors."""
 
+import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,6 +132,19 @@ def test_keys_do_what_the_help_says(sheet):
             sheet.keyboard.press(key)
             assert sheet.evaluate(state) is not before, key
     sheet.keyboard.press("9")  # nobody
+
+
+def test_joints_are_saved_as_json(sheet, take):
+    sheet.check("#people input >> nth=1")
+    with sheet.expect_download() as waiting:
+        sheet.click("#save")
+    assert waiting.value.suggested_filename == "some clip_joints.json"
+    saved = json.loads(Path(waiting.value.path()).read_text())
+    person = saved["people"][1]
+    assert (person["id"], person["frames"], saved["jointNames"][0]) == (2, [16, 17, 18], "pelvis")
+    matrix = np.array(sheet.evaluate("viewer.data.worldFromCamera")).reshape(4, 4)
+    wanted = take.calibrated[2].joints_c @ matrix[:3, :3].T + matrix[:3, 3]
+    np.testing.assert_allclose(person["joints"], wanted, atol=2e-4)
 
 
 def test_nothing_went_wrong(sheet):

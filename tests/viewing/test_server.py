@@ -1,6 +1,8 @@
 """The served page: what its controls say is what is drawn, and it is exact."""
 
 import importlib.util
+import io
+import zipfile
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -96,6 +98,29 @@ def test_time_goes_on_while_it_plays_and_starts_again_at_the_end(live):
     live._clock -= 0.1  # as if a tenth of a second had passed: two or three frames of 29.97 Hz
     assert live.step()
     assert 1 <= live.frame.value <= 4
+
+
+def test_the_people_that_are_on_are_saved_in_the_chosen_format(live, models):
+    saved, notes = [], []
+    client = SimpleNamespace(
+        send_file_download=lambda *file: saved.append(file), add_notification=lambda *words: notes.append(words)
+    )
+    for name in ("npz", "ply"):
+        live.format.value = name
+        live.people[0, 1].value = name == "ply"
+        live._asked.append(client)
+        live.step()
+    (npz, content), (zipped, files) = saved
+    assert npz == "person_02.npz"
+    assert len(np.load(io.BytesIO(content))["poses"]) == 3
+    assert zipped == "film_ply.zip"
+    assert len(zipfile.ZipFile(io.BytesIO(files)).namelist()) >= 8  # 5 frames of one person, 3 of the other
+    live.people[0, 1].value = live.people[0, 2].value = False
+    live._asked.append(client)
+    live.step()
+    assert len(saved) == 2
+    assert "nobody is chosen" in notes[0][1]
+    assert not live.export.disabled
 
 
 def test_without_viser_one_line_says_what_to_do(monkeypatch):
