@@ -35,7 +35,11 @@ def view(
     options: dict[str, Any],
     verbose: o.Verbose = False,
 ) -> None:
-    """Look at a take in a browser: timeline, people, generator, lifted and calibrated, from all sides."""
+    """Look at a take in a browser: timeline, people, generator, lifted and calibrated, joint paths, from all sides.
+
+    With --against, two takes of one clip over each other or side by side: people are matched by their boxes, each take
+    has a colour, and frames are the first take's. In the page, `?` lists the keys of the file; a folder those served.
+    """
     from hmrkit.errors import UsageError
     from hmrkit.members import check_number
     from hmrkit.models import Models

@@ -91,6 +91,7 @@ class LivePage:
             raise UsageError("this viser starts its server in a way that cannot be guarded; pip install 'hmrkit[view]'")
         # viser takes the next free port where this one is taken.
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.server.get_port()}/{gate.token}/"
+        self._pairs = against.pairs if against else tuple(Pair(person.track_id, None) for person in clip.people)
         self._meshes: dict[str, Any] = {}
         self._lines: dict[str, Any] = {}
         self._drawn: tuple | None = None
@@ -154,7 +155,7 @@ class LivePage:
 
     def _controls(self) -> None:
         clip, gui = self.clip, self.server.gui
-        people = [person for side in self.sides for person in side.clip.people]
+        people = self._people_in_order()
         has_goal = any(person.goal is not None for person in people)
         seen = np.flatnonzero(np.any([person.rows >= 0 for person in people] or [[False]], axis=0))
         first = int(seen[0]) if len(seen) else 0
@@ -187,14 +188,18 @@ class LivePage:
     def _list_people(self) -> None:
         """`boxes`, one a person; `people` has them by side and track id. Who is in both takes has one."""
         gui, self.boxes, self.people = self.server.gui, [], {}
-        if self.against is None:
-            pairs = [Pair(person.track_id, None) for person in self.clip.people]
-        else:
-            pairs = self.against.pairs
-        for pair in pairs:
+        for pair in self._pairs:
             box = gui.add_checkbox(pair.title() if self.against else f"person {pair.first}", True)
             self.boxes.append(box)
             self.people |= {(k, i): box for k, i in enumerate((pair.first, pair.second)) if i is not None}
+
+    def _people_in_order(self) -> list[Shown]:
+        """Everybody, in the order of the list: who is one in two takes follow each other."""
+        found = [{person.track_id: person for person in side.clip.people} for side in self.sides]
+        ids = [
+            (of_side, i) for pair in self._pairs for of_side, i in zip(found, (pair.first, pair.second), strict=False)
+        ]
+        return [of_side[i] for of_side, i in ids if i is not None]
 
     def _draw(self, frame: int) -> None:
         with self.server.atomic():
