@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from contextvars import ContextVar
 
 import torch
 
-from hmrkit.errors import DeviceError, UsageError
+from hmrkit.errors import DeviceError, GpuMemoryError, UsageError
 from hmrkit.members import unknown
 
+_outside: ContextVar[int] = ContextVar("threads outside of one_thread", default=0)
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -17,6 +19,8 @@ def resolve_device(name: str = "auto") -> torch.device:
     """``auto`` (the first CUDA device, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``, checked to be there."""
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    if name == "cuda:all":
+        raise UsageError("--device cuda:all is for `hmrkit run`, which gives each GPU a process; name one, cuda:0")
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -44,7 +48,12 @@ def inference(device: torch.device, dtype: torch.dtype = torch.float32) -> Itera
         with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
             yield
     except torch.cuda.OutOfMemoryError as error:
-        raise DeviceError(f"{device} ran out of memory; use a smaller --batch-size or --device cpu") from error
+        raise GpuMemoryError(f"{device} ran out of memory; use a smaller --batch-size or --device cpu") from error
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the GPU's memory did not suffice, wherever it was raised."""
+    return isinstance(error, (GpuMemoryError, torch.cuda.OutOfMemoryError))
 
 
 def half_on_cuda(device: torch.device) -> torch.autocast:
@@ -66,8 +75,15 @@ def one_thread() -> Iterator[None]:
     video decoder share the cores each of them waits for it: 7 ms per frame became 80 to 250.
     """
     before = torch.get_num_threads()
+    token = _outside.set(usable_threads())
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+        _outside.reset(token)
+
+
+def usable_threads() -> int:
+    """Threads for work that is divided by hand: PyTorch's, also inside `one_thread`."""
+    return _outside.get() or torch.get_num_threads()

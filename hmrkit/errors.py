@@ -13,6 +13,7 @@ EXIT_BAD_INPUT = 4
 EXIT_INTERRUPTED = 130  # Ctrl-C
 EXIT_HUNG_UP = 129  # SIGHUP: the terminal is gone
 EXIT_TERMINATED = 143  # SIGTERM: a scheduler or `kill`
+EXIT_TIME_LIMIT = 124  # --time-limit, as of `timeout`
 
 
 class HmrkitError(Exception):
@@ -47,6 +48,10 @@ class ModelMismatchError(HmrkitError):
 
 class DeviceError(HmrkitError):
     """The device asked for is absent, or its memory does not suffice."""
+
+
+class GpuMemoryError(DeviceError):
+    """The GPU's memory does not suffice; with fewer frames at once it may."""
 
 
 def reason_of(error: BaseException) -> str:

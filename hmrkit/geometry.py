@@ -107,6 +107,14 @@ def rotation_between(source: Tensor, target: Tensor) -> Tensor:
     return torch.where(cosine < -1 + 1e-5, half_rotation, general)
 
 
+def twist_about(matrices: Tensor, axis: Tensor) -> Tensor:
+    """The part (...,3,3) of rotations (...,3,3) that is about a unit `axis` (3,): the twist of the swing-twist
+    decomposition. It jumps only near rotations that reverse the axis."""
+    quaternion = matrix_to_quaternion(matrices)
+    angle = 2 * torch.atan2(quaternion[..., 1:] @ axis.to(quaternion), quaternion[..., 0])
+    return axis_angle_to_matrix(angle[..., None] * axis.to(quaternion))
+
+
 def orthonormal_frame(first: Tensor, second: Tensor) -> Tensor:
     """Rotations (...,3,3) with columns along `first` (...,3), what of `second` is normal to it, and both's normal."""
     x = normalize(first, dim=-1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -33,6 +35,13 @@ class Models:
         if self._clean is None or self._clean.take is not take:
             self._clean = CleanTracks(take)
         return self._clean
+
+    def with_batch_size(self, batch_size: int) -> Models:
+        """The same networks and body, with fewer frames at once."""
+        other = copy.copy(self)
+        other.options = replace(self.options, batch_size=batch_size)
+        vars(other).pop("mesh_stream", None)  # it holds the models that it was made with
+        return other
 
     @cached_property
     def detector(self):

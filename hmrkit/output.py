@@ -16,6 +16,7 @@ import torch
 
 from hmrkit.body.posing import skeleton_joints
 from hmrkit.calibration.target import TargetOptions
+from hmrkit.device import one_thread
 from hmrkit.errors import InputError, UsageError
 from hmrkit.files import atomic_path
 from hmrkit.meshes import mesh_slice
@@ -66,6 +67,7 @@ def render_take(
     up = upright(take, models) if set(options.views) != {"overlay"} else None
     total, done = len(take.video.frame_indices), 0
     with contextlib.ExitStack() as stack:
+        stack.enter_context(one_thread())  # drawing divides the images among threads, and another one encodes
         rate = _rate(take)
         overlays = [Overlay(take.camera, take.faces, rate, options, models.device, up, parts) for _ in versions]
         comparison = Comparison(overlays, [title for title, _, _ in versions], stacked=len(options.views) > 1)

@@ -21,6 +21,7 @@ from hmrkit.models import Models
 from hmrkit.options import OPTIONS, POSE_CHOICES, Options, changing
 from hmrkit.stages import Progress, calibrate, detect, lift, pose, regress, track
 from hmrkit.take import provenance_record, with_stage
+from hmrkit.take.unfinished import Unfinished
 from hmrkit.types import Take
 
 log = logging.getLogger(__name__)
@@ -45,14 +46,16 @@ class Stage:
 
     `inputs(options)` are the stages whose results it reads, `models(options)` what it uses of `Models`; `camera`: it
     reads the take's camera; `on_demand`: it needs the take alone, so a subcommand that reads its result runs it first
-    where it is missing. Which options change its result stands in `hmrkit.options`."""
+    where it is missing; `by_frames`: it works through the clip's frames, so `run` gets a `Part` to go on from. Which
+    options change its result stands in `hmrkit.options`."""
 
-    run: Callable[[Take, Models, Progress], dict[str, Any]]
+    run: Callable[..., dict[str, Any]]  # take, models, progress, and the part where it is `by_frames`
     fills: tuple[str, ...]
     inputs: Callable[[Options], tuple[str, ...]]
     models: Callable[[Options], tuple[str, ...]]
     camera: bool = False
     on_demand: bool = False
+    by_frames: bool = False
 
 
 def _reads(*names: str) -> Callable[[Options], tuple[str, ...]]:
@@ -77,9 +80,9 @@ def _calibrate_inputs(options: Options) -> tuple[str, ...]:
 
 
 STAGES: dict[str, Stage] = {
-    "detect": Stage(detect, ("detections",), _reads(), _reads("detector", "cuts")),
+    "detect": Stage(detect, ("detections",), _reads(), _reads("detector", "cuts"), by_frames=True),
     "track": Stage(track, ("tracks", "dropped_tracks"), _reads("detect"), _reads()),
-    "pose": Stage(pose, ("keypoints",), _reads("track"), _reads("keypoints"), camera=True),
+    "pose": Stage(pose, ("keypoints",), _reads("track"), _reads("keypoints"), camera=True, by_frames=True),
     "regress": Stage(regress, ("body", "faces", "overlap"), _regress_inputs, _regress_models),
     "lift": Stage(
         lift,
@@ -165,8 +168,10 @@ def run_stages(
     models: Models,
     progress: Progress = lambda *_: None,
     save: Callable[[Take], None] = lambda _: None,
+    unfinished: Unfinished | None = None,
 ) -> Take:
-    """Bring a take through `stages`; those whose provenance already fits are skipped. `save` is called after each."""
+    """Bring a take through `stages`; those whose provenance already fits are skipped. `save` is called after each.
+    `unfinished` keeps what a stage has done of a clip when the process is stopped in it."""
     chosen = models.options
     check_checkpoint(chosen, stages)
     check_clip(take, stages, models)
@@ -184,10 +189,13 @@ def run_stages(
         if take.provenance.get(name) == record:
             log.debug("%s: %s is up to date", take.video.path, name)
             continue
-        parts = stage.run(take, models, progress)
+        rest = unfinished or Unfinished()
+        part = (rest.part(name, record),) if stage.by_frames else ()
+        parts = stage.run(take, models, progress, *part)
         stale = readers_of([name], chosen)
         take = with_stage(keep_stages(take, [s for s in STAGES if s not in stale]), name, record, **parts)
         save(take)
+        rest.remove()
     return take
 
 

@@ -13,6 +13,7 @@ from hmrkit.models import Models
 from hmrkit.pipeline import STAGES
 from hmrkit.skeletons import get_skeleton
 from hmrkit.types import Take
+from hmrkit.video.camera_motion import camera_moves, camera_travel
 
 
 def report(take: Take) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def report(take: Take) -> dict[str, Any]:
         "fps": float(video.fps),
         "variable_fps": video.variable,
         "slowdown": video.slowdown,
-        "notes": [*video.notes, *_small_people(take)],
+        "notes": [*video.notes, *_small_people(take), *_moving_camera(take)],
         "frames": len(video.frame_indices),
         "failed_frames": list(video.failed_frames),
         "cuts": list(video.cuts),
@@ -64,6 +65,17 @@ def report(take: Take) -> dict[str, Any]:
         "dropped_tracks": [dropped.as_record() for dropped in take.dropped_tracks],
         "stages": [name for name in STAGES if name in take.provenance],
     }
+
+
+def _moving_camera(take: Take) -> list[str]:
+    """A note where the background moves, and what that means for world space."""
+    travel = camera_travel(take.video)
+    if not camera_moves(take.video):
+        return []
+    return [
+        f"the camera moves: the background goes {100 * travel:.0f} % of the image's width; world space is for cameras "
+        "that stand still, so people drift in it and feet are not locked; give --camera-pose, or use --space camera"
+    ]
 
 
 def _small_people(take: Take) -> list[str]:

@@ -45,6 +45,10 @@ class Skeleton:
         return len(self.joints)
 
 
+# Other programs' skeletons, whose rigs are in `hmrkit/scene/rigs`.
+RIGS = ("mixamo", "unreal", "unreal5", "metahuman", "unity", "rigify", "cmu")
+
+
 def swap_sides(name: str) -> str:
     """``left_knee`` -> ``right_knee`` and back; other names unchanged."""
     if name.startswith("left_"):

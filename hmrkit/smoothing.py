@@ -276,8 +276,8 @@ def standing_still(
     """How surely (T-1,S) points of the feet stand between two frames, 0 to 1: where they rest in the image.
 
     `pixels` (T,S,2), `weights` (T,S), `height` (T,) px of the person, `still` in heights per second. In the image, and
-    not by the fitted body's height: neither the ground nor the camera's tilt is known. A moving camera moves all feet
-    and so shows no contact.
+    not by the fitted body's height: neither the ground nor the camera's tilt is known. A moving camera moves all feet:
+    then pixels are to be counted from the background (`hmrkit.video.camera_motion`).
     """
     size = (height[1:, None] + height[:-1, None]) / 2
     speed = np.linalg.norm(np.diff(pixels, axis=0), axis=-1) / size / np.diff(times)[:, None]

@@ -6,8 +6,10 @@ when it runs.
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,18 @@ import numpy as np
 
 from hmrkit.members import choose
 from hmrkit.models import Models
-from hmrkit.types import BodyParams, Calibration, Detections, DroppedTrack, Keypoints, LiftedPose, Take, Track
+from hmrkit.take.unfinished import Part
+from hmrkit.types import (
+    BodyParams,
+    Calibration,
+    Detections,
+    DroppedTrack,
+    Keypoints,
+    LiftedPose,
+    Take,
+    Track,
+    VideoInfo,
+)
 
 if TYPE_CHECKING:
     from hmrkit.calibration.target import TargetOptions
@@ -25,45 +38,96 @@ log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]  # stage, done, total
 
 
-def detect(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
-    """People in every chosen frame, with a description of their colours for the tracker; where new shots begin; with
-    `--fov-track` how the lens zooms."""
+def detect(take: Take, models: Models, progress: Progress, part: Part | None = None) -> dict[str, Any]:
+    """People in every chosen frame, with a description of their colours for the tracker; where new shots begin; how the
+    background moves and, with `--fov-track`, how the lens zooms."""
     import torch
 
+    from hmrkit.detectors import DETECTORS
+    from hmrkit.detectors.thinning import detect_thinned, usual_interval
     from hmrkit.trackers.appearance import SIZE as APPEARANCE_SIZE
     from hmrkit.trackers.appearance import describe
     from hmrkit.video import read_frames
-    from hmrkit.video.cuts import frame_colours
+    from hmrkit.video.camera_motion import BackgroundPath
     from hmrkit.video.zoom import ZoomFinder
 
     # Small arrays that stay, made between large ones that go, leave the heap in pieces (170 KB a frame was measured).
-    # So everything is appended to three blocks, which are cut into frames at the end.
-    found, boxes, colours = dict[int, int](), bytearray(), bytearray()
+    # So everything is appended to blocks, which are cut into frames at the end.
     zoom = ZoomFinder(take.camera) if models.options.fov_track else None
-    failed: list[int] = []
+    part = part if part and not zoom else Part()  # a zoom is followed from the first frame on
+    blocks = ("found", "failed", "boxes", "colours", "places")
+    kept = {name: part.arrays.get(name, np.zeros(0, np.int64)) for name in blocks}
+    counts_of = {int(index): int(count) for index, count in kept["found"].reshape(-1, 2)}
+    failed: list[int] = kept["failed"].tolist()
+    boxes, colours, places = (bytearray(kept[name].tobytes()) for name in blocks[2:])
+    background = BackgroundPath(part.arrays)
     total = len(take.video.frame_indices)
-    for batch in read_frames(take.video, batch_size=models.options.batch_size):
-        failed.extend(batch.failed)
-        if len(batch.frame_indices):
-            frames = torch.from_numpy(batch.frames).to(models.device, non_blocking=True)
-            indices = [int(i) for i in batch.frame_indices]
-            for index, frame, people in zip(indices, batch.frames, models.detector(frames, indices), strict=True):
-                found[index] = len(people.scores)
-                appearance = describe(frame, people.boxes_xyxy)
-                boxes += np.column_stack([people.boxes_xyxy, people.scores, appearance]).astype(np.float32).tobytes()
-                colours += frame_colours(frame).tobytes()
-                if zoom:
-                    zoom.add(index, frame, people.boxes_xyxy)
-        progress("detect", len(found) + len(failed), total)
+
+    def how_far(number: float) -> tuple[tuple[int, ...], dict[str, np.ndarray]]:
+        sizes = len(counts_of), bisect_left(failed, number), len(boxes), len(colours), len(places)
+        return sizes, background.state()
+
+    whole, path = how_far(np.inf)
+
+    def done() -> dict[str, np.ndarray]:
+        """Up to the last frame that was detected itself: nothing after it depends on what is before."""
+        return {
+            "found": np.array(list(counts_of.items())[: whole[0]], np.int64).reshape(-1, 2),
+            "failed": np.array(failed[: whole[1]], np.int64),
+            "boxes": np.frombuffer(bytes(boxes[: whole[2]]), np.uint8),
+            "colours": np.frombuffer(bytes(colours[: whole[3]]), np.uint8),
+            "places": np.frombuffer(bytes(places[: whole[4]]), np.uint8),
+            **path,
+        }
+
+    def batches() -> Iterator[tuple[list[int], np.ndarray]]:
+        rest = _rest(take, len(counts_of) + len(failed))
+        for batch in read_frames(rest, batch_size=models.options.batch_size):
+            failed.extend(batch.failed)
+            if len(batch.frame_indices):
+                yield [int(i) for i in batch.frame_indices], batch.frames
+            progress("detect", len(counts_of) + len(failed), total)
+
+    def people_in(frames: np.ndarray, indices: Sequence[int]) -> list[Detections]:
+        return models.detector(torch.from_numpy(frames).to(models.device, non_blocking=True), indices)
+
+    reads_file = choose(DETECTORS, models.options.detector, "detector")[0].reads_file
+    every = models.options.detect_every or (1 if reads_file else usual_interval(take.video.sampled_fps))
+    with part.kept(done):
+        for index, frame, of_frame, people in detect_thinned(batches(), people_in, every, take.video.seconds):
+            if len(counts_of) % every == 0:
+                whole, path = how_far(index)
+            counts_of[index] = len(people.scores)
+            appearance = describe(frame, people.boxes_xyxy)
+            boxes += np.column_stack([people.boxes_xyxy, people.scores, appearance]).astype(np.float32).tobytes()
+            colours += of_frame.tobytes()
+            places += background(frame, people.boxes_xyxy).astype(np.float32).tobytes()
+            if zoom:
+                zoom.add(index, frame, people.boxes_xyxy)
+    progress("detect", total, total)
     rows = np.frombuffer(boxes, np.float32).reshape(-1, 5 + APPEARANCE_SIZE)
-    counts = [found.get(int(i), 0) for i in take.video.frame_indices]
+    counts = [counts_of.get(int(i), 0) for i in take.video.frame_indices]
     each = np.split(rows, np.cumsum(counts)[:-1])
     detections = tuple(Detections(part[:, :4].copy(), part[:, 4].copy(), part[:, 5:].copy()) for part in each)
-    of_frames = np.frombuffer(colours, np.float16).reshape(len(found), -1 if found else 0)
-    cuts = models.cuts(np.array(list(found), np.int64), of_frames)
-    video = replace(take.video, failed_frames=tuple(sorted(failed)), cuts=cuts)
+    of_frames = np.frombuffer(colours, np.float16).reshape(len(counts_of), -1 if counts_of else 0)
+    numbers = np.array(list(counts_of), np.int64)
+    moved = np.frombuffer(places, np.float32).reshape(-1, 2)
+    at_all = [np.interp(take.video.frame_indices, numbers, along) for along in moved.T] if counts_of else None
+    video = replace(
+        take.video,
+        failed_frames=tuple(sorted(failed)),
+        cuts=models.cuts(numbers, of_frames),
+        background_px=None if at_all is None else np.stack(at_all, 1).astype(np.float32),
+    )
     camera = replace(take.camera, zoom=zoom.finish(video) if zoom else None)
     return {"detections": detections, "video": video, "camera": camera}
+
+
+def _rest(take: Take, done: int) -> VideoInfo:
+    """The clip without the first `done` of its chosen frames."""
+    video = take.video
+    rest = {"frame_indices": video.frame_indices[done:], "frame_times": video.frame_times[done:]}
+    return replace(video, **rest, background_px=None)  # which no reader of frames needs
 
 
 def track(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
@@ -92,11 +156,11 @@ def track(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     return {"tracks": tracks, "dropped_tracks": tuple(dropped)}
 
 
-def pose(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
+def pose(take: Take, models: Models, progress: Progress, part: Part | None = None) -> dict[str, Any]:
     """2D (and 3D) keypoints of every track, batched over people and consecutive frames."""
     import torch
 
-    from hmrkit.keypoints import KEYPOINTS
+    from hmrkit.keypoints import KEYPOINTS, Stateful
     from hmrkit.video import read_frames
 
     estimator = models.keypoints
@@ -109,27 +173,42 @@ def pose(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
     deep = {t.track_id: np.full((len(t.frame_indices), joints, 3), np.nan, np.float32) for t in take.tracks}
     for points in flat.values():
         points[..., 2] = 0
-    done, total = 0, len(take.video.frame_indices)
+    part = part or Part()
+    done, total, state = int(part.arrays.get("done", 0)), len(take.video.frame_indices), "{}"
+    if done:
+        for i in flat:
+            flat[i][:], deep[i][:] = part.arrays[f"flat_{i}"], part.arrays[f"deep_{i}"]
+        state = str(part.arrays["state"])
+        if isinstance(estimator, Stateful):
+            estimator.restore(json.loads(state))
+
+    def snapshot() -> dict[str, np.ndarray]:
+        """Of whole batches: rows of the others are made again."""
+        points = {f"flat_{i}": flat[i] for i in flat} | {f"deep_{i}": deep[i] for i in deep}
+        return points | {"done": np.array(done), "state": np.array(state)}
+
     wanted = set().union(*rows) if rows else set()
-    for batch in read_frames(take.video, batch_size=frames_at_once) if wanted else ():
-        done += len(batch.frame_indices) + len(batch.failed)
-        keep = [k for k, f in enumerate(batch.frame_indices) if int(f) in wanted]
-        if keep:
-            indices = [int(batch.frame_indices[k]) for k in keep]
-            frames = torch.from_numpy(batch.frames[keep] if len(keep) < len(batch.frames) else batch.frames)
-            boxes = [
-                {t.track_id: t.boxes_xyxy[row[f]] for t, row in zip(take.tracks, rows, strict=True) if f in row}
-                for f in indices
-            ]
-            results = estimator(frames.to(models.device, non_blocking=True), indices, boxes)
-            for f, people in zip(indices, results, strict=True):
-                for t, row in zip(take.tracks, rows, strict=True):
-                    if t.track_id in people:
-                        points_2d, points_3d = people[t.track_id]
-                        flat[t.track_id][row[f]] = points_2d
-                        if points_3d is not None:
-                            deep[t.track_id][row[f]] = points_3d
-        progress("pose", done, total)
+    with part.kept(snapshot):
+        for batch in read_frames(_rest(take, done), batch_size=frames_at_once) if wanted else ():
+            keep = [k for k, f in enumerate(batch.frame_indices) if int(f) in wanted]
+            if keep:
+                indices = [int(batch.frame_indices[k]) for k in keep]
+                frames = torch.from_numpy(batch.frames[keep] if len(keep) < len(batch.frames) else batch.frames)
+                boxes = [
+                    {t.track_id: t.boxes_xyxy[row[f]] for t, row in zip(take.tracks, rows, strict=True) if f in row}
+                    for f in indices
+                ]
+                results = estimator(frames.to(models.device, non_blocking=True), indices, boxes)
+                for f, people in zip(indices, results, strict=True):
+                    for t, row in zip(take.tracks, rows, strict=True):
+                        if t.track_id in people:
+                            points_2d, points_3d = people[t.track_id]
+                            flat[t.track_id][row[f]] = points_2d
+                            if points_3d is not None:
+                                deep[t.track_id][row[f]] = points_3d
+            state = json.dumps(estimator.state(), default=float) if isinstance(estimator, Stateful) else "{}"
+            done += len(batch.frame_indices) + len(batch.failed)
+            progress("pose", done, total)
     has_depth = estimator.has_depth
     name = estimator.skeleton.name
     return {"keypoints": {i: Keypoints(flat[i], deep[i] if has_depth else None, name) for i in flat}}
@@ -161,6 +240,7 @@ def _over_time(take: Take, person: Track, params: BodyParams, models: Models) ->
     from hmrkit.fitting.standing import straighten_stands
     from hmrkit.keypoints.visibility import seen_joints, seen_rotations
     from hmrkit.smoothing import smooth_body
+    from hmrkit.video.camera_motion import moving_background
 
     seen = seen_joints(take.keypoints[person.track_id], take.video.width, take.video.height)
     times = take.video.seconds(person.frame_indices)
@@ -171,7 +251,10 @@ def _over_time(take: Take, person: Track, params: BodyParams, models: Models) ->
     params = replace(params, seen=seen)
     strength = float(models.options.smooth or 0)
     params = smooth_body(params, np.ones(len(times), bool), times, strength, seen_rotations(seen))
-    return straighten_stands(params, times, take.camera, models.body) if models.options.stand else params
+    if not models.options.stand:
+        return params
+    background = moving_background(take, person.frame_indices)
+    return straighten_stands(params, times, take.camera, models.body, background)
 
 
 def lift(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
@@ -192,6 +275,7 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
     from hmrkit.calibration.track import calibrate_track, without_rows
     from hmrkit.camera import unzoomed
     from hmrkit.fitting.standing import standing_knees
+    from hmrkit.video.camera_motion import moving_background
 
     options = models.options
     calibrated: dict[int, Calibration] = {}
@@ -205,6 +289,7 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
             progress("calibrate", done, len(people))
             continue
         times = take.video.seconds(person.frame_indices)
+        background = moving_background(take, person.frame_indices)
         points = None
         if options.mode != "serial":
             person, points = unzoomed(take.camera, person, take.keypoints[i])
@@ -219,7 +304,7 @@ def calibrate(take: Take, models: Models, progress: Progress, target: TargetOpti
             times,
             replace(target or TargetOptions(), shares=models.shares),
             params_only=options.params_only,
-            straight=standing_knees(params, times, take.camera, models.body) if options.stand else None,
+            straight=standing_knees(params, times, take.camera, models.body, background) if options.stand else None,
         )
         calibrated[i] = moved if whole.all() else without_rows(moved, ~whole)
         progress("calibrate", done, len(people))

@@ -13,7 +13,7 @@ Every value is a frozen dataclass of NumPy arrays that checks its shapes when it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -49,6 +49,8 @@ class VideoInfo:
     not be decoded. `slowdown` is how many seconds of the clip show one second of the world (8: captured at 240 Hz,
     played at 30). `notes` say in words what was found odd, chosen or done to the frames when the clip was opened.
     `cuts` are numbers of frames that begin a new shot (`hmrkit.video.cuts`), rising; nothing joins frames across one.
+    `background_px` (T,2): where the background has gone since the first chosen frame, px right and down, where that was
+    measured (`hmrkit.video.camera_motion`).
     """
 
     path: str
@@ -65,11 +67,24 @@ class VideoInfo:
     slowdown: float = 1.0
     notes: tuple[str, ...] = ()
     cuts: tuple[int, ...] = ()
+    background_px: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         letters: dict[str, int] = {}
         _check("VideoInfo", "frame_indices", self.frame_indices, ("T",), letters, "i")
         _check("VideoInfo", "frame_times", self.frame_times, ("T",), letters, "f")
+        if self.background_px is not None:
+            _check("VideoInfo", "background_px", self.background_px, ("T", 2), letters, "f")
+
+    def at(self, rows: np.ndarray) -> VideoInfo:
+        """The clip with some of its chosen frames: their rows, rising, or a mask (T,)."""
+        background = self.background_px
+        return replace(
+            self,
+            frame_indices=self.frame_indices[rows],
+            frame_times=self.frame_times[rows],
+            background_px=None if background is None else background[rows],
+        )
 
     @property
     def step(self) -> int:

@@ -38,13 +38,13 @@ LAYERS = [
     {"stages", "pipeline", "meshes"},
     {"scene", "evaluation", "training"},
     {"exporters", "viewing"},
-    {"output", "report", "batch", "benchmark"},
+    {"output", "report", "batches", "benchmark"},
     {"cli"},
 ]
 ROOT = {
     "__init__", "__main__", "types", "errors", "files", "geometry", "camera", "crops", "skeletons", "smoothing",
     "device", "members", "weights", "options", "models", "mesh_streams", "pipeline", "meshes", "output", "report",
-    "batch", "engines", "stages",
+    "engines", "stages",
 }  # fmt: skip
 
 

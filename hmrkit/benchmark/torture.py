@@ -28,6 +28,7 @@ import numpy as np
 from hmrkit.errors import EXIT_BAD_INPUT, EXIT_OK, EXIT_SOME_FAILED, InputError
 from hmrkit.files import sha256_of
 from hmrkit.take import load_take
+from hmrkit.take.unfinished import UNFINISHED
 
 MEMBERS = ("--detector", "toy", "--tracker", "toy", "--keypoints", "toy", "--lifter", "toy", "--mesh", "toy")
 WORDS = (*MEMBERS, "--shape", "mesh", "--device", "cpu", "--format", "npz,obj", "--render", "overlay.mp4")
@@ -36,12 +37,15 @@ LONGEST_S = 120.0  # of one command; on a busy machine as well
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 IMPORTED = [
-    *("hmrkit.batch", "hmrkit.cli.run", "hmrkit.video.reading", "hmrkit.trackers.linking", "hmrkit.fitting.people"),
-    *("hmrkit.calibration.track", "hmrkit.regressors.stream", "hmrkit.regressors.toy", "hmrkit.lifters.toy"),
-    *("hmrkit.rendering.overlay", "hmrkit.rendering.sheet", "hmrkit.exporters.obj", "hmrkit.exporters.npz"),
-    *("hmrkit.detectors.toy", "hmrkit.trackers.toy", "hmrkit.keypoints.toy", "hmrkit.detectors.yolox"),
-    *("hmrkit.report", "hmrkit.scene.build", "hmrkit.fitting.standing", "hmrkit.rendering.comparison"),
-    *("scipy.optimize", "av", "decord", "pydantic"),
+    *("hmrkit.batches.workers", "hmrkit.batches.watching", "hmrkit.cli.run"),
+    *("hmrkit.video.reading", "hmrkit.trackers.linking", "hmrkit.fitting.people"),
+    *("hmrkit.calibration.track", "hmrkit.regressors.stream", "hmrkit.regressors.toy"),
+    *("hmrkit.lifters.toy", "hmrkit.rendering.overlay", "hmrkit.rendering.sheet"),
+    *("hmrkit.exporters.obj", "hmrkit.exporters.npz", "hmrkit.detectors.toy"),
+    *("hmrkit.trackers.toy", "hmrkit.keypoints.toy", "hmrkit.detectors.yolox"),
+    *("hmrkit.report", "hmrkit.scene.build", "hmrkit.fitting.standing"),
+    *("hmrkit.rendering.comparison", "scipy.optimize", "av"),
+    *("decord", "pydantic"),
 ]
 
 
@@ -138,10 +142,10 @@ def write_clip(path: Path) -> Path:
 
 
 def contents(out: Path, hidden: bool = False) -> dict[str, str]:
-    """Digests of a folder's files. Reports have times in them: only that they are there counts."""
+    """Digests of a folder's files. Reports and journals have times in them: only that they are there counts."""
     names = (path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     chosen = (name for name in names if hidden or not any(part.startswith(".") for part in name.split("/")))
-    return {name: "" if name.endswith("report.json") else sha256_of(out / name) for name in chosen}
+    return {name: "" if Path(name).stem == "report" else sha256_of(out / name) for name in chosen}
 
 
 def _words(clip: Path, out: Path) -> list[str]:
@@ -211,8 +215,9 @@ def signals(bench: Bench, out: Path, random: np.random.Generator) -> None:
     if code not in (EXIT_OK, 128 + number, -number):  # the last where the command had not begun
         raise Lost(f"{number.name} ended it with {code}: {messages(out)[-200:]}")
     bench.check_whole(out)
-    if code == 128 + number and (left := [name for name in contents(out, hidden=True) if "/." in f"/{name}"]):
-        raise Lost(f"{number.name} left {left[0]}")
+    hidden = [name for name in contents(out, hidden=True) if "/." in f"/{name}" and not name.endswith(UNFINISHED)]
+    if code == 128 + number and hidden:
+        raise Lost(f"{number.name} left {hidden[0]}")
     bench.run(out)
     bench.check_same(out)
 
@@ -260,7 +265,7 @@ def damaged_videos(bench: Bench, out: Path, random: np.random.Generator) -> None
 def damaged_takes(bench: Bench, out: Path, random: np.random.Generator) -> None:
     """A finished run's take, and any of its other files, changed: the same command mends them."""
     shutil.copytree(bench.folder / "untouched", out)
-    files = [name for name in bench.reference if not name.endswith("report.json")]
+    files = [name for name in bench.reference if Path(name).stem != "report"]
     for name in {f"{bench.clip.stem}/take.npz", *random.choice(files, 2)}:
         path = out / str(name)
         if random.integers(3) == 0:

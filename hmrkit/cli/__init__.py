@@ -8,22 +8,23 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import signal
 import sys
-from types import FrameType
 from typing import TextIO
 
 
 def main() -> None:
     """Entry point of `hmrkit`: errors made on purpose become one line and their exit code."""
     _open_missing_streams()
-    _end_on_signals()
+    from hmrkit.batches.stopping import end_on_signals
+
+    end_on_signals()
     from hmrkit.cli.app import app
-    from hmrkit.errors import EXIT_HUNG_UP, EXIT_INTERRUPTED, EXIT_TERMINATED, HmrkitError
+    from hmrkit.errors import EXIT_HUNG_UP, EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_TIME_LIMIT, HmrkitError
 
     sys.stdout, sys.stderr = _quiet(sys.stdout), _quiet(sys.stderr)
     verbose = any(a in ("-v", "--verbose") for a in sys.argv[1:])
     stopped = {EXIT_INTERRUPTED: "interrupted", EXIT_HUNG_UP: "hung up", EXIT_TERMINATED: "terminated"}
+    stopped[EXIT_TIME_LIMIT] = "the time limit is reached"
     try:
         app()
     except HmrkitError as error:
@@ -39,22 +40,6 @@ def main() -> None:
         sys.exit(code)
     except BrokenPipeError:  # of a take in a pipe whose reader has gone
         sys.exit(EXIT_INTERRUPTED)
-
-
-def _end_on_signals() -> None:
-    """SIGTERM and SIGHUP end a command as Ctrl-C does: what is half-written is removed, 143 or 129 is the exit code.
-
-    A signal that is ignored from outside, as by nohup, stays ignored.
-    """
-
-    def end(number: int, _: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)  # a second one ends at once
-        sys.exit(128 + number)
-
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
-            signal.signal(number, end)
 
 
 def _open_missing_streams() -> None:

@@ -19,8 +19,11 @@ from hmrkit.cli import (
     import_results,
     info,
     plot,
+    report,
+    rig,
     run,
     stages,
+    submit,
     train,
     view,
     weights,
@@ -56,7 +59,7 @@ def root(
     `merge` and `info` work on takes.
 
     Exit codes: 0 all well, 1 some inputs failed, 2 usage, 3 missing weights, 4 bad input;
-    130, 129 and 143 where Ctrl-C, SIGHUP or SIGTERM ended it.
+    130, 129 and 143 where Ctrl-C, SIGHUP or SIGTERM ended it, 124 where --time-limit did.
     """
 
 
@@ -81,5 +84,8 @@ _COMMANDS = {
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name, cls=GroupedCommand, epilog=epilog(_name))(_command)
+app.add_typer(report.app, name="report")
+app.add_typer(submit.app, name="submit")
+app.add_typer(rig.app, name="rig")
 app.add_typer(train.app, name="train")
 app.add_typer(weights.app, name="weights")

@@ -23,6 +23,14 @@ def bench(
     against: Annotated[
         str | None, typer.Option(help="Compare --engine with this one, alternately, in the stages that see pixels.")
     ] = None,
+    peers: Annotated[
+        bool,
+        typer.Option("--peers", help="Compare with LiteRT's BlazePose, smplx and trimesh, where they are installed."),
+    ] = False,
+    growth: Annotated[
+        Path | None,
+        typer.Option(help="Measure over frames, people and image size instead, and plot it as this PNG; seven runs."),
+    ] = None,
     frames: Annotated[int, typer.Option(min=2, help="How many frames `calibrate` makes up.")] = 1000,
     *,
     options: dict[str, Any],
@@ -31,6 +39,8 @@ def bench(
     verbose: o.Verbose = False,
 ) -> None:
     """Milliseconds per stage, frames per second and peak memory of the whole chain on one clip."""
+    from hmrkit.benchmark.growth import measure_growth, plot_growth
+    from hmrkit.benchmark.peers import compare_peers
     from hmrkit.benchmark.speed import benchmark_calibration, compare_engines, run_benchmark
     from hmrkit.errors import UsageError
     from hmrkit.exporters import choose_formats
@@ -56,6 +66,17 @@ def bench(
     if against is not None:
         facts = compare_engines(video, chosen, against)
         typer.echo(json.dumps(facts, indent=1) if as_json else _comparison(facts))
+        return
+    if peers:
+        facts = compare_peers(video, chosen)
+        typer.echo(json.dumps(facts, indent=1) if as_json else _beside_peers(facts))
+        return
+    if growth is not None:
+        if growth.suffix.lower() != ".png":
+            raise UsageError(f"--growth is a plot: wanted a name that ends in .png, got {growth}")
+        rows = measure_growth(video, chosen)
+        plot_growth(rows, growth)
+        typer.echo(json.dumps(rows, indent=1) if as_json else _grown(rows, growth))
         return
     facts = run_benchmark(video, chosen, choose_formats(formats, chosen.params_only), render)
     if as_json:
@@ -87,3 +108,23 @@ def _comparison(facts: dict[str, Any]) -> str:
         f"{row['ratio']:.2f} times as long ({row['spread'][0]:.2f} to {row['spread'][1]:.2f})"
         for name, row in facts["stages"].items()
     )
+
+
+def _beside_peers(facts: dict[str, Any]) -> str:
+    return "\n".join(
+        f"{name}: not compared with {row['peer']}: {row['skipped']}"
+        if "skipped" in row
+        else f"{name}: hmrkit {row['ms']:.1f} ms, {row['peer']} {row['peer_ms']:.1f}: {row['ratio']:.2f} times as long "
+        f"({row['spread'][0]:.2f} to {row['spread'][1]:.2f})"
+        for name, row in facts.items()
+    )
+
+
+def _grown(rows: list[dict[str, Any]], plot: Path) -> str:
+    lines = [f"{'varied':<8}{'size':>11}{'frames':>8}{'people':>8}{'ms / frame':>12}{'seconds':>9}"]
+    lines += [
+        f"{row['varied']:<8}{row['size']:>11}{row['frames']:>8}{row['people']:>8}{row['ms_per_frame']:>12.1f}"
+        f"{row['ms'] / 1e3:>9.2f}"
+        for row in rows
+    ]
+    return "\n".join([*lines, str(plot)])

@@ -11,13 +11,15 @@ import typer
 PAGES = {
     "methods": ("the stages, and what can be chosen for each", "regressors/docs/methods.md"),
     "clips": ("clips that are read, and how frames are shown", "video/docs/clips.md"),
+    "batches": ("thousands of clips: shards, GPUs, Slurm, Open Job Description, Ray", "batches/docs/batches.md"),
     "files": ("what is in a take and in a person's npz", "take/docs/files.md"),
     "formats": ("exports: options for all formats", "exporters/docs/formats.md"),
     **{
         name: (f"exports: {what}", f"exporters/docs/{name}.md")
         for name, what in {
             "fbx": "FBX", "glb": "glTF", "usd": "USD", "abc": "Alembic", "bvh": "BVH",
-            "points": "OBJ, PLY, STL, OFF, 3MF, NPZ, SMPL, CSV, JSON, TRC", "frames": "frame numbers and NTSC rates",
+            "points": "OBJ, PLY, STL, OFF, 3MF, NPZ, SMPL, CSV, JSON, TRC", "rigs": "a character of your own",
+            "frames": "frame numbers and NTSC rates",
         }.items()
     },
     "results": ("results of other tools", "results/docs/results.md"),

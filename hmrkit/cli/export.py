@@ -11,6 +11,7 @@ from hmrkit.cli import options as o
 from hmrkit.cli.stages import TakeIn
 from hmrkit.exporters import EXPORTERS
 from hmrkit.members import names_of
+from hmrkit.skeletons import RIGS
 
 
 @o.with_options("export")
@@ -34,7 +35,7 @@ def export(
     up: Annotated[str, typer.Option(help="Axis that points up: y or z.")] = "y",
     units: Annotated[str, typer.Option(help="m or cm.")] = "m",
     scale: Annotated[float, typer.Option(help="Times every length.")] = 1.0,
-    skeleton: Annotated[str, typer.Option(help="Joint names and rest pose: smpl, mixamo or unreal.")] = "smpl",
+    skeleton: Annotated[str, typer.Option(help=f"Joint names and rest pose: smpl, {', '.join(RIGS)}.")] = "smpl",
     fingers: Annotated[str, typer.Option(help="keep, or rest: hands flat.")] = "keep",
     people: Annotated[str, typer.Option(help="all, or numbers of people: 1,3.")] = "all",
     per_person: Annotated[bool, typer.Option("--per-person/--scene", help="A file each, or all in one scene.")] = False,
@@ -61,6 +62,26 @@ def export(
     influences: Annotated[
         int, typer.Option(help="Most joints that move a vertex in glb, 4 or 8: three.js and Unity read 4.")
     ] = 4,
+    rig: Annotated[
+        str | None,
+        typer.Option(help="A character's RIG.json (hmrkit rig from), or a preset: fbx, glb, usd, bvh drive its bones."),
+    ] = None,
+    namespace: Annotated[
+        bool, typer.Option("--namespace", help="Name joints person_01:pelvis (fbx, glb, usd, bvh).")
+    ] = False,
+    root_bone: Annotated[
+        bool,
+        typer.Option("--root-bone", help="A bone on the floor under the person, for --space world (fbx, glb, usd)."),
+    ] = False,
+    t_pose: Annotated[
+        bool, typer.Option("--t-pose", help="The rest pose one frame before the clip (fbx, glb, usd, bvh).")
+    ] = False,
+    quantize: Annotated[
+        bool, typer.Option("--quantize", help="16-bit numbers in glb (KHR_mesh_quantization): smaller files.")
+    ] = False,
+    obj_uv: Annotated[
+        bool, typer.Option("--obj-uv", help="Texture coordinates and a material in obj, as other formats have them.")
+    ] = False,
     bvh_start: Annotated[
         str, typer.Option(help="bvh begins with the clip, so that all people are in step, or with the person.")
     ] = "clip",
@@ -89,7 +110,9 @@ def export(
         "ground": parse_numbers(ground, "--ground"), "camera_pose": parse_numbers(camera_pose, "--camera-pose"),
         "skeleton": skeleton, "fingers": fingers, "people": parse_people(people), "first_frame": first_frame,
         "gaps": gaps, "smooth": smooth, "lock_feet": lock_feet, "film_width_mm": film_back, "per_person": per_person,
-        "per_shot": per_shot, "influences": influences, "bvh_start": bvh_start, "npz": npz,
+        "per_shot": per_shot, "influences": influences, "quantize": quantize, "obj_uv": obj_uv,
+        "rig": rig, "namespace": namespace, "root_bone": root_bone, "t_pose": t_pose, "bvh_start": bvh_start,
+        "npz": npz,
         "camera": camera, "keyframe_reduce": keyframe_reduce, "pose_shapes": pose_shapes, "exact": exact,
     }  # fmt: skip
     scene_options = ExportOptions(**chosen)

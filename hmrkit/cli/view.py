@@ -18,9 +18,7 @@ def view(
     html: Annotated[
         Path | None, typer.Option(help="Write one file that needs no server and no network, instead of serving.")
     ] = None,
-    pictures: Annotated[
-        int, typer.Option(help="Pack the footage into the file too, this many pixels wide; 0: no.")
-    ] = 0,
+    footage: Annotated[int, typer.Option(help="Pack the footage into the file too, this many pixels wide; 0: no.")] = 0,
     against: Annotated[
         str | None, typer.Option(help="Another take of the same clip, over the first or beside it.")
     ] = None,
@@ -54,12 +52,12 @@ def view(
 
     o.start_logging(verbose)
     chosen = parse_people(people)
-    check_number("--pictures", pictures, (0, 16384))
+    check_number("--footage", footage, (0, 16384))
     check_number("--port", port, (0, 65535))
     if html is None:
         require_viser()
-    if pictures and html is None:
-        raise UsageError("--pictures is the width of the footage in the file that --html writes; give both")
+    if footage and html is None:
+        raise UsageError("--footage is the width of the footage in the file that --html writes; give both")
     if take == against == "-":
         raise UsageError("standard input holds one take; name the other as a file")
     opened = [open_take(source, video) for source in (take, against) if source is not None]
@@ -71,7 +69,7 @@ def view(
         clip, other = make_pair((opened[0], opened[1]), (models[0], models[1]), names, chosen, space)
     if html is not None:
         with o.progress_bar("") as progress:
-            typer.echo(str(write_page(clip, html, models[0], pictures, progress, other)))
+            typer.echo(str(write_page(clip, html, models[0], footage, progress, other)))
         return
     page = LivePage(clip, models[0], host, port, other)
     typer.echo(page.url)

@@ -8,6 +8,7 @@ a score down to `score_threshold` are all returned, however many: the tracker's 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from hmrkit.members import Member, choose
@@ -18,34 +19,42 @@ if TYPE_CHECKING:
     from hmrkit.types import Detections
 
 
-DETECTORS: dict[str, Member] = {
-    "yolox-nano": Member(
+@dataclass(frozen=True, kw_only=True)
+class DetectorMember(Member):
+    """`reads_file`: its boxes were made elsewhere, so that every frame is asked for: that costs nothing."""
+
+    reads_file: bool = False
+
+
+DETECTORS: dict[str, DetectorMember] = {
+    "yolox-nano": DetectorMember(
         module="hmrkit.detectors.yolox",
         summary="YOLOX-nano, COCO: small, fast on a CPU (default)",
         paper="Ge et al. 2021, YOLOX: Exceeding YOLO Series in 2021",
         weights=("detector/yolox_nano.safetensors",),
     ),
-    "yolox": Member(
+    "yolox": DetectorMember(
         module="hmrkit.detectors.yolox",
         summary="YOLOX of any size from a published checkpoint, yolox:yolox_s.pth",
         argument="checkpoint",
         paper="Ge et al. 2021, YOLOX: Exceeding YOLO Series in 2021",
     ),
-    "yolo": Member(
+    "yolo": DetectorMember(
         module="hmrkit.detectors.ultralytics_yolo",
         summary="any detection or pose weights of ultralytics, yolo:yolo11n.pt (needs hmrkit[yolo])",
         argument="weights",
         paper="https://docs.ultralytics.com",
         licence="AGPL-3.0 (ultralytics and its weights)",
     ),
-    "file": Member(
+    "file": DetectorMember(
         module="hmrkit.detectors.boxes_file",
         summary="boxes made elsewhere, file:boxes.json in COCO's result format",
         argument="json",
         paper="https://cocodataset.org/#format-results",
         licence="",
+        reads_file=True,
     ),
-    "toy": Member(
+    "toy": DetectorMember(
         module="hmrkit.detectors.toy",
         summary="one box about what differs from the image's border; for tests",
         for_tests=True,

@@ -49,8 +49,8 @@ class Subject:
     mask_iou: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def heights(self) -> np.ndarray:
-        """Height (T,2) m above the ground of the lower of heel and ball, NaN where that foot does not stand."""
-        return np.where(self.stands, self.world.height(self.soles_c).min(-1), np.nan)
+        """Height (T,2) m of the lower of heel and ball above what that foot stands on, NaN where it does not stand."""
+        return self.world.above_level(self.soles_c, self.stands)
 
 
 @dataclass(frozen=True)
@@ -121,13 +121,13 @@ def _foot_slide_mm(subject: Subject) -> float:
 
 
 def _sole_gap_mm(subject: Subject) -> float:
-    """Median distance of standing soles from the ground, mm."""
+    """Median distance of standing soles from the ground or what they stand on, mm."""
     heights = subject.heights()
     return float(np.nanmedian(np.abs(heights))) * 1000 if subject.stands.any() else np.nan
 
 
 def _penetration_mm(subject: Subject) -> float:
-    """How far the deepest standing sole is below the ground, mm."""
+    """How far the deepest standing sole is below the ground or what it stands on, mm."""
     heights = subject.heights()
     return max(0.0, -float(np.nanmin(heights))) * 1000 if subject.stands.any() else np.nan
 
@@ -143,8 +143,8 @@ MEASURES: dict[str, Measure] = {
     ),
     "elbow_flexion_deg": Measure("elbows deg", "the same of the elbows", lambda s: _flexion(s, "elbow")),
     "foot_slide_mm": Measure("slide mm", "mean step in a frame of feet that stand, along the ground", _foot_slide_mm),
-    "sole_gap_mm": Measure("sole mm", "median distance of standing soles from the ground", _sole_gap_mm),
-    "penetration_mm": Measure("below mm", "how deep a standing sole is below the ground", _penetration_mm, worst=True),
+    "sole_gap_mm": Measure("sole mm", "median distance of standing soles from their level", _sole_gap_mm),
+    "penetration_mm": Measure("below mm", "how deep a standing sole is below its level", _penetration_mm, worst=True),
     "jitter_10m_per_s3": Measure(
         "jitter", "mean jerk of the joints, 10 m/s^3", lambda s: metrics.jitter(s.joints_c, s.fps) / 10
     ),

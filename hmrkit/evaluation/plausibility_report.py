@@ -174,7 +174,7 @@ def draw_page(take: Take, models: Models, path: Path, up_c: np.ndarray, legend: 
 
     video = take.video
     chosen = np.unique(np.linspace(0, len(video.frame_indices) - 1, TILES).round().astype(int))
-    few = replace(video, frame_indices=video.frame_indices[chosen], frame_times=video.frame_times[chosen])
+    few = video.at(chosen)
     overlay = Overlay(take.camera, take.faces, video.sampled_fps, RenderOptions(), models.device, up_c)
     with ContactSheet(path, frames=len(chosen), tiles=len(chosen), legend=legend) as sheet:
         for batch in read_frames(few):

@@ -189,11 +189,7 @@ def _is_file(frames: Path | tuple[Path, ...]) -> bool:
 
 def _restricted(take: Take, frame_count: int) -> Take:
     """Only the frames that the sequence has: `--limit` cuts sequences short."""
-    video = take.video
-    keep = video.frame_indices < frame_count
-    return replace(
-        take, video=replace(video, frame_indices=video.frame_indices[keep], frame_times=video.frame_times[keep])
-    )
+    return replace(take, video=take.video.at(take.video.frame_indices < frame_count))
 
 
 def _seen_by(take: Take, camera: Camera) -> Take:

@@ -34,6 +34,9 @@ class ExporterMember(Member):
     reads: tuple[str, ...] = ()
 
 
+# What `hmrkit.scene.staging` does for formats that have skeletons.
+SKELETON_OPTIONS = ("rig", "namespace", "root_bone", "t_pose")
+
 EXPORTERS: dict[str, ExporterMember] = {
     "npz": ExporterMember(
         module="hmrkit.exporters.npz",
@@ -54,6 +57,7 @@ EXPORTERS: dict[str, ExporterMember] = {
         class_name="ObjExporter",
         summary="one folder of .obj files a person, one a frame: exact vertices, one topology",
         needs_vertices=True,
+        reads=("obj_uv",),
     ),
     "ply": ExporterMember(
         module="hmrkit.exporters.ply",
@@ -85,28 +89,28 @@ EXPORTERS: dict[str, ExporterMember] = {
         module="hmrkit.exporters.fbx",
         class_name="FbxExporter",
         summary="one binary FBX a clip: skinned, animated people in their own shape, camera; no Blender needed",
-        reads=("keyframe_reduce", "pose_shapes", "exact"),
+        reads=("keyframe_reduce", "pose_shapes", "exact", *SKELETON_OPTIONS),
     ),
     "bvh": ExporterMember(
         module="hmrkit.exporters.bvh",
         class_name="BvhExporter",
         summary="one .bvh a person: skeleton with the person's bone lengths, rotations and root motion",
         paper="Meredith and Maddock 2001, Motion Capture File Formats Explained",
-        reads=("bvh_start",),
+        reads=("bvh_start", "rig", "namespace", "t_pose"),
     ),
     "glb": ExporterMember(
         module="hmrkit.exporters.glb",
         class_name="GlbExporter",
         summary="one binary glTF a clip: skinned, animated people in their own shape, camera (y up, metres)",
         paper="Khronos Group, glTF 2.0 Specification",
-        reads=("keyframe_reduce", "pose_shapes", "exact", "influences"),
+        reads=("keyframe_reduce", "pose_shapes", "exact", "influences", "quantize", *SKELETON_OPTIONS),
     ),
     "usd": ExporterMember(
         module="hmrkit.exporters.usd",
         class_name="UsdExporter",
         summary="one .usdc a clip: UsdSkel characters, camera; exact vertices in a second file (needs usd-core)",
         licence="Modified Apache 2.0",
-        reads=("exact",),
+        reads=("exact", *SKELETON_OPTIONS),
     ),
     "abc": ExporterMember(
         module="hmrkit.exporters.abc",

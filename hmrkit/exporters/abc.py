@@ -26,6 +26,7 @@ _MESH = "schema=AbcGeom_PolyMesh_v1;schemaBaseType=AbcGeom_GeomBase_v1"
 _CAMERA = "schema=AbcGeom_Camera_v1"
 _XFORM = "schema=AbcGeom_Xform_v3"
 _BOX = "interpretation=box"
+_UV = "geoScope=fvr;interpretation=vector;isGeomParam=true;podExtent=2;podName=float32_t"
 _MATRIX_OP = 3 << 4  # a transform that is one matrix
 
 
@@ -97,6 +98,10 @@ def _mesh(file: OgawaFile, character: Character, visible: np.ndarray, before: in
     # Alembic's faces run clockwise seen from outside, as RenderMan's do; importers turn them around.
     corners = file.sample(np.asarray(character.faces, np.int32)[:, ::-1])
     counts = file.sample(np.full(len(character.faces), 3, np.int32))
+    uv = []
+    if character.texture_uv is not None:  # a value for each corner of each face, in the faces' order
+        places = file.sample(np.ascontiguousarray(character.texture_uv[:, ::-1], np.float32))
+        uv = [Property("uv", "f", 2, is_array=True, samples=[places], metadata=_UV)]
     schema = Property(
         ".geom",
         metadata=_MESH,
@@ -105,6 +110,7 @@ def _mesh(file: OgawaFile, character: Character, visible: np.ndarray, before: in
             points,
             Property(".faceIndices", "i", is_array=True, samples=[corners]),
             Property(".faceCounts", "i", is_array=True, samples=[counts]),
+            *uv,
         ],
     )
     return Node(f"{character.name}_mesh", f"{_MESH};schemaObjTitle=AbcGeom_PolyMesh_v1:.geom", [schema])

@@ -14,6 +14,7 @@ Source: Meredith and Maddock 2001, "Motion Capture File Formats Explained", sect
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from hmrkit import __version__
 from hmrkit.exporters.curves import euler_deg, upright_order
 from hmrkit.files import atomic_path
 from hmrkit.scene import Character, ExportOptions, Scene
+from hmrkit.scene.staging import staged, without_top
 
 _CHANNELS = "CHANNELS 3 Zrotation Yrotation Xrotation"
 
@@ -32,7 +34,9 @@ class BvhExporter:
     def write(self, scene: Scene, folder: Path, options: ExportOptions) -> list[Path]:
         """Write the files; returns their paths. InputError where one cannot be written."""
         paths = []
-        for character in scene.characters:
+        # A root bone would want a place for the pelvis, too, which readers add to its offset or take instead of it.
+        scene = staged(scene, replace(options, root_bone=False), from_clip=options.bvh_start == "clip")
+        for character in map(without_top, scene.characters):
             path = Path(folder) / f"{character.name}.bvh"
             with atomic_path(path) as temporary, open(temporary, "w", encoding="ascii", newline="\n") as file:
                 root_order, order = upright_order(np.eye(3), scene.up), list[int]()

@@ -1,4 +1,4 @@
-"""What several formats want of a character in the same form: quaternions, influences, normals, visibility."""
+"""What several formats want of a character in the same form: quaternions, influences, normals, texture, visibility."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from hmrkit.geometry import matrix_to_quaternion, quaternion_to_matrix
+from hmrkit.rendering.shading import track_colour
 from hmrkit.scene import Character
 
 
@@ -49,6 +50,32 @@ def mesh_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     )
     lengths = np.linalg.norm(normals, axis=1, keepdims=True)
     return np.where(lengths > 1e-20, normals / np.maximum(lengths, 1e-20), [0.0, 1.0, 0.0]).astype(np.float32)
+
+
+def cut_at_seams(character: Character) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A mesh whose vertices have one place each in the texture, for formats that want that.
+
+    Returns the vertex (N,) that each of its own is, their texture coordinates (N,2), v upwards, and its faces (F,3).
+    The first V are the body's vertices in their order; after them come those that lie on a seam once more.
+    """
+    assert character.texture_uv is not None
+    corners, count = np.asarray(character.faces).ravel(), len(character.rest_vertices)
+    rows = np.concatenate([corners[:, None], character.texture_uv.reshape(-1, 2)], 1)
+    unique, inverse = np.unique(rows, axis=0, return_inverse=True)  # sorted by vertex
+    vertex = unique[:, 0].astype(int)
+    first = np.append(True, vertex[1:] != vertex[:-1])
+    number = np.where(first, vertex, count - 1 + np.cumsum(~first))
+    places = np.zeros((count + int((~first).sum()), 2), np.float32)
+    places[number] = unique[:, 1:]
+    return np.append(np.arange(count), vertex[~first]), places, number[inverse].reshape(-1, 3)
+
+
+def material_colour(track_id: int) -> tuple[float, float, float]:
+    """A person's colour as the renderer has it, in linear light, which glTF, USD and Blender count colours in."""
+    encoded = np.array(track_colour(track_id)) / 255
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)  # IEC 61966-2-1
+    red, green, blue = linear.round(4).tolist()
+    return red, green, blue
 
 
 # Of people who are not seen. Not 0, which would leave programs nothing to find their bounds by; and USD takes a matrix

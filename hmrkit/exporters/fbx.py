@@ -35,6 +35,7 @@ from hmrkit.exporters.fbx_binary import (
 from hmrkit.exporters.fbx_character import Animation, add_attribute, add_character, add_model, vector_row
 from hmrkit.files import atomic_path
 from hmrkit.scene import ExportOptions, Scene, SceneCamera
+from hmrkit.scene.staging import staged
 
 _MM_PER_INCH = 25.4
 _CUSTOM_RATE = 14
@@ -53,7 +54,7 @@ class FbxExporter:
     def write(self, scene: Scene, folder: Path, options: ExportOptions) -> list[Path]:
         """Write the files; returns their paths. InputError where one cannot be written."""
         paths = []
-        for part in scene.parts(options.per_person):
+        for part in staged(scene, options).parts(options.per_person):
             path = Path(folder) / f"{part.name}.fbx"
             records = document(part, options)
             with atomic_path(path) as temporary:
@@ -73,7 +74,7 @@ def document(scene: Scene, options: ExportOptions) -> list[Record]:
     animation = Animation(graph, scene.name, scene.fps, *scene.frame_range)
     for character in scene.characters:
         # Unreal takes the group above the skeleton for the root bone.
-        lone = options.skeleton == "unreal" and len(scene.characters) == 1
+        lone = options.skeleton == "unreal" and len(scene.characters) == 1 and not options.root_bone
         add_character(graph, animation, character, scene, options, "root" if lone else character.name)
     if options.camera:
         _add_camera(graph, animation, scene.camera, scene)

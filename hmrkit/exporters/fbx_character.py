@@ -11,7 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from hmrkit.exporters.character_arrays import scale_keys, visibility_keys
+from hmrkit.exporters.character_arrays import material_colour, scale_keys, visibility_keys
 from hmrkit.exporters.correctives import corrective_shapes, in_unit_range, pose_shape_names
 from hmrkit.exporters.curves import euler_deg, frame_ticks, rotation_from_euler, upright_order
 from hmrkit.exporters.fbx_binary import Graph, Int64, Packed, Record, pack_value, properties, record
@@ -151,6 +151,8 @@ def _animate_skeleton(
     root_order = upright_order(character.rest_rotations[0], scene.up)
     degrees[:, 0] = euler_deg(rotations[:, 0], root_order)
     places = character.root_positions.astype(np.float64)
+    for joint, moved in character.moving.items():
+        animation.animate(joints[joint], "Lcl Translation", "T", moved, animation.times(character.frames))
     if options.keyframe_reduce is None:
         times = animation.times(character.frames)
         animation.animate(joints[0], "Lcl Translation", "T", places, times)
@@ -195,16 +197,19 @@ def _add_mesh(graph: Graph, character: Character, group: int) -> tuple[Int64, In
     normals.add("Normals", _normals(character).astype("<f8").ravel())
     materials = record("LayerElementMaterial", 0, children=_layer_records("AllSame", "IndexToDirect"))
     materials.add("Materials", np.zeros(1, "<i4"))
+    elements = [normals, materials]
+    if character.texture_uv is not None:
+        elements.append(_texture_layer(character.texture_uv))
     layer = record("Layer", 0, children=[record("Version", 100)])
-    for kind in ("LayerElementNormal", "LayerElementMaterial"):
-        layer.add("LayerElement").children += [record("Type", kind), record("TypedIndex", 0)]
+    for element in elements:
+        layer.add("LayerElement").children += [record("Type", element.name), record("TypedIndex", 0)]
     geometry = graph.add(
         "Geometry", name, "Geometry", record("Vertices", character.rest_vertices.astype("<f8").ravel()),
-        record("PolygonVertexIndex", corners.ravel()), record("GeometryVersion", 124), normals, materials, layer,
+        record("PolygonVertexIndex", corners.ravel()), record("GeometryVersion", 124), *elements, layer,
         sub="Mesh",
     )  # fmt: skip
     graph.connect(geometry, mesh)
-    colour = ("DiffuseColor", "Color", "", "A", 0.6, 0.6, 0.6)
+    colour = ("DiffuseColor", "Color", "", "A", *material_colour(character.track_id))
     material = graph.add(
         "Material", f"{character.name}_skin", "Material", record("Version", 102), record("ShadingModel", "lambert"),
         record("MultiLayer", 0), properties(colour),
@@ -213,9 +218,18 @@ def _add_mesh(graph: Graph, character: Character, group: int) -> tuple[Int64, In
     return mesh, geometry
 
 
-def _layer_records(mapping: str, reference: str) -> list[Record]:
+def _texture_layer(uv: np.ndarray) -> Record:
+    """Texture coordinates (F,3,2) of the polygons' corners."""
+    places, corners = np.unique(uv.reshape(-1, 2), axis=0, return_inverse=True)
+    layer = record("LayerElementUV", 0, children=_layer_records("ByPolygonVertex", "IndexToDirect", "UVMap"))
+    layer.add("UV", places.astype("<f8").ravel())
+    layer.add("UVIndex", corners.astype("<i4").ravel())
+    return layer
+
+
+def _layer_records(mapping: str, reference: str, name: str = "") -> list[Record]:
     names = {"MappingInformationType": mapping, "ReferenceInformationType": reference}
-    return [record("Version", 101), record("Name", "")] + [record(key, value) for key, value in names.items()]
+    return [record("Version", 101), record("Name", name)] + [record(key, value) for key, value in names.items()]
 
 
 def _normals(character: Character) -> np.ndarray:

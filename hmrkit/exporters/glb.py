@@ -8,7 +8,10 @@ moves those bounds with the mesh's node, which therefore stands below the root j
 
 Skinning shows the skeleton's pose in the person's shape. With ``exact`` the remaining difference to the final
 (calibrated) vertices is added as morph targets before skinning, as few as reproduce it; with ``pose_shapes`` the
-body's own pose blend shapes are. Source: Khronos Group, glTF 2.0 Specification.
+body's own pose blend shapes are. With ``quantize`` vertices and rotations are 16-bit integers (KHR_mesh_quantization):
+places to 0.03 mm in a body of 2 m, rotations to 0.002 degrees.
+
+Source: Khronos Group, glTF 2.0 Specification, and its extension KHR_mesh_quantization.
 """
 
 from __future__ import annotations
@@ -24,23 +27,22 @@ import numpy as np
 from hmrkit import __version__
 from hmrkit.exporters.character_arrays import (
     HIDDEN_SCALE,
+    cut_at_seams,
+    material_colour,
     mesh_normals,
     quaternions_xyzw,
     rotations_from_xyzw,
-    strongest_joints,
     visibility_keys,
 )
 from hmrkit.exporters.correctives import corrective_shapes, in_unit_range, pose_shape_names
+from hmrkit.exporters.glb_buffer import INDICES, VERTICES, Buffer, influences, quantised
 from hmrkit.exporters.influences import with_influences
 from hmrkit.exporters.keyframes import keys_within
 from hmrkit.files import atomic_path
 from hmrkit.scene import Character, ExportOptions, Scene, SceneCamera
+from hmrkit.scene.staging import staged
 
 _log = logging.getLogger(__name__)
-_COMPONENT = {"float32": 5126, "uint32": 5125, "uint16": 5123, "uint8": 5121}
-_LEAST_OFFSET_M = 1e-5  # morph targets leave smaller offsets out, if that leaves few enough rows
-_SPARSE_SHARE = 0.7  # above which a row's number costs more than it saves
-_KIND = {1: "SCALAR", 3: "VEC3", 4: "VEC4", 16: "MAT4"}
 _Y_UP_FROM_Z_UP = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float32)
 
 
@@ -50,7 +52,7 @@ class GlbExporter:
     def write(self, scene: Scene, folder: Path, options: ExportOptions) -> list[Path]:
         """Write the files; returns their paths. InputError where one cannot be written."""
         paths = []
-        for part in scene.parts(options.per_person):
+        for part in staged(scene, options).parts(options.per_person):
             path = Path(folder) / f"{part.name}.glb"
             document = _Document(part, options)
             with atomic_path(path) as temporary:
@@ -65,7 +67,7 @@ class _Document:
     def __init__(self, scene: Scene, options: ExportOptions) -> None:
         self._scene, self._options = scene, options
         self._rotation = _Y_UP_FROM_Z_UP if scene.up == "z" else np.eye(3, dtype=np.float32)
-        self._buffer = bytearray()
+        self._buffer = Buffer()
         first, last = scene.frame_range
         facts = {"fps": str(scene.fps), "start_frame": first, "end_frame": last, "first_frame": scene.first_frame}
         self._json: dict[str, Any] = {
@@ -77,22 +79,15 @@ class _Document:
             "scene": 0,
             "scenes": [{"name": scene.name, "nodes": []}],
             "nodes": [],
-            "materials": [
-                {
-                    "name": "skin",
-                    "pbrMetallicRoughness": {
-                        "baseColorFactor": [0.6, 0.6, 0.6, 1],
-                        "metallicFactor": 0,
-                        "roughnessFactor": 0.7,
-                    },
-                }
-            ],
+            "materials": [],
             "meshes": [],
             "skins": [],
             "animations": [{"name": scene.name, "channels": [], "samplers": []}],
-            "accessors": [],
-            "bufferViews": [],
+            "accessors": self._buffer.accessors,
+            "bufferViews": self._buffer.views,
         }
+        if options.quantize:
+            self._json |= {key: ["KHR_mesh_quantization"] for key in ("extensionsUsed", "extensionsRequired")}
         for character in scene.characters:
             self._add_character(with_influences(character, options.influences))
         if options.camera:
@@ -102,17 +97,18 @@ class _Document:
         """The whole file."""
         if not self._json["animations"][0]["channels"]:
             del self._json["animations"]
-        self._json["buffers"] = [{"byteLength": len(self._buffer)}]
+        content = bytes(self._buffer.content) + bytes(-len(self._buffer.content) % 4)
+        self._json["buffers"] = [{"byteLength": len(content)}]
         text = json.dumps(self._json, separators=(",", ":"), allow_nan=False).encode()
         text += b" " * (-len(text) % 4)
-        length = 12 + 8 + len(text) + 8 + len(self._buffer)
+        length = 12 + 8 + len(text) + 8 + len(content)
         return b"".join(
             [
                 struct.pack("<4sII", b"glTF", 2, length),
                 struct.pack("<I4s", len(text), b"JSON"),
                 text,
-                struct.pack("<I4s", len(self._buffer), b"BIN\0"),
-                bytes(self._buffer),
+                struct.pack("<I4s", len(content), b"BIN\0"),
+                content,
             ]
         )
 
@@ -136,6 +132,15 @@ class _Document:
         rest = np.swapaxes(rotated[parents], -1, -2) @ rotated
         rest[0] = rotated[0]
         return local, rest
+
+    def _moving(self, character: Character) -> dict[int, np.ndarray]:
+        """`Character.moving` in glTF's axes, m."""
+        parallel = np.allclose(character.rest_rotations, np.eye(3), atol=1e-6)
+        size = self._scene.metres_per_unit
+        return {
+            joint: self._points(places) if parallel else (places * size).astype(np.float32)
+            for joint, places in character.moving.items()
+        }
 
     def _add_character(self, character: Character) -> None:
         nodes = self._json["nodes"]
@@ -166,10 +171,14 @@ class _Document:
         inverse_bind[:, :3, :3] = np.swapaxes(rest_rotation, -1, -2)
         inverse_bind[:, :3, 3] = -np.einsum("jba,jb->ja", rest_rotation, rest_joints)
         inverse_bind[:, 3, 3] = 1
+        if self._options.quantize:  # skins leave their mesh's node out, so the matrices give points their size back
+            middle, size = self._box(character)
+            inverse_bind[:, :3, 3] += inverse_bind[:, :3, :3] @ middle
+            inverse_bind[:, :3, :3] *= size
         self._json["skins"].append(
             {
                 "name": character.name,
-                "inverseBindMatrices": self._accessor(np.swapaxes(inverse_bind, -1, -2).reshape(count, 16)),
+                "inverseBindMatrices": self._buffer.add(np.swapaxes(inverse_bind, -1, -2).reshape(count, 16)),
                 "skeleton": holder + 1,
                 "joints": list(range(holder + 1, holder + 1 + count)),
             }
@@ -191,9 +200,14 @@ class _Document:
         root, kept = self._keys(character)
         places, quaternions = self._points(character.root_positions), quaternions_xyzw(local)
         self._animate(holder + 1, "translation", self._times(character.frames[root]), places[root])
+        for joint, moved in self._moving(character).items():
+            self._animate(holder + 1 + joint, "translation", times, moved)
         for joint, rows in enumerate(kept):
             at = times if len(rows) == len(character) else self._times(character.frames[rows])
-            self._animate(holder + 1 + joint, "rotation", at, quaternions[rows, joint])
+            keys = quaternions[rows, joint]
+            self._animate(
+                holder + 1 + joint, "rotation", at, quantised(keys, np.int16) if self._options.quantize else keys
+            )
         if len(shapes):
             self._animate(mesh, "weights", times, weights.astype(np.float32).reshape(-1))
         self._add_visibility(holder, character)
@@ -222,26 +236,54 @@ class _Document:
             return pose_shape_names(len(shapes)), shapes, weights, None
         return [], np.zeros((0, *character.rest_vertices.shape)), np.zeros((len(character), 0)), None
 
-    def _add_mesh(self, character: Character, names: list[str], shapes: np.ndarray) -> None:
+    def _box(self, character: Character) -> tuple[np.ndarray, float]:
+        """Middle (3,) and half the longest side, m, of the rest mesh."""
         vertices = self._points(character.rest_vertices)
-        attributes = {
-            "POSITION": self._accessor(vertices, target=34962, bounds=True),
-            "NORMAL": self._accessor(mesh_normals(vertices, character.faces), target=34962),
-        }
-        for number, (joints, weights) in enumerate(_influences(character.skin_weights)):
-            attributes[f"JOINTS_{number}"] = self._accessor(joints, target=34962)
-            attributes[f"WEIGHTS_{number}"] = self._accessor(weights, target=34962)
+        low, high = vertices.min(0), vertices.max(0)
+        return (low + high) / 2, float((high - low).max() / 2)
+
+    def _add_mesh(self, character: Character, names: list[str], shapes: np.ndarray) -> None:
+        vertices, faces = self._points(character.rest_vertices), np.asarray(character.faces)
+        normals, skin = mesh_normals(vertices, faces), character.skin_weights
+        quantise, (middle, size) = self._options.quantize, self._box(character)
+        attributes: dict[str, int] = {}
+        if character.texture_uv is not None:
+            rows, places, faces = cut_at_seams(character)
+            vertices, normals, skin, shapes = vertices[rows], normals[rows], skin[rows], shapes[:, rows]
+            places = np.stack([places[:, 0], 1 - places[:, 1]], 1)
+            places = quantised(places, np.uint16) if quantise else places
+            attributes["TEXCOORD_0"] = self._buffer.add(places, VERTICES, normalized=quantise)
+        if quantise:
+            vertices, normals = quantised((vertices - middle) / size, np.int16), quantised(normals, np.int8)
+        attributes["POSITION"] = self._buffer.add(vertices, VERTICES, bounds=True, normalized=quantise)
+        attributes["NORMAL"] = self._buffer.add(normals, VERTICES, normalized=quantise)
+        for number, (joints, weights) in enumerate(influences(skin, quantise)):
+            attributes[f"JOINTS_{number}"] = self._buffer.add(joints, VERTICES)
+            attributes[f"WEIGHTS_{number}"] = self._buffer.add(weights, VERTICES, normalized=quantise)
         primitive: dict[str, Any] = {
             "attributes": attributes,
             # 65535 is no vertex: the specification keeps it for restarting primitives.
-            "indices": self._accessor(
-                character.faces.astype(np.uint16 if len(vertices) < 65536 else np.uint32).reshape(-1), target=34963
+            "indices": self._buffer.add(
+                faces.astype(np.uint16 if len(vertices) < 65536 else np.uint32).reshape(-1), INDICES
             ),
-            "material": 0,
+            "material": len(self._json["materials"]),
         }
+        self._json["materials"].append(
+            {
+                "name": f"{character.name}_skin",
+                "pbrMetallicRoughness": {
+                    "baseColorFactor": [*material_colour(character.track_id), 1],
+                    "metallicFactor": 0,
+                    "roughnessFactor": 0.7,
+                },
+            }
+        )
         mesh: dict[str, Any] = {"name": f"{character.name}_mesh", "primitives": [primitive]}
         if len(shapes):
-            primitive["targets"] = [{"POSITION": self._offsets(self._points(shape))} for shape in shapes]
+            primitive["targets"] = [
+                {"POSITION": self._buffer.add_offsets(self._points(shape), size if quantise else None)}
+                for shape in shapes
+            ]
             mesh["weights"] = [0.0] * len(shapes)
             mesh["extras"] = {"targetNames": names}
         self._json["meshes"].append(mesh)
@@ -291,62 +333,12 @@ class _Document:
         """Accessor of the times of some frames, s; the clip's first frame is at 0."""
         fps = self._scene.fps
         times = (frames - self._scene.frame_range[0]).astype(np.float64) * fps.denominator / fps.numerator
-        return self._accessor(times.astype(np.float32), bounds=True)
+        return self._buffer.add(times.astype(np.float32), bounds=True)
 
     def _animate(self, node: int, path: str, times: int, values: np.ndarray, interpolation: str = "LINEAR") -> None:
-        animation = self._json["animations"][0]
+        animation, output = self._json["animations"][0], self._buffer.add(values, normalized=values.dtype == np.int16)
         animation["channels"].append({"sampler": len(animation["samplers"]), "target": {"node": node, "path": path}})
-        animation["samplers"].append({"input": times, "output": self._accessor(values), "interpolation": interpolation})
-
-    def _offsets(self, offsets: np.ndarray) -> int:
-        """Accessor of a morph target (V,3) m; of one that moves few vertices only those are written."""
-        rows = np.flatnonzero(np.linalg.norm(offsets, axis=1) > _LEAST_OFFSET_M)
-        if len(rows) > _SPARSE_SHARE * len(offsets):
-            return self._accessor(offsets, target=34962, bounds=True)
-        rows = rows if len(rows) else np.zeros(1, int)
-        moved = offsets[rows].astype(np.float32)
-        accessor: dict[str, Any] = {
-            "componentType": _COMPONENT["float32"],
-            "count": len(offsets),
-            "type": "VEC3",
-            "sparse": {
-                "count": len(rows),
-                "indices": {
-                    "bufferView": self._view(rows.astype(np.uint32)),
-                    "componentType": _COMPONENT["uint32"],
-                },
-                "values": {"bufferView": self._view(moved)},
-            },
-        }
-        low, high = (side.tolist() for side in (moved.min(0), moved.max(0)))
-        if len(rows) < len(offsets):  # the others are 0
-            low, high = [min(value, 0.0) for value in low], [max(value, 0.0) for value in high]
-        self._json["accessors"].append(accessor | {"min": low, "max": high})
-        return len(self._json["accessors"]) - 1
-
-    def _view(self, values: np.ndarray, target: int | None = None) -> int:
-        """Put values into the buffer; the number of the view on them."""
-        self._buffer += bytes(-len(self._buffer) % 4)
-        view = {"buffer": 0, "byteOffset": len(self._buffer), "byteLength": values.nbytes}
-        self._buffer += values.tobytes()
-        self._json["bufferViews"].append(view | ({"target": target} if target else {}))
-        return len(self._json["bufferViews"]) - 1
-
-    def _accessor(self, values: np.ndarray, target: int | None = None, bounds: bool = False) -> int:
-        """Put (n,) or (n,k) values into the buffer; the number by which the rest of the file refers to them."""
-        values = np.ascontiguousarray(values if values.dtype.name in _COMPONENT else values.astype(np.float32))
-        width = 1 if values.ndim == 1 else values.shape[1]
-        accessor: dict[str, Any] = {
-            "bufferView": self._view(values, target),
-            "componentType": _COMPONENT[values.dtype.name],
-            "count": len(values),
-            "type": _KIND[width],
-        }
-        if bounds:
-            columns = values.reshape(len(values), width)
-            accessor |= {"min": columns.min(0).tolist(), "max": columns.max(0).tolist()}
-        self._json["accessors"].append(accessor)
-        return len(self._json["accessors"]) - 1
+        animation["samplers"].append({"input": times, "output": output, "interpolation": interpolation})
 
 
 def _plain(value: Any) -> Any:
@@ -356,14 +348,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _influences(weights: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Skin weights (V,J) as sets of four (joints (V,4) uint8, weights (V,4) float32), the largest first.
-
-    A second set is written only where vertices follow more than four joints; programs that read one set leave out
-    the smallest weights.
-    """
-    joints, values = strongest_joints(weights, multiple=4)
-    joints = joints.astype(np.uint8)
-    return [(joints[:, i : i + 4], values[:, i : i + 4]) for i in range(0, joints.shape[1], 4)]

@@ -3,16 +3,21 @@
 The vertices are the final (calibrated) mesh itself, written with the nine digits that a float32 needs to be read back
 exactly; their order and the faces are the same in every file, so programs can load the folder as one shape sequence.
 The number is the scene's frame number: that of the source, plus ``--first-frame``. Axes and unit are in the header.
+With ``obj_uv`` faces have texture coordinates, where the body has, and ``person_{id:02d}.mtl`` beside the frames the
+person's colour. Readers that keep one place in the texture a vertex (trimesh) then make more vertices than 6890.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from hmrkit.exporters import describe_axes
+from hmrkit.exporters.character_arrays import material_colour
 from hmrkit.exporters.sequences import Encode, write_sequences
+from hmrkit.files import atomic_path
 from hmrkit.scene import Character, ExportOptions, Scene
 
 
@@ -21,19 +26,41 @@ class ObjExporter:
 
     def write(self, scene: Scene, folder: Path, options: ExportOptions) -> list[Path]:
         """The folders made, one a person."""
-        return write_sequences(scene, folder, "obj", _encoder)
+        made = write_sequences(scene, folder, "obj", partial(encoder, textured=options.obj_uv))
+        for place, character in zip(made, scene.characters, strict=True) if options.obj_uv else ():
+            with atomic_path(place / f"{character.name}.mtl") as temporary:
+                colour = " ".join(f"{value:g}" for value in material_colour(character.track_id))
+                temporary.write_text(f"newmtl {character.name}_skin\nKd {colour}\nKs 0 0 0\n")
+        return made
 
 
-def _encoder(scene: Scene, character: Character) -> Encode:
-    faces = ("f %d %d %d\n" * len(character.faces) % tuple((character.faces + 1).ravel().tolist())).encode()
+def encoder(scene: Scene, character: Character, textured: bool = False) -> Encode:
+    """What makes a file's content of a frame's number and a person's vertices (V,3) m."""
+    faces = _textured_faces(character) if textured else _lines("f %d %d %d", character.faces + 1)
     template = "v %.9g %.9g %.9g\n" * len(character.rest_vertices)  # one formatting call a frame
+    library = f"mtllib {character.name}.mtl\n" if textured else ""
     head = (
         f"# hmrkit: frame %d at {float(scene.fps):.6g} frames per second of {scene.metadata.get('source')}\n"
         f"# {describe_axes(scene)}\n"
-        f"o {character.name}\n"
+        f"{library}o {character.name}\n"
     )
 
     def encode(number: int, vertices: np.ndarray) -> bytes:
         return (head % number + template % tuple(vertices.ravel().tolist()) + "s 1\n").encode() + faces
 
     return encode
+
+
+def _textured_faces(character: Character) -> bytes:
+    """The material's line, texture coordinates where the body has them, and faces."""
+    material, corners, uv = f"usemtl {character.name}_skin\n".encode(), character.faces + 1, character.texture_uv
+    if uv is None:
+        return material + _lines("f %d %d %d", corners)
+    places, numbers = np.unique(uv.reshape(-1, 2), axis=0, return_inverse=True)
+    corners = np.stack([corners, numbers.reshape(-1, 3) + 1], -1)
+    return _lines("vt %.4g %.4g", places) + material + _lines("f %d/%d %d/%d %d/%d", corners)
+
+
+def _lines(template: str, rows: np.ndarray) -> bytes:
+    """A line of text a row."""
+    return (f"{template}\n" * len(rows) % tuple(rows.ravel().tolist())).encode()

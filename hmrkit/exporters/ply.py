@@ -19,10 +19,11 @@ class PlyExporter:
 
     def write(self, scene: Scene, folder: Path, options: ExportOptions) -> list[Path]:
         """The folders made, one a person."""
-        return write_sequences(scene, folder, "ply", _encoder)
+        return write_sequences(scene, folder, "ply", encoder)
 
 
-def _encoder(scene: Scene, character: Character) -> Encode:
+def encoder(scene: Scene, character: Character) -> Encode:
+    """What makes a file's content of a frame's number and a person's vertices (V,3) m."""
     faces = np.zeros(len(character.faces), np.dtype([("count", "u1"), ("corners", "<i4", 3)]))
     faces["count"], faces["corners"] = 3, character.faces
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hmrkit.errors import UsageError
 from hmrkit.scene import ExportOptions, Scene
+from hmrkit.scene.staging import staged
 
 
 class UsdExporter:
@@ -26,7 +27,7 @@ class UsdExporter:
         except ImportError:
             raise UsageError("the usd format needs usd-core; pip install 'hmrkit[usd]'") from None
         paths = []
-        for part in scene.parts(options.per_person):
+        for part in staged(scene, options).parts(options.per_person):
             paths.append(Path(folder) / f"{part.name}.usdc")
             usd_stage.write_stage(paths[-1], part, usd_stage.add_rig, camera=options.camera)
             if options.exact:

@@ -18,6 +18,7 @@ from pxr import Gf, Sdf, Usd, UsdGeom, UsdShade, UsdSkel, Vt
 
 from hmrkit.exporters.character_arrays import (
     HIDDEN_SCALE,
+    material_colour,
     mesh_normals,
     quaternions_xyzw,
     scale_keys,
@@ -50,9 +51,8 @@ def write_stage(path: Path, scene: Scene, add: Callable[..., None], camera: bool
             root = UsdGeom.Xform.Define(stage, f"/{safe_name(scene.name)}")
             stage.SetDefaultPrim(root.GetPrim())
             Usd.ModelAPI(root).SetKind("component")
-            material = _material(stage, root.GetPath())
             for character in scene.characters:
-                add(stage, root.GetPath(), scene, character, material)
+                add(stage, root.GetPath(), scene, character, _material(stage, root.GetPath(), character))
             if camera:
                 _add_camera(stage, root.GetPath(), scene.camera, scene.metres_per_unit)
             stage.GetRootLayer().Save()
@@ -85,6 +85,8 @@ def add_rig(stage: Any, root: Any, scene: Scene, character: Character, material:
     quaternions = quaternions_xyzw(character.local_rotations)
     translations = np.tile(local[:, :3, 3].astype(np.float32), (len(character), 1, 1))
     translations[:, 0] = character.root_positions
+    for joint, places in character.moving.items():
+        translations[:, joint] = places
     scales = animation.CreateScalesAttr(Vt.Vec3hArray([Gf.Vec3h(1)] * len(joints)))
     for frame, size in zip(*(keys.tolist() for keys in scale_keys(character, scene.frame_range)), strict=True):
         scales.Set(Vt.Vec3hArray([Gf.Vec3h(size), *[Gf.Vec3h(1)] * (len(joints) - 1)]), frame)
@@ -148,17 +150,24 @@ def _mesh(stage: Any, path: Any, character: Character, material: Any) -> Any:
     mesh.CreateFaceVertexCountsAttr(Vt.IntArray.FromNumpy(np.full(len(faces), 3, np.int32)))
     mesh.CreateFaceVertexIndicesAttr(Vt.IntArray.FromNumpy(faces.ravel()))
     mesh.CreateSubdivisionSchemeAttr(UsdGeom.Tokens.none)
+    mesh.CreateDisplayColorAttr([Gf.Vec3f(*material_colour(character.track_id))])
+    if character.texture_uv is not None:
+        places, corners = np.unique(character.texture_uv.reshape(-1, 2), axis=0, return_inverse=True)
+        kind = Sdf.ValueTypeNames.TexCoord2fArray
+        st = UsdGeom.PrimvarsAPI(mesh).CreatePrimvar("st", kind, UsdGeom.Tokens.faceVarying)
+        st.Set(Vt.Vec2fArray.FromNumpy(places))
+        st.SetIndices(Vt.IntArray.FromNumpy(corners.astype(np.int32).ravel()))
     UsdShade.MaterialBindingAPI.Apply(mesh.GetPrim()).Bind(material)
     return mesh
 
 
-def _material(stage: Any, root: Any) -> Any:
-    """One grey, rough material for everyone."""
-    path = root.AppendChild("skin")
+def _material(stage: Any, root: Any, character: Character) -> Any:
+    """A rough material in the person's colour."""
+    path = root.AppendChild(f"{character.name}_skin")
     material = UsdShade.Material.Define(stage, path)
     shader = UsdShade.Shader.Define(stage, path.AppendChild("surface"))
     shader.CreateIdAttr("UsdPreviewSurface")
-    shader.CreateInput("diffuseColor", Sdf.ValueTypeNames.Color3f).Set(Gf.Vec3f(0.6))
+    shader.CreateInput("diffuseColor", Sdf.ValueTypeNames.Color3f).Set(Gf.Vec3f(*material_colour(character.track_id)))
     shader.CreateInput("roughness", Sdf.ValueTypeNames.Float).Set(0.7)
     material.CreateSurfaceOutput().ConnectToSource(shader.ConnectableAPI(), "surface")
     return material

@@ -21,7 +21,8 @@ from hmrkit.scene import ExportOptions, Scene
 from hmrkit.scene.build import build_scene, chosen_shots
 from hmrkit.scene.resampling import usual_rate
 from hmrkit.scene.vertex_cache import shared_vertices
-from hmrkit.take.clip_folder import ClipFolder, locked
+from hmrkit.take.claims import locked
+from hmrkit.take.clip_folder import ClipFolder
 from hmrkit.types import Take
 
 log = logging.getLogger(__name__)

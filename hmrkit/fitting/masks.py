@@ -6,7 +6,7 @@ stored."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -100,10 +100,7 @@ class MaskReader:
         cameras = crop_cameras(take.camera, region, CROP_SIZE, take.camera.zoom_at(frames))
         masks = torch.zeros(len(rows), SIDE, SIDE, dtype=torch.bool, device=self.device)
         read = np.zeros(len(rows), bool)
-        where = np.isin(take.video.frame_indices, frames)
-        video = replace(
-            take.video, frame_indices=take.video.frame_indices[where], frame_times=take.video.frame_times[where]
-        )
+        video = take.video.at(np.isin(take.video.frame_indices, frames))
         for batch in read_frames(video, batch_size=batch_size):
             here = np.flatnonzero(np.isin(frames, batch.frame_indices))
             if not len(here):

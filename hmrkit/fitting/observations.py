@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -13,6 +13,7 @@ from hmrkit.errors import UsageError
 from hmrkit.skeletons import BLAZEPOSE_33, common_joints, get_skeleton
 from hmrkit.smoothing import drop_spikes, smooth_series, standing_still, unswap_sides
 from hmrkit.types import Camera, Keypoints, Take, Track
+from hmrkit.video.camera_motion import moving_background
 
 # NumPy or torch.
 Points = TypeVar("Points", np.ndarray, Tensor)
@@ -49,7 +50,8 @@ class FitOptions:
 class CleanTrack:
     """Keypoints in order: `pixels` (T,33,2), `weights` (T,33), `landmarks` (T,33,3) m, `times` (T,) s.
 
-    `height` (T,) px is the box's; beyond `farthest` (T,) m nobody is tall enough to fill the box.
+    `height` (T,) px is the box's; beyond `farthest` (T,) m nobody is tall enough to fill the box. `background` (T,2)
+    px: where the image's background has gone under a camera that moves.
     """
 
     pixels: np.ndarray
@@ -58,6 +60,7 @@ class CleanTrack:
     times: np.ndarray
     height: np.ndarray
     farthest: np.ndarray
+    background: np.ndarray
 
     @property
     def known(self) -> np.ndarray:
@@ -66,7 +69,8 @@ class CleanTrack:
 
     def still_feet(self, landmarks: list[int]) -> np.ndarray:
         """How surely (T-1,S) these landmarks of the feet stand between two frames (`smoothing.standing_still`)."""
-        return standing_still(self.pixels[:, landmarks], self.weights[:, landmarks], self.height, self.times)
+        pixels = self.pixels[:, landmarks] - self.background[:, None]  # a foot at rest goes with the background
+        return standing_still(pixels, self.weights[:, landmarks], self.height, self.times)
 
 
 class CleanTracks:
@@ -82,7 +86,8 @@ class CleanTracks:
             take, person = self.take, self.take.track(track_id)
             times = take.video.seconds(person.frame_indices)
             person, points = unzoomed(take.camera, person, points_with_depth(take, person))
-            self._made[track_id] = clean_track(person, points, take.camera, times)
+            clean = clean_track(person, points, take.camera, times)
+            self._made[track_id] = replace(clean, background=moving_background(take, person.frame_indices))
         return self._made[track_id]
 
 
@@ -146,7 +151,7 @@ def clean_track(
     single = [np.nan_to_num(a).astype(np.float32) for a in (pixels, weights, landmarks)]
     width = np.nan_to_num(track.boxes_xyxy[:, 2] - track.boxes_xyxy[:, 0], nan=1.0)
     farthest = TALLEST_M * float(camera.focal_px.max()) / np.maximum(height, width)
-    return CleanTrack(single[0], single[1], single[2], times, height, farthest)
+    return CleanTrack(single[0], single[1], single[2], times, height, farthest, np.zeros((len(times), 2), np.float32))
 
 
 def hips_middle(points: Points) -> Points:

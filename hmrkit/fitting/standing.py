@@ -39,11 +39,13 @@ BENT = (math.radians(15), math.radians(35))  # the bend of one that is straight 
 SEEN_SHARE = 0.3  # how much less is taken out where the camera sees the bend from the side
 
 
-def standing_knees(params: BodyParams, times: np.ndarray, camera: Camera, body: Body) -> np.ndarray:
+def standing_knees(
+    params: BodyParams, times: np.ndarray, camera: Camera, body: Body, background: np.ndarray | None = None
+) -> np.ndarray:
     """How surely (T,2) each knee of a track, left first, is a straight one with an error in its bend, 0 to 1.
 
-    `times` (T,) s. A single frame shows nothing that rests: 0. ModelMismatchError where the parameters are another
-    body's.
+    `times` (T,) s; `background` (T,2) px: where the image's background has gone, None where it rests. A single frame
+    shows nothing that rests: 0. ModelMismatchError where the parameters are another body's.
     """
     body = body_for(params, body)
     if len(times) < 2:
@@ -52,20 +54,22 @@ def standing_knees(params: BodyParams, times: np.ndarray, camera: Camera, body: 
     with torch.no_grad():
         world = world_from_local(local)
         marks, joints = body_landmarks(body)(world, betas)
-        stands = _stands(marks + transl[:, None], joints, times, camera)
+        stands = _stands(marks + transl[:, None], joints, times, camera, background)
         ray = normalize(joints[:, _KNEES] + transl[:, None], dim=-1)
         seen = (world[:, _KNEES, :, 0] * ray).sum(-1).square()
         shallow = 1 - smoothstep(_bend(local), *BENT)
         return (stands[:, None] * shallow * (1 - SEEN_SHARE * seen)).float().cpu().numpy()
 
 
-def straighten_stands(params: BodyParams, times: np.ndarray, camera: Camera, body: Body) -> BodyParams:
+def straighten_stands(
+    params: BodyParams, times: np.ndarray, camera: Camera, body: Body, background: np.ndarray | None = None
+) -> BodyParams:
     """Bodies of T frames at `times` (T,) s, in the camera frame, with straighter knees wherever the person stands.
 
     Feet keep their rotations and their directions from the hips; everything above the hips is as it was. The body
     with its longer legs is put where it covers the same part of the image. ModelMismatchError: see `standing_knees`.
     """
-    shares = standing_knees(params, times, camera, body)
+    shares = standing_knees(params, times, camera, body, background)
     if not shares.any():
         return params
     body = body_for(params, body)
@@ -128,13 +132,14 @@ def _unbent(world: Tensor, joints: Tensor, angle: Tensor) -> Tensor:
     return changed
 
 
-def _stands(marks: Tensor, joints: Tensor, times: np.ndarray, camera: Camera) -> Tensor:
+def _stands(marks: Tensor, joints: Tensor, times: np.ndarray, camera: Camera, background: np.ndarray | None) -> Tensor:
     """How surely (T,) the person stands, 0 to 1: both soles of `marks` (T,33,3) m rest in the image for a while, and
     the trunk is in line with the legs."""
     soles = marks[:, _SOLES].cpu().numpy()
     height = float(np.linalg.norm(camera.focal_px) / math.sqrt(2)) * STATURE_M / soles[..., 2].mean(1).clip(0.1)
     # A sole beside or behind the camera, of somebody very near, is nowhere in the image: nothing shows that it rests.
-    rest = np.nan_to_num(standing_still(project(camera, soles), np.ones(soles.shape[:2]), height, times))
+    pixels = project(camera, soles) - (0 if background is None else background[:, None])
+    rest = np.nan_to_num(standing_still(pixels, np.ones(soles.shape[:2]), height, times))
     feet = rest.reshape(-1, 2, 2).max(2).min(1)  # a foot rolls from heel to toe; both feet have to rest
     share = _window_mean(feet, np.diff(times), times)
     neck = joints[:, SMPL_24.index["neck"]]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from hmrkit.members import Member, choose
 
@@ -95,8 +95,24 @@ KEYPOINTS: dict[str, KeypointMember] = {
 }
 
 
+@runtime_checkable
+class Stateful(Protocol):
+    """What lets a stopped stage go on within a clip."""
+
+    def state(self) -> dict[str, Any]:
+        """What is kept of tracks between calls, as plain JSON values."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Be as after the call that `state` was taken after."""
+        ...
+
+
 class KeypointEstimator(Protocol):
-    """`has_depth` says whether the 3D joints are there; `weights_sha256` names what the keypoints came from."""
+    """`has_depth` says whether the 3D joints are there; `weights_sha256` names what the keypoints came from.
+
+    One that keeps something of its tracks from call to call is also `Stateful`.
+    """
 
     name: str
     skeleton: Skeleton

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -144,6 +144,20 @@ class BlazePoseEstimator:
     def reset(self, camera: Camera | None = None) -> None:
         self.camera = camera
         self._tracks: dict[int, _Track] = {}
+
+    def state(self) -> dict[str, Any]:
+        """See `hmrkit.keypoints.Stateful`; numbers keep all their digits."""
+        return {
+            str(i): vars(track) | {"relation": None if track.relation is None else track.relation.tolist()}
+            for i, track in self._tracks.items()
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """See `hmrkit.keypoints.Stateful`."""
+        self._tracks = {
+            int(i): _Track(**{**kept, "relation": None if kept["relation"] is None else np.array(kept["relation"])})
+            for i, kept in state.items()
+        }
 
     def __call__(
         self, frames: Tensor, frame_indices: Sequence[int], boxes: Sequence[Mapping[int, np.ndarray]]

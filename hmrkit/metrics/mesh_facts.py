@@ -49,6 +49,8 @@ def file_facts(path: str | Path, up: str = "y", unit: str = "m") -> dict[str, di
     try:
         scene = trimesh.load_scene(path, process=False)
         meshes = {g.metadata.get("name", name): g for name, g in scene.geometry.items() if hasattr(g, "faces")}
+        for mesh in meshes.values():  # a surface is whole at the seams of its texture, too
+            mesh.merge_vertices(merge_tex=True, merge_norm=True)
     except Exception as error:  # readers of six formats fail in any way
         raise InputError(f"{path}: expected a mesh, found a file that no {path.suffix} reader understands") from error
     if not meshes:

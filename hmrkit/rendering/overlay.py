@@ -12,12 +12,13 @@ from fractions import Fraction
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 
 from hmrkit.rendering.options import HEAT_MAX, RenderOptions
-from hmrkit.rendering.shading import draw_meshes, shade, track_colour, vertex_normals
-from hmrkit.rendering.styles import Figure, Style, heat_colours
+from hmrkit.rendering.shading import draw_meshes, shade, vertex_normals
+from hmrkit.rendering.stamps import caption_stamp, edge_width, label_stamp, scale_stamp, stamp
+from hmrkit.rendering.styles import Figure, Style
 from hmrkit.rendering.views import FollowingView, Look, level_rotation
 from hmrkit.types import Camera
 
@@ -72,7 +73,7 @@ class Overlay:
         self._level = level_rotation(up_c)
         opaque = options.alpha or options.style == "skeleton"
         self._opacity = options.opacity or (1.0 if opaque else OPACITY)
-        self._font = ImageFont.load_default(max(13, min(camera.height, camera.width) // 24))
+        self._unit = max(13, min(camera.height, camera.width) // 24)
 
     def draw(
         self,
@@ -91,7 +92,7 @@ class Overlay:
         canvas = np.zeros((count, *self.size[::-1], 4 if options.alpha else 3), np.uint8)
         flat = [(b, figure) for b, here in enumerate(people) for figure in here]
         vertices = normals = colours = None
-        frame_of = torch.tensor([b for b, _ in flat], device=self._device)
+        frame_of = [b for b, _ in flat]
         if flat:
             vertices, colours = self._style.meshes([figure for _, figure in flat])
             normals = vertex_normals(vertices, self._style.faces)
@@ -141,7 +142,7 @@ class Overlay:
         looks: list[Look | None],
         vertices: Tensor,
         normals: Tensor,
-        frame_of: Tensor,
+        frame_of: Sequence[int],
         zoom: np.ndarray | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Vertices and normals (M,V,3) in the frame of the panel's camera, its focal length and centre (M,2) px."""
@@ -153,11 +154,12 @@ class Overlay:
         if not known:
             share = panel.width / self._camera.width
             focal, center = tensor(self._camera.focal_px * share), tensor(self._camera.center_px * share)
-            focal = focal.expand(len(vertices), 2) if zoom is None else focal * tensor(zoom)[frame_of, None]
-            return vertices, normals, focal, center.expand(len(vertices), 2)
-        rotation = tensor([look.rotation @ self._level for look in known])[frame_of]
-        shift = tensor([[0, 0, look.distance] - look.rotation @ look.middle for look in known])[frame_of]
-        focal = tensor([[look.scale * look.distance] * 2 for look in known])[frame_of]
+            own = focal.expand(len(vertices), 2) if zoom is None else focal * tensor(zoom[list(frame_of)])[:, None]
+            return vertices, normals, own, center.expand(len(vertices), 2)
+        of_people = [known[b] for b in frame_of]
+        rotation = tensor([look.rotation @ self._level for look in of_people])
+        shift = tensor([[0, 0, look.distance] - look.rotation @ look.middle for look in of_people])
+        focal = tensor([[look.scale * look.distance] * 2 for look in of_people])
         center = tensor([panel.width / 2, panel.height / 2]).expand(len(vertices), 2)
         return vertices @ rotation.mT + shift[:, None], normals @ rotation.mT, focal, center
 
@@ -169,47 +171,46 @@ class Overlay:
         colours: Tensor,
         focal: Tensor,
         center: Tensor,
-        frame_of: Tensor,
+        frame_of: Sequence[int],
     ) -> np.ndarray:
         """Blend the meshes into `images` (B,H,W,3|4); returns the pixel (M,2) of each one's highest vertex.
 
         NaN for those out of sight.
         """
-        count, height, width = images.shape[:3]
+        height, width = images.shape[1:3]
         depth = vertices[..., 2:]
         pixels = torch.where(depth > 0, vertices[..., :2] / depth * focal[:, None] + center[:, None], torch.nan)
         highest = pixels[..., 1].nan_to_num(torch.inf).argmin(1)
         tops = pixels[torch.arange(len(pixels), device=pixels.device), highest]
 
-        # Only the region that people cover is drawn: per image its corner, for all one common size.
+        # Only the regions that people cover are drawn, each as an image of its own, all of one common size.
         limit = torch.tensor([width, height], device=pixels.device)
         low = torch.minimum(pixels.nan_to_num(torch.inf).amin(1).floor().clamp(min=0), limit)
         high = torch.maximum(torch.minimum(pixels.nan_to_num(-torch.inf).amax(1).ceil(), limit), low)
-        tops = torch.where((low < high).all(1, keepdim=True), tops, torch.nan)
-        corner = torch.full((count, 2), torch.inf, device=pixels.device)
-        corner.scatter_reduce_(0, frame_of[:, None].expand(-1, 2), low, "amin")
-        end = torch.zeros(count, 2, device=pixels.device)
-        end.scatter_reduce_(0, frame_of[:, None].expand(-1, 2), high, "amax")
-        extent = (end - corner).clamp(min=0).amax(0).int().tolist()
-        if min(extent) == 0:
-            return tops.cpu().numpy()
+        facts = torch.cat([low, high, tops], 1).cpu().numpy()
+        boxes, tops_px = facts[:, :4].astype(int), facts[:, 4:]
+        tops_px[(boxes[:, :2] >= boxes[:, 2:]).any(1)] = np.nan
+        tile_of, tiles = _tiles(boxes, frame_of)
+        if not len(tiles):
+            return tops_px
+        size = tuple((tiles[:, 3:] - tiles[:, 1:3]).max(0)[::-1].tolist())
+        shown = np.flatnonzero(tile_of >= 0)
+        here = torch.from_numpy(shown).to(pixels.device)
+        corner = torch.from_numpy(tiles[tile_of[shown], 1:3]).to(center)
+        of_tile = torch.from_numpy(tile_of[shown]).to(pixels.device)
+        vertices, normals, colours, focal, center = (v[here] for v in (vertices, normals, colours, focal, center))
         shaded = shade(vertices, normals, colours)
-        size = (extent[1], extent[0])
         faces, wire = self._style.faces, self._style.wire
-        drawn = draw_meshes(vertices, shaded, faces, focal, center - corner[frame_of], size, frame_of, count, wire)
-        for image, layer, start in zip(images, drawn.cpu().numpy(), corner.cpu().numpy(), strict=True):
-            if np.isfinite(start).all():
-                x, y = start.astype(int)
-                target = image[y : y + size[0], x : x + size[1]]
-                layer = layer[: target.shape[0], : target.shape[1]]
-                if self._options.alpha:  # straight colours: what was drawn, not darkened where it covers little
-                    target[..., :3] = layer[..., :3] / layer[..., 3:].clip(1e-6) * 255 + 0.5
-                    target[..., 3] = layer[..., 3] * (255 * self._opacity) + 0.5
-                else:
-                    target[:] = target * (1 - self._opacity * layer[..., 3:]) + (
-                        layer[..., :3] * (255 * self._opacity) + 0.5
-                    )
-        return tops.cpu().numpy()
+        drawn = draw_meshes(vertices, shaded, faces, focal, center - corner, size, of_tile, len(tiles), wire)
+        for (frame, left, top, right, bottom), layer in zip(tiles.tolist(), drawn.cpu().numpy(), strict=True):
+            target, layer = images[frame, top:bottom, left:right], layer[: bottom - top, : right - left]
+            if self._options.alpha:  # straight colours: what was drawn, not darkened where it covers little
+                target[..., :3] = layer[..., :3] / layer[..., 3:].clip(1e-6) * 255 + 0.5
+                target[..., 3] = layer[..., 3] * (255 * self._opacity) + 0.5
+            else:
+                behind = 1 - self._opacity * layer[..., 3:]
+                target[:] = target * behind + (layer[..., :3] * (255 * self._opacity) + 0.5)
+        return tops_px
 
     def _annotate(
         self,
@@ -222,31 +223,43 @@ class Overlay:
         """Write the frame's number, what the view shows, the heat map's scale and people's ids into a panel."""
         if panel.is_inset:
             return
-        page = Image.fromarray(image)
-        draw = ImageDraw.Draw(page)
-        unit = int(self._font.size)  # type: ignore[union-attr]
-        edge = {"stroke_width": max(1, unit // 9), "stroke_fill": (0, 0, 0)}
+        unit, edge = self._unit, edge_width(self._unit)
         first = panel is self._panels[0]
         caption = [f"frame {frame_index}"] if first else []
         if panel.following is not None and look is not None:
             caption.append(panel.following.caption(look))
-        draw.text((unit * 0.6, unit * 0.5), ", ".join(caption), (255, 255, 255), self._font, **edge)
+        stamp(image, caption_stamp(", ".join(caption), unit), unit * 0.6 - edge, unit * 0.5 - edge)
         if first and self._options.style in HEAT_MAX:
-            length, y = unit * 8, image.shape[0] - unit * 1.4
-            ramp = (heat_colours(torch.linspace(0, 1, length))[None].expand(unit * 2 // 3, -1, -1) * 255).byte()
-            page.paste(Image.fromarray(ramp.numpy()), (int(unit * 0.6), int(y + unit * 0.3)))
             scale = "% of the box" if self._options.style == "reprojection" else "mm"
             text = f"{self._options.style}, 0 to {self._heat_max:g} {scale}"
-            draw.text((unit + length, y), text, (255, 255, 255), self._font, **edge)
+            stamp(image, scale_stamp(text, unit), unit * 0.6 - edge, image.shape[0] - unit * 1.4 - edge)
         for x, y, track_id in labels:
-            text = str(track_id)
-            half = draw.textlength(text, self._font) / 2 + unit * 0.4
-            x = min(max(x, half), image.shape[1] - half)
-            y = min(max(y - unit * 1.5, 0), image.shape[0] - unit * 1.4)
-            box = (x - half, y, x + half, y + unit * 1.3)
-            draw.rounded_rectangle(box, unit * 0.35, track_colour(track_id), (20, 20, 20), max(1, unit // 12))
-            draw.text((x, y + unit * 0.65), text, (20, 20, 20), self._font, anchor="mm")
-        image[:] = np.asarray(page)
+            label = label_stamp(track_id, unit)
+            x = min(max(x - (label.shape[1] - 1) / 2, 0), image.shape[1] - label.shape[1])
+            stamp(image, label, x, min(max(y - unit * 1.5, 0), image.shape[0] - unit * 1.4))
+
+
+def _tiles(boxes: np.ndarray, frame_of: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """What of the images is drawn: boxes (M,4) px of people in frames `frame_of` (M,), those that meet as one.
+
+    Returns the tile (M,) of each person, -1 out of sight, and the tiles (n,5): frame, left, top, right, bottom.
+    """
+    tiles: list[tuple[int, np.ndarray, list[int]]] = []
+    for person in np.flatnonzero((boxes[:, :2] < boxes[:, 2:]).all(1)).tolist():
+        frame, box, members = frame_of[person], boxes[person], [person]
+        while meets := [k for k, tile in enumerate(tiles) if tile[0] == frame and _meet(tile[1], box)]:
+            _, other, more = tiles.pop(meets[0])
+            box = np.concatenate([np.minimum(box[:2], other[:2]), np.maximum(box[2:], other[2:])])
+            members += more
+        tiles.append((frame, box, members))
+    tile_of = np.full(len(boxes), -1)
+    for number, (_, _, members) in enumerate(tiles):
+        tile_of[members] = number
+    return tile_of, np.array([(frame, *box) for frame, box, _ in tiles], int).reshape(-1, 5)
+
+
+def _meet(a: np.ndarray, b: np.ndarray) -> bool:
+    return bool((np.maximum(a[:2], b[:2]) < np.minimum(a[2:], b[2:])).all())
 
 
 def lay_out(options: RenderOptions, camera: Camera, fps: float) -> tuple[int, list[Panel]]:
@@ -276,8 +289,10 @@ def lay_out(options: RenderOptions, camera: Camera, fps: float) -> tuple[int, li
     return width, panels
 
 
-def _note(labels: list[list[tuple[float, float, int]]], tops: np.ndarray, ids: Sequence[int], frame_of: Tensor) -> None:
+def _note(
+    labels: list[list[tuple[float, float, int]]], tops: np.ndarray, ids: Sequence[int], frame_of: Sequence[int]
+) -> None:
     """Remember where each person's label goes."""
-    for (x, y), track_id, b in zip(tops.tolist(), ids, frame_of.tolist(), strict=True):
+    for (x, y), track_id, b in zip(tops.tolist(), ids, frame_of, strict=True):
         if np.isfinite(x) and np.isfinite(y):
             labels[b].append((x, y, track_id))

@@ -26,9 +26,9 @@ SUBPIXELS = 256
 # Snapped coordinates stay below 2**24, so that products of three factors stay exact in float64.
 SNAP_LIMIT = float(2**24)
 # Bounds on what one pass holds: small enough for a CPU's cache, large enough to fill a GPU.
-FACES_PER_PASS = {"cpu": 2**17, "cuda": 2**22}
+FACES_PER_PASS = {"cpu": 2**15, "cuda": 2**22}
 CANDIDATES_PER_PASS = 2**22
-EMPTY = torch.iinfo(torch.int64).max
+_FACE_BITS = 2**32 - 1  # what of a candidate is below its depth: ties go to the lower face
 
 
 @dataclass(frozen=True)
@@ -97,149 +97,175 @@ def visible_fragments(
     `cull_back` skips faces seen from behind: the same image for a closed mesh with outward faces, in half the time.
     Gradients flow to `barycentrics` and `depth`; what is visible is constant.
     """
+    meshes = len(vertices_c)
+    focal_px, center_px = focal_px.expand(meshes, 2)[:, None], center_px.expand(meshes, 2)[:, None]
+    z = vertices_c[..., 2:]
+    inverse_z = torch.where(_usable(vertices_c), z, torch.ones_like(z)).reciprocal()
+    pixels = vertices_c[..., :2] * inverse_z * focal_px + center_px
+    faces = faces.to(vertices_c.device, torch.int64)
+    pixel, number = visible_faces(vertices_c, faces, pixels, size, image_index, images, cull_back)
+    mesh = number // len(faces)
+    face = number - mesh * len(faces)
+    return _resolve(pixel, mesh, face, faces, torch.cat([pixels, z, inverse_z], -1), size[1], size[0])
+
+
+@torch.no_grad()
+def visible_faces(
+    vertices_c: Tensor,
+    faces: Tensor,
+    pixels: Tensor,
+    size: tuple[int, int],
+    image_index: Tensor | None = None,
+    images: int | None = None,
+    cull_back: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """`pixel` (P,) of `visible_fragments` and the face that each sees, ``mesh * F + face``.
+
+    The vertices' `pixels` (M,V,2) are given.
+    """
     meshes, height, width = len(vertices_c), *size
     if vertices_c.ndim != 3 or vertices_c.shape[-1] != 3 or faces.ndim != 2 or faces.shape[-1] != 3:
         raise ValueError(f"wanted vertices (M,V,3) and faces (F,3), got {vertices_c.shape} and {faces.shape}")
     if meshes * len(faces) >= 2**31:
         raise ValueError(f"{meshes} meshes of {len(faces)} faces are too many for one call; split the batch")
     device = vertices_c.device
-    faces = faces.to(device, torch.int64)
     if image_index is None:
         image_index = torch.arange(meshes, device=device)
     images = meshes if images is None else images
-    focal_px, center_px = focal_px.expand(meshes, 2)[:, None], center_px.expand(meshes, 2)[:, None]
-    z = vertices_c[..., 2:]
-    usable = (z > NEAR_M) & vertices_c.isfinite().all(-1, keepdim=True)
-    inverse_z = torch.where(usable, z, torch.ones_like(z)).reciprocal()
-    pixels = vertices_c[..., :2] * inverse_z * focal_px + center_px
+    # NaN marks unusable corners: every comparison with it fails, so their faces cover nothing.
+    usable = _usable(vertices_c)
+    corners = torch.cat([snapped(pixels), vertices_c[..., 2:].double().reciprocal()], -1)
+    corners = torch.where(usable, corners, torch.nan).permute(2, 0, 1)
+    nearest = torch.zeros(images * height * width, dtype=torch.int64, device=device)
+    step = max(1, FACES_PER_PASS[device.type] // len(faces))
+    for first in range(0, meshes, step):
+        chunk = slice(first, first + step)
+        base = image_index[chunk] * (height * width)
+        _draw(corners[:, chunk], faces, base, first * len(faces), size, cull_back, nearest)
+    pixel = nearest.nonzero().squeeze(1)
+    return pixel, _FACE_BITS - (nearest.index_select(0, pixel) & _FACE_BITS)
 
-    nearest = torch.full((images * height * width,), EMPTY, dtype=torch.int64, device=device)
-    with torch.no_grad():
-        # NaN marks unusable corners: every comparison with it fails, so their faces cover nothing.
-        snapped = ((pixels - 0.5) * SUBPIXELS).round().clamp(-SNAP_LIMIT, SNAP_LIMIT)
-        corners = torch.where(usable, torch.cat([snapped, inverse_z], -1), torch.nan).permute(2, 0, 1)
-        step = max(1, FACES_PER_PASS[device.type] // len(faces))
-        for first in range(0, meshes, step):
-            chunk = slice(first, first + step)
-            base = image_index[chunk, None] * height * width
-            _draw(corners[:, chunk].contiguous(), faces, base, first * len(faces), size, cull_back, nearest)
 
-        pixel = (nearest != EMPTY).nonzero().squeeze(1)
-        face_id = nearest[pixel] & 0xFFFFFFFF
-        mesh, face = face_id // len(faces), face_id % len(faces)
-    return _resolve(pixel, mesh, face, faces, torch.cat([pixels, z, inverse_z], -1), width, height)
+def snapped(pixels: Tensor) -> Tensor:
+    """Pixels (...,2) in units of the grid that decides coverage, from the first pixel's centre: whole, float64."""
+    return ((pixels - 0.5) * SUBPIXELS).round().clamp(-SNAP_LIMIT, SNAP_LIMIT).double()
+
+
+def _usable(vertices_c: Tensor) -> Tensor:
+    return (vertices_c[..., 2:] > NEAR_M) & vertices_c.isfinite().all(-1, keepdim=True)
 
 
 def _draw(
     corners: Tensor, faces: Tensor, base: Tensor, first_id: int, size: tuple[int, int], cull_back: bool, nearest: Tensor
 ) -> None:
-    """Lower `nearest` where faces of these meshes are in front; `corners` (3,m,V) are snapped x, y and 1/z."""
+    """Raise `nearest` where faces of these meshes are in front; `corners` (3,m,V) are snapped x, y and 1/z, float64."""
     height, width = size
-    # Names below: a 0, 1 or 2 is the corner of a face; all (faces,) after the selection, in snapped units.
-    by_corner = [corners.index_select(2, faces[:, k]) for k in range(3)]  # each (3,m,F)
-    low = torch.minimum(torch.minimum(by_corner[0][:2], by_corner[1][:2]), by_corner[2][:2]).div_(SUBPIXELS).ceil_()
-    high = torch.maximum(torch.maximum(by_corner[0][:2], by_corner[1][:2]), by_corner[2][:2]).div_(SUBPIXELS).floor_()
-    low.clamp_(min=0)
-    high[0].clamp_(max=width - 1)
-    high[1].clamp_(max=height - 1)
-    chosen = (low <= high).all(0).flatten().nonzero().squeeze(1)
-    (x0, y0, z0), (x1, y1, z1), (x2, y2, z2) = (
-        c.reshape(3, -1).index_select(1, chosen).to(torch.float64) for c in by_corner
-    )
+    count = corners.shape[2]
+    # Below a, b and c are the corners of a face; all are (faces,) of all meshes, in snapped units.
+    rows = [
+        (faces[:, k] + torch.arange(0, corners.shape[1] * count, count, device=faces.device)[:, None]).flatten()
+        for k in range(3)
+    ]
+    x, y, z = (values.flatten() for values in corners)
+    (ax, bx, cx), (ay, by, cy) = ([values.index_select(0, row) for row in rows] for values in (x, y))
     # Negative is facing the camera: x right and y down make a counter-clockwise face clockwise.
-    area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
-    kept = ((area < 0) if cull_back else (area != 0)).nonzero().squeeze(1)
-    chosen = chosen[kept]
-    x0, y0, z0, x1, y1, z1, x2, y2, z2, area = (
-        torch.stack([x0, y0, z0, x1, y1, z1, x2, y2, z2, area]).index_select(1, kept).unbind(0)
-    )
-    left, top = low.reshape(2, -1).index_select(1, chosen).to(torch.float64).unbind(0)
-    right, bottom = high.reshape(2, -1).index_select(1, chosen).to(torch.float64).unbind(0)
-
-    # Edge functions a x + b y + c >= 0 inside, over integer pixel positions x, y: exact.
-    ax, ay = torch.stack([x0, x1, x2], -1), torch.stack([y0, y1, y2], -1)
-    dx, dy = torch.stack([x1 - x0, x2 - x1, x0 - x2], -1), torch.stack([y1 - y0, y2 - y1, y0 - y2], -1)
-    sign = area.sign()[:, None]
-    a, b, c = -dy * SUBPIXELS * sign, dx * SUBPIXELS * sign, (dy * ax - dx * ay) * sign
-    # An edge with a > 0 bounds a row from the left, one with a < 0 from the right; a triangle has one or two of each,
-    # the single one is named twice. A horizontal edge bounds no row.
-    left_edge, right_edge = a.argmax(-1), a.argmin(-1)
-    other = 3 - left_edge - right_edge
-    a_other = a.gather(-1, other[:, None]).squeeze(-1)
-    left_too, right_too = torch.where(a_other > 0, other, left_edge), torch.where(a_other < 0, other, right_edge)
-    edges = torch.stack([left_edge, left_too, right_edge, right_too], -1)
+    area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+    chosen = ((area < 0) if cull_back else (area.abs() > 0)).nonzero().squeeze(1)  # none with a NaN
+    ax, bx, cx, ay, by, cy, area = (values.index_select(0, chosen) for values in (ax, bx, cx, ay, by, cy, area))
+    az, bz, cz = (z.index_select(0, row.index_select(0, chosen)) for row in rows)
     # 1/z is linear over the image.
-    grad_x = ((z1 - z0) * (y2 - y0) - (z2 - z0) * (y1 - y0)) * SUBPIXELS / area
-    grad_y = ((z2 - z0) * (x1 - x0) - (z1 - z0) * (x2 - x0)) * SUBPIXELS / area
-    z_at_0 = z0 - (grad_x * x0 + grad_y * y0) / SUBPIXELS
-    z_low, z_high = torch.minimum(torch.minimum(z0, z1), z2), torch.maximum(torch.maximum(z0, z1), z2)
-    plane = torch.stack([left, right, grad_x, grad_y, z_at_0, z_low, z_high], -1)
-    # One gather of 19 numbers a row instead of nineteen gathers.
-    table = torch.cat([-a.gather(-1, edges), b.gather(-1, edges), c.gather(-1, edges), plane], -1)
-    start = base.expand(-1, len(faces)).flatten()[chosen]
-    face_id = chosen + first_id
+    grad_x = ((bz - az) * (cy - ay) - (cz - az) * (by - ay)) * SUBPIXELS / area
+    grad_y = ((cz - az) * (bx - ax) - (bz - az) * (cx - ax)) * SUBPIXELS / area
+    z_at_0 = az - (grad_x * ax + grad_y * ay) / SUBPIXELS
+    z_low, z_high = torch.minimum(torch.minimum(az, bz), cz), torch.maximum(torch.maximum(az, bz), cz)
 
-    rows = (bottom - top + 1).to(torch.int64)
-    for part in _passes(rows):
-        owner, offset = _unfold(rows[part])
-        y = top[part][owner] + offset
-        spans = _row_spans(table[part].index_select(0, owner), y)
-        _fill(*spans, start[part][owner] + y.to(torch.int64) * width, face_id[part][owner], nearest)
+    # From top to bottom a, b, c: the edge ac bounds all rows from one side, ab those down to b and bc those below it.
+    ax, ay, bx, by = _in_order(ax, ay, bx, by)
+    bx, by, cx, cy = _in_order(bx, by, cx, cy)
+    ax, ay, bx, by = _in_order(ax, ay, bx, by)
+    top = (ay / SUBPIXELS).ceil_().clamp_(min=0)
+    bottom = (cy / SUBPIXELS).floor_().clamp_(max=height - 1)
+    below = torch.where(ay < by, torch.maximum((by / SUBPIXELS).floor_() + 1, top), top)  # ab is level: bc has all rows
+    halves = [torch.cat([_edge(ax, ay, cx, cy)] * 2, 1), torch.cat([_edge(ax, ay, bx, by), _edge(bx, by, cx, cy)], 1)]
+    plane = torch.stack([grad_x, grad_y, z_at_0, z_low, z_high]).repeat(1, 2)
+    start = torch.cat([top, below])
+    rows_of = torch.cat([torch.minimum(below, bottom + 1) - top, bottom + 1 - below]).clamp_(min=0).to(torch.int64)
+    table = torch.cat([*halves, plane, start[None]])
+    mesh = chosen // len(faces)
+    ids = torch.stack([base[mesh], _FACE_BITS - (chosen + first_id)]).repeat(1, 2)
+    for part, owner, offset in _unfolded(rows_of):
+        own = [values[part].index_select(0, owner) for values in table]
+        y = own.pop() + offset
+        first, count_of, z_first, z_step = _row_spans(own, y, width)
+        place, low_bits = (values[part].index_select(0, owner) for values in ids)
+        _fill(first, count_of, z_first, z_step, place + (y * width + first).to(torch.int64), low_bits, nearest)
 
 
-def _row_spans(table: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _in_order(ax: Tensor, ay: Tensor, bx: Tensor, by: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Two corners, the upper one first."""
+    swap = ay > by
+    return torch.where(swap, bx, ax), torch.minimum(ay, by), torch.where(swap, ax, bx), torch.maximum(ay, by)
+
+
+def _edge(ax: Tensor, ay: Tensor, bx: Tensor, by: Tensor) -> Tensor:
+    """(3,faces): an edge crosses row y of pixels at (k + y s) / d; all three are whole numbers."""
+    dx, dy = bx - ax, by - ay
+    return torch.stack([ax * dy - ay * dx, dx * SUBPIXELS, dy * SUBPIXELS])
+
+
+def _row_spans(own: list[Tensor], y: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """First pixel, number of pixels (int64; may be 0), 1/z at the first and its step, of each face's row `y`."""
-    left, right, grad_x, grad_y, z_at_0, z_low, z_high = table[:, 12:].unbind(-1)
-    # Where each edge crosses the row: (b y + c) / -a. Integers below 2**53: the quotient is exact where it is an
-    # integer, and never rounds onto one where it is not.
-    crossing = (table[:, 4:8] * y[:, None]).add_(table[:, 8:12]).div_(table[:, 0:4])
-    first = torch.maximum(crossing[:, 0], crossing[:, 1]).ceil_().maximum(left)
-    last = torch.minimum(crossing[:, 2], crossing[:, 3]).floor_().minimum(right)
+    k, s, d, k_other, s_other, d_other, grad_x, grad_y, z_at_0, z_low, z_high = own
+    # Whole numbers below 2**53: a quotient is exact where it is one, and never rounds onto one where it is not.
+    one, other = (s * y).add_(k).div_(d), (s_other * y).add_(k_other).div_(d_other)
+    first = torch.minimum(one, other).ceil_().clamp_(min=0)
+    last = torch.maximum(one, other).floor_().clamp_(max=width - 1)
     count = (last - first).add_(1).clamp_(min=0)
     # Clamped, because on an edge-on face the snapped outline can reach where its plane runs off to anywhere.
     z_row = (grad_y * y).add_(z_at_0)
     z_first = torch.addcmul(z_row, grad_x, first).clamp_(z_low, z_high)
     z_last = torch.addcmul(z_row, grad_x, last).clamp_(z_low, z_high)
     step = (z_last - z_first).div_((count - 1).clamp_(min=1))
-    return first.to(torch.int64), count.to(torch.int64), z_first.to(torch.float32), step.to(torch.float32)
+    return first, count.to(torch.int64), z_first.float(), step.float()
 
 
 def _fill(
-    first: Tensor, count: Tensor, z_first: Tensor, z_step: Tensor, start: Tensor, face_id: Tensor, nearest: Tensor
+    first: Tensor, count: Tensor, z_first: Tensor, z_step: Tensor, start: Tensor, low_bits: Tensor, nearest: Tensor
 ) -> None:
     """Offer every pixel of every row's span to `nearest`."""
-    some = count.nonzero().squeeze(1)
-    count, pixel_0, face_id = count[some], (start + first)[some], face_id[some]
-    z_first, z_step = z_first[some], z_step[some]
-    for part in _passes(count):
-        owner, offset = _unfold(count[part])
-        depth = torch.addcmul(z_first[part][owner], z_step[part][owner], offset.to(torch.float32)).reciprocal_()
+    for part, owner, offset in _unfolded(count):
+        z = torch.addcmul(
+            z_first[part].index_select(0, owner), z_step[part].index_select(0, owner), offset.to(torch.float32)
+        )
         # The bits of positive floats sort like the floats.
-        key = depth.view(torch.int32).to(torch.int64).bitwise_left_shift_(32).bitwise_or_(face_id[part][owner])
-        nearest.scatter_reduce_(0, pixel_0[part][owner] + offset, key, "amin")
+        key = z.view(torch.int32).to(torch.int64).bitwise_left_shift_(32)
+        key = key.bitwise_or_(low_bits[part].index_select(0, owner))
+        nearest.scatter_reduce_(0, offset.add_(start[part].index_select(0, owner)), key, "amax")
 
 
-def _passes(counts: Tensor) -> Iterator[slice]:
-    """Slices of `counts` whose sums stay near `CANDIDATES_PER_PASS` (one item alone may exceed it)."""
+def _unfolded(counts: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Items repeated `counts` times, in passes that stay near `CANDIDATES_PER_PASS` (one item alone may exceed it).
+
+    A pass is its items, and for each repetition the item of the pass that it belongs to and its number within the item.
+    """
     ends = counts.cumsum(0)
     total = int(ends[-1]) if len(ends) else 0
+    if 0 < total <= CANDIDATES_PER_PASS:
+        yield slice(None), *_unfold(counts, ends, total)
     if total <= CANDIDATES_PER_PASS:
-        if total:
-            yield slice(0, len(counts))
         return
     marks = torch.arange(CANDIDATES_PER_PASS, total, CANDIDATES_PER_PASS, device=counts.device)
-    cuts = torch.unique(torch.searchsorted(ends, marks)).tolist()
+    cuts = torch.unique(torch.searchsorted(ends, marks)).cpu().tolist()
     for begin, end in zip([0, *cuts], [*cuts, len(counts)], strict=True):
-        if begin < end:
-            yield slice(begin, end)
+        own = counts[begin:end].cumsum(0)
+        if len(own) and (count := int(own[-1])):
+            yield slice(begin, end), *_unfold(counts[begin:end], own, count)
 
 
-def _unfold(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """For items repeated `counts` times: the item each repetition belongs to, and its number within the item."""
-    ends = counts.cumsum(0)
-    total = int(ends[-1])
-    owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts, output_size=total)
-    return owner, torch.arange(total, device=counts.device) - (ends - counts)[owner]
+def _unfold(counts: Tensor, ends: Tensor, total: int) -> tuple[Tensor, Tensor]:
+    numbers = torch.arange(len(counts), device=counts.device)
+    owner = torch.repeat_interleave(numbers, counts, output_size=total)
+    return owner, torch.arange(total, device=counts.device) - (ends - counts).index_select(0, owner)
 
 
 def _resolve(

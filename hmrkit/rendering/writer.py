@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +22,7 @@ log = logging.getLogger(__name__)
 # Fast: a sequence for compositing is read more often than kept.
 PNG_COMPRESSION = 3
 _TICK = Fraction(1, 90000)  # s: clock of a video whose frames have times of their own
+FRAMES_AHEAD = 8  # frames that wait for the encoder
 BT709 = 1  # in FFmpeg's numbers, for matrix, primaries and transfer alike
 
 
@@ -30,7 +33,8 @@ class VideoWriter:
 
     H.264 (yuv420p, so an odd side is widened by its last row or column), or MPEG-4 part 2 where this FFmpeg has no
     libx264. The file grows under a temporary name beside `path`; `close` renames it, an exception in the ``with``
-    block removes it. InputError where the path cannot be written.
+    block removes it. InputError where the path cannot be written. A thread encodes while the next frames are made: it
+    reads a frame after `write`, so its memory must not be used again.
     """
 
     def __init__(
@@ -56,13 +60,21 @@ class VideoWriter:
             context.time_base = 1 / rate if times is None else _TICK
             context.colorspace = context.color_primaries = context.color_trc = BT709
             context.color_range = 1  # limited
+            self._encoder = stack.enter_context(ThreadPoolExecutor(1, "hmrkit-encode"))
             self._container, self._stream, self._stack = container, stream, stack.pop_all()
+        self._waiting: deque[Future[None]] = deque()
         self._open = True
 
     def write(self, frame: np.ndarray, frame_index: int = 0) -> None:
         """Append one RGB uint8 frame (H,W,3); its number matters only where there are times."""
         if frame.shape != (*self._size, 3) or frame.dtype != np.uint8:
             raise ValueError(f"wanted a uint8 frame {(*self._size, 3)}, got {frame.dtype} {frame.shape}")
+        self._waiting.append(self._encoder.submit(self._encode, frame, self._frames, frame_index))
+        self._frames += 1
+        if len(self._waiting) > FRAMES_AHEAD:
+            self._waiting.popleft().result()
+
+    def _encode(self, frame: np.ndarray, number: int, frame_index: int) -> None:
         height, width = self._size
         if height % 2 or width % 2:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
@@ -70,8 +82,7 @@ class VideoWriter:
         image = image.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
         base = self._stream.codec_context.time_base
         image.time_base = base
-        image.pts = self._frames if self._times is None else round(self._times[frame_index] / base)
-        self._frames += 1
+        image.pts = number if self._times is None else round(self._times[frame_index] / base)
         self._container.mux(self._stream.encode(image))
 
     def close(self) -> None:
@@ -79,6 +90,8 @@ class VideoWriter:
         if self._open:
             self._open = False
             with self._stack:
+                while self._waiting:
+                    self._waiting.popleft().result()
                 if not self._frames:
                     raise InputError(f"{self.path}: not one frame to write; is the clip readable?")
                 self._container.mux(self._stream.encode(None))
@@ -93,6 +106,7 @@ class VideoWriter:
             self.close()
         elif self._open:
             self._open = False
+            self._encoder.shutdown(cancel_futures=True)
             self._stack.__exit__(kind, error, trace)
 
 

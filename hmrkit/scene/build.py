@@ -17,6 +17,7 @@ import torch
 
 from hmrkit import __version__
 from hmrkit.body.posing import body_for, body_meshes, skeleton_joints
+from hmrkit.body.texture import texture_coordinates
 from hmrkit.calibration.track import calibrated_vertices
 from hmrkit.errors import InputError, UsageError
 from hmrkit.members import Range, check_number, unknown
@@ -34,8 +35,11 @@ from hmrkit.scene import (
 from hmrkit.scene.cleanup import clean, split_at_gaps
 from hmrkit.scene.ground import World, estimate_world
 from hmrkit.scene.resampling import Clock, Motion, make_clock, make_motion
-from hmrkit.scene.retarget import SKELETON_NAMES, retarget
+from hmrkit.scene.retarget import retarget
+from hmrkit.scene.rigs import load_rig
+from hmrkit.skeletons import RIGS
 from hmrkit.types import Take, Zoom
+from hmrkit.video.camera_motion import camera_moves
 from hmrkit.video.cuts import shots
 
 if TYPE_CHECKING:
@@ -67,11 +71,12 @@ def build_scene(
     world, cleaned = None, {}
     if options.space == "world" or options.lock_feet:
         world = estimate_world(motions, models.body, clock.motion_fps, options.ground, options.camera_pose)
+    placed = world if options.space == "world" else None
+    if placed is not None and options.camera_pose is None and camera_moves(take.video):
+        log.warning("%s: the camera moves, and people drift in world space; --space camera does not", take.video.path)
     if options.smooth or options.lock_feet or options.fingers == "rest":
         up = None if world is None else world.up_c
-        ground = world if options.space == "world" else None
-        motions, cleaned = clean(motions, models.body, clock.motion_fps, options, up, ground)
-    placed = world if options.space == "world" else None
+        motions, cleaned = clean(motions, models.body, clock.motion_fps, options, up, placed)
     matrix = scene_from_camera(options, placed)
     characters = tuple(_character(take, motion, clock, models, matrix, options) for motion in motions)
     if options.skeleton != "smpl":
@@ -101,7 +106,7 @@ _NUMBERS: dict[str, tuple[str, Range]] = {
 def check_options(options: ExportOptions) -> None:
     """UsageError for words and numbers that make no sense, before any work is done."""
     choices = {"up": ("y", "z"), "unit": ("m", "cm"), "space": ("camera", "world"), "fingers": ("keep", "rest")}
-    choices |= {"gaps": ("hide", "interpolate", "split"), "skeleton": SKELETON_NAMES}
+    choices |= {"gaps": ("hide", "interpolate", "split"), "skeleton": ("smpl", *RIGS)}
     choices |= {"bvh_start": ("clip", "person"), "npz": ("hmrkit", "amass"), "influences": ("4", "8")}
     for name, words in choices.items():
         if str(getattr(options, name)) not in words:
@@ -111,8 +116,21 @@ def check_options(options: ExportOptions) -> None:
         check_number(flag, getattr(options, name), allowed)
     if options.space == "camera" and (options.ground or options.camera_pose):
         raise UsageError("--ground and --camera-pose place people in the world; add --space world")
+    if options.root_bone and options.space == "camera":
+        raise UsageError("--root-bone stands on the floor, which only the world has; add --space world")
+    if options.rig is not None:
+        _check_rig(options)
     if options.ground and options.camera_pose:
         raise UsageError("give --ground or --camera-pose, not both")
+
+
+def _check_rig(options: ExportOptions) -> None:
+    if options.skeleton != "smpl":
+        raise UsageError(f"--rig {options.rig} has a skeleton of its own; leave out --skeleton {options.skeleton}")
+    if load_rig(str(options.rig)).is_character and (options.exact or options.pose_shapes):
+        raise UsageError(
+            "--exact and --pose-shapes are the person's, a --rig has proportions of its own; leave them out"
+        )
 
 
 def parse_rate(text: str | None) -> Fraction | None:
@@ -227,6 +245,8 @@ def _character(
     if cleaned is not motion.params:
         joints_c = joints_c + skeleton_c - skeleton_joints(body, motion.params)
     rest_joints = rest.joints[0].cpu().numpy()
+    rest_vertices, floor = rest.vertices[0].cpu().numpy(), rest.vertices[0, :, 1].min().item()
+    stand = np.array([0.0, -floor, 0.0])
 
     def pose_shapes() -> tuple[np.ndarray, np.ndarray]:
         shapes = body.pose_shapes().cpu().numpy() @ (size * rest_rotation.T)
@@ -240,8 +260,8 @@ def _character(
         visible=motion.visible,
         joint_names=body.joint_names,
         parents=body.parents,
-        rest_joints=(rest_joints @ (size * rest_rotation.T)).astype(np.float32),
-        rest_vertices=(rest.vertices[0].cpu().numpy() @ (size * rest_rotation.T)).astype(np.float32),
+        rest_joints=((rest_joints + stand) @ (size * rest_rotation.T)).astype(np.float32),
+        rest_vertices=((rest_vertices + stand) @ (size * rest_rotation.T)).astype(np.float32),
         faces=np.asarray(body.faces),
         skin_weights=body.weights.cpu().numpy().astype(np.float32),
         local_rotations=local.astype(np.float32),
@@ -255,6 +275,7 @@ def _character(
         source_times=np.interp(rows, np.arange(len(track.frame_indices)), clock.times(track.frame_indices)),
         calibrated=motion.calibrated,
         rest_pelvis_m=rest_joints[0].astype(np.float64),
+        texture_uv=texture_coordinates(body),
     )
 
 

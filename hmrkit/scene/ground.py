@@ -1,10 +1,11 @@
 """Ground and gravity for a camera that stands still: one world, y up, in which people stand at y = 0.
 
 The ground is a plane through the soles of feet that stand. How well they show its tilt hangs on how far apart people
-step; what they leave open is taken from the people themselves, who on the whole stand upright. Both are weighed in one
-least-squares problem. One person's steps count besides the places: a wrong size or depth shifts all stands of a person
-and leaves the differences. Who stands on something has a level of their own. Nothing here notices that a camera moves:
-then give its pose, or stay in camera space.
+step, and on how steeply the camera looks down at them: one camera knows depth least, and from above an error in depth
+is one in height. What feet leave open is taken from the people themselves, who on the whole stand upright, and from the
+camera, which is mostly held level. All are weighed in one least-squares problem. One person's steps count besides the
+places: a wrong size or depth shifts all stands of a person and leaves the differences. Who stands on something has a
+level of their own. Nothing here notices that a camera moves: then give its pose, or stay in camera space.
 
 The world's origin is on the ground beneath the camera; -z is where the camera looks, x its right.
 """
@@ -29,13 +30,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 UPRIGHT_SIGMA = np.tan(np.radians(6.0))  # how far the middle of people's lean may be from gravity
-STAND_SIGMA_M = 0.05  # how well a standing foot's place is known
-STEP_SIGMA_M = 0.03  # how well the difference of two is that one person took one after the other
+ROLL_SIGMA = np.tan(np.radians(3.0))  # how far the camera may be from level; much farther, and it is held askew
+STAND_SIGMA_M = 0.05  # how well a standing foot's place is known across the line of sight
+DEPTH_SIGMA = 0.1  # and along it, as a share of the distance: sizes of people and focal lengths are guesses
+STEP_SIGMA_M, STEP_DEPTH_SIGMA_M = 0.07, 0.1  # the same of a step that one person took
+FAR = 0.15  # metres off the ground, or metres a metre for the image's horizontal, that have lost most of their say
 STEP_S = 1.0  # longer between two stands is no step
-LEVEL_GAP_M = 0.15  # stands as far above the ones below are on something else
+LEVEL_GAP_M, LEVEL_SIGMAS = 0.15, 2  # stands that are farther from the ground than both are on something else
 DOUBTFUL_M = 0.1
 LEVEL_WIDTH_M, LEVEL_SHARE = 0.15, 0.2
-IMAGE_UP = np.array([0.0, -1.0, 0.0])
+IMAGE_UP, IMAGE_RIGHT = np.array([0.0, -1.0, 0.0]), np.array([1.0, 0.0, 0.0])
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,11 @@ class World:
     residual_m: float = float("nan")
     levels: tuple[float, ...] = (0.0,)
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether people do not stand on one plane, as when the camera moves."""
+        return self.residual_m > DOUBTFUL_M
+
     def level(self, height: float) -> float:
         """The level nearest to a height, both in m."""
         return min(self.levels, key=lambda level: abs(level - height))
@@ -61,6 +70,17 @@ class World:
     def height(self, points_c: np.ndarray) -> np.ndarray:
         """Height (...) m above the ground of points (...,3) m in the camera frame."""
         return points_c @ self.world_from_camera[1, :3] + self.world_from_camera[1, 3]
+
+    def above_level(self, soles_c: np.ndarray, stands: np.ndarray) -> np.ndarray:
+        """Height (T,2) m of each foot's lower sole point above the level it stands on; NaN where it does not stand.
+
+        `soles_c` (T,2,2,3) m and `stands` (T,2) as `foot_contact` gives them. Of one stand all frames share a level.
+        """
+        lowest = np.where(stands, self.height(soles_c).min(-1), np.nan)
+        for foot in range(2):
+            for begin, end in stretches(stands[:, foot]):
+                lowest[begin:end, foot] -= self.level(float(np.median(lowest[begin:end, foot])))
+        return lowest
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for a file's metadata."""
@@ -100,41 +120,49 @@ def estimate_world(
         soles = np.concatenate([sole_points(body, motion.params).reshape(-1, 3) for motion in motions])
         if not np.isfinite(soles).all():
             raise InputError("no ground can be found from these people; give --ground or --camera-pose")
-        return World(from_plane(prior, float(np.percentile(soles @ prior, 5))), prior, "estimated")
-    normal, offset, residual = fit_ground(points, np.ones(len(points)), prior, steps)
-    if residual > DOUBTFUL_M:
+        lowest = soles[np.argsort(soles @ prior)[[len(soles) // 20]]]
+        normal, offset, _ = fit_ground(lowest, prior)
+        return World(from_plane(normal, offset), normal, "estimated")
+    normal, offset, residual = fit_ground(points, prior, steps)
+    levels = find_levels(points @ normal - offset, stand_sigmas(points, normal))
+    world = World(from_plane(normal, offset), normal, "estimated", len(points), residual, levels)
+    if world.doubtful:
         log.warning(
             "feet stand %.2f m off one plane on the median: does the camera move? (--camera-pose, or --space camera)",
             residual,
         )
-    levels = find_levels(points @ normal - offset)
-    return World(from_plane(normal, offset), normal, "estimated", len(points), residual, levels)
+    return world
 
 
 def _stands(motions: Sequence[Motion], body: Body, fps: float, up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places (N,3) m of all stands, and the steps (M,3) m from one to the next of the same person."""
-    places, steps = [], []
+    """Places (N,3) m of all stands, and the steps (M,2) from one to the next of the same person, as rows of them."""
+    places: list[np.ndarray] = []
+    steps = []
     for motion in motions:
         soles = sole_points(body, motion.params)
         stands = standing(soles, fps, up) & motion.visible[:, None]
         found = sorted((*run, foot) for foot in range(2) for run in stretches(stands[:, foot]))
-        own = []
+        near = [after[0] - before[1] < STEP_S * fps for before, after in pairwise(found)]
+        steps += [(len(places) + k, len(places) + k + 1) for k in np.flatnonzero(near)]
         for begin, end, foot in found:
             # One stand is one measurement, however long it lasts. The lower of heel and ball touches.
             both = soles[begin:end, foot]
-            own.append(np.median(both[np.arange(end - begin), (both @ up).argmin(1)], 0))
-        places += own
-        near = [after[0] - before[1] < STEP_S * fps for before, after in pairwise(found)]
-        steps += [after - before for (before, after), close in zip(pairwise(own), near, strict=True) if close]
-    return np.array(places).reshape(-1, 3), np.array(steps).reshape(-1, 3)
+            places.append(np.median(both[np.arange(end - begin), (both @ up).argmin(1)], 0))
+    return np.array(places).reshape(-1, 3), np.array(steps, int).reshape(-1, 2)
 
 
-def find_levels(heights: np.ndarray) -> tuple[float, ...]:
+def stand_sigmas(points: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """How well (N,) m the heights of standing feet at `points` (N,3) m are known, `up` (3,) being against gravity."""
+    return np.hypot(STAND_SIGMA_M, DEPTH_SIGMA * (points @ up))
+
+
+def find_levels(heights: np.ndarray, sigmas: np.ndarray) -> tuple[float, ...]:
     """Levels (m, rising, 0 among them) on which feet at `heights` (N,) m above the ground stand.
 
-    Heights that lie together make a level, their median; who is less than `LEVEL_GAP_M` off the ground stands on it.
+    They are known to `sigmas` (N,) m. Heights that lie together make a level, their median. Who is less than
+    `LEVEL_GAP_M` off the ground, or off by no more than chance, stands on it.
     """
-    others = np.sort(heights[np.abs(heights) > LEVEL_GAP_M])
+    others = np.sort(heights[np.abs(heights) > np.maximum(LEVEL_GAP_M, LEVEL_SIGMAS * sigmas)])
     if not len(others):
         return (0.0,)
     groups = np.split(others, np.flatnonzero(np.diff(others) > LEVEL_GAP_M / 2) + 1)
@@ -153,48 +181,48 @@ def lean(motions: Sequence[Motion], body: Body) -> np.ndarray:
 
 
 def fit_ground(
-    points: np.ndarray, weights: np.ndarray, prior: np.ndarray, steps: np.ndarray | None = None
+    points: np.ndarray, prior: np.ndarray, steps: np.ndarray | None = None
 ) -> tuple[np.ndarray, float, float]:
-    """Plane ``normal @ p = offset`` through points (N,3) m, drawn towards the normal `prior` (3,).
+    """Plane ``normal @ p = offset`` through points (N,3) m in the camera frame, drawn towards the normal `prior` (3,).
 
-    `steps` (M,3) m lie within the plane, wherever it is.
+    `steps` (M,2), rows of points, lie within the plane, wherever it is. The image's horizontal does, too, unless the
+    prior says that the camera is far from level.
 
     Least squares in the tilt and the offset, reweighted so that points far off (a foot on a stair, a wrong depth) lose
     their say (Geman and McClure 1987), less and less far as the fit settles. It starts at the lowest height at which a
     fair share of the points lies: people stand on walls and boxes, but not below the ground. Returns normal (3,),
     offset m and the median distance of the points that count, m.
     """
+    steps = np.zeros((0, 2), int) if steps is None else steps
     first = np.cross(prior, [0.0, 0.0, 1.0] if abs(prior[2]) < 0.9 else [1.0, 0.0, 0.0])
     first /= np.linalg.norm(first)
     second = np.cross(prior, first)
     middle = np.median(points, 0)
-    local = points - middle
-    steps = np.zeros((0, 3)) if steps is None else steps
-    both = np.concatenate([local, steps])
-    sigma = np.repeat([STAND_SIGMA_M, STEP_SIGMA_M], [len(local), len(steps)])
-    rows = np.stack([both @ first, both @ second, np.repeat([-1.0, 0.0], [len(local), len(steps)])], 1)
-    rows, wanted = rows / sigma[:, None], -(both @ prior) / sigma
-    weights = np.concatenate([weights, np.ones(len(steps))])
+    local, pairs = points - middle, points[steps]
+    ray = pairs.mean(1) / np.linalg.norm(pairs.mean(1), axis=1, keepdims=True).clip(1e-6)
+    step_sigmas = np.hypot(STEP_SIGMA_M, STEP_DEPTH_SIGMA_M * (ray @ prior))
+    inside = np.concatenate([local, pairs[:, 1] - pairs[:, 0], IMAGE_RIGHT[None]])  # what the plane should hold
+    sigma = np.concatenate([stand_sigmas(points, prior), step_sigmas, [ROLL_SIGMA]])
+    offsets = np.repeat([-1.0, 0.0], [len(local), len(steps) + 1])
+    rows = np.stack([inside @ first, inside @ second, offsets], 1) / sigma[:, None]
+    wanted = -(inside @ prior) / sigma
     pull = np.diag([UPRIGHT_SIGMA**-2, UPRIGHT_SIGMA**-2, 1e-6])
-    trust = weights
-    solution = np.zeros(3)
-    solution[2] = _lowest_level(local @ prior, weights[: len(local)])
-    for reach in (*np.geomspace(8, 3, 8), *[3] * 12):  # in standard deviations
-        miss = rows @ solution - wanted
-        trust = weights / (1 + (miss / reach) ** 2) ** 2
+    solution = np.array([0, 0, _lowest_level(local @ prior)])
+    trust = np.ones(len(rows))
+    for reach in (*np.geomspace(0.4, FAR, 8), *[FAR] * 12):
+        trust = 1 / (1 + (sigma * (rows @ solution - wanted) / reach) ** 2) ** 2
         solution = np.linalg.solve(rows.T @ (rows * trust[:, None]) + pull, rows.T @ (trust * wanted))
     normal = prior + solution[0] * first + solution[1] * second
     size = np.linalg.norm(normal)
-    normal, offset = normal / size, (solution[2] + (prior + solution[0] * first + solution[1] * second) @ middle) / size
-    near = (trust > weights / 4)[: len(points)]
+    normal, offset = normal / size, (solution[2] + normal @ middle) / size
+    near = (trust > 1 / 4)[: len(points)]
     residual = np.median(np.abs(points[near] @ normal - offset)) if near.any() else np.nan
     return normal, float(offset), float(residual)
 
 
-def _lowest_level(heights: np.ndarray, weights: np.ndarray) -> float:
-    """The lowest height about which `LEVEL_SHARE` of all weight lies, m."""
-    near = (np.abs(heights[:, None] - heights) < LEVEL_WIDTH_M) * weights
-    supported = near.sum(1) >= LEVEL_SHARE * weights.sum()
+def _lowest_level(heights: np.ndarray) -> float:
+    """The lowest height about which `LEVEL_SHARE` of all `heights` (N,) m lies, m."""
+    supported = (np.abs(heights[:, None] - heights) < LEVEL_WIDTH_M).mean(1) >= LEVEL_SHARE
     level = heights[supported].min() if supported.any() else np.median(heights)
     return float(np.median(heights[np.abs(heights - level) < 2 * LEVEL_WIDTH_M]))
 

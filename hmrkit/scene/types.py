@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -47,8 +47,12 @@ class ExportOptions:
     `camera` (write it), `keyframe_reduce` (largest error that leaving out keys may make, in degrees and millimetres;
     None keeps every frame), `pose_shapes` (pose-dependent blend shapes, where the format has them), `exact` (also write
     the exact vertices as morph targets or time samples, where the format is a skinned one), `influences` (most joints
-    that move a vertex in glb: 4 or 8), `bvh_start` (bvh begins with the ``clip`` or with the ``person``), `npz`
-    (``hmrkit``, or ``amass``: arrays of the sizes that AMASS's readers take).
+    that move a vertex in glb: 4 or 8), `quantize` (16-bit numbers in glb), `obj_uv` (texture coordinates and a material
+    in obj, too), `bvh_start` (bvh begins with the ``clip`` or with the ``person``), `npz` (``hmrkit``, or ``amass``:
+    arrays of the sizes that AMASS's readers take). For formats with skeletons: `rig` (a RIG.json, or a preset, in place
+    of `skeleton`), `namespace`
+    (joints are named ``person_01:pelvis``), `root_bone` (a bone on the floor under the person, above the pelvis),
+    `t_pose` (the rest pose one frame before the clip).
     """
 
     fps: Fraction | None = None
@@ -73,6 +77,12 @@ class ExportOptions:
     pose_shapes: bool = False
     exact: bool = False
     influences: Literal[4, 8] = 4
+    quantize: bool = False
+    obj_uv: bool = False
+    rig: str | None = None
+    namespace: bool = False
+    root_bone: bool = False
+    t_pose: bool = False
     bvh_start: Literal["clip", "person"] = "clip"
     npz: Literal["hmrkit", "amass"] = "hmrkit"
 
@@ -99,7 +109,11 @@ class Character:
     - `params_c` are the same motion as SMPL parameters (T frames, camera frame, OpenCV axes, metres), for formats that
       store those, `rest_pelvis_m` (3,) the pelvis of SMPL's rest pose; `source_rows` (T,) float rows of the take's
       track (whole numbers unless resampled), `source_frames` and `source_times` (T,) float, s, the same as frame
-      numbers and times of the video.
+      numbers and times of the video;
+    - `moving`: joints below the root whose distance to their parent changes -> their places (T,3) in its frame, which
+      `posed` adds in place of the rest pose's: ``p_j = p_parent + G_parent @ moving_j``;
+    - `texture_uv` (F,3,2) in 0..1, v upwards: where the corners of the faces lie in a texture, None where the body has
+      no charts.
     """
 
     name: str
@@ -124,6 +138,8 @@ class Character:
     source_times: np.ndarray | None = None
     calibrated: bool = False
     rest_pelvis_m: np.ndarray | None = None
+    texture_uv: np.ndarray | None = None
+    moving: Mapping[int, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count, joints = len(self.frames), len(self.joint_names)
@@ -162,9 +178,13 @@ class Character:
             if parent < 0:
                 rotation[:, joint], place[:, joint] = local[:, joint], self.root_positions[rows]
                 continue
-            bone = rest_rotation[parent].T @ (rest[joint] - rest[parent])
             rotation[:, joint] = rotation[:, parent] @ local[:, joint]
-            place[:, joint] = place[:, parent] + rotation[:, parent] @ bone
+            if joint in self.moving:
+                moved = rotation[:, parent] @ self.moving[joint][rows].astype(np.float64)[..., None]
+                place[:, joint] = place[:, parent] + moved[..., 0]
+            else:
+                bone = rest_rotation[parent].T @ (rest[joint] - rest[parent])
+                place[:, joint] = place[:, parent] + rotation[:, parent] @ bone
         return rotation, place
 
     def posed_joints(self, rows: Rows = slice(None)) -> np.ndarray:

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from hmrkit.body import load_body
+from hmrkit.body.texture import texture_coordinates
 from hmrkit.errors import ModelMismatchError, UsageError
 from hmrkit.synthetic.clothes import INDEX, LAYERS, Clothes, Modelled, Numbers, cloth_coordinates, clothe, measure
 from hmrkit.synthetic.patterns import PLAIN_SHARE, TILE, colour_schemes, hair_colours, pattern_bank
@@ -92,15 +93,15 @@ class Wardrobe:
         _check_split(split)
         self.split, self.device = split, torch.device(device)
         body = load_body(device=self.device)
-        atlas = _arrays("synthetic/atlas.npz")
-        if str(atlas["model_id"]) != body.topology_id:
+        atlas = texture_coordinates(body)
+        if atlas is None:
             raise ModelMismatchError(
-                f"expected body {atlas['model_id']}, which the skins were fitted to, got {body.topology_id}; "
+                f"expected the body that the skins were fitted to, got {body.topology_id}; "
                 "make the atlas again with python -m hmrkit.training.make_wardrobe"
             )
         self.num_vertices = body.num_vertices
         self.faces = torch.as_tensor(body.faces, dtype=torch.int64, device=self.device)
-        uv = torch.as_tensor(atlas["uv"].astype(np.float32), device=self.device)
+        uv = torch.tensor(atlas, device=self.device)
         uv[..., 1] = 1 - uv[..., 1]  # rows of an image run downwards
         self.corners = torch.cat([uv, cloth_coordinates(body)], -1).view(-1, 4)  # (F*3,4): skin u, v, cloth u, v
         self.three = torch.arange(3, device=self.device)

@@ -36,6 +36,8 @@ def _faults(take: Take) -> Iterator[str]:
         yield "frames that do not follow one another"
     if not np.isfinite(video.frame_times).all() or (np.diff(video.frame_times) < 0).any():
         yield "times that do not follow one another"
+    if video.background_px is not None and not np.isfinite(video.background_px).all():
+        yield "a background that is nowhere"
     for track in take.tracks:
         if not _is_count(track.track_id) or not len(track.frame_indices):
             yield f"a person {track.track_id!r:.30} without frames"

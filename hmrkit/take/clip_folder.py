@@ -1,4 +1,4 @@
-"""A clip's folder of results: one process writes it at a time, and one manifest says what hmrkit made in it.
+"""A clip's folder of results: one manifest says what hmrkit made in it. Its claim (`hmrkit.take.claims`) must be held.
 
 ``manifest.json`` lists every product (``export-obj``, ``render``) with its files, their bytes and their sha256::
 
@@ -17,9 +17,7 @@ import json
 import logging
 import os
 import shutil
-import socket
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,81 +25,15 @@ from hmrkit.errors import InputError
 from hmrkit.files import make_folder, remove_leftovers, sha256_of, write_json
 
 log = logging.getLogger(__name__)
-MANIFEST, LOCK, MAKING = "manifest.json", ".hmrkit.lock", ".hmrkit.making"
+MANIFEST, MAKING = "manifest.json", ".hmrkit.making"
 FORMAT, VERSION = "hmrkit-manifest", 1
 Files = dict[str, dict[str, Any]]
-
-
-@contextlib.contextmanager
-def locked(folder: Path, wait: bool = True) -> Iterator[bool]:
-    """Hold a folder for this process; yields False, at once, where another one holds it and `wait` is False.
-
-    The lock is the operating system's, over the network too (NFS): it ends with its owner, however that ends. The file
-    says who the owner is. Where a file system knows no locks, that is a warning, and nothing is held.
-    """
-    make_folder(folder)
-    path, warned = folder / LOCK, False
-    while True:
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise InputError(f"{path}: cannot write it ({error.strerror}); choose another --out") from error
-        try:
-            if not _take_lock(handle, path):
-                if not wait:
-                    yield False
-                    return
-                if not warned:
-                    log.warning("%s: in use by %s; waiting", folder, _owner(path))
-                    warned = True
-                _take_lock(handle, path, wait=True)
-            if not _is_still(handle, path):
-                continue  # its owner removed it meanwhile
-            os.truncate(handle, 0)
-            facts = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-            os.pwrite(handle, json.dumps(facts).encode(), 0)
-            try:
-                yield True
-            finally:
-                with contextlib.suppress(OSError):
-                    path.unlink()
-            return
-        finally:
-            os.close(handle)
-
-
-def _take_lock(handle: int, path: Path, wait: bool = False) -> bool:
-    try:
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except (ImportError, OSError):
-        log.warning("%s: there are no locks on this file system; start no second run there", path.parent)
-    return True
-
-
-def _is_still(handle: int, path: Path) -> bool:
-    """Whether the locked file is the one that has the name."""
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except OSError:
-        return False
-
-
-def _owner(path: Path) -> str:
-    try:
-        facts = json.loads(path.read_text())
-        return f"process {facts['pid']} on {facts['host']} since {facts['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
 
 
 class ClipFolder:
     """What hmrkit made in a folder, as its manifest has it; a manifest that cannot be read counts as none.
 
-    Its lock must be held. `again`: nothing is kept of what was made. What killed runs left half-made is removed."""
+    `again`: nothing is kept of what was made. What killed runs left half-made is removed."""
 
     def __init__(self, folder: Path, again: bool = False) -> None:
         self.folder, self._again = folder, again
@@ -192,7 +124,7 @@ class ClipFolder:
     def _save(self) -> None:
         manifest = {"format": FORMAT, "version": VERSION, "products": self._products, "left": self._left}
         text = json.dumps(manifest, indent=1) + "\n"
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             if (self.folder / MANIFEST).read_text() == text:
                 return
         write_json(self.folder / MANIFEST, manifest)

@@ -90,9 +90,7 @@ def cut_take(
     return replace(
         take,
         video=replace(
-            video,
-            frame_indices=numbers,
-            frame_times=video.frame_times[kept],
+            video.at(kept),
             failed_frames=tuple(f for f in video.failed_frames if f in numbers),
             cuts=tuple(f for f in video.cuts if numbers[0] < f <= numbers[-1]),
         ),
@@ -222,6 +220,7 @@ def _joined_video(a: VideoInfo, b: VideoInfo) -> VideoInfo:
         frame_times=np.concatenate([a.frame_times, b.frame_times[rows.new]])[rows.order],
         failed_frames=tuple(sorted({*a.failed_frames, *b.failed_frames})),
         cuts=tuple(sorted({*a.cuts, *b.cuts})),
+        background_px=a.background_px if not len(rows.new) else None,  # two paths have no common beginning
     )
 
 

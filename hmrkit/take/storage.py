@@ -9,7 +9,7 @@ Layout, version 1. The entry ``manifest`` is a 0-d unicode array holding JSON::
 
 Arrays beside it (shapes and units as in `hmrkit.types`; ``{id}`` is the track id)::
 
-    video/frame_indices  video/frame_times  camera/focal_px  camera/center_px  faces
+    video/frame_indices  video/frame_times  background_px (since `detect`)  camera/focal_px  camera/center_px  faces
     camera/zoom (frames,), factors on the focal length (of --fov-track, where the lens zooms)
     detections/counts (frames,)  detections/boxes_xyxy (sum,4)  detections/scores (sum,)  detections/appearance (sum,D)
     track/{id}/frame_indices  boxes_xyxy  scores  interpolated
@@ -173,6 +173,8 @@ def _to_arrays(take: Take) -> dict[str, Any]:
         "camera/focal_px": camera.focal_px,
         "camera/center_px": camera.center_px,
     }
+    if video.background_px is not None:
+        arrays["video/background_px"] = video.background_px
     if camera.zoom is not None:
         arrays["camera/zoom"] = camera.zoom.at(video.frame_indices)
     if take.faces is not None:
@@ -259,7 +261,8 @@ def _from_arrays(arrays: dict[str, np.ndarray], manifest: dict[str, Any], path: 
     place = {key: meta.pop(key) for key in ("path", "bytes") if key in meta}
     meta["path"] = find_clip(place, meta["sha256"], path)
     meta |= {key: tuple(meta.get(key, ())) for key in ("failed_frames", "notes", "cuts")}  # old takes lack some
-    video = VideoInfo(frame_indices=arrays["video/frame_indices"], frame_times=arrays["video/frame_times"], **meta)
+    times = {key: arrays.get(f"video/{key}") for key in ("frame_indices", "frame_times", "background_px")}
+    video = VideoInfo(**times, **meta)
     zoom = Zoom(video.frame_indices, arrays["camera/zoom"]) if "camera/zoom" in arrays else None
     camera = Camera(arrays["camera/focal_px"], arrays["camera/center_px"], **manifest["camera"], zoom=zoom)
     detections: tuple[Detections, ...] = ()

@@ -119,8 +119,7 @@ def write_strip(
     video = takes[0].video
     shared = np.unique(np.concatenate([difference.frames for difference in found]))
     chosen = np.unique(shared[np.linspace(0, len(shared) - 1, TILES).round().astype(int)])
-    times = video.frame_times[np.searchsorted(video.frame_indices, chosen)]
-    some = replace(video, frame_indices=chosen, frame_times=times, failed_frames=())
+    some = replace(video.at(np.searchsorted(video.frame_indices, chosen)), failed_frames=())
     names = [{}, {d.second.track_id: d.first.track_id for d in found}]
     options = RenderOptions(("overlay",))
     overlays = [Overlay(take.camera, take.faces, video.sampled_fps, options) for take in takes]

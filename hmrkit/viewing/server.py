@@ -10,7 +10,7 @@ import html
 import importlib.util
 import io
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -290,7 +290,7 @@ class LivePage:
         from hmrkit.video import read_frames
 
         video = self.clip.take.video
-        one = replace(video, frame_indices=video.frame_indices[[frame]], frame_times=video.frame_times[[frame]])
+        one = video.at(np.array([frame]))
         for batch in read_frames(one, batch_size=1):
             if len(batch.frames):
                 return batch.frames[0][:: max(video.width // PICTURE_WIDTH, 1), :: max(video.width // PICTURE_WIDTH, 1)]

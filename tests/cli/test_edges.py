@@ -10,7 +10,6 @@ from films import TOYS, write_film
 from in_process import hmrkit
 from made_takes import make_take
 
-from hmrkit.batch import ClipResult, _write_report
 from hmrkit.errors import InputError
 from hmrkit.options import Options
 from hmrkit.pipeline import adopted, calibrate
@@ -109,18 +108,6 @@ def test_a_stage_that_is_made_again_keeps_what_was_chosen(done, tmp_path):
     assert adopted(plain, take, ["calibrate"], {"calibration"}).calibration == "full"
     assert hmrkit("calibrate", done, "-o", tmp_path / "again.npz", "--device", "cpu").returncode == 0
     assert load_take(tmp_path / "again.npz").provenance == take.provenance
-
-
-def test_the_report_of_a_folder_has_the_clips_of_all_runs(tmp_path):
-    for name in ("b", "a", "b"):
-        (tmp_path / name).mkdir(exist_ok=True)
-        _write_report(tmp_path, [ClipResult(name, tmp_path / name, "done")])
-    clips = json.loads((tmp_path / "report.json").read_text())["clips"]
-    assert [clip["source"] for clip in clips] == ["a", "b"]  # whichever came last
-    (tmp_path / "b").rmdir()
-    (tmp_path / "report.json").write_text((tmp_path / "report.json").read_text())
-    _write_report(tmp_path, [ClipResult("a", tmp_path / "a", "done")])
-    assert len(json.loads((tmp_path / "report.json").read_text())["clips"]) == 1
 
 
 def test_exports_have_a_manifest_and_leave_no_old_frames(models, tmp_path):

@@ -10,7 +10,7 @@ from hmrkit.cli.app import app
 from hmrkit.cli.examples import EXAMPLES
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-GROUPS = {"train", "weights"}
+GROUPS = {"report", "rig", "submit", "train", "weights"}
 
 
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - GROUPS))

@@ -2,7 +2,8 @@
 
 A process of its own, which leaves without tidying up: ufbx's young Python binding counts references wrongly, so here no
 object is ever given back. Written are, for each mesh node NAME: ``NAME/vertices`` (times, V, 3) in the world, skinned
-and morphed by ufbx, ``NAME/visible`` (times,); ``camera/focal_mm`` (times,); and ``facts``, JSON.
+and morphed by ufbx, ``NAME/visible`` (times,), ``NAME/uv`` (corners, 2) and ``NAME/colour`` (3,);
+``camera/focal_mm`` (times,); and ``facts``, JSON.
 """
 
 import gc
@@ -73,6 +74,11 @@ def main(source, target, times):
                 raise SystemExit("not skinned")
             arrays.setdefault(f"{node.name}/vertices", []).append(vertices)
             arrays.setdefault(f"{node.name}/visible", []).append(node.visible)
+            uv = keep(mesh.vertex_uv)
+            if uv.exists:
+                arrays[f"{node.name}/uv"] = np.array(keep(uv.values))[np.array(keep(uv.indices))]
+            diffuse = keep(keep(keep(next(iter(keep(mesh.materials)))).fbx).diffuse_color)
+            arrays[f"{node.name}/colour"] = triple(keep(diffuse.value_vec4))
     np.savez(target, facts=json.dumps(facts), **arrays)
     sys.stdout.flush()
     os._exit(0)

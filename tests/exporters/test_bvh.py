@@ -119,6 +119,19 @@ def test_a_file_may_begin_with_its_person(tmp_path):
     assert json.loads(facts.read_text())["first_frame"] == scene.characters[1].frames[0] == 1006
 
 
+def test_a_t_pose_before_the_person(tmp_path):
+    scene = made_scene(frames=12)
+    options = ExportOptions(bvh_start="person", t_pose=True, namespace=True)
+    _, _, path, facts = BvhExporter().write(scene, tmp_path, options)
+    names, _, _, places, rows, _ = read_bvh(path)
+    person = scene.characters[1]
+    assert (len(rows), names[0]) == (len(person) + 1, "person_07:pelvis")
+    assert not rows[0, 3:].any()
+    np.testing.assert_allclose(places[0, 0], person.rest_joints[0], atol=1e-5)
+    np.testing.assert_allclose(places[1, 0], person.root_positions[0], atol=1e-5)
+    assert json.loads(facts.read_text())["first_frame"] == 1005
+
+
 def test_what_bvh_cannot_say_stands_beside_it(tmp_path):
     scene = made_scene(frames=30, up="z", unit="cm")
     facts = json.loads(BvhExporter().write(scene, tmp_path, ExportOptions())[1].read_text())

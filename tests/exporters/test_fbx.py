@@ -12,6 +12,7 @@ from struct import unpack_from
 
 import numpy as np
 import pytest
+from made_character import hero_rig
 from made_scene import made_scene
 
 from hmrkit.exporters.fbx import FbxExporter, document, time_mode
@@ -19,6 +20,7 @@ from hmrkit.exporters.fbx_binary import Int64, record, write_fbx
 from hmrkit.exporters.fbx_character import blend_shapes
 from hmrkit.scene import ExportOptions, blend_skin
 from hmrkit.scene.retarget import retarget
+from hmrkit.scene.staging import staged
 from hmrkit.types import Zoom
 
 needs_ufbx = pytest.mark.skipif(importlib.util.find_spec("ufbx") is None, reason="ufbx is not installed")
@@ -64,6 +66,32 @@ def test_skin_equals_ours(tmp_path, up, unit, skeleton):
         # And next to nothing is left of them where an importer leaves visibility out.
         sizes = np.ptp(arrays[f"{person.name}_mesh/vertices"], axis=1).max(1) * scene.metres_per_unit
         assert (sizes > 0.01).tolist() == [at.get(frame, False) for frame in frames]
+
+
+@needs_ufbx
+def test_a_root_bone_a_t_pose_and_namespaces_change_nothing_that_is_seen(tmp_path):
+    scene = made_scene(frames=6, exact=False)
+    scene = replace(scene, characters=scene.characters[:1])
+    options = ExportOptions(namespace=True, root_bone=True, t_pose=True, camera=False)
+    (path,) = FbxExporter().write(scene, tmp_path, options)
+    facts, arrays = read_by_ufbx(path, scene, [1000, 1002])
+    person = scene.characters[0]
+    wanted = person.rest_vertices, person.skinned(slice(1, 2))[0]
+    assert (
+        np.linalg.norm(arrays["person_01_mesh/vertices"] - wanted, axis=-1).max() < 5e-4
+    )  # read a ten-thousandth of a frame late
+    assert ["person_01:pelvis", "person_01:root", True] in facts["nodes"]
+
+
+@needs_ufbx
+def test_a_driven_character_is_what_the_scene_has(tmp_path):
+    scene, options = made_scene(frames=4, up="z", unit="cm", exact=False), ExportOptions(rig=str(hero_rig(tmp_path)))
+    scene = replace(scene, characters=scene.characters[:1])
+    (path,) = FbxExporter().write(scene, tmp_path, options)
+    facts, arrays = read_by_ufbx(path, scene, [1001])
+    wanted = staged(scene, options).characters[0].skinned(slice(0, 1))
+    assert np.linalg.norm(arrays["person_01_mesh/vertices"] - wanted, axis=-1).max() < 0.05
+    assert ["hero:pelvis", "hero:root", True] in facts["nodes"]
 
 
 @needs_ufbx

@@ -7,15 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_character import angles_deg, hero_rig
 from made_scene import made_scene
 
+from hmrkit.body import load_body
+from hmrkit.body.texture import texture_coordinates
 from hmrkit.exporters.glb import GlbExporter
 from hmrkit.exporters.influences import with_influences
 from hmrkit.scene import ExportOptions
 from hmrkit.scene.retarget import retarget
+from hmrkit.scene.rigs import load_rig
+from hmrkit.scene.staging import staged
+from hmrkit.skeletons import SMPL_24
 
-_TYPES = {5126: np.float32, 5125: np.uint32, 5123: np.uint16, 5121: np.uint8}
-_WIDTHS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4, "MAT4": 16}
+_TYPES = {5126: np.float32, 5125: np.uint32, 5123: np.uint16, 5122: np.int16, 5121: np.uint8, 5120: np.int8}
+_WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 
 
 class Glb:
@@ -40,6 +46,13 @@ class Glb:
         return np.frombuffer(self.buffer, dtype, count, start)
 
     def array(self, number: int) -> np.ndarray:
+        """An accessor's values as they are meant: integers that are normalized as shares."""
+        values = self.stored(number)
+        if not self.json["accessors"][number].get("normalized"):
+            return values
+        return np.maximum(values / np.float32(np.iinfo(values.dtype).max), -1)
+
+    def stored(self, number: int) -> np.ndarray:
         accessor = self.json["accessors"][number]
         kind, width, count = accessor["componentType"], _WIDTHS[accessor["type"]], accessor["count"]
         if "sparse" in accessor:
@@ -51,7 +64,12 @@ class Glb:
             moved = self.numbers(sparse["values"]["bufferView"], kind, sparse["count"] * width)
             values[rows] = moved.reshape(-1, width)
         else:
-            values = self.numbers(accessor["bufferView"], kind, count * width).reshape(count, width)
+            view, size = self.json["bufferViews"][accessor["bufferView"]], np.dtype(_TYPES[kind]).itemsize
+            columns = view.get("byteStride", size * width) // size
+            if view.get("target") == 34962:
+                assert columns * size % 4 == 0
+            rows = self.numbers(accessor["bufferView"], kind, count * columns)
+            values = rows.reshape(count, columns)[:, :width]
         if "min" in accessor:
             assert np.array_equal(np.float32(accessor["min"]), values.min(0))
             assert np.array_equal(np.float32(accessor["max"]), values.max(0))
@@ -167,6 +185,56 @@ def test_other_skeletons_keep_their_rest_pose_and_show_their_mesh(tmp_path, skel
     del file.json["animations"][0]["channels"][:]
     rest = file.mesh_at("person_01_mesh", 0.0)
     assert np.abs(rest - in_metres_y_up(scene, people[0].rest_vertices)).max() < 1e-4
+
+
+@pytest.mark.parametrize(("up", "skeleton"), [("y", "smpl"), ("z", "smpl"), ("z", "mixamo")])
+def test_a_root_bone_a_t_pose_and_namespaces_change_nothing_that_is_seen(tmp_path, up, skeleton):
+    scene = made_scene(6, up=up, exact=False)
+    person = retarget(scene.characters[0], skeleton)
+    options = ExportOptions(influences=8, namespace=True, root_bone=True, t_pose=True)
+    (path,) = GlbExporter().write(replace(scene, characters=(person,)), tmp_path, options)
+    file = Glb(path)
+    assert file.json["asset"]["extras"]["start_frame"] == 1000
+    for frame, wanted in ((0, person.rest_vertices), (2, person.skinned(slice(1, 2))[0])):
+        shown = file.mesh_at("person_01_mesh", frame * 1001 / 30000)
+        assert np.linalg.norm(shown - in_metres_y_up(scene, wanted), axis=1).max() < 0.2e-3
+    root = file.transforms(2 * 1001 / 30000)[file.node("person_01:root")][:3, 3]
+    pelvis = in_metres_y_up(scene, person.posed_joints(slice(1, 2))[0, 0])
+    np.testing.assert_allclose(root, pelvis * [1, 0, 1], atol=1e-4)
+
+
+def test_a_driven_character_points_where_the_person_does(tmp_path):
+    scene, rig = made_scene(4, exact=False), hero_rig(tmp_path)
+    options = ExportOptions(influences=8, rig=str(rig))
+    (path,) = GlbExporter().write(replace(scene, characters=scene.characters[:1]), tmp_path, options)
+    file, character = Glb(path), staged(scene, options).characters[0]
+    shown = file.mesh_at("person_01_mesh", 0.0)
+    assert np.linalg.norm(shown - character.skinned(slice(0, 1))[0], axis=1).max() < 0.2e-3
+    world, bones = file.transforms(0.0), load_rig(str(rig)).bone_of
+    places = np.stack([world[file.node(character.joint_names[bones[joint]])][:3, 3] for joint in SMPL_24.joints])
+    assert angles_deg(scene.characters[0].posed()[1][:1], places[None]).max() < 0.2
+
+
+@pytest.mark.parametrize(("up", "exact"), [("y", False), ("z", True)])
+def test_quantised_files_are_smaller_and_show_the_same(tmp_path, up, exact):
+    scene = made_scene(12, up=up)
+    uv = texture_coordinates(load_body())
+    person = replace(scene.characters[0], texture_uv=uv)
+    sizes, shown = [], []
+    for quantize in (False, True):
+        options = ExportOptions(influences=8, exact=exact, quantize=quantize)
+        (path,) = GlbExporter().write(replace(scene, characters=(person,)), tmp_path, options)
+        file = Glb(path)
+        sizes.append(path.stat().st_size)
+        shown.append(file.mesh_at("person_01_mesh", seconds(scene, person.frames[1])))
+        primitive = file.json["meshes"][0]["primitives"][0]
+        coordinates = file.array(primitive["attributes"]["TEXCOORD_0"])
+        np.testing.assert_allclose(coordinates[: len(uv), 1].min(), 1 - uv[..., 1].max(), atol=1e-3)
+        normals = file.array(primitive["attributes"]["NORMAL"])
+        np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1, atol=0.02)
+    assert file.json["extensionsRequired"] == ["KHR_mesh_quantization"]
+    assert sizes[1] < 0.65 * sizes[0]
+    assert np.linalg.norm(shown[1] - shown[0], axis=1).max() < 0.3e-3
 
 
 def test_people_who_are_not_seen_have_next_to_no_size(tmp_path):

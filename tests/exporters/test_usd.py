@@ -58,6 +58,17 @@ def test_other_skeletons_show_their_mesh(tmp_path, skeleton):
     assert np.linalg.norm(shown - people[0].skinned(slice(8, 9))[0], axis=1).max() < 0.3e-3
 
 
+def test_a_root_bone_a_t_pose_and_namespaces_change_nothing_that_is_seen(tmp_path):
+    scene = made_scene(6, up="z", unit="cm", exact=False)
+    (stage,) = written(tmp_path, scene, namespace=True, root_bone=True, t_pose=True)
+    person = scene.characters[0]
+    assert stage.GetStartTimeCode() == 1000
+    for frame, wanted in ((1000, person.rest_vertices), (1002, person.skinned(slice(1, 2))[0])):
+        assert np.linalg.norm(posed(stage, "person_01", frame) - wanted, axis=1).max() < 0.02
+    joints = UsdSkel.Skeleton(stage.GetPrimAtPath("/clip/person_01/person_01_rig")).GetJointsAttr().Get()
+    assert joints[:2] == ["person_01_root", "person_01_root/person_01_pelvis"]
+
+
 def test_exact_vertices_are_kept_to_the_last_bit(tmp_path, monkeypatch):
     monkeypatch.setattr("hmrkit.exporters.usd_stage._SAVE_EVERY", 8)  # saved in between more than once
     monkeypatch.setattr("hmrkit.scene.Character.stretches.__defaults__", (4,))

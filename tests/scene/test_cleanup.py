@@ -1,22 +1,17 @@
-"""Cleaning: jitter goes, impacts stay where they are, feet stand, and nothing is done that was not asked for."""
+"""Cleaning: jitter goes, impacts stay where they are, and nothing is done that was not asked for."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from synthetic_person import BODY, make_motion_of, make_person
 
-from hmrkit.geometry import axis_angle_to_matrix
 from hmrkit.scene import ExportOptions
-from hmrkit.scene.cleanup import clean, feet_locked, laid_flat, split_at_gaps
-from hmrkit.scene.foot_contact import ANKLES, sole_points, standing, stretches
-from hmrkit.scene.ground import estimate_world
+from hmrkit.scene.cleanup import clean, split_at_gaps
 from hmrkit.scene.resampling import skeleton_joints
 from hmrkit.skeletons import SMPL_24
 from hmrkit.smoothing import smooth_body
 
-UP = np.array([0.0, -np.cos(0.15), -np.sin(0.15)])
 FPS = 30.0
 
 
@@ -62,74 +57,6 @@ def test_smoothing_has_no_delay_and_keeps_the_moment_of_an_impact(walk):
     assert np.abs(fallen - transl).max() < 0.02
     hits = [int(np.argmin(np.diff(y[:, 1], 2)[40:80])) for y in (transl, fallen)]
     assert abs(hits[0] - hits[1]) <= 1
-
-
-def test_locked_feet_stand_still_and_on_the_ground(walk):
-    motion, fps = walk
-    slid = motion.params.transl_c.copy()
-    slid[:, 0] += 0.05 * np.sin(np.arange(len(slid)) / 9)  # the whole person sways by 5 cm
-    params = replace(motion.params, transl_c=slid)
-    world = estimate_world([replace(motion, params=params)], BODY, fps)
-    stands = standing(sole_points(BODY, params), fps, world.up_c)
-    locked, facts = feet_locked(params, motion.visible, BODY, fps, world.up_c, world)
-    slips = {"before": 0.0, "after": 0.0}
-    for foot in range(2):
-        for begin, end in stretches(stands[:, foot]):
-            for name, some in (("before", params), ("after", locked)):
-                steps = np.diff(sole_points(BODY, some)[begin:end, foot], axis=0)
-                slips[name] += np.linalg.norm(steps, axis=-1).min(1).sum()  # heel or ball: feet may roll
-            height = world.height(sole_points(BODY, locked)[begin:end, foot]).min(-1)
-            assert abs(np.median(height)) < 0.01
-    assert world.height(sole_points(BODY, locked)).min() > -0.02  # swinging feet too
-    assert slips["before"] > 0.3
-    assert slips["after"] < 0.15 * slips["before"]
-    assert facts["stands"] == sum(len(stretches(stands[:, foot])) for foot in range(2))
-
-
-@pytest.mark.parametrize(("pitch_deg", "lies_flat"), [(10, True), (-8, True), (45, False)])
-def test_feet_that_stand_lie_flat_unless_they_are_raised(walk, pitch_deg, lies_flat):
-    motion, fps = walk
-    tilt = axis_angle_to_matrix(torch.tensor([np.radians(pitch_deg), 0.0, 0.0])).numpy()
-    pose = motion.params.body_pose.copy()
-    ankles = [ankle - 1 for ankle in ANKLES]
-    pose[:, ankles] = pose[:, ankles] @ tilt.astype(np.float32)
-    params = replace(motion.params, body_pose=pose)
-    soles, up = sole_points(BODY, motion.params), estimate_world([motion], BODY, fps).up_c
-    stands = standing(soles, fps, up)
-    given = sole_points(BODY, params)
-    flat = laid_flat(params, given, stands, BODY, fps, up)
-    before, after = (np.abs(np.diff(s @ up, axis=-1))[..., 0][stands] for s in (given, sole_points(BODY, flat)))
-    assert np.median(before) > 0.015
-    assert np.median(after) < 0.005 if lies_flat else np.median(after) > 0.9 * np.median(before)
-
-
-def test_who_stands_on_a_box_stays_there(walk):
-    motion, fps = walk
-    world = estimate_world([motion], BODY, fps)
-    raised = motion.params.transl_c + np.float32(0.5) * world.up_c.astype(np.float32)
-    params = replace(motion.params, transl_c=raised)
-    locked, _ = feet_locked(params, motion.visible, BODY, fps, world.up_c, replace(world, levels=(0.0, 0.5)))
-    stands = standing(sole_points(BODY, params), fps, world.up_c)
-    assert abs(np.median(world.height(sole_points(BODY, locked)).min(-1)[stands]) - 0.5) < 0.01
-
-
-def test_locking_bends_legs_only_and_keeps_the_feets_rotation(walk):
-    motion, fps = walk
-    locked, _ = feet_locked(_jittered(motion.params), motion.visible, BODY, fps, UP, None)
-    legs = {name for name in SMPL_24.joints if any(part in name for part in ("hip", "knee", "ankle"))}
-    moved = np.abs(locked.body_pose - motion.params.body_pose).max((0, 2, 3)) > 1e-6
-    assert {SMPL_24.joints[j + 1] for j in np.flatnonzero(moved)} <= legs
-    np.testing.assert_array_equal(locked.global_orient, motion.params.global_orient)
-    given = [(p.global_orient, p.body_pose, p.betas, p.transl_c) for p in (motion.params, locked)]
-    before, after = (BODY.joints_only(*g).joint_rotations[:, ANKLES].numpy() for g in given)
-    np.testing.assert_allclose(after, before, atol=1e-4)
-
-
-def test_what_is_added_by_locking_comes_and_goes_smoothly(walk):
-    motion, fps = walk
-    locked, _ = feet_locked(motion.params, motion.visible, BODY, fps, UP, None)
-    change = skeleton_joints(BODY, locked) - skeleton_joints(BODY, motion.params)
-    assert np.linalg.norm(np.diff(change, axis=0), axis=-1).max() < 0.04
 
 
 def test_gaps_split_a_person(walk):

@@ -11,7 +11,7 @@ from films import TOYS, write_film
 from in_process import hmrkit
 
 from hmrkit.files import sha256_of
-from hmrkit.take.clip_folder import LOCK, MAKING, MANIFEST, ClipFolder, locked
+from hmrkit.take.clip_folder import MAKING, MANIFEST, ClipFolder
 
 CHILD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -72,6 +72,18 @@ def test_deleted_and_altered_files_are_made_again(harm, tmp_path):
     ClipFolder(tmp_path).product("obj", {}, never)
 
 
+@pytest.mark.parametrize("damage", [b"\xb8\xff", b"{", b"[1]", b'{"format": 3}'])
+def test_a_damaged_manifest_means_that_all_is_made_again(damage, tmp_path):
+    before = ClipFolder(tmp_path)
+    before.product("npz", {}, make(n="n"))
+    before.finish(["npz"])
+    (tmp_path / MANIFEST).write_bytes(damage)
+    after = ClipFolder(tmp_path)
+    after.product("npz", {}, make(n="n"))
+    after.finish(["npz"])
+    ClipFolder(tmp_path).product("npz", {}, never)
+
+
 @pytest.mark.parametrize("moment", ["making", "moving"])
 def test_after_a_kill_the_next_run_knows_every_file(moment, tmp_path, monkeypatch):
     whole = ClipFolder(tmp_path)
@@ -103,28 +115,6 @@ def test_after_a_kill_the_next_run_knows_every_file(moment, tmp_path, monkeypatc
     last.product("obj", {"v": 3}, make(a_4="last"))
     last.finish(["obj"])
     assert contents(tmp_path) == {"a/4"}
-
-
-def test_one_writer_at_a_time_and_a_dead_ones_lock_is_taken_over(tmp_path):
-    hold = f"""
-import sys
-from pathlib import Path
-from hmrkit.take.clip_folder import locked
-with locked(Path({str(tmp_path)!r})) as held:
-    print(held, flush=True)
-    sys.stdin.read()
-"""
-    owner = subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=CHILD)
-    assert owner.stdout.readline() == b"True\n"
-    with locked(tmp_path, wait=False) as held:
-        assert not held
-    assert json.loads((tmp_path / LOCK).read_text())["pid"] == owner.pid
-    owner.kill()
-    owner.wait()
-    assert (tmp_path / LOCK).exists()
-    with locked(tmp_path, wait=False) as held:
-        assert held
-    assert not list(tmp_path.iterdir())
 
 
 def test_runs_with_other_options_leave_only_their_own_results(tmp_path):

@@ -17,7 +17,7 @@ from hmrkit.viewing.against import COLOURS, make_pair, short_names
 def sparse(take):
     """Every second frame of a take's video, people and all."""
     video, kept = take.video, take.video.frame_indices[::2]
-    video = replace(video, frame_indices=kept, frame_times=video.frame_times[::2])
+    video = video.at(np.arange(len(video.frame_indices))[::2])
     rows = {t.track_id: np.isin(t.frame_indices, kept) for t in take.tracks}
     names = ("frame_indices", "boxes_xyxy", "scores", "interpolated")
     tracks = [replace(t, **{n: getattr(t, n)[rows[t.track_id]] for n in names}) for t in take.tracks]

@@ -1,0 +1,194 @@
+"""Rigs: which of another skeleton's bones each of SMPL's joints drives. A JSON file each; presets lie beside this one.
+
+    {"format": "hmrkit-rig", "version": 1, "summary": "...", "root": "floor",
+     "bones": [{"name": "Root", "joint": null, "parent": null, "place": [0,0,0], "rotation": [0,0,0,1]},
+               {"name": "Hips", "joint": "pelvis", "parent": "Root", "place": [0,1.02,0], "rotation": [0,0,0,1]}, ...]}
+
+A bone has a `name` and the `joint` (SMPL's name) that drives it, null for one that goes with its parent. There are two
+kinds of rigs. That of a **character** (`hmrkit rig from FILE`) has its bind pose: `place` (m, y up) and `rotation`
+(quaternion x, y, z, w) of each bone in its `parent`; people take its proportions. A **preset** has none: its 24 bones
+take the person's proportions, and `axes` says which way theirs point at rest, the first exactly: ``up down forward
+back left right``, a joint to point at, or ``onward``, the way that the parent's bone came. `arms_down_deg`: its rest
+pose is a T-pose with the arms lowered so far. `root`, of a character with a bone above the pelvis: ``floor`` (on the
+floor under the person, in world space) or ``still``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from hmrkit.errors import InputError
+from hmrkit.files import atomic_path
+from hmrkit.members import unknown
+from hmrkit.skeletons import RIGS, SMPL_24
+
+FORMAT, VERSION = "hmrkit-rig", 1
+# What a character must have for its limbs and its place to be driven.
+REQUIRED = (
+    "pelvis", "left_hip", "left_knee", "left_ankle", "left_shoulder", "left_elbow", "left_wrist",
+    "right_hip", "right_knee", "right_ankle", "right_shoulder", "right_elbow", "right_wrist",
+)  # fmt: skip
+_MOST_BYTES, _MOST_BONES = 2**23, 4096
+_DIRECTIONS = ("up", "down", "forward", "back", "left", "right", "onward")
+_AXES = ("x", "y", "z", "-x", "-y", "-z")
+
+
+@dataclass(frozen=True)
+class Bone:
+    """One bone of a rig; see this module."""
+
+    name: str
+    joint: str | None = None
+    parent: str | None = None
+    place: tuple[float, ...] | None = None
+    rotation: tuple[float, ...] | None = None
+    axes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rig:
+    """A rig; see this module. Bones of a character come after their parents, those of a preset in SMPL's order."""
+
+    name: str
+    bones: tuple[Bone, ...]
+    summary: str = ""
+    arms_down_deg: float = 0.0
+    root: Literal["floor", "still"] = "floor"
+
+    @property
+    def is_character(self) -> bool:
+        """Whether it has proportions of its own."""
+        return self.bones[0].place is not None
+
+    @cached_property
+    def bone_of(self) -> dict[str, int]:
+        """SMPL's joint -> number of the bone that it drives."""
+        return {bone.joint: i for i, bone in enumerate(self.bones) if bone.joint is not None}
+
+    @cached_property
+    def parents(self) -> tuple[int, ...]:
+        """Number of each bone's parent, -1 for a root."""
+        if not self.is_character:
+            return SMPL_24.parents
+        index = {bone.name: i for i, bone in enumerate(self.bones)}
+        return tuple(-1 if bone.parent is None else index[bone.parent] for bone in self.bones)
+
+    def bind(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of a character: rotations (n,3,3) and places (n,3) m of the bones in its bind pose, y up, facing +z."""
+        rotations, places = np.tile(np.eye(3), (len(self.bones), 1, 1)), np.zeros((len(self.bones), 3))
+        for i, (bone, parent) in enumerate(zip(self.bones, self.parents, strict=True)):
+            own, place = rotation_from_xyzw(np.array(bone.rotation)), np.array(bone.place)
+            rotations[i] = own if parent < 0 else rotations[parent] @ own
+            places[i] = place if parent < 0 else places[parent] + rotations[parent] @ place
+        left = places[self.bone_of["left_hip"]] - places[self.bone_of["right_hip"]]
+        length = np.hypot(left[0], left[2])
+        cosine, sine = (left[0] / length, left[2] / length) if length > 0 else (1.0, 0.0)
+        facing = np.array([[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]])  # the left side towards +x
+        return facing @ rotations, places @ facing.T
+
+
+def rotation_from_xyzw(quaternion: np.ndarray) -> np.ndarray:
+    """Rotation (3,3) of one quaternion x, y, z, w, normalised here."""
+    x, y, z, w = quaternion / np.linalg.norm(quaternion)
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+def load_rig(source: str) -> Rig:
+    """A preset by its name, or the rig in a file. UsageError for an unknown name, InputError for another file."""
+    if source in RIGS:
+        return _read(Path(__file__).parent / f"{source}.json")
+    if Path(source).suffix.lower() != ".json":
+        raise unknown("rig", source, (*RIGS, "a RIG.json of your own (hmrkit rig from CHARACTER)"))
+    return _read(Path(source))
+
+
+def save_rig(path: Path, rig: Rig) -> None:
+    """Write a rig as JSON, a bone a line. InputError where it cannot be written."""
+    head = {"format": FORMAT, "version": VERSION, "summary": rig.summary, "root": rig.root}
+    kept = [{key: value for key, value in asdict(bone).items() if key != "axes" or value} for bone in rig.bones]
+    lines = ",\n".join("    " + json.dumps(bone) for bone in kept)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(head, indent=2)[:-2] + ',\n  "bones": [\n' + lines + "\n  ]\n}\n")
+
+
+def _read(path: Path) -> Rig:
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise InputError(f"{path}: wanted a rig of at most {_MOST_BYTES // 2**20} MB, found a larger file")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: wanted a rig (JSON), found {error.strerror}; check --rig") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: wanted a rig (JSON), found text that is none: {error}") from error
+    if not isinstance(value, dict) or (value.get("format"), value.get("version")) != (FORMAT, VERSION):
+        raise InputError(f"{path}: wanted a rig of format {FORMAT}, version {VERSION}; make one with hmrkit rig from")
+    try:
+        made = tuple(_bone(item) for item in value["bones"])
+        rig = Rig(
+            path.stem, made, str(value.get("summary", "")), float(value.get("arms_down_deg", 0)),
+            value.get("root", "floor"),
+        )  # fmt: skip
+        _check(rig)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: this rig cannot be used: {error}; see hmrkit rig check") from error
+    return rig
+
+
+def _bone(item: dict[str, Any]) -> Bone:
+    place, rotation = (tuple(map(float, item[key])) if item.get(key) else None for key in ("place", "rotation"))
+    return Bone(str(item["name"]), item.get("joint"), item.get("parent"), place, rotation, dict(item.get("axes", {})))
+
+
+def _check(rig: Rig) -> None:
+    """ValueError where a rig contradicts itself."""
+    names, joints = [bone.name for bone in rig.bones], [bone.joint for bone in rig.bones if bone.joint is not None]
+    if not 0 < len(names) <= _MOST_BONES or len(set(names)) < len(names):
+        raise ValueError(f"wanted 1 to {_MOST_BONES} bones of different names, found {len(names)}, some named alike")
+    if rig.root not in ("floor", "still"):
+        raise ValueError(f"root: wanted floor or still, found {rig.root!r}")
+    if odd := [joint for joint in joints if joint not in SMPL_24.index]:
+        raise ValueError(f"no joint {odd[0]!r}; there are {', '.join(SMPL_24.joints)}")
+    if twice := [joint for joint in joints if joints.count(joint) > 1]:
+        raise ValueError(f"joint {twice[0]} drives more than one bone")
+    if not rig.is_character:
+        if tuple(joints) != SMPL_24.joints:
+            raise ValueError("wanted a place and a rotation of each bone, or SMPL's 24 joints in their order without")
+        _check_axes(rig)
+        return
+    if missing := [joint for joint in REQUIRED if joint not in joints]:
+        raise ValueError(f"nothing is driven by {', '.join(missing)}; name those joints' bones")
+    if rig.bones[0].parent is not None or any(bone.parent is None for bone in rig.bones[1:]):
+        raise ValueError("wanted one bone without a parent, the first")
+    for i, bone in enumerate(rig.bones):
+        numbers = (*(bone.place or ()), *(bone.rotation or ()))
+        if len(numbers) != 7 or not np.isfinite(numbers).all() or not any(numbers[3:]):
+            raise ValueError(f"bone {bone.name}: wanted a place of 3 numbers and a rotation of 4")
+        if bone.parent is not None and bone.parent not in names[:i]:
+            raise ValueError(f"bone {bone.name}: its parent {bone.parent} is not among the bones before it")
+    for joint in ("left_hip", "right_hip", "left_shoulder", "right_shoulder"):
+        above = rig.bone_of[joint]
+        while above >= 0 and above != rig.bone_of["pelvis"]:
+            above = rig.parents[above]
+        if above < 0:
+            raise ValueError(f"the pelvis' bone must be above that of {joint}; one that the spine stands on")
+
+
+def _check_axes(rig: Rig) -> None:
+    for bone in rig.bones:
+        targets = [target not in _DIRECTIONS and target not in SMPL_24.index for target in bone.axes.values()]
+        axes = [axis not in _AXES for axis in bone.axes]
+        if len(targets) not in (0, 2) or any(axes) or any(targets) or len({axis[-1] for axis in bone.axes}) < len(axes):
+            raise ValueError(f"bone {bone.name}: wanted two axes such as {{'y': 'left_elbow', 'z': 'down'}}")

@@ -1,0 +1,155 @@
+"""The skeleton of a character in a GLB or FBX file, in its bind pose."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import struct
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hmrkit.errors import InputError, UsageError
+from hmrkit.scene.rigs import rotation_from_xyzw
+
+_MOST_BYTES, _SECONDS = 2**31, 120
+_JSON, _BINARY = 0x4E4F534A, 0x004E4942  # chunks of a GLB
+
+
+@dataclass(frozen=True)
+class Bones:
+    """A tree of n bones, parents first: `names`, `parents` (-1: the root, the first), `rotations` (n,3,3) and `places`
+    (n,3) m in the character's space, y up."""
+
+    names: tuple[str, ...]
+    parents: tuple[int, ...]
+    rotations: np.ndarray
+    places: np.ndarray
+
+
+def read_bones(path: Path) -> Bones:
+    """The largest tree of bones of a ``.glb`` or ``.fbx``. InputError for a file without; UsageError without ufbx."""
+    readers = {".glb": _read_glb, ".fbx": _read_fbx}
+    if path.suffix.lower() not in readers:
+        raise InputError(f"{path}: wanted a character (.glb or .fbx), found another file; export it as one of them")
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise InputError(f"{path}: wanted a character of at most {_MOST_BYTES >> 30} GB; leave its textures out")
+        found = readers[path.suffix.lower()](path)
+    except OSError as error:
+        raise InputError(f"{path}: wanted a character, found {error.strerror}; check the path") from error
+    except (ValueError, KeyError, IndexError, TypeError, struct.error) as error:
+        raise InputError(f"{path}: wanted a character, found a damaged file ({error}); export it again") from error
+    if not found:
+        raise InputError(f"{path}: wanted a character with bones, found none; export it with its skeleton")
+    return _largest_tree(found)
+
+
+def _largest_tree(found: list[tuple[str, int, np.ndarray]]) -> Bones:
+    """`found`: name, parent and matrix (3,4) of each bone, in any order."""
+    below: dict[int, list[int]] = {}
+    for number, (_, parent, _) in enumerate(found):
+        below.setdefault(parent, []).append(number)
+    trees = []
+    for root in below.get(-1, []):
+        tree = [root]
+        for number in tree:  # grows meanwhile: parents come first
+            tree += below.get(number, [])
+        trees.append(tree)
+    if not trees:
+        raise ValueError("bones in a circle")
+    tree = max(trees, key=len)
+    matrices = np.stack([found[number][2] for number in tree])
+    u, _, v = np.linalg.svd(matrices[:, :, :3])  # without the scale that exporters leave in
+    return Bones(
+        tuple(found[number][0] for number in tree),
+        tuple(tree.index(found[number][1]) if found[number][1] in tree else -1 for number in tree),
+        u @ v,
+        matrices[:, :, 3],
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------- readers
+
+
+def _read_fbx(path: Path) -> list[tuple[str, int, np.ndarray]]:
+    if importlib.util.find_spec("ufbx") is None:
+        raise UsageError("characters in FBX are read by ufbx: pip install 'hmrkit[fbx]', or give a .glb")
+    program = Path(__file__).with_name("read_fbx.py")
+    try:
+        done = subprocess.run(
+            [sys.executable, str(program), str(path.resolve())], capture_output=True, timeout=_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"ufbx reads it for more than {_SECONDS} s") from None
+    if done.returncode != 0:
+        raise ValueError(f"ufbx: {done.stderr.decode(errors='replace').strip().splitlines()[-1:]}")
+    return [(str(name), int(parent), np.array(columns).T) for name, parent, columns in json.loads(done.stdout)]
+
+
+def _read_glb(path: Path) -> list[tuple[str, int, np.ndarray]]:
+    document, binary = _chunks(path.read_bytes())
+    nodes = document["nodes"]
+    parent = {child: number for number, node in enumerate(nodes) for child in node.get("children", ())}
+    bound: dict[int, np.ndarray] = {}
+    for skin in document.get("skins", ()):
+        joints = skin["joints"]
+        if "inverseBindMatrices" not in skin:
+            bound |= {joint: _world(nodes, parent, joint) for joint in joints}
+            continue
+        # The bind pose is in the mesh's own axes and unit: where the nodes put the topmost joint shows which they are.
+        inverse = _matrices(document, binary, skin["inverseBindMatrices"])[: len(joints)]
+        top = next(i for i, joint in enumerate(joints) if parent.get(joint) not in joints)
+        placed = _world(nodes, parent, joints[top]) @ inverse[top]
+        bound |= dict(zip(joints, placed @ np.linalg.inv(inverse), strict=True))
+    number = {joint: i for i, joint in enumerate(sorted(bound))}
+    return [
+        (str(nodes[joint].get("name", f"node_{joint}")), number.get(parent.get(joint, -1), -1), bound[joint][:3])
+        for joint in number
+    ]
+
+
+def _chunks(content: bytes) -> tuple[dict[str, Any], bytes]:
+    """JSON and binary part of a GLB (glTF 2.0, section 4.4)."""
+    magic, version, _ = struct.unpack_from("<4sII", content)
+    if (magic, version) != (b"glTF", 2):
+        raise ValueError("no binary glTF 2.0")
+    at, parts = 12, {}
+    while at + 8 <= len(content):
+        size, kind = struct.unpack_from("<II", content, at)
+        parts.setdefault(kind, content[at + 8 : at + 8 + size])
+        at += 8 + size
+    return json.loads(parts[_JSON]), parts.get(_BINARY, b"")
+
+
+def _matrices(document: dict[str, Any], binary: bytes, number: int) -> np.ndarray:
+    """(n,4,4) of an accessor of float matrices, which glTF stores column by column."""
+    accessor = document["accessors"][number]
+    view = document["bufferViews"][accessor["bufferView"]]
+    start = view.get("byteOffset", 0) + accessor.get("byteOffset", 0)
+    if start < 0 or not 0 <= accessor["count"] <= len(binary) // 64:
+        raise ValueError("bind matrices beyond the file's end")
+    values = np.frombuffer(binary, "<f4", 16 * accessor["count"], start)
+    return values.reshape(-1, 4, 4).swapaxes(1, 2).astype(np.float64)
+
+
+def _world(nodes: list[dict[str, Any]], parent: dict[int, int], number: int) -> np.ndarray:
+    """(4,4): from a node to the scene."""
+    made, seen = np.eye(4), 0
+    while number >= 0:
+        node, own = nodes[number], np.eye(4)
+        if "matrix" in node:
+            own = np.array(node["matrix"], float).reshape(4, 4).T
+        else:
+            own[:3, :3] = rotation_from_xyzw(np.array(node.get("rotation", (0, 0, 0, 1)), float)) * np.array(
+                node.get("scale", (1, 1, 1)), float
+            )
+            own[:3, 3] = node.get("translation", (0, 0, 0))
+        made, number, seen = own @ made, parent.get(number, -1), seen + 1
+        if seen > len(nodes):
+            raise ValueError("nodes in a circle")
+    return made
