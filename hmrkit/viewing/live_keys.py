@@ -63,4 +63,4 @@ def _through(page: LivePage, client: Any) -> None:
     matrix = page.clip.world_from_camera
     client.camera.wxyz = matrix_to_quaternion(torch.from_numpy(matrix[:3, :3])).numpy()
     client.camera.position = matrix[:3, 3]
-    client.camera.fov = page.fov_y(int(page.frame.value))
+    client.camera.fov = page.scene.fov_y(int(page.frame.value))

@@ -10,35 +10,26 @@ import html
 import importlib.util
 import io
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from hmrkit.body.posing import body_meshes
 from hmrkit.errors import HmrkitError, InputError, UsageError
 from hmrkit.exporters import EXPORTERS
-from hmrkit.geometry import matrix_to_quaternion
-from hmrkit.meshes import mesh_slice
 from hmrkit.viewing.against import COLOURS, Against, Pair
 from hmrkit.viewing.clip import Shown, ViewClip
 from hmrkit.viewing.download import exported
 from hmrkit.viewing.evidence import strip
 from hmrkit.viewing.gate import Gate
 from hmrkit.viewing.live_keys import add_keys
-from hmrkit.viewing.paths import last_second, path_segments
+from hmrkit.viewing.live_scene import PATHS, LiveScene, Side, Wanted
 
 if TYPE_CHECKING:
     from hmrkit.models import Models
 
-GENERATOR_COLOUR = (214, 214, 222)
 POLL_S = 1 / 60
-PICTURE_WIDTH = 640
 TIMELINE_WIDTH = 300
-CLEAR_M = 1.5  # between the first take's people and the second's, beside them
-PATHS = ("off", "last second", "whole clip")
 
 
 def require_viser() -> None:
@@ -47,18 +38,6 @@ def require_viser() -> None:
         raise UsageError(
             "the page needs viser, which is not installed; pip install 'hmrkit[view]', or add --html FILE.html"
         )
-
-
-@dataclass(frozen=True)
-class _Side:
-    """A take of the page, what it was made with, and where its things hang in the scene."""
-
-    clip: ViewClip
-    models: Models
-    root: str
-
-    def name(self, person: Shown, kind: str) -> str:
-        return f"{self.root}/person_{person.track_id}/{kind}"
 
 
 class LivePage:
@@ -77,7 +56,7 @@ class LivePage:
         import viser
 
         self.clip, self.models, self.against = clip, models, against
-        self.sides = [_Side(clip, models, "")] + ([_Side(against.clip, against.models, "/against")] if against else [])
+        self.sides = [Side(clip, models, "")] + ([Side(against.clip, against.models, "/against")] if against else [])
         try:
             gate = Gate(host)
             banner = contextlib.redirect_stdout(io.StringIO())  # standard output holds addresses and paths
@@ -92,12 +71,10 @@ class LivePage:
         # viser takes the next free port where this one is taken.
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.server.get_port()}/{gate.token}/"
         self._pairs = against.pairs if against else tuple(Pair(person.track_id, None) for person in clip.people)
-        self._meshes: dict[str, Any] = {}
-        self._lines: dict[str, Any] = {}
-        self._drawn: tuple | None = None
+        self._drawn: Wanted | None = None
         self._clock = time.monotonic()
         self._asked: list[Any] = []  # browsers that wait for a file
-        self._scene()
+        self.scene = LiveScene(self.server, self.sides)
         self._controls()
         self.keys = add_keys(self)
 
@@ -127,31 +104,21 @@ class LivePage:
                 self.frame.value = frame
         else:
             self._clock = now
-        wanted = (int(self.frame.value), self.posed.value, self.goal.value, self.lifted.value, self.footage.value)
-        wanted += (self.paths.value, self.beside.value, *(box.value for box in self.boxes))
+        wanted = self._wanted()
         if wanted == self._drawn:
             return False
-        self._draw(int(self.frame.value))
+        self.scene.draw(wanted)
+        marked = self._strip.copy()
+        marked[:, int((wanted.frame + 0.5) * TIMELINE_WIDTH / max(len(self.clip.frames), 1))] = 255
+        self.timeline.image = marked
         self._drawn = wanted
         return True
 
-    def _scene(self) -> None:
-        clip, scene = self.clip, self.server.scene
-        scene.set_up_direction("+y")
-        camera, matrix = clip.take.camera, clip.world_from_camera
-        wxyz = matrix_to_quaternion(torch.from_numpy(matrix[:3, :3])).numpy()
-        self._frustum = scene.add_camera_frustum(
-            "/camera", self.fov_y(0), camera.width / camera.height, scale=0.4, color=(255, 204, 102), wxyz=wxyz,
-            position=matrix[:3, 3],
+    def _wanted(self) -> Wanted:
+        return Wanted(
+            int(self.frame.value), self.posed.value, self.goal.value, self.lifted.value, self.footage.value,
+            self.beside.value, self.paths.value, frozenset(who for who, box in self.people.items() if box.value),
         )  # fmt: skip
-        if self.against:
-            self._second = scene.add_frame("/against", show_axes=False)
-        middle = self._middle()
-        if clip.leveled:
-            scene.add_grid("/ground", 30, 30, plane="xz", position=(round(middle[0]), 0, round(middle[2])))
-        self.server.initial_camera.position = tuple(middle + np.array([2.2, 1.0, 4.0]))
-        self.server.initial_camera.look_at = tuple(middle)
-        self.server.initial_camera.up = (0.0, 1.0, 0.0)
 
     def _controls(self) -> None:
         clip, gui = self.clip, self.server.gui
@@ -201,78 +168,6 @@ class LivePage:
         ]
         return [of_side[i] for of_side, i in ids if i is not None]
 
-    def _draw(self, frame: int) -> None:
-        with self.server.atomic():
-            if self.against:
-                self._second.position = (self._apart_m() if self.beside.value else 0.0, 0.0, 0.0)
-            for k, side in enumerate(self.sides):
-                for person in side.clip.people:
-                    row, chosen = int(person.rows[min(frame, len(person.rows) - 1)]), self.people[k, person.track_id]
-                    there = row >= 0 and chosen.value
-                    ghost = self.goal.value and person.goal is not None  # who is not calibrated has one mesh
-                    self._mesh(side, person, "final", row, there and self.goal.value)
-                    posed = there and self.posed.value and (ghost or not self.goal.value)
-                    self._mesh(side, person, "generator", row, posed, ghost)
-                    self._path(side, person, frame, chosen.value)
-                    self._skeleton(side, person, row, there and self.lifted.value)
-            self._frustum.fov = self.fov_y(frame)
-            marked = self._strip.copy()
-            marked[:, int((frame + 0.5) * TIMELINE_WIDTH / max(len(self.clip.frames), 1))] = 255
-            self.timeline.image = marked
-            self._frustum.image = self._image(frame) if self.footage.value else None
-
-    def _mesh(self, side: _Side, person: Shown, kind: str, row: int, visible: bool, ghost: bool = False) -> None:
-        key = side.name(person, kind)
-        if not visible:
-            if key in self._meshes:
-                self._meshes[key].visible = False
-            return
-        rows, take, models = np.array([row]), side.clip.take, side.models
-        if kind == "final":
-            vertices_c = mesh_slice(take, person.track_id, rows, models).vertices_c[0]
-        else:
-            vertices_c = body_meshes(models.body, take.body[person.track_id], rows)[0][0]
-        vertices = self._in_world(vertices_c)
-        if key in self._meshes:
-            self._meshes[key].vertices = vertices
-            self._meshes[key].visible = True
-        else:
-            self._meshes[key] = self.server.scene.add_mesh_simple(
-                key, vertices, np.asarray(models.body.faces), side="double",
-                color=person.colour if kind == "final" or person.goal is None else GENERATOR_COLOUR,
-            )  # fmt: skip
-        self._meshes[key].opacity = 0.5 if ghost else None
-
-    def _skeleton(self, side: _Side, person: Shown, row: int, visible: bool) -> None:
-        points = None
-        if visible and person.lifted is not None:
-            # The lifted pose has no place of its own: its root stands where the person's pelvis is.
-            places = person.goal.places if person.goal is not None and self.goal.value else person.posed.places
-            joints = self._in_world(person.lifted.places[row] + places[row, 0])
-            points = joints[np.array(person.lifted.bones)]
-        self._segments(side.name(person, "lifted"), points, person.colour, 4)
-
-    def _path(self, side: _Side, person: Shown, frame: int, visible: bool) -> None:
-        points, kind = None, self.paths.value
-        if visible and kind != "off":
-            ends = (last_second(self.clip, frame), frame) if kind == "last second" else (0, len(self.clip.frames) - 1)
-            points = path_segments(side.clip, person, self.goal.value, *ends)
-        self._segments(side.name(person, "paths"), points, person.colour, 2)
-
-    def _segments(self, name: str, points: np.ndarray | None, colour: tuple[int, int, int], width: int) -> None:
-        """Draw lines (S,2,3) m under a name of their own, or none."""
-        if points is None or not len(points):
-            if name in self._lines:
-                self._lines[name].visible = False
-        elif name in self._lines and self._lines[name].points.shape == points.shape:
-            if not np.array_equal(self._lines[name].points, points):  # else nothing is sent
-                self._lines[name].points = points
-            self._lines[name].visible = True
-        else:
-            self._lines[name] = self.server.scene.add_line_segments(
-                name, points, colors=colour, thickness=width, thickness_units="screen"
-            )
-
     def _save(self, client: Any) -> None:
         """Export the people that are on and hand the file to a browser; the page waits meanwhile."""
         k = self.export_from.options.index(self.export_from.value)
@@ -285,35 +180,3 @@ class LivePage:
             client.add_notification("Not exported", str(error))
         finally:
             self.export.disabled = False
-
-    def _image(self, frame: int) -> np.ndarray | None:
-        from hmrkit.video import read_frames
-
-        video = self.clip.take.video
-        one = video.at(np.array([frame]))
-        for batch in read_frames(one, batch_size=1):
-            if len(batch.frames):
-                return batch.frames[0][:: max(video.width // PICTURE_WIDTH, 1), :: max(video.width // PICTURE_WIDTH, 1)]
-        return None
-
-    def fov_y(self, frame: int) -> float:
-        """The filming camera's vertical angle of view, radians, in the frame of that place in the timeline."""
-        camera, zoom = self.clip.take.camera, self.clip.take.camera.zoom_at(self.clip.frames[frame : frame + 1])
-        focal = float(camera.focal_px[1]) * (1.0 if zoom is None or not len(zoom) else float(zoom[0]))
-        return 2 * float(np.arctan(camera.height / 2 / focal))
-
-    def _in_world(self, points_c: np.ndarray) -> np.ndarray:
-        matrix = self.clip.world_from_camera
-        return (points_c @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
-
-    def _apart_m(self) -> float:
-        """How far to the side the second take stands clear of the first, m."""
-        places = [person.posed.places[person.rows[person.rows >= 0], 0] for person in self.clip.people]
-        across = self._in_world(np.concatenate(places))[:, 0] if places else np.zeros(1)
-        return float(np.ptp(across)) + CLEAR_M
-
-    def _middle(self) -> np.ndarray:
-        """Where people mostly are, in the world; 4 m before the camera where there is nobody."""
-        places = [person.posed.places[person.rows[person.rows >= 0], 0] for person in self.clip.people]
-        joined = np.concatenate(places) if places else np.zeros((0, 3))
-        return self._in_world(np.median(joined, 0) if len(joined) else np.array([0.0, 0.0, 4.0]))

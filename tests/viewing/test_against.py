@@ -75,3 +75,9 @@ def test_the_command_packs_both_takes(pair, models, tmp_path):  # noqa: F811
     (person,) = [p for p in data["people"] if (p["take"], p["id"]) == (1, 3)]
     wanted = mesh_slice(pair[1], 3, slice(None), models).vertices_c
     assert np.abs(as_the_shader_does_it(data, person, True) - wanted).max() < 1e-4
+
+
+def test_standard_input_holds_one_take(tmp_path):
+    result = hmrkit("view", "-", "--against", "-", "--html", tmp_path / "both.html")
+    assert result.returncode == 2
+    assert "standard input holds one take" in result.stderr

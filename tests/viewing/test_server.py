@@ -43,33 +43,33 @@ def test_controls_say_what_is_drawn(live, models):
     assert live.url.startswith("http://127.0.0.1:")
     assert live.step()
     assert not live.step()
-    assert not any(handle.visible for name, handle in live._meshes.items() if "person_2" in name)
+    assert not any(handle.visible for name, handle in live.scene.meshes.items() if "person_2" in name)
     live.frame.value = 7  # frame 17: person 2's second row
     live.posed.value = live.lifted.value = live.footage.value = True
     assert live.step()
     wanted = in_world(clip, mesh_slice(take, 2, np.array([1]), models).vertices_c[0])
-    np.testing.assert_allclose(live._meshes["/person_2/final"].vertices, wanted, atol=1e-5)
+    np.testing.assert_allclose(live.scene.meshes["/person_2/final"].vertices, wanted, atol=1e-5)
     wanted = in_world(clip, body_meshes(models.body, take.body[2], np.array([1]))[0][0])
-    np.testing.assert_allclose(live._meshes["/person_2/generator"].vertices, wanted, atol=1e-5)
-    assert live._meshes["/person_2/generator"].opacity == 0.5
-    bones = live._lines["/person_2/lifted"].points
+    np.testing.assert_allclose(live.scene.meshes["/person_2/generator"].vertices, wanted, atol=1e-5)
+    assert live.scene.meshes["/person_2/generator"].opacity == 0.5
+    bones = live.scene.lines["/person_2/lifted"].points
     pelvis = in_world(clip, take.calibrated[2].joints_c[1, 0] + take.lifted[2].joints_c[1, 0])
     np.testing.assert_allclose(bones[0, 0], pelvis, atol=1e-5)
-    assert live._frustum.image.shape == (96, 128, 3)
+    assert live.scene.frustum.image.shape == (96, 128, 3)
     column = int(7.5 * TIMELINE_WIDTH / 10)
     assert (live.timeline.image[:, column] == 255).all()
     assert not (live.timeline.image[:, column + 1] == 255).all()
     live.paths.value = "whole clip"
     assert live.step()
-    path = live._lines["/person_1/paths"].points  # 10, 11, 12 and 14, 15: three steps of five joints
+    path = live.scene.lines["/person_1/paths"].points  # 10, 11, 12 and 14, 15: three steps of five joints
     assert path.shape == (15, 2, 3)
     pelvis = in_world(clip, clip.people[0].posed.places[:, 0])
     np.testing.assert_allclose(path[[0, 10], :], [pelvis[:2], pelvis[3:]], atol=1e-5)
     live.people[0, 2].value = live.footage.value = False
     assert live.step()
-    assert not live._meshes["/person_2/final"].visible
-    assert not live._lines["/person_2/lifted"].visible
-    assert live._frustum.image is None
+    assert not live.scene.meshes["/person_2/final"].visible
+    assert not live.scene.lines["/person_2/lifted"].visible
+    assert live.scene.frustum.image is None
 
 
 def test_keys_set_the_controls(live):
@@ -136,14 +136,14 @@ def test_a_second_take_stands_over_the_first_or_beside_it(pair, models):  # noqa
     page = LivePage(clip, models, port=8975, against=against)
     page.frame.value = 7
     page.step()
-    first, second = page._meshes["/person_2/final"], page._meshes["/against/person_3/final"]
+    first, second = page.scene.meshes["/person_2/final"], page.scene.meshes["/against/person_3/final"]
     # 50 mm farther from the camera, which is along -z in this world
     assert np.median(second.vertices - first.vertices, axis=0) == pytest.approx([0, 0, -0.05], abs=2e-3)
     assert first.color != second.color
-    assert page._second.position[0] == 0
+    assert page.scene.second.position[0] == 0
     page.beside.value = True
     page.step()
-    assert page._second.position[0] > 1.5
+    assert page.scene.second.position[0] > 1.5
     assert page.people[0, 2] is page.people[1, 3]
     page.people[1, 3].value = False
     page.step()
