@@ -1,4 +1,4 @@
-"""`hmrkit list` and `hmrkit info`: what there is to choose, and what is in a take or a video."""
+"""`hmrkit info`: what is in a take or a video."""
 
 from __future__ import annotations
 
@@ -14,63 +14,6 @@ if TYPE_CHECKING:
 
 LEFT_OUT = 8  # lines on what was left out
 BLOCKS = "▁▂▃▄▅▆▇█"
-
-FAMILIES = (
-    "methods", "detectors", "trackers", "keypoints", "backbones", "regressors", "lifters", "exporters", "datasets",
-    "protocols", "results",
-)  # fmt: skip
-
-
-def list_choices(
-    family: Annotated[str | None, typer.Argument(help=f"One of {', '.join(FAMILIES)}; else all.")] = None,
-    for_tests: Annotated[bool, typer.Option("--all", help="Also what is there for tests.")] = False,
-    as_json: o.AsJson = False,
-) -> None:
-    """List methods and the members of every family, with licences."""
-    from importlib import import_module
-
-    from hmrkit.members import unknown, visible
-    from hmrkit.options import METHODS
-    from hmrkit.weights import shipped_figures
-
-    if family is not None and family not in FAMILIES:
-        raise unknown("family", family, FAMILIES)
-    tables: dict[str, dict[str, dict[str, Any]]] = {}
-    for name in FAMILIES if family is None else (family,):
-        if name == "methods":
-            methods = METHODS if for_tests else visible(METHODS)
-            measured = shipped_figures()
-            tables[name] = {method: {"summary": m.summary, **measured.get(method, {})} for method, m in methods.items()}
-        elif name == "protocols":
-            from hmrkit.evaluation.protocols import PROTOCOLS
-
-            tables[name] = {protocol: {"summary": p.summary} for protocol, p in PROTOCOLS.items()}
-        else:
-            members = getattr(import_module(f"hmrkit.{name}"), name.upper())
-            members = members if for_tests else visible(members)
-            tables[name] = {m: {"summary": s.summary, "licence": s.licence} for m, s in members.items()}
-    if "datasets" in tables:  # no dataset, but `hmrkit eval --dataset` takes it
-        tables["datasets"]["plausibility"] = {"summary": "any clips (--data CLIP...), without truth", "licence": ""}
-    if as_json:
-        typer.echo(json.dumps(tables, indent=1))
-        return
-    for name, members in tables.items():
-        typer.echo(f"{name}:")
-        for member, facts in members.items():
-            licence = f"  [{facts['licence']}]" if facts.get("licence") else ""
-            typer.echo(f"  {member:18s} {facts['summary']}{licence}")
-            if "mpjpe_mm" in facts:
-                typer.echo(f"  {'':18s} {_measured(facts)}")
-
-
-def _measured(facts: dict[str, Any]) -> str:
-    """One line of what `hmrkit train figures` wrote of a method."""
-    errors = (("mpjpe_mm", "MPJPE"), ("pa_mpjpe_mm", "PA-MPJPE"), ("pve_mm", "PVE"))
-    text = "synthetic benchmark: " + ", ".join(f"{name} {facts[key]} mm" for key, name in errors)
-    if "gflops" not in facts:
-        return text
-    parameters = f"{facts['parameters_m']} million parameters ({facts['own_parameters_m']} its own)"
-    return f"{text}; {parameters}, {facts['gflops']} GFLOPs and {facts['ms_per_crop']} ms a crop ({facts['device']})"
 
 
 @o.with_options("info")
