@@ -1,4 +1,4 @@
-"""The page in a real browser, where playwright and a Chromium are: bodies skinned right, every control, no errors."""
+"""The page in a real browser: bodies skinned right, every control, no errors (apt install chromium, pip install playwright)."""
 
 import json
 import shutil
