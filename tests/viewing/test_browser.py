@@ -1,4 +1,4 @@
-"""The page in a real browser: bodies skinned right, every control, no errors (apt install chromium, pip install playwright)."""
+"""The page in a real browser: bodies, every control, no errors. Needs chromium (apt) and playwright (pip), else skips."""
 
 import json
 import shutil
