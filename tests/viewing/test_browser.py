@@ -1,4 +1,4 @@
-"""The page in a real browser: bodies, every control, no errors. Needs chromium (apt) and playwright (pip), else skips."""
+"""The page in a browser: bodies, every control, no errors. Needs chromium (apt) and playwright (pip); else skips."""
 
 import json
 import shutil
