@@ -70,7 +70,7 @@ def run(
     from hmrkit.batches.shards import parse_shard
     from hmrkit.batches.stopping import end_after
     from hmrkit.batches.watching import watch_batch
-    from hmrkit.batches.workers import ALL_GPUS, all_gpus, run_workers
+    from hmrkit.batches.workers import ALL_GPUS, Workers, all_gpus, run_workers
     from hmrkit.errors import UsageError
     from hmrkit.exporters import choose_formats
     from hmrkit.models import Models
@@ -107,9 +107,10 @@ def run(
     label = choice.shard.label
     with watch:
         if devices:
-            codes = run_workers(clips, chosen, outputs, devices, watch, done, label, max_tries)
+            codes = run_workers(clips, Workers(chosen, outputs, devices, label, max_tries), watch, done)
         else:
-            models, journal = Models(chosen), Journal(out, label, chosen.device)
+            models = Models(chosen)
+            journal = Journal(out, label, str(models.device))
             codes = run_batch(clips, models, outputs, journal, watch.progress, watched, max_tries)
     if as_json:
         typer.echo(json.dumps({"clips": entries}, indent=1))
