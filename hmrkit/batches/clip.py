@@ -31,6 +31,7 @@ from hmrkit.take.unfinished import Unfinished
 from hmrkit.types import Take
 
 log = logging.getLogger(__name__)
+BAD = ("failed", "quarantined")
 REPORT = "report.json"
 # Options that change no result, so that a finished clip stays finished whatever they are.
 _WITHOUT_EFFECT = ("device", "engine", "batch_size", "timeout")
@@ -61,6 +62,11 @@ class ClipResult:
     seconds: float = 0.0
     detail: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def failed(self) -> bool:
+        """See `failed`."""
+        return failed(self.status, self.exit_code)
+
     def as_json(self) -> dict[str, Any]:
         """Plain values, for a clip's report and `--json`; a sequence of meshes is one name with ``%06d``."""
         status = "done" if self.status == "kept" else self.status
@@ -83,6 +89,11 @@ class ClipResult:
             self.error = f"{self.source}: cannot read or write{where} ({error.strerror or error}); check the disk"
         else:
             self.error = f"{self.source}: unexpected {self.kind}: {error} (-v shows where)"
+
+
+def failed(status: str, exit_code: int) -> bool:
+    """Whether a clip counts as failed: it has no result, or one of little use (most frames undecodable)."""
+    return status in BAD or exit_code != EXIT_OK
 
 
 class QuarantineError(HmrkitError):

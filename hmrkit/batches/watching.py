@@ -45,7 +45,7 @@ class Watch:
         """A clip has ended."""
         self.finished += 1
         self.kept += result.status == "kept"
-        self.failed += bool(result.exit_code)
+        self.failed += result.failed
         self.frames += result.detail.get("frames", 0) if result.status == "done" else 0
         self.work.pop(worker, None)
         self.show(worker, result)

@@ -12,6 +12,8 @@ from hmrkit.batches import clip as clips
 from hmrkit.batches.clip import ClipRunner, Outputs, result_of
 from hmrkit.batches.journal import Journal, latest, read_lines, summarise
 from hmrkit.batches.naming import Clip
+from hmrkit.batches.running import Choice, plan
+from hmrkit.batches.watching import Watch
 from hmrkit.device import out_of_memory
 from hmrkit.errors import GpuMemoryError
 from hmrkit.models import Models
@@ -149,6 +151,21 @@ def test_too_little_gpu_memory_halves_the_batch(film, tmp_path, monkeypatch):
     assert runner.run(result, lambda *_: None, lambda _: None)
     assert (result.status, sizes, runner.models.options.batch_size) == ("done", [8, 4, 2], 8)
     assert not out_of_memory(RuntimeError("other"))
+
+
+def test_a_clip_of_little_use_has_failed_everywhere(tmp_path):
+    journal, watch = Journal(tmp_path), Watch(3)
+    for name, status, code in (("a", "done", 0), ("b", "done", 1), ("c", "failed", 4)):
+        result = clips.ClipResult(f"{name}.mp4", tmp_path / name, status, kind="undecodable", exit_code=code)
+        journal.add(result)
+        watch.done(result)
+    chosen = Options(detector="toy", tracker="toy", keypoints="toy", lifter="toy", mesh="toy", device="cpu")
+    again = plan(["a.mp4", "b.mp4", "c.mp4"], chosen, Outputs(tmp_path, ["npz"]), Choice(retry_failed=True))
+    assert [clip.name for clip in again] == ["b", "c"]
+    assert hmrkit("report", "failed", tmp_path, "--sources").stdout.split() == [
+        os.path.abspath(clip.source) for clip in again
+    ]
+    assert (watch.failed, Journal(tmp_path).tries("b")) == (2, 0)
 
 
 def test_a_journal_outlives_half_lines_and_adds_up(tmp_path):
