@@ -144,8 +144,8 @@ class _Table(Watch):
         self.live.stop()
 
 
-class _Bars(Watch):
-    """A bar for each stage of the one clip."""
+class Bars(Watch):
+    """A bar for each stage of the one clip, on standard error."""
 
     def __init__(self) -> None:
         super().__init__(1)
@@ -179,7 +179,7 @@ def watch_batch(total: int, kind: str = "auto") -> Watch:
     if kind == "auto":
         kind = ("bars" if total == 1 else "table") if sys.stderr.isatty() else "plain"
     if kind == "bars":
-        return _Bars()
+        return Bars()
     if kind == "table":
         return _Table(total)
     return Watch(total) if kind == "none" else _Lines(total, kind)

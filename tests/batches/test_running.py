@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 from films import TOYS, write_film
@@ -16,6 +17,8 @@ from hmrkit.batches.running import Choice, plan
 from hmrkit.batches.watching import Watch
 from hmrkit.device import out_of_memory
 from hmrkit.errors import GpuMemoryError
+from hmrkit.keypoints import KEYPOINTS
+from hmrkit.keypoints.toy import ToyEstimator
 from hmrkit.models import Models
 from hmrkit.options import Options
 from hmrkit.take.claims import LOCK, locked
@@ -149,8 +152,28 @@ def test_too_little_gpu_memory_halves_the_batch(film, tmp_path, monkeypatch):
     runner = ClipRunner(Models(chosen), Outputs(tmp_path, ["npz"]))
     result = result_of(Clip(str(film), "walk"), runner.outputs)
     assert runner.run(result, lambda *_: None, lambda _: None)
-    assert (result.status, sizes, runner.models.options.batch_size) == ("done", [8, 4, 2], 8)
+    assert (result.status, sizes, runner.models.options.batch_size) == ("done", [8, 4, 2], 2)
+    other = result_of(Clip(str(film), "other"), runner.outputs)
+    assert runner.run(other, lambda *_: None, lambda _: None)
+    assert (other.status, sizes[3:]) == ("done", [2])
     assert not out_of_memory(RuntimeError("other"))
+
+
+@pytest.mark.parametrize(("frames_at_once", "tries"), [(8, 1), (0, 4)])
+def test_a_stage_with_frames_of_its_own_is_not_tried_with_fewer(frames_at_once, tries, film, tmp_path, monkeypatch):
+    sizes = []
+
+    def full(self, *_):
+        sizes.append(1)
+        raise GpuMemoryError("cuda:0 ran out of memory")
+
+    monkeypatch.setattr(ToyEstimator, "__call__", full)
+    monkeypatch.setitem(KEYPOINTS, "toy", replace(KEYPOINTS["toy"], frames_at_once=frames_at_once))
+    chosen = Options(detector="toy", tracker="toy", keypoints="toy", lifter="toy", mesh="toy", device="cpu")
+    runner = ClipRunner(Models(chosen), Outputs(tmp_path, ["npz"]))
+    result = result_of(Clip(str(film), "walk"), runner.outputs)
+    assert runner.run(result, lambda *_: None, lambda _: None)
+    assert (result.kind, len(sizes)) == ("GpuMemoryError", tries)
 
 
 def test_a_clip_of_little_use_has_failed_everywhere(tmp_path):
