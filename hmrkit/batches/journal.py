@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hmrkit.batches.clip import BAD, ClipResult, failed
+from hmrkit.batches.result import BAD, ClipResult, failed
 from hmrkit.errors import EXIT_SOME_FAILED, InputError
 
 _KEYS = {"clip", "source", "status", "exit_code", "tries", "seconds", "frames", "time", "host", "device"}
@@ -105,7 +105,7 @@ def read_lines(out: Path) -> Iterator[dict[str, Any]]:
 
 
 def failed_line(line: Mapping[str, Any]) -> bool:
-    """Whether a line is of a clip that failed; see `hmrkit.batches.clip.failed`."""
+    """Whether a line is of a clip that failed; see `hmrkit.batches.result.failed`."""
     return failed(line["status"], line["exit_code"])
 
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hmrkit.batches.clip import ClipResult, ClipRunner, Outputs, QuarantineError, open_checked, result_of
+from hmrkit.batches.clip import ClipRunner, open_checked
 from hmrkit.batches.journal import Journal
 from hmrkit.batches.naming import Clip, name_clips
+from hmrkit.batches.result import ClipResult, Outputs, QuarantineError, result_of
 from hmrkit.batches.shards import WHOLE, Shard
 from hmrkit.errors import EXIT_OK, EXIT_SOME_FAILED, InputError, UsageError
 from hmrkit.exporters import load_exporter

@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from hmrkit.batches.clip import ClipResult
+from hmrkit.batches.result import ClipResult
 from hmrkit.errors import UsageError
 from hmrkit.pipeline import Progress
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
-from hmrkit.batches.clip import ClipResult, Outputs, result_of
 from hmrkit.batches.journal import Journal
 from hmrkit.batches.naming import Clip
+from hmrkit.batches.result import ClipResult, Outputs, result_of
 from hmrkit.batches.running import run_batch
 from hmrkit.batches.stopping import end_on_signals
 from hmrkit.batches.watching import Watch

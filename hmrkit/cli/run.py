@@ -16,8 +16,8 @@ from hmrkit.cli import options as o
 from hmrkit.exporters import EXPORTERS
 
 if TYPE_CHECKING:
-    from hmrkit.batches.clip import ClipResult, Outputs
     from hmrkit.batches.naming import Clip
+    from hmrkit.batches.result import ClipResult, Outputs
     from hmrkit.models import Models
 
 
@@ -64,8 +64,8 @@ def run(
     verbose: o.Verbose = False,
 ) -> None:
     """Turn videos into meshes of the people in them. The same command resumes a run that was interrupted."""
-    from hmrkit.batches.clip import Outputs
     from hmrkit.batches.journal import Journal
+    from hmrkit.batches.result import Outputs
     from hmrkit.batches.running import Choice, exit_code, plan, run_batch
     from hmrkit.batches.shards import parse_shard
     from hmrkit.batches.stopping import end_after

@@ -15,7 +15,7 @@ from hmrkit.cli.options import given_of
 from hmrkit.cli.run import listed
 
 if TYPE_CHECKING:
-    from hmrkit.batches.clip import ClipResult
+    from hmrkit.batches.result import ClipResult
     from hmrkit.batches.submit import Task
 
 app = typer.Typer(
@@ -120,7 +120,7 @@ def ray(
     """Run the list on Ray: actors that load the models once, fed by Ray Data."""
     from dataclasses import fields
 
-    from hmrkit.batches.clip import Outputs
+    from hmrkit.batches.result import Outputs
     from hmrkit.batches.running import Choice, exit_code, plan
     from hmrkit.batches.submit.ray_actors import run_on_ray
     from hmrkit.batches.watching import watch_batch

@@ -10,9 +10,10 @@ from films import TOYS, write_film
 from in_process import hmrkit
 
 from hmrkit.batches import clip as clips
-from hmrkit.batches.clip import ClipRunner, Outputs, result_of
+from hmrkit.batches.clip import ClipRunner
 from hmrkit.batches.journal import Journal, latest, read_lines, summarise
 from hmrkit.batches.naming import Clip
+from hmrkit.batches.result import ClipResult, Outputs, result_of
 from hmrkit.batches.running import Choice, plan
 from hmrkit.batches.watching import Watch
 from hmrkit.device import out_of_memory
@@ -179,7 +180,7 @@ def test_a_stage_with_frames_of_its_own_is_not_tried_with_fewer(frames_at_once, 
 def test_a_clip_of_little_use_has_failed_everywhere(tmp_path):
     journal, watch = Journal(tmp_path), Watch(3)
     for name, status, code in (("a", "done", 0), ("b", "done", 1), ("c", "failed", 4)):
-        result = clips.ClipResult(f"{name}.mp4", tmp_path / name, status, kind="undecodable", exit_code=code)
+        result = ClipResult(f"{name}.mp4", tmp_path / name, status, kind="undecodable", exit_code=code)
         journal.add(result)
         watch.done(result)
     chosen = Options(detector="toy", tracker="toy", keypoints="toy", lifter="toy", mesh="toy", device="cpu")
@@ -194,12 +195,12 @@ def test_a_clip_of_little_use_has_failed_everywhere(tmp_path):
 def test_a_journal_outlives_half_lines_and_adds_up(tmp_path):
     journal = Journal(tmp_path, "1_of_2", "cuda:0")
     for name, status, kind in (("a", "failed", "InputError"), ("b", "done", ""), ("a", "failed", "died")):
-        result = clips.ClipResult(f"{name}.mp4", tmp_path / name, status, kind=kind, exit_code=int(status != "done"))
+        result = ClipResult(f"{name}.mp4", tmp_path / name, status, kind=kind, exit_code=int(status != "done"))
         result.detail = {"frames": 10}
         journal.add(result)
     with open(journal.path, "a") as file:
         file.write('{"clip": "c", "stat')
-    journal.add(clips.ClipResult("d.mp4", tmp_path / "d", "kept"))
+    journal.add(ClipResult("d.mp4", tmp_path / "d", "kept"))
     assert statuses(tmp_path) == [("a", "failed", 1), ("b", "done", 0), ("a", "failed", 2), ("d", "kept", 0)]
     assert Journal(tmp_path).tries("a") == 2
     summary = summarise(latest(tmp_path).values())

@@ -139,8 +139,8 @@ def test_a_preempted_slurm_job_goes_on_in_the_queue(tmp_path):
 
 def test_a_local_ray_with_two_actors(films, tmp_path):
     ray = pytest.importorskip("ray")
-    from hmrkit.batches.clip import Outputs
     from hmrkit.batches.naming import name_clips
+    from hmrkit.batches.result import Outputs
     from hmrkit.batches.submit.ray_actors import run_on_ray
     from hmrkit.options import Options
 

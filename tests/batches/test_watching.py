@@ -5,7 +5,7 @@ import json
 import pytest
 
 from hmrkit.batches import watching
-from hmrkit.batches.clip import ClipResult
+from hmrkit.batches.result import ClipResult
 from hmrkit.batches.watching import Watch, watch_batch
 from hmrkit.cli import options
 from hmrkit.errors import UsageError

@@ -12,9 +12,9 @@ from films import TOYS, write_film
 from in_process import hmrkit
 
 from hmrkit.batches import workers
-from hmrkit.batches.clip import Outputs, result_of
 from hmrkit.batches.journal import latest, read_lines
 from hmrkit.batches.naming import Clip, name_clips
+from hmrkit.batches.result import Outputs, result_of
 from hmrkit.batches.watching import Watch
 from hmrkit.batches.workers import Workers, run_workers
 from hmrkit.device import resolve_device
