@@ -8,96 +8,41 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from hmrkit.batches.naming import Clip
+from hmrkit.batches.result import ClipResult, Outputs
 from hmrkit.device import out_of_memory
-from hmrkit.errors import EXIT_OK, EXIT_SOME_FAILED, HmrkitError, InputError
+from hmrkit.errors import EXIT_SOME_FAILED, HmrkitError, InputError
 from hmrkit.exporters.writing import exporting
 from hmrkit.files import write_json
+from hmrkit.keypoints import KEYPOINTS
+from hmrkit.members import choose
 from hmrkit.models import Models
+from hmrkit.options import Options
 from hmrkit.output import render_take
 from hmrkit.pipeline import STAGES, Progress, keep_stages, load_models, open_clip, run_stages, stages_of
 from hmrkit.report import report, reprojection
 from hmrkit.take import code_version, load_take, provenance_record, save_take
 from hmrkit.take.claims import LOCK, locked, owner_of
 from hmrkit.take.clip_folder import MANIFEST, ClipFolder
-from hmrkit.take.unfinished import Unfinished
+from hmrkit.take.unfinished import Part, Unfinished
 from hmrkit.types import Take
 
 log = logging.getLogger(__name__)
 REPORT = "report.json"
 # Options that change no result, so that a finished clip stays finished whatever they are.
-_WITHOUT_EFFECT = ("device", "engine", "batch_size", "timeout")
+_WITHOUT_EFFECT = ("device", "engine", "batch_size", "timeout", "allow_playlists")
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """Where results go and which ones: `render` is a file name inside each clip's folder, or None."""
-
-    folder: Path
-    formats: Sequence[str] = ("npz", "obj")
-    render: str | None = None
-    overwrite: bool = False
-
-
-@dataclass
-class ClipResult:
-    """What became of a clip. `status` is planned, done, kept (done before, and nothing changed since), failed or
-    quarantined; `kind` names what failed."""
-
-    source: str
-    folder: Path
-    status: str = "failed"
-    error: str | None = None
-    kind: str = ""
-    exit_code: int = EXIT_OK
-    files: list[Path] = field(default_factory=list)
-    seconds: float = 0.0
-    detail: dict[str, Any] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values, for a clip's report and `--json`; a sequence of meshes is one name with ``%06d``."""
-        status = "done" if self.status == "kept" else self.status
-        out = {"source": self.source, "status": status, "seconds": round(self.seconds, 2), **self.detail}
-        if self.error:
-            out["error"] = self.error
-        return out | {"folder": str(self.folder), "files": [_pattern(f) for f in self.files]}
-
-    def fail(self, error: BaseException) -> None:
-        """Note what went wrong: as it says itself where somebody thought of it."""
-        self.status = "quarantined" if isinstance(error, QuarantineError) else "failed"
-        self.kind = type(error).__name__
-        if isinstance(error, HmrkitError):
-            self.error, self.exit_code = str(error), error.exit_code
-            return
-        log.debug("unexpected error in %s", self.source, exc_info=error)
-        self.exit_code = EXIT_SOME_FAILED
-        if isinstance(error, OSError):
-            where = f" {error.filename}" if error.filename else ""
-            self.error = f"{self.source}: cannot read or write{where} ({error.strerror or error}); check the disk"
-        else:
-            self.error = f"{self.source}: unexpected {self.kind}: {error} (-v shows where)"
-
-
-class QuarantineError(HmrkitError):
-    """A clip that failed too often to be tried again."""
-
-
-def result_of(clip: Clip, outputs: Outputs) -> ClipResult:
-    """A result that is still to come."""
-    return ClipResult(clip.source, outputs.folder / clip.name, "planned")
-
-
-def open_checked(source: str, models_options: Any) -> Take:
+def open_checked(source: str, options: Options) -> Take:
     """`open_clip`; InputError for whatever else goes wrong, so that one input that nobody thought of stops no batch."""
     try:
-        return open_clip(source, models_options)
+        return open_clip(source, options)
     except HmrkitError:
         raise
     except Exception as error:
@@ -105,6 +50,20 @@ def open_checked(source: str, models_options: Any) -> Take:
         raise InputError(
             f"{source}: cannot be opened as a clip ({type(error).__name__}: {error}); check this input"
         ) from error
+
+
+class _InWork(Unfinished):
+    """Knows which stage that works through frames is in work; "" none."""
+
+    stage = ""
+
+    def part(self, stage: str, record: dict[str, Any]) -> Part:
+        self.stage = stage
+        return super().part(stage, record)
+
+    def remove(self) -> None:
+        self.stage = ""
+        super().remove()
 
 
 class ClipRunner:
@@ -183,27 +142,31 @@ class ClipRunner:
         return True
 
     def _with_less_memory(self, result: ClipResult, take: Take, progress: Progress) -> None:
-        """Run the clip; where the GPU's memory does not suffice, again with half as many frames at once."""
-        models = self.models
+        """Run the clip; where the GPU's memory does not suffice, again with half as many frames at once, as then the
+        clips after it."""
+        models, unfinished = self.models, _InWork(result.folder)
+        member, _ = choose(KEYPOINTS, models.options.keypoints, "keypoint estimator")
         while True:
             try:
-                return self._run(result, take, models, progress)
+                self._run(result, take, models, progress, unfinished)
+                self.models = models
+                return
             except Exception as error:
                 batch_size = models.options.batch_size // 2
-                if not out_of_memory(error) or not batch_size:
+                fixed = unfinished.stage == "pose" and member.frames_at_once
+                if not out_of_memory(error) or fixed or not batch_size:
                     raise
                 log.warning("%s: out of GPU memory; again with --batch-size %d", result.source, batch_size)
             torch.cuda.empty_cache()
             models = models.with_batch_size(batch_size)
 
-    def _run(self, result: ClipResult, take: Take, models: Models, progress: Progress) -> None:
+    def _run(self, result: ClipResult, take: Take, models: Models, progress: Progress, unfinished: Unfinished) -> None:
         started = time.perf_counter()
         outputs, folder, take_path = self.outputs, result.folder, result.folder / "take.npz"
         earlier = _resume(take, take_path, outputs.overwrite)
         take = keep_stages(earlier, self.stages)
         if take.provenance.keys() != earlier.provenance.keys():  # it loses stages of another method
             save_take(take, take_path)
-        unfinished = Unfinished(folder)
         take = run_stages(take, self.stages, models, progress, lambda t: save_take(t, take_path), unfinished)
         last = take.provenance[self.stages[-1]]
         made, written = [take_path], ClipFolder(folder, outputs.overwrite)
@@ -236,7 +199,7 @@ class ClipRunner:
                 "check the file, or allow more with --failed-frames"
             )
         result.seconds = time.perf_counter() - started
-        facts = _finished(self.key, result.source, folder, json.loads((folder / MANIFEST).read_text())["products"])
+        facts = _finished(self.key, result.source, folder, written.products)
         write_json(folder / REPORT, result.as_json() | {"exit_code": result.exit_code, "finished": facts})
 
 
@@ -287,15 +250,6 @@ def _stamps(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:32]
-
-
-def _pattern(path: Path) -> str:
-    """A path; of a folder that holds a sequence, its files' common name (``person_01_obj/frame_%06d.obj``)."""
-    if path.is_dir():
-        for file in os.scandir(path):
-            if file.name.startswith("frame_"):
-                return str(path / f"frame_%06d{Path(file.name).suffix}")
-    return str(path)
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -15,24 +15,24 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hmrkit.batches.clip import ClipResult
+from hmrkit.batches.result import BAD, ClipResult, failed
 from hmrkit.errors import EXIT_SOME_FAILED, InputError
 
-BAD = ("failed", "quarantined")
 _KEYS = {"clip", "source", "status", "exit_code", "tries", "seconds", "frames", "time", "host", "device"}
 
 
 @dataclass
 class Known:
-    """What the journals of a folder say of a clip: its last status, and how often it failed since it was done."""
+    """What the journals of a folder say of a clip: its last ending, and how often it failed since it was done."""
 
     status: str = ""
     tries: int = 0
+    failed: bool = False
 
 
 class Journal:
@@ -42,7 +42,7 @@ class Journal:
         self.out, self.path, self.device = out, out / f"report{'_' * bool(label)}{label}.jsonl", device
         self.known: dict[str, Known] = {}
         for line in read_lines(out):
-            self.known[line["clip"]] = Known(line["status"], int(line["tries"]))
+            self.known[line["clip"]] = Known(line["status"], int(line["tries"]), failed_line(line))
 
     def add(self, result: ClipResult) -> None:
         """Enter what became of a clip. A finished clip that was found finished again needs no line."""
@@ -50,12 +50,11 @@ class Journal:
         before = self.known.get(clip, Known())
         if (result.status == "kept" and before.status in ("done", "kept")) or result.status == before.status == BAD[1]:
             return
-        failed = result.status == "failed" or bool(result.exit_code)
-        tries = before.tries + (result.status == "failed") if failed else 0
-        self.known[clip] = Known(result.status, tries)
+        tries = before.tries + (result.status == "failed") if result.failed else 0
+        self.known[clip] = Known(result.status, tries, result.failed)
         self._append(
             {"clip": clip, "source": os.path.abspath(result.source.replace("\0", "_")), "status": result.status}
-            | ({"kind": result.kind, "error": result.error} if failed else {})
+            | ({"kind": result.kind, "error": result.error} if result.failed else {})
             | {"exit_code": result.exit_code, "tries": tries, "seconds": round(result.seconds, 3)}
             | {"frames": result.detail.get("frames", 0), "people": len(result.detail.get("people", ()))}
         )
@@ -105,6 +104,11 @@ def read_lines(out: Path) -> Iterator[dict[str, Any]]:
         yield from sorted((line for part in lines for line in part), key=lambda line: line["time"])
 
 
+def failed_line(line: Mapping[str, Any]) -> bool:
+    """Whether a line is of a clip that failed; see `hmrkit.batches.result.failed`."""
+    return failed(line["status"], line["exit_code"])
+
+
 def _lines_of(path: Path) -> Iterator[dict[str, Any]]:
     with open(path, "rb") as file:
         for text in file:
@@ -141,7 +145,7 @@ def summarise(lines: Iterable[dict[str, Any]]) -> Summary:
     for line in lines:
         status = "done" if line["status"] == "kept" else line["status"]
         summary.clips[status] += 1
-        if line["exit_code"]:
+        if failed_line(line):
             summary.kinds[line.get("kind") or "unknown"] += 1
         summary.frames += line["frames"]
         summary.seconds += line["seconds"]

@@ -1,4 +1,5 @@
-"""Where a clip's results go: a folder that follows from the clip's path, never from the other clips' names."""
+"""Where a clip's results go: a folder that follows from its path under a root, and from its inputs' common folder
+where no root is named."""
 
 from __future__ import annotations
 

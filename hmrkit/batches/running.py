@@ -8,7 +8,6 @@ work on one list.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,16 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hmrkit.batches.clip import ClipResult, ClipRunner, Outputs, QuarantineError, open_checked, result_of
-from hmrkit.batches.journal import BAD, Journal
+from hmrkit.batches.clip import ClipRunner, open_checked
+from hmrkit.batches.journal import Journal
 from hmrkit.batches.naming import Clip, name_clips
+from hmrkit.batches.result import ClipResult, Outputs, QuarantineError, result_of
 from hmrkit.batches.shards import WHOLE, Shard
 from hmrkit.errors import EXIT_OK, EXIT_SOME_FAILED, InputError, UsageError
 from hmrkit.exporters import load_exporter
 from hmrkit.models import Models
 from hmrkit.options import Options
 from hmrkit.pipeline import Progress, check_checkpoint, check_clip, load_models, stages_of
-from hmrkit.take.claims import owner_text
+from hmrkit.take.claims import owner_text, time_of_folder
 
 log = logging.getLogger(__name__)
 _POLL_S = 0.5  # how often clips that another process works on are asked for
@@ -61,7 +61,7 @@ def plan(sources: Sequence[str], options: Options, outputs: Outputs, choice: Cho
     clips = choice.shard.of(name_clips(sources, choice.root))
     if choice.retry_failed:
         known = Journal(outputs.folder).known
-        clips = [clip for clip in clips if clip.name in known and known[clip.name].status in BAD]
+        clips = [clip for clip in clips if clip.name in known and known[clip.name].failed]
     return clips
 
 
@@ -150,8 +150,6 @@ def _check_writable(folder: Path) -> None:
     """InputError unless files can be made in `folder` (it is created)."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".hmrkit-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        time_of_folder(folder)
     except OSError as error:
         raise InputError(f"{folder}: cannot write there ({error.strerror}); choose another --out") from error

@@ -1,4 +1,4 @@
-"""A shard: every N-th input of a list, so that N jobs share the list without talking to one another."""
+"""A shard: every N-th input of a list, so that there can be N jobs that share nothing but the list."""
 
 from __future__ import annotations
 

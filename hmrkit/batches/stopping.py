@@ -15,20 +15,22 @@ from hmrkit.errors import EXIT_TIME_LIMIT, UsageError
 _MARGIN_S = 60.0  # before the end of a Slurm job
 
 
-def end_on_signals() -> None:
+def end_on_signals(again: signal.Handlers = signal.SIG_DFL) -> None:
     """SIGTERM and SIGHUP end a command as Ctrl-C does: what is half-written is removed, 143 or 129 is the exit code.
 
-    A signal that is ignored from outside, as by nohup, stays ignored.
+    `again` is what a second one does: it ends the process at once (SIG_DFL), or nothing (SIG_IGN). A signal that is
+    ignored from outside, as by nohup, stays ignored.
     """
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows: no SIGHUP
+    numbers = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
 
     def end(number: int, _: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)  # a second one ends at once
+        for each in numbers:
+            signal.signal(each, again)
         sys.exit(128 + number)
 
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
-            signal.signal(number, end)
+    for number in numbers:
+        signal.signal(number, end)
 
 
 def end_after(limit: str | None, environment: Mapping[str, str] = os.environ) -> None:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from hmrkit.batches.clip import ClipResult
+from hmrkit.batches.result import ClipResult
 from hmrkit.errors import UsageError
 from hmrkit.pipeline import Progress
 
@@ -45,7 +45,7 @@ class Watch:
         """A clip has ended."""
         self.finished += 1
         self.kept += result.status == "kept"
-        self.failed += bool(result.exit_code)
+        self.failed += result.failed
         self.frames += result.detail.get("frames", 0) if result.status == "done" else 0
         self.work.pop(worker, None)
         self.show(worker, result)
@@ -144,8 +144,8 @@ class _Table(Watch):
         self.live.stop()
 
 
-class _Bars(Watch):
-    """A bar for each stage of the one clip."""
+class Bars(Watch):
+    """A bar for each stage of the one clip, on standard error."""
 
     def __init__(self) -> None:
         super().__init__(1)
@@ -179,7 +179,7 @@ def watch_batch(total: int, kind: str = "auto") -> Watch:
     if kind == "auto":
         kind = ("bars" if total == 1 else "table") if sys.stderr.isatty() else "plain"
     if kind == "bars":
-        return _Bars()
+        return Bars()
     if kind == "table":
         return _Table(total)
     return Watch(total) if kind == "none" else _Lines(total, kind)

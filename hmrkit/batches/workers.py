@@ -3,26 +3,30 @@ does, so that other machines may work on the same list."""
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import queue
+import signal
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
 
-from hmrkit.batches.clip import ClipResult, Outputs, result_of
 from hmrkit.batches.journal import Journal
 from hmrkit.batches.naming import Clip
+from hmrkit.batches.result import ClipResult, Outputs, result_of
 from hmrkit.batches.running import run_batch
 from hmrkit.batches.stopping import end_on_signals
 from hmrkit.batches.watching import Watch
-from hmrkit.errors import EXIT_SOME_FAILED, DeviceError
+from hmrkit.errors import DeviceError
 from hmrkit.models import Models
 from hmrkit.options import Options
+from hmrkit.take.claims import locked, owner_of
 
 ALL_GPUS = "cuda:all"
 
@@ -34,46 +38,66 @@ def all_gpus() -> list[str]:
     return [f"cuda:{k}" for k in range(count)]
 
 
+@dataclass(frozen=True)
+class Workers:
+    """How the workers run their clips: one for each name in `devices`; `label` names their shard's journal."""
+
+    options: Options
+    outputs: Outputs
+    devices: Sequence[str]
+    label: str = ""
+    max_tries: int | None = None
+
+
 def run_workers(
-    clips: Sequence[Clip],
-    options: Options,
-    outputs: Outputs,
-    devices: Sequence[str],
-    watch: Watch,
-    done: Callable[[ClipResult], None],
-    label: str = "",
-    max_tries: int | None = None,
+    clips: Sequence[Clip], workers: Workers, watch: Watch, done: Callable[[ClipResult], None]
 ) -> Counter[int]:
-    """`run_batch` by one process a device. A clip whose worker dies is tried once more by another; then it failed."""
+    """`run_batch` by one process a device. A clip whose worker dies is tried once more, after the others; then it
+    failed. DeviceError where workers die before they take a clip."""
     codes: Counter[int] = Counter()
     left = {clip.name: clip for clip in clips}
-    for _ in range(2):
-        if left:
-            _round(left, options, outputs, devices, watch, done, codes, label, max_tries)
-    journal = Journal(outputs.folder, label)
-    for clip in left.values():
-        result = result_of(clip, outputs)
-        result.fail(DeviceError(f"{clip.source}: the process that worked on this clip died; see the system's log"))
-        result.kind = "died"
-        journal.add(result)
-        codes[EXIT_SOME_FAILED] += 1
-        watch.done(result)
+    deaths: Counter[str] = Counter()
+
+    def ended(result: ClipResult, worker: str = "") -> None:
+        left.pop(result.folder.relative_to(workers.outputs.folder).as_posix(), None)
+        codes[result.exit_code] += 1
+        watch.done(result, worker)
         done(result)
+
+    while left:
+        before = len(left)
+        dead = _died(left, workers, _round(list(left.values()), workers, watch, ended))
+        if not dead and len(left) == before:
+            raise DeviceError("the worker processes died before they took a clip; see the system's log")
+        for result, name in dead:
+            deaths[name] += 1
+            if deaths[name] > 1:
+                ended(result)
+            else:
+                left[name] = left.pop(name)
     return codes
 
 
-def _round(
-    left: dict[str, Clip],
-    options: Options,
-    outputs: Outputs,
-    devices: Sequence[str],
-    watch: Watch,
-    done: Callable[[ClipResult], None],
-    codes: Counter[int],
-    label: str,
-    max_tries: int | None,
-) -> None:
-    """One process a device until all have ended; what they finish is taken out of `left`."""
+def _died(left: dict[str, Clip], workers: Workers, pids: set[int]) -> list[tuple[ClipResult, str]]:
+    """The clips that one of these processes, which have ended, still claims: each is entered as a failure, and free."""
+    dead = []
+    for clip in left.values():
+        result = result_of(clip, workers.outputs)
+        owner = owner_of(result.folder)
+        if owner is None or owner["pid"] not in pids:
+            continue
+        with locked(result.folder, wait=False) as held:
+            if held:
+                error = f"{clip.source}: the process that worked on this clip died; see the system's log"
+                result.fail(DeviceError(error))
+                result.kind = "died"
+                Journal(workers.outputs.folder, workers.label).add(result)
+                dead.append((result, clip.name))
+    return dead
+
+
+def _round(clips: Sequence[Clip], workers: Workers, watch: Watch, done: Callable[[ClipResult, str], None]) -> set[int]:
+    """One process a device, until all have ended: their process ids."""
     # A server that has computed nothing and forks: what is imported is so once, and CUDA starts in each worker.
     if "forkserver" in multiprocessing.get_all_start_methods():
         server = multiprocessing.get_context("forkserver")
@@ -81,21 +105,22 @@ def _round(
     else:
         server = multiprocessing.get_context("spawn")
     place, events = server.Value("q", 0), server.Queue()
-    clips = list(left.values())
-    workers: list[BaseProcess] = []
+    devices, level = workers.devices, logging.getLogger("hmrkit").getEffectiveLevel()
+    processes: list[BaseProcess] = []
     for number, device in enumerate(devices):
         name = device if len(set(devices)) == len(devices) else f"{device} {number + 1}"
-        words = (name, clips, replace(options, device=device), outputs, label, max_tries, place, events)
-        workers.append(server.Process(target=_work, args=words, name=name))
+        one = replace(workers, options=replace(workers.options, device=device), devices=[device])
+        words = (name, clips, one, level, place, events)
+        processes.append(server.Process(target=_work, args=words, name=name))
     try:
-        for worker in workers:
-            worker.start()
+        for process in processes:
+            process.start()
         ended = 0
-        while ended < len(workers):
+        while ended < len(processes):
             try:
-                worker, what = events.get(timeout=1.0)
+                name, what = events.get(timeout=1.0)
             except queue.Empty:
-                if not any(process.is_alive() for process in workers):
+                if not any(process.is_alive() for process in processes):
                     break
                 continue
             if what is None:
@@ -103,33 +128,27 @@ def _round(
             elif isinstance(what, BaseException):
                 raise what
             elif isinstance(what, ClipResult):
-                left.pop(what.folder.relative_to(outputs.folder).as_posix(), None)
-                codes[what.exit_code] += 1
-                watch.done(what, worker)
-                done(what)
+                done(what, name)
             else:
-                watch.advance(worker, *what)
+                watch.advance(name, *what)
     finally:
-        for worker in workers:
-            if worker.is_alive():
-                worker.terminate()
-        for worker in workers:
-            if worker.pid is not None:
-                worker.join()
+        for process in processes:
+            if process.is_alive():
+                process.terminate()
+        for process in processes:
+            if process.pid is not None:
+                process.join()
+    return {process.pid for process in processes if process.pid is not None}
 
 
-def _work(
-    name: str,
-    clips: Sequence[Clip],
-    options: Options,
-    outputs: Outputs,
-    label: str,
-    max_tries: int | None,
-    place: Any,
-    events: Any,
-) -> None:
+def _work(name: str, clips: Sequence[Clip], workers: Workers, level: int, place: Any, events: Any) -> None:
     """A worker: the next clip that none has taken, until there is none."""
-    end_on_signals()
+    # A signal to the whole group reaches the parent too, which then ends this process: that must not come in the middle
+    # of what the first one made it write.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_on_signals(again=signal.SIG_IGN)
+    logging.basicConfig(stream=sys.stderr, format="hmrkit: %(message)s", level=logging.WARNING)
+    logging.getLogger("hmrkit").setLevel(level)
 
     def mine() -> Iterator[Clip]:
         while True:
@@ -146,7 +165,8 @@ def _work(
         return partial(_send_progress, send, source)
 
     try:
-        run_batch(mine(), Models(options), outputs, Journal(outputs.folder, label, name), progress, send, max_tries)
+        models, journal = Models(workers.options), Journal(workers.outputs.folder, workers.label, name)
+        run_batch(mine(), models, workers.outputs, journal, progress, send, workers.max_tries)
         send(None)
     except Exception as error:
         send(error)

@@ -20,9 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hmrkit.batches.clip import REPORT, Outputs
+from hmrkit.batches.clip import REPORT
 from hmrkit.batches.journal import Journal, latest, read_lines
 from hmrkit.batches.naming import Clip, name_clips
+from hmrkit.batches.result import Outputs
 from hmrkit.batches.running import run_batch
 from hmrkit.batches.watching import Watch
 from hmrkit.benchmark.torture import write_clip

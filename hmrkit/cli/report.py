@@ -39,9 +39,9 @@ def failed(
     sources: Annotated[bool, typer.Option("--sources", help="Only their inputs, for --input-list -.")] = False,
 ) -> None:
     """The clips that failed, by kind, with the reason. `hmrkit run --retry-failed` runs them again."""
-    from hmrkit.batches.journal import BAD, latest
+    from hmrkit.batches.journal import failed_line, latest
 
-    found = [line for line in latest(out).values() if line["status"] in BAD or line["exit_code"]]
+    found = filter(failed_line, latest(out).values())
     for line in sorted(found, key=lambda line: (line.get("kind", ""), line["clip"])):
         if sources:
             typer.echo(line["source"])

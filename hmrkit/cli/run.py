@@ -16,8 +16,8 @@ from hmrkit.cli import options as o
 from hmrkit.exporters import EXPORTERS
 
 if TYPE_CHECKING:
-    from hmrkit.batches.clip import ClipResult, Outputs
     from hmrkit.batches.naming import Clip
+    from hmrkit.batches.result import ClipResult, Outputs
     from hmrkit.models import Models
 
 
@@ -64,13 +64,13 @@ def run(
     verbose: o.Verbose = False,
 ) -> None:
     """Turn videos into meshes of the people in them. The same command resumes a run that was interrupted."""
-    from hmrkit.batches.clip import Outputs
     from hmrkit.batches.journal import Journal
+    from hmrkit.batches.result import Outputs
     from hmrkit.batches.running import Choice, exit_code, plan, run_batch
     from hmrkit.batches.shards import parse_shard
     from hmrkit.batches.stopping import end_after
     from hmrkit.batches.watching import watch_batch
-    from hmrkit.batches.workers import ALL_GPUS, all_gpus, run_workers
+    from hmrkit.batches.workers import ALL_GPUS, Workers, all_gpus, run_workers
     from hmrkit.errors import UsageError
     from hmrkit.exporters import choose_formats
     from hmrkit.models import Models
@@ -107,9 +107,10 @@ def run(
     label = choice.shard.label
     with watch:
         if devices:
-            codes = run_workers(clips, chosen, outputs, devices, watch, done, label, max_tries)
+            codes = run_workers(clips, Workers(chosen, outputs, devices, label, max_tries), watch, done)
         else:
-            models, journal = Models(chosen), Journal(out, label, chosen.device)
+            models = Models(chosen)
+            journal = Journal(out, label, str(models.device))
             codes = run_batch(clips, models, outputs, journal, watch.progress, watched, max_tries)
     if as_json:
         typer.echo(json.dumps({"clips": entries}, indent=1))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hmrkit.cli.options import given_of
 from hmrkit.cli.run import listed
 
 if TYPE_CHECKING:
-    from hmrkit.batches.clip import ClipResult
+    from hmrkit.batches.result import ClipResult
     from hmrkit.batches.submit import Task
 
 app = typer.Typer(
@@ -21,6 +24,14 @@ app = typer.Typer(
 WITH_REST = {"allow_extra_args": True, "ignore_unknown_options": False}
 InputList = Annotated[Path, typer.Option(help="File with one input a line, which all machines can read.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for results, which all machines can write.")]
+# What `hmrkit run` has and no engine takes after --, by parameter: what to do.
+OWN = {
+    "inputs": "put the input into the list",
+    "input_list": "name the list before --",
+    "out": "name the folder before --",
+    "shard": "the list is parted as the engine needs it",
+}
+NOT_OF_RAY = dict.fromkeys(("dry_run", "as_json", "verbose"), "`hmrkit run` with the same list has it")
 Gpus = Annotated[int, typer.Option(min=0, help="GPUs for each task; 0: none.")]
 
 
@@ -47,7 +58,7 @@ def slurm(
     from hmrkit.batches.submit.slurm import submit_slurm
     from hmrkit.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError
 
-    task = _task(context, input_list, out)
+    task, _ = _task(context, input_list, out, {"time_limit": "name --minutes before --"})
     settings: dict[str, Any] = {"timeout_min": minutes, "gpus_per_node": gpus, "cpus_per_task": cpus, "mem_gb": memory}
     settings["slurm_array_parallelism"] = at_once
     if partition:
@@ -81,10 +92,18 @@ def openjd(
     import shlex
 
     from hmrkit.batches.submit.openjd import job_template
+    from hmrkit.errors import InputError
     from hmrkit.files import write_json
 
-    task = _task(context, input_list, out)
-    write_json(template, job_template(task, len(listed(str(input_list))), chunk, gpus, shlex.split(command)))
+    task, _ = _task(context, input_list, out)
+    inputs = listed(task.input_list)
+    relative = [line for line in inputs if not any(p(line).is_absolute() for p in (PurePosixPath, PureWindowsPath))]
+    if relative:
+        raise InputError(
+            f"{input_list}: wanted absolute paths, found {len(relative)} that are not, the first {relative[0]}; "
+            "a farm's tasks run in folders of their own, so write whole paths"
+        )
+    write_json(template, job_template(task, len(inputs), chunk, gpus, shlex.split(command)))
     typer.echo(str(template))
     sys.stderr.write(f"hmrkit: its parameters: -p InputList={task.input_list} -p OutputFolder={task.out}\n")
 
@@ -101,20 +120,20 @@ def ray(
     """Run the list on Ray: actors that load the models once, fed by Ray Data."""
     from dataclasses import fields
 
-    from hmrkit.batches.clip import Outputs
+    from hmrkit.batches.result import Outputs
     from hmrkit.batches.running import Choice, exit_code, plan
     from hmrkit.batches.submit.ray_actors import run_on_ray
     from hmrkit.batches.watching import watch_batch
     from hmrkit.exporters import choose_formats
     from hmrkit.options import Options
 
-    task = _task(context, input_list, out)
-    given = _parsed(task)
+    task, given = _task(context, input_list, out, {"time_limit": "Ctrl-C ends it, and it goes on later"} | NOT_OF_RAY)
     options = Options(**{field.name: given[field.name] for field in fields(Options)})
     formats = choose_formats(given["formats"], options.params_only)
     outputs = Outputs(Path(task.out), formats, given["render"], given["overwrite"])
     choice = Choice(given["root"], retry_failed=given["retry_failed"], max_tries=given["max_tries"])
-    clips = plan(listed(task.input_list), options, outputs, choice)
+    inputs = [os.path.join(os.getcwd(), line) for line in listed(task.input_list)]  # actors have folders of their own
+    clips = plan(inputs, options, outputs, choice)
     with watch_batch(len(clips), given["progress"]) as watch:
 
         def done(result: ClipResult) -> None:
@@ -127,21 +146,23 @@ def ray(
     raise typer.Exit(exit_code(codes))
 
 
-def _task(context: typer.Context, input_list: Path, out: Path) -> Task:
-    """The run that is meant, its options checked now."""
-    from hmrkit.batches.submit import Task
+def _task(
+    context: typer.Context, input_list: Path, out: Path, refused: Mapping[str, str] | None = None
+) -> tuple[Task, dict[str, Any]]:
+    """The run that is meant, and its parameters by name, checked now.
 
-    task = Task(str(input_list.absolute()), str(out.absolute()), tuple(context.args))
-    _parsed(task)
-    return task
-
-
-def _parsed(task: Task) -> dict[str, Any]:
-    """The run's parameters by name. UsageError of `hmrkit run`'s own where there is no such option."""
+    UsageError of `hmrkit run`'s own where there is no such option, and for those in `OWN` and `refused`."""
     from typer.main import get_command
 
+    from hmrkit.batches.submit import Task
     from hmrkit.cli.app import app as whole
+    from hmrkit.errors import UsageError
 
+    words = list(context.args)
     command = get_command(whole).commands["run"]  # type: ignore[attr-defined]
-    with command.make_context("hmrkit run", task.command("1/1")) as context:
-        return context.params
+    with command.make_context("hmrkit run", list(words)) as run:
+        for name, instead in (OWN | dict(refused or {})).items():
+            if name in given_of(run):
+                flag = next(parameter.opts[0] for parameter in command.params if parameter.name == name)
+                raise UsageError(f"`hmrkit submit {context.info_name}` takes no {flag} after --; {instead}")
+        return Task(str(input_list.absolute()), str(out.absolute()), tuple(words)), run.params

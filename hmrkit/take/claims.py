@@ -14,6 +14,7 @@ import logging
 import os
 import platform
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -56,7 +57,7 @@ def locked(folder: Path, wait: bool = True) -> Iterator[bool]:
     finally:
         ended.set()
         beat.join()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # gone, or damaged
             if _is_own(handle):  # else it was stopped for so long that another machine has taken it over
                 path.unlink()
         os.close(handle)
@@ -99,8 +100,8 @@ def _claim(path: Path) -> int | None:
             text = json.dumps(_own_facts()).encode()
             os.truncate(handle, 0)
             os.pwrite(handle, text, 0)
+            os.fsync(handle)  # over NFS others else find an empty file for as long as this one's writes are cached
             if foreign:
-                os.fsync(handle)
                 time.sleep(SETTLE_S)
                 if path.read_bytes() != text:
                     break
@@ -170,12 +171,8 @@ def _machine() -> str:
 
 def time_of_folder(folder: Path) -> float:
     """The time in seconds by the clock that dates a folder's files, which may be a server's."""
-    probe = folder / f".hmrkit-{os.getpid()}"
-    try:
-        probe.write_bytes(b"")
-        return probe.stat().st_mtime
-    finally:
-        probe.unlink(missing_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".hmrkit-") as probe:  # two machines can have equal pids
+        return os.fstat(probe.fileno()).st_mtime
 
 
 def _beat(handle: int, ended: threading.Event) -> None:

@@ -84,6 +84,11 @@ class ClipFolder:
         """What products it has."""
         return list(self._products)
 
+    @property
+    def products(self) -> dict[str, dict[str, Any]]:
+        """Its products by name, each as the manifest has it."""
+        return dict(self._products)
+
     def finish(self, names: Sequence[str]) -> None:
         """Remove what earlier runs made and these products do not have; changed files stay, with a warning."""
         for name in self._products.keys() - set(names):

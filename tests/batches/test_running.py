@@ -3,17 +3,23 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 from films import TOYS, write_film
 from in_process import hmrkit
 
 from hmrkit.batches import clip as clips
-from hmrkit.batches.clip import ClipRunner, Outputs, result_of
+from hmrkit.batches.clip import ClipRunner
 from hmrkit.batches.journal import Journal, latest, read_lines, summarise
 from hmrkit.batches.naming import Clip
+from hmrkit.batches.result import ClipResult, Outputs, result_of
+from hmrkit.batches.running import Choice, plan
+from hmrkit.batches.watching import Watch
 from hmrkit.device import out_of_memory
 from hmrkit.errors import GpuMemoryError
+from hmrkit.keypoints import KEYPOINTS
+from hmrkit.keypoints.toy import ToyEstimator
 from hmrkit.models import Models
 from hmrkit.options import Options
 from hmrkit.take.claims import LOCK, locked
@@ -147,19 +153,54 @@ def test_too_little_gpu_memory_halves_the_batch(film, tmp_path, monkeypatch):
     runner = ClipRunner(Models(chosen), Outputs(tmp_path, ["npz"]))
     result = result_of(Clip(str(film), "walk"), runner.outputs)
     assert runner.run(result, lambda *_: None, lambda _: None)
-    assert (result.status, sizes, runner.models.options.batch_size) == ("done", [8, 4, 2], 8)
+    assert (result.status, sizes, runner.models.options.batch_size) == ("done", [8, 4, 2], 2)
+    other = result_of(Clip(str(film), "other"), runner.outputs)
+    assert runner.run(other, lambda *_: None, lambda _: None)
+    assert (other.status, sizes[3:]) == ("done", [2])
     assert not out_of_memory(RuntimeError("other"))
+
+
+@pytest.mark.parametrize(("frames_at_once", "tries"), [(8, 1), (0, 4)])
+def test_a_stage_with_frames_of_its_own_is_not_tried_with_fewer(frames_at_once, tries, film, tmp_path, monkeypatch):
+    sizes = []
+
+    def full(self, *_):
+        sizes.append(1)
+        raise GpuMemoryError("cuda:0 ran out of memory")
+
+    monkeypatch.setattr(ToyEstimator, "__call__", full)
+    monkeypatch.setitem(KEYPOINTS, "toy", replace(KEYPOINTS["toy"], frames_at_once=frames_at_once))
+    chosen = Options(detector="toy", tracker="toy", keypoints="toy", lifter="toy", mesh="toy", device="cpu")
+    runner = ClipRunner(Models(chosen), Outputs(tmp_path, ["npz"]))
+    result = result_of(Clip(str(film), "walk"), runner.outputs)
+    assert runner.run(result, lambda *_: None, lambda _: None)
+    assert (result.kind, len(sizes)) == ("GpuMemoryError", tries)
+
+
+def test_a_clip_of_little_use_has_failed_everywhere(tmp_path):
+    journal, watch = Journal(tmp_path), Watch(3)
+    for name, status, code in (("a", "done", 0), ("b", "done", 1), ("c", "failed", 4)):
+        result = ClipResult(f"{name}.mp4", tmp_path / name, status, kind="undecodable", exit_code=code)
+        journal.add(result)
+        watch.done(result)
+    chosen = Options(detector="toy", tracker="toy", keypoints="toy", lifter="toy", mesh="toy", device="cpu")
+    again = plan(["a.mp4", "b.mp4", "c.mp4"], chosen, Outputs(tmp_path, ["npz"]), Choice(retry_failed=True))
+    assert [clip.name for clip in again] == ["b", "c"]
+    assert hmrkit("report", "failed", tmp_path, "--sources").stdout.split() == [
+        os.path.abspath(clip.source) for clip in again
+    ]
+    assert (watch.failed, Journal(tmp_path).tries("b")) == (2, 0)
 
 
 def test_a_journal_outlives_half_lines_and_adds_up(tmp_path):
     journal = Journal(tmp_path, "1_of_2", "cuda:0")
     for name, status, kind in (("a", "failed", "InputError"), ("b", "done", ""), ("a", "failed", "died")):
-        result = clips.ClipResult(f"{name}.mp4", tmp_path / name, status, kind=kind, exit_code=int(status != "done"))
+        result = ClipResult(f"{name}.mp4", tmp_path / name, status, kind=kind, exit_code=int(status != "done"))
         result.detail = {"frames": 10}
         journal.add(result)
     with open(journal.path, "a") as file:
         file.write('{"clip": "c", "stat')
-    journal.add(clips.ClipResult("d.mp4", tmp_path / "d", "kept"))
+    journal.add(ClipResult("d.mp4", tmp_path / "d", "kept"))
     assert statuses(tmp_path) == [("a", "failed", 1), ("b", "done", 0), ("a", "failed", 2), ("d", "kept", 0)]
     assert Journal(tmp_path).tries("a") == 2
     summary = summarise(latest(tmp_path).values())

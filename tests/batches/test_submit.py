@@ -5,7 +5,9 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from films import TOYS, write_film
@@ -59,6 +61,58 @@ def test_options_of_the_run_are_checked_at_once(engine, films):
     assert (result.returncode, "No such option: --methd" in result.stderr) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("engine", "words", "message"),
+    [
+        ("ray", ["--dry-run"], "takes no --dry-run after --; `hmrkit run`"),
+        ("ray", ["--json"], "takes no --json"),
+        ("ray", ["-v"], "takes no --verbose"),
+        ("ray", ["--time-limit", "1h"], "takes no --time-limit"),
+        ("ray", ["more.mp4"], "takes no inputs after --; put the input into the list"),
+        ("ray", ["--shard", "1/2"], "takes no --shard"),
+        ("slurm", ["--time-limit", "1h"], "takes no --time-limit after --; name --minutes"),
+        ("openjd", ["--out", "elsewhere"], "takes no --out after --; name the folder before --"),
+    ],
+)
+def test_options_without_effect_are_refused(engine, words, message, films):
+    if engine != "openjd":
+        pytest.importorskip({"slurm": "submitit", "ray": "ray"}[engine])
+    result = hmrkit("submit", engine, "--input-list", films, "--", *words)
+    assert (result.returncode, message in result.stderr) == (2, True), result.stderr
+
+
+def test_relative_lines_are_no_clips_of_a_farm(tmp_path):
+    listed = tmp_path / "list.txt"
+    listed.write_text("/show/a.mp4\nC:\\show\\b.mp4\nc.mp4\n")
+    result = hmrkit("submit", "openjd", "--input-list", listed, "--template", tmp_path / "job.json")
+    assert (result.returncode, "found 1 that are not, the first c.mp4" in result.stderr) == (4, True), result.stderr
+    assert not (tmp_path / "job.json").exists()
+
+
+def test_relative_lines_are_made_whole_for_rays_actors(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    from hmrkit.batches.submit import ray_actors
+
+    seen = []
+    monkeypatch.setattr(ray_actors, "run_on_ray", lambda clips, *_: seen.extend(clips) or Counter({0: 1}))
+    monkeypatch.chdir(tmp_path)
+    Path("list.txt").write_text("c.mp4\n")
+    assert hmrkit("submit", "ray", "--input-list", "list.txt", "--", *QUICK).returncode == 0
+    assert [tuple(clip) for clip in seen] == [(str(tmp_path / "c.mp4"), "c")]
+
+
+def test_failed_clips_are_no_failed_job(monkeypatch):
+    pytest.importorskip("submitit")
+    from hmrkit.batches.submit import slurm
+
+    for code in (0, 1, 3, 4):
+        monkeypatch.setattr(slurm.subprocess, "Popen", lambda *_, code=code: SimpleNamespace(wait=lambda: code))
+        assert slurm.ShardJob(Task("list.txt", "out"))("1/2") == code
+    monkeypatch.setattr(slurm.subprocess, "Popen", lambda *_: SimpleNamespace(wait=lambda: 2))
+    with pytest.raises(RuntimeError, match="ended with 2"):
+        slurm.ShardJob(Task("list.txt", "out"))("1/2")
+
+
 def child_of(process):
     """The process id of what a controller runs."""
     return int(Path(f"/proc/{process}/task/{process}/children").read_text().split()[0])
@@ -85,8 +139,8 @@ def test_a_preempted_slurm_job_goes_on_in_the_queue(tmp_path):
 
 def test_a_local_ray_with_two_actors(films, tmp_path):
     ray = pytest.importorskip("ray")
-    from hmrkit.batches.clip import Outputs
     from hmrkit.batches.naming import name_clips
+    from hmrkit.batches.result import Outputs
     from hmrkit.batches.submit.ray_actors import run_on_ray
     from hmrkit.options import Options
 

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from hmrkit.batches import watching
-from hmrkit.batches.clip import ClipResult
+from hmrkit.batches.result import ClipResult
 from hmrkit.batches.watching import Watch, watch_batch
+from hmrkit.cli import options
 from hmrkit.errors import UsageError
 
 
@@ -57,6 +58,14 @@ def test_a_farm_reads_json_or_its_own_words(tmp_path, clock, capsys):
     assert "openjd_progress: 50.0\nopenjd_status: 1 of 2 clips" in capsys.readouterr().err
     with pytest.raises(UsageError, match="--progress must be one of"):
         watch_batch(2, "loud")
+
+
+def test_a_commands_bars_are_those_of_one_clip(monkeypatch, capsys):
+    monkeypatch.setattr(options.sys.stderr, "isatty", lambda: True)
+    with options.progress_bar("walk") as progress:
+        progress("pose", 3, 9)
+    shown = capsys.readouterr().err
+    assert ("walk pose" in shown, "3/9" in shown) == (True, True), shown
 
 
 def test_the_table_shows_each_worker(tmp_path, capsys):

@@ -75,6 +75,29 @@ def test_the_owner_shows_that_it_lives_and_never_removes_anothers_claim(tmp_path
     assert owner_of(tmp_path)["host"] == "render7"
 
 
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_claim_that_was_damaged_meanwhile_is_left(text, tmp_path):
+    with locked(tmp_path):
+        (tmp_path / LOCK).write_text(text)
+    assert (tmp_path / LOCK).exists()
+    with locked(tmp_path, wait=False) as held:
+        assert held
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_claim_is_on_the_disk_before_it_counts(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(claims.os, "fsync", lambda handle: seen.append(os.pread(handle, 4096, 0)))
+    with locked(tmp_path):
+        assert json.loads(seen[0])["pid"] == os.getpid()
+
+
+def test_the_folders_clock_leaves_nothing_there(tmp_path):
+    (tmp_path / f".hmrkit-{os.getpid()}").touch()  # another machine's process may have that number
+    assert abs(claims.time_of_folder(tmp_path) - time.time()) < 60
+    assert [path.name for path in tmp_path.iterdir()] == [f".hmrkit-{os.getpid()}"]
+
+
 def test_many_threads_hold_it_one_after_another(tmp_path):
     inside, most = [], []
 

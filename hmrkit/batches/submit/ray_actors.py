@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from hmrkit.batches.clip import ClipResult, Outputs
 from hmrkit.batches.journal import Journal
 from hmrkit.batches.naming import Clip
+from hmrkit.batches.result import ClipResult, Outputs
 from hmrkit.batches.running import run_batch
 from hmrkit.batches.watching import Watch
 from hmrkit.errors import UsageError

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hmrkit.batches.submit import Task
-from hmrkit.errors import EXIT_OK, EXIT_SOME_FAILED, EXIT_TERMINATED, UsageError
+from hmrkit.errors import EXIT_BAD_INPUT, EXIT_MISSING_WEIGHTS, EXIT_OK, EXIT_SOME_FAILED, EXIT_TERMINATED, UsageError
 
 try:
     import submitit
@@ -36,12 +36,12 @@ class ShardJob(Checkpointable):
         self.process: subprocess.Popen[bytes] | None = None
 
     def __call__(self, shard: str) -> int:
-        """The exit code, 0 or 1 (some clips failed). RuntimeError for any other."""
+        """The exit code: 0, or that of failed clips (1; 3 or 4 where all failed so). RuntimeError for any other."""
         self.process = subprocess.Popen([sys.executable, "-m", "hmrkit", *self.task.command(shard)])
         code = self.process.wait()
         if code == EXIT_TERMINATED:  # Slurm stopped the process itself; its signal to this one follows
             time.sleep(_STOPPING_S)
-        if code not in (EXIT_OK, EXIT_SOME_FAILED):
+        if code not in (EXIT_OK, EXIT_SOME_FAILED, EXIT_MISSING_WEIGHTS, EXIT_BAD_INPUT):
             raise RuntimeError(f"hmrkit run --shard {shard} ended with {code}; see the job's log")
         return code
 
