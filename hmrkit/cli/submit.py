@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Run a list of clips on a cluster. What stands after -- are options of `hmrkit run`.", no_args_is_help=True
 )
+_WHOLE = "1/1"
 WITH_REST = {"allow_extra_args": True, "ignore_unknown_options": False}
 InputList = Annotated[Path, typer.Option(help="File with one input a line, which all machines can read.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for results, which all machines can write.")]
@@ -130,9 +131,16 @@ def ray(
 def _task(context: typer.Context, input_list: Path, out: Path) -> Task:
     """The run that is meant, its options checked now."""
     from hmrkit.batches.submit import Task
+    from hmrkit.errors import UsageError
 
     task = Task(str(input_list.absolute()), str(out.absolute()), tuple(context.args))
-    _parsed(task)
+    given = _parsed(task)
+    own = {"inputs": None, "input_list": task.input_list, "out": Path(task.out), "shard": _WHOLE}
+    if others := [name for name, value in own.items() if (given[name] or None) != value]:
+        raise UsageError(
+            f"submit gives every task its {others[0].replace('_', ' ')}, found another among the options of "
+            f"`hmrkit run`: {' '.join(task.words)}; leave it out there"
+        )
     return task
 
 
@@ -143,5 +151,5 @@ def _parsed(task: Task) -> dict[str, Any]:
     from hmrkit.cli.app import app as whole
 
     command = get_command(whole).commands["run"]  # type: ignore[attr-defined]
-    with command.make_context("hmrkit run", task.command("1/1")) as context:
+    with command.make_context("hmrkit run", task.command(_WHOLE)[1:]) as context:
         return context.params

@@ -38,6 +38,13 @@ def test_the_template_runs_chunks_of_clips_as_shards(films, tmp_path):
     assert step["hostRequirements"]["amounts"][0] == {"name": "amount.worker.gpu", "min": 1}
 
 
+@pytest.mark.parametrize("words", [["--shard", "1/2"], ["--out", "other"], ["--input-list", "other.txt"], ["clip.mp4"]])
+def test_what_submit_gives_every_task_cannot_be_given_again(words, films, tmp_path):
+    result = hmrkit("submit", "openjd", "--input-list", films, "--template", tmp_path / "job.json", "--", *words)
+    assert (result.returncode, (tmp_path / "job.json").exists()) == (2, False)
+    assert f"another among the options of `hmrkit run`: {' '.join(words)}" in result.stderr
+
+
 def test_the_checker_accepts_the_template():
     model = pytest.importorskip("openjd.model")
     template = job_template(Task("list.txt", "out", ["--people", "2"]), clips=100_000, chunk=20)
