@@ -62,7 +62,7 @@ def test_an_allowed_playlist_is_read_with_its_parts(name, text, playlists, tmp_p
 def test_a_part_whose_name_ffmpeg_refuses_is_named_as_the_reason(playlists, tmp_path):
     write_film(tmp_path / "two words.ts")
     (tmp_path / "a.ffconcat").write_text("ffconcat version 1.0\nfile 'two words.ts'\n")
-    with pytest.raises(InputError, match="cannot open it .*; each part must be a video, and ffconcat takes names of"):
+    with pytest.raises(InputError, match=r"cannot open it .*; each part must be a video, and ffconcat takes names of"):
         probe(tmp_path / "a.ffconcat")
 
 
