@@ -192,7 +192,7 @@ class Options:
     flip: bool = option(True, "Lift the mirrored keypoints too and average.", ("lift",))
     flip_test: bool | None = option(
         None,
-        "Regressors look at mirrored crops, too, and average: twice the cost. [default: yes for those that ship]",
+        "Regressors predict from mirrored crops, too, and average: twice the cost. [default: yes for those that ship]",
         ("regress",),
     )
     smooth: float | None = option(

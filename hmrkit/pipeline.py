@@ -44,16 +44,16 @@ def open_clip(path: str | Path, options: Options, keep_numbers: bool = True) -> 
 class Stage:
     """`run` computes the parts of a take that the stage fills; the rest names what its result depends on.
 
-    `inputs(options)` are the stages whose results it reads, `models(options)` what it uses of `Models`; `camera`: it
-    reads the take's camera; `on_demand`: it needs the take alone, so a subcommand that reads its result runs it first
-    where it is missing; `by_frames`: it works through the clip's frames, so `run` gets a `Part` to go on from. Which
-    options change its result stands in `hmrkit.options`."""
+    `inputs(options)` are the stages whose results it reads, `models(options)` what it uses of `Models`,
+    `camera(options)` whether it reads the take's camera; `on_demand`: it needs the take alone, so a subcommand that
+    reads its result runs it first where it is missing; `by_frames`: it works through the clip's frames, so `run` gets a
+    `Part` to go on from. Which options change its result stands in `hmrkit.options`."""
 
     run: Callable[..., dict[str, Any]]  # take, models, progress, and the part where it is `by_frames`
     fills: tuple[str, ...]
     inputs: Callable[[Options], tuple[str, ...]]
     models: Callable[[Options], tuple[str, ...]]
-    camera: bool = False
+    camera: Callable[[Options], bool] = lambda _: False
     on_demand: bool = False
     by_frames: bool = False
 
@@ -80,9 +80,16 @@ def _calibrate_inputs(options: Options) -> tuple[str, ...]:
 
 
 STAGES: dict[str, Stage] = {
-    "detect": Stage(detect, ("detections",), _reads(), _reads("detector", "cuts"), by_frames=True),
+    "detect": Stage(
+        detect,
+        ("detections",),
+        _reads(),
+        _reads("detector", "cuts"),
+        camera=lambda options: options.fov_track,
+        by_frames=True,
+    ),
     "track": Stage(track, ("tracks", "dropped_tracks"), _reads("detect"), _reads()),
-    "pose": Stage(pose, ("keypoints",), _reads("track"), _reads("keypoints"), camera=True, by_frames=True),
+    "pose": Stage(pose, ("keypoints",), _reads("track"), _reads("keypoints"), camera=lambda _: True, by_frames=True),
     "regress": Stage(regress, ("body", "faces", "overlap"), _regress_inputs, _regress_models),
     "lift": Stage(
         lift,
@@ -181,7 +188,7 @@ def run_stages(
         for before in inputs:
             require_stage(take, before, chosen)
         options = {key: getattr(chosen, key) for key in changing(name)}
-        if stage.camera:
+        if stage.camera(chosen):
             options["focal_px"] = [round(float(f), 3) for f in take.camera.focal_px]
         hashes = {key: getattr(models, key).weights_sha256 for key in stage.models(chosen)}
         read = {before: take.provenance[before] for before in inputs}

@@ -28,7 +28,6 @@ from hmrkit.types import (
     LiftedPose,
     Take,
     Track,
-    VideoInfo,
 )
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def detect(take: Take, models: Models, progress: Progress, part: Part | None = N
         }
 
     def batches() -> Iterator[tuple[list[int], np.ndarray]]:
-        rest = _rest(take, len(counts_of) + len(failed))
+        rest = take.video.at(np.arange(len(counts_of) + len(failed), total))
         for batch in read_frames(rest, batch_size=models.options.batch_size):
             failed.extend(batch.failed)
             if len(batch.frame_indices):
@@ -121,13 +120,6 @@ def detect(take: Take, models: Models, progress: Progress, part: Part | None = N
     )
     camera = replace(take.camera, zoom=zoom.finish(video) if zoom else None)
     return {"detections": detections, "video": video, "camera": camera}
-
-
-def _rest(take: Take, done: int) -> VideoInfo:
-    """The clip without the first `done` of its chosen frames."""
-    video = take.video
-    rest = {"frame_indices": video.frame_indices[done:], "frame_times": video.frame_times[done:]}
-    return replace(video, **rest, background_px=None)  # which no reader of frames needs
 
 
 def track(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
@@ -189,7 +181,7 @@ def pose(take: Take, models: Models, progress: Progress, part: Part | None = Non
 
     wanted = set().union(*rows) if rows else set()
     with part.kept(snapshot):
-        for batch in read_frames(_rest(take, done), batch_size=frames_at_once) if wanted else ():
+        for batch in read_frames(take.video.at(np.arange(done, total)), batch_size=frames_at_once) if wanted else ():
             keep = [k for k, f in enumerate(batch.frame_indices) if int(f) in wanted]
             if keep:
                 indices = [int(batch.frame_indices[k]) for k in keep]

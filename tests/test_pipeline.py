@@ -18,7 +18,7 @@ from hmrkit.meshes import iter_meshes, mesh_slice
 from hmrkit.models import Models
 from hmrkit.options import Options
 from hmrkit.output import upright
-from hmrkit.pipeline import adopted, keep_stages, open_clip, run_stages, stages_of
+from hmrkit.pipeline import STAGES, adopted, keep_stages, open_clip, run_stages, stages_of
 from hmrkit.report import report
 from hmrkit.skeletons import BLAZEPOSE_33
 from hmrkit.stages import pose
@@ -578,3 +578,8 @@ def test_before_a_lens_that_zooms_somebody_who_stands_stays_where_they_are(tmp_p
     assert np.ptp(np.log(take.body[1].transl_c[:, 2])) < 0.03
     assert np.ptp(np.log(take.calibrated[1].joints_c[:, 0, 2])) < 0.03
     assert report(take)["zoom"][-1] == pytest.approx(1.3, rel=0.01)
+
+
+def test_a_zoom_is_found_anew_where_the_focal_length_changes():
+    for wanted, camera in ((True, True), (False, False)):
+        assert STAGES["detect"].camera(Options(fov_track=wanted)) == camera

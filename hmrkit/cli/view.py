@@ -19,6 +19,9 @@ def view(
         Path | None, typer.Option(help="Write one file that needs no server and no network, instead of serving.")
     ] = None,
     footage: Annotated[int, typer.Option(help="Pack the footage into the file too, this many pixels wide; 0: no.")] = 0,
+    against: Annotated[
+        str | None, typer.Option(help="Another take of the same clip, over the first or beside it.")
+    ] = None,
     people: Annotated[str, typer.Option(help="all, or numbers of people: 1,3.")] = "all",
     space: Annotated[str, typer.Option(help="world: on a ground found from the people; or camera.")] = "world",
     host: Annotated[
@@ -30,7 +33,11 @@ def view(
     options: dict[str, Any],
     verbose: o.Verbose = False,
 ) -> None:
-    """Look at a take in a browser: timeline, people, generator, lifted and calibrated, from all sides."""
+    """Look at a take in a browser: timeline, people, generator, lifted and calibrated, joint paths, from all sides.
+
+    With --against, two takes of one clip over each other or side by side: people are matched by their boxes, each take
+    has a colour, and frames are the first take's. In the page, `?` lists the keys of the file; a folder those served.
+    """
     from hmrkit.errors import UsageError
     from hmrkit.members import check_number
     from hmrkit.models import Models
@@ -38,6 +45,7 @@ def view(
     from hmrkit.pipeline import adopted
     from hmrkit.scene.build import parse_people
     from hmrkit.take import open_take
+    from hmrkit.viewing.against import make_pair, short_names
     from hmrkit.viewing.clip import make_clip
     from hmrkit.viewing.page import write_page
     from hmrkit.viewing.server import LivePage, require_viser
@@ -50,14 +58,20 @@ def view(
         require_viser()
     if footage and html is None:
         raise UsageError("--footage is the width of the footage in the file that --html writes; give both")
-    opened = open_take(take, video)
-    models = Models(adopted(Options(**options), opened, ()))
-    clip = make_clip(opened, models, chosen, space)
+    if take == against == "-":
+        raise UsageError("standard input holds one take; name the other as a file")
+    opened = [open_take(source, video) for source in (take, against) if source is not None]
+    models = [Models(adopted(Options(**options), one, ())) for one in opened]
+    if against is None:
+        clip, other = make_clip(opened[0], models[0], chosen, space), None
+    else:
+        names = short_names(take, against)
+        clip, other = make_pair((opened[0], opened[1]), (models[0], models[1]), names, chosen, space)
     if html is not None:
         with o.progress_bar("") as progress:
-            typer.echo(str(write_page(clip, html, models, footage, progress)))
+            typer.echo(str(write_page(clip, html, models[0], footage, progress, other)))
         return
-    page = LivePage(clip, models, host, port)
+    page = LivePage(clip, models[0], host, port, other)
     typer.echo(page.url)
     typer.echo("hmrkit: Ctrl-C ends it", err=True)
     with contextlib.suppress(KeyboardInterrupt):  # the usual way to end it

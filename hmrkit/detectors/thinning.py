@@ -25,7 +25,7 @@ Settled = tuple[int, np.ndarray, np.ndarray, Detections]
 
 
 def usual_interval(rate: float) -> int:
-    """Every how manieth frame is detected by default in a clip of so many frames a second."""
+    """Detect every this many frames, by default, in a clip of so many frames a second."""
     return max(1, round(rate / DETECTED_HZ)) if rate >= THINNED_FROM - 1e-6 else 1
 
 

@@ -216,7 +216,7 @@ class BlazePoseEstimator:
         answers: Answers,
         which: np.ndarray,
     ) -> None:
-        """Answers of the boxes `which`, looked at once with their guess, and again where the network disagrees."""
+        """Answers of the boxes `which`, run once with their guess, and again where the network disagrees."""
         if not len(which):
             return
         answers.put(which, self._look(frames, rows[which], box[which], guess[which]), np.ones(len(which), bool))

@@ -9,7 +9,8 @@ Layout, version 1. The entry ``manifest`` is a 0-d unicode array holding JSON::
 
 Arrays beside it (shapes and units as in `hmrkit.types`; ``{id}`` is the track id)::
 
-    video/frame_indices  video/frame_times  background_px (since `detect`)  camera/focal_px  camera/center_px  faces
+    video/frame_indices  video/frame_times  camera/focal_px  camera/center_px  faces
+    video/background_px (frames,2), since `detect`
     camera/zoom (frames,), factors on the focal length (of --fov-track, where the lens zooms)
     detections/counts (frames,)  detections/boxes_xyxy (sum,4)  detections/scores (sum,)  detections/appearance (sum,D)
     track/{id}/frame_indices  boxes_xyxy  scores  interpolated

@@ -43,7 +43,7 @@ def media_url(path: str | Path) -> str:
     return f"file:{os.path.abspath(path)}"
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)
 def _formats(refused: frozenset[str]) -> str:
     """The formats that may be opened, for FFmpeg's ``format_whitelist``: some of PyAV's names stand for several."""
     return ",".join(sorted({part for name in av.formats_available - refused for part in (name, *name.split(","))}))

@@ -2,7 +2,7 @@
 
 Each frame is aligned to a key frame as a camera that rotates in place and zooms would see it: four numbers, by the
 inverse compositional algorithm (Baker and Matthews, Lucas-Kanade 20 Years On, IJCV 2004, section 3.2) with robust
-weights, from coarse to fine, on images whose local brightness and contrast are evened. What lies in people's boxes is
+weights, from coarse to fine, on images of normalised local brightness and contrast. What lies in people's boxes is
 left out. A frame that shows the scene much larger or smaller than the key frame, or other parts of it, is the next one.
 
 A camera that moves towards the scene shows it larger, too, and no image of a wall tells the two apart. So nothing is
@@ -30,7 +30,7 @@ LONGER_SIDE = 240  # px that frames are reduced to
 LEVELS = 3  # of the pyramid: at the coarsest an image moves a quarter as far
 DENSE = 16_000  # pixels: of a larger level every second row and column is aligned
 STEPS, PRECISION = 8, 1e-4  # Gauss-Newton steps at most on a level; a step that is this small is the last
-EVEN_PX = 6.0  # radius over which brightness and contrast are evened
+NORMALISE_PX = 6.0  # radius over which brightness and contrast are normalised
 CONTRAST = 3.0  # grey levels of noise: less contrast than this stays flat
 BOX_MARGIN = 0.1  # of a box's size, for what a box leaves out of a person
 LEAST_ALIKE, LEAST_SHARE = 0.6, 0.15  # correlation, and share of the image, of an alignment that counts
@@ -45,7 +45,7 @@ NOISE, ACCELERATION, LEAST_ZOOM = 0.002, 2.0, 0.025
 
 @dataclass(frozen=True)
 class _Level:
-    """A frame at one size: evened grey values (H,W), whether a pixel counts (H,W), the camera in its pixels."""
+    """A frame at one size: normalised grey values (H,W), whether a pixel counts (H,W), the camera in its pixels."""
 
     image: np.ndarray
     counts: np.ndarray
@@ -146,13 +146,13 @@ class ZoomFinder:
         for (x0, y0), (x1, y1) in zip(low, high, strict=True):
             counts[y0:y1, x0:x1] = False
         focal, center = float(self.camera.focal_px.mean()), self.camera.center_px.astype(np.float64)
-        levels = [_Level(_even(image), counts, focal / block, center / block)]
+        levels = [_Level(_normalised(image), counts, focal / block, center / block)]
         for _ in range(1, LEVELS):
             block *= 2
             image = np.asarray(Image.fromarray(image).reduce(2), np.float32)
             rows, columns = (np.arange(side) * 2 for side in image.shape)
             counts = counts[rows[:, None], columns]
-            levels.append(_Level(_even(image), counts, focal / block, center / block))
+            levels.append(_Level(_normalised(image), counts, focal / block, center / block))
         return levels[::-1]
 
 
@@ -173,11 +173,11 @@ def people_disagree(zoom: Zoom, tracks: Sequence[Track], size: tuple[int, int]) 
     return after > before
 
 
-def _even(image: np.ndarray) -> np.ndarray:
+def _normalised(image: np.ndarray) -> np.ndarray:
     """Grey values (H,W) about their local mean, by their local contrast, a little smoothed."""
     image = gaussian_filter(image, 0.7)
-    image = image - gaussian_filter(image, EVEN_PX)
-    return image / np.sqrt(gaussian_filter(image**2, EVEN_PX) + CONTRAST**2)
+    image = image - gaussian_filter(image, NORMALISE_PX)
+    return image / np.sqrt(gaussian_filter(image**2, NORMALISE_PX) + CONTRAST**2)
 
 
 def _key(level: _Level) -> _Key:

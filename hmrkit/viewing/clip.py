@@ -24,6 +24,7 @@ from hmrkit.scene.ground import IMAGE_UP, estimate_world, from_plane
 from hmrkit.scene.resampling import make_clock, make_motion
 from hmrkit.skeletons import SMPL_24, get_skeleton
 from hmrkit.types import Take, Track
+from hmrkit.viewing.evidence import Evidence, evidence_of
 
 if TYPE_CHECKING:
     from hmrkit.body import Body
@@ -69,6 +70,7 @@ class Shown:
     posed: Posed
     goal: Goal | None
     lifted: Lifted | None
+    evidence: Evidence
 
 
 @dataclass(frozen=True)
@@ -93,25 +95,32 @@ class ViewClip:
         return place, max(now - float(begins[place]), 0.0)
 
 
-def make_clip(take: Take, models: Models, people: Sequence[int] | None = None, space: str = "world") -> ViewClip:
+def make_clip(
+    take: Take,
+    models: Models,
+    people: Sequence[int] | None = None,
+    space: str = "world",
+    world: tuple[np.ndarray, bool] | None = None,
+) -> ViewClip:
     """Collect what there is to see of these `people` (track ids; None: all with a mesh).
 
-    `space` ``world`` stands people on a ground estimated from them; ``camera`` keeps the camera level at the origin.
-    UsageError for people who are not there or another space; InputError where the take has no meshes.
+    `space` ``world`` stands people on a ground estimated from them; ``camera`` keeps the camera level at the origin;
+    `world` is one that was found already, see `world_of`. UsageError for people who are not there or another space;
+    InputError where the take has no meshes.
     """
     if space not in ("world", "camera"):
         raise unknown("--space", space, ("world", "camera"))
     require_stage(take, "regress", models.options)
     chosen = take.people_with_mesh(people)
-    shown = tuple(_person(take, track, models) for track in chosen)
-    matrix, leveled = from_plane(IMAGE_UP, 0.0), False
-    if space == "world" and chosen:
+    matrix, leveled = world or (from_plane(IMAGE_UP, 0.0), False)
+    if space == "world" and chosen and world is None:
         matrix, leveled = world_of(take, chosen, models.body)
+    shown = tuple(_person(take, track, models, matrix[1, :3]) for track in chosen)
     video = take.video
     return ViewClip(take, video.frame_indices, video.frame_times, video.sampled_fps, shown, matrix, leveled)
 
 
-def _person(take: Take, track: Track, models: Models) -> Shown:
+def _person(take: Take, track: Track, models: Models, up: np.ndarray) -> Shown:
     i = track.track_id
     params, done, lifted = take.body[i], take.calibrated.get(i), take.lifted.get(i)
     body = body_for(params, models.body)
@@ -141,6 +150,7 @@ def _person(take: Take, track: Track, models: Models) -> Shown:
         posed=Posed(posed.joint_rotations.cpu().numpy(), posed.joints.cpu().numpy()),
         goal=goal,
         lifted=None if lifted is None else Lifted(lifted.joints_c, get_skeleton(lifted.skeleton).bones),
+        evidence=evidence_of(take, track, models, up),
     )
 
 

@@ -25,8 +25,11 @@ import torch
 
 from hmrkit.files import atomic_path
 from hmrkit.geometry import matrix_to_quaternion
+from hmrkit.skeletons import SMPL_24
 from hmrkit.types import VideoInfo
+from hmrkit.viewing.against import Against
 from hmrkit.viewing.clip import ViewClip
+from hmrkit.viewing.paths import PATH_JOINTS, shot_starts
 
 if TYPE_CHECKING:
     from hmrkit.models import Models
@@ -34,18 +37,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SCRIPTS = ("page_math.js", "page_data.js", "page_draw.js", "page_ui.js")
+PARTS = ("math", "data", "shaders", "draw", "timeline", "paths", "keys", "people", "save", "ui")
 UNIT = 32767
 PICTURE_QUALITY = 55
 
 
 def write_page(
-    clip: ViewClip, path: Path, models: Models, image_width: int = 0, progress: Progress = lambda *_: None
+    clip: ViewClip,
+    path: Path,
+    models: Models,
+    image_width: int = 0,
+    progress: Progress = lambda *_: None,
+    against: Against | None = None,
 ) -> Path:
-    """Write the page of a clip; `image_width` px > 0 also packs the footage at that width. Returns the path."""
-    if models.options.body:
-        log.warning("%s holds much of the body model %s: its licence says who may have it", path, models.options.body)
-    block = Block()
+    """Write the page of a clip, and of another take `against` it; returns the path.
+
+    `image_width` px > 0 also packs the footage at that width.
+    """
+    block, sides = Block(), [(clip, models)] + ([(against.clip, against.models)] if against else [])
+    for file in {using.options.body for _, using in sides} - {None}:
+        log.warning("%s holds much of the body model %s: its licence says who may have it", path, file)
     header: dict[str, Any] = {
         "title": Path(clip.take.video.path).name,
         "fps": clip.fps,
@@ -53,27 +64,48 @@ def write_page(
         "times": block.add(clip.times.astype(np.float32)),
         "worldFromCamera": clip.world_from_camera.ravel().tolist(),
         "leveled": clip.leveled,
-        "camera": {
-            "focal": clip.take.camera.focal_px.tolist(),
-            "center": clip.take.camera.center_px.tolist(),
-            "size": [clip.take.camera.width, clip.take.camera.height],
-            **({} if (zoom := clip.take.camera.zoom_at(clip.frames)) is None else {"zoom": zoom.tolist()}),
-        },
-        "people": [_person(block, person) for person in clip.people],
+        "jointNames": list(SMPL_24.joints),
+        "pathJoints": list(PATH_JOINTS),
+        "takes": [],
+        "bodies": [],
+        "people": [],
+        "pairs": [[pair.first, pair.second, pair.title()] for pair in against.pairs] if against else [],
     }
-    if clip.people:
-        header["body"] = _body(block, models, any(person.goal is not None for person in clip.people))
+    known: dict[str, int] = {}
+    names = against.names if against else ("",)
+    for k, ((of_take, using), name) in enumerate(zip(sides, names, strict=True)):
+        header["takes"].append({"name": name, "camera": _camera(of_take), "shotStarts": shot_starts(of_take).tolist()})
+        header["people"] += [{"take": k, **_person(block, person)} for person in of_take.people]
+        if not of_take.people:
+            continue
+        if using.body.model_id not in known:
+            calibrated = any(person.goal is not None for side, _ in sides for person in side.people)
+            known[using.body.model_id] = len(header["bodies"])
+            header["bodies"].append(_body(block, using, calibrated))
+        header["takes"][k]["body"] = known[using.body.model_id]
     if image_width > 0:
         header["pictures"] = _images(block, clip.take.video, image_width, progress)
     packed = base64.b64encode(block.packed(header)).decode()
     folder = resources.files("hmrkit.viewing")
     text = (folder / "page.html").read_text(encoding="utf-8")
-    script = "\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    script = "\n".join((folder / f"page_{part}.js").read_text(encoding="utf-8") for part in PARTS)
     parts = {"title": html.escape(header["title"]), "script": script, "data": packed}
     text = re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], text)
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
+
+
+def _camera(clip: ViewClip) -> dict[str, Any]:
+    """The filming camera: pixels, and what the focal length is multiplied by in each frame where the lens zooms."""
+    camera = clip.take.camera
+    entry: dict[str, Any] = {
+        "focal": camera.focal_px.tolist(),
+        "center": camera.center_px.tolist(),
+        "size": [camera.width, camera.height],
+    }
+    zoom = camera.zoom_at(clip.frames)
+    return entry if zoom is None else entry | {"zoom": zoom.tolist()}
 
 
 class Block:
@@ -111,6 +143,8 @@ def _person(block: Block, person: Any) -> dict[str, Any]:
         "restVertices": block.add(person.rest_vertices.astype(np.float32)),
         "restJoints": block.add(person.rest_joints.astype(np.float32)),
         "posed": _skeleton(block, person.posed.rotations, person.posed.places),
+        "confidence": block.add(person.evidence.confidence),
+        "contact": block.add(person.evidence.contact.astype(np.uint8)),
     }
     if person.goal is not None:
         entry["goal"] = _skeleton(block, person.goal.rotations, person.goal.places)

@@ -1,110 +1,16 @@
-// WebGL 2: bodies skinned and calibrated in the vertex shader, lines, and the picture.
+// What is drawn, by WebGL 2: bodies, lines, the picture.
 
-const BODY_SHADER = `#version 300 es
-precision highp float; precision highp sampler2D; precision highp isampler2D;
-uniform vec4 pose[${POSE_SIZE}];
-uniform sampler2D weights;   // 16 vertices a row, 24 texels each: skin weight of joint j; A and A W of the bone to it
-uniform isampler2D shapes;   // 9 vertices a row, 207 texels each
-uniform float shapeScale;
-uniform bool calibrated;
-uniform vec3 root;
-uniform mat4 worldFromCamera, clipFromWorld;
-layout(location = 0) in vec3 rest;
-layout(location = 1) in vec3 restNormal;
-layout(location = 2) in uvec2 follows; // bits of the joints that bend this vertex's shape, and that carry it: few
-out vec3 place;              // camera frame, about the root
-out vec3 inWorld;
-out vec3 normal;
-void main() {
-  vec3 shaped = rest;
-  ivec2 at = ivec2(gl_VertexID % 9 * 207, gl_VertexID / 9);
-  vec3 bend = vec3(0);
-  for (int j = 0; j < 23; j++) {
-    if ((follows.x >> j & 1u) == 0u) continue;
-    for (int k = 9 * j; k < 9 * j + 9; k++) bend += pose[${FEATURES_AT} + k / 4][k % 4] * vec3(texelFetch(shapes, at + ivec2(k, 0), 0).xyz);
-  }
-  vec4 p = vec4(shaped + shapeScale * bend, 1.0);
-  at = ivec2(gl_VertexID % 16 * 24, gl_VertexID / 16);
-  vec3 v = vec3(0), n = vec3(0);
-  for (int j = 0; j < 24; j++) {
-    if ((follows.y >> j & 1u) == 0u) continue;
-    float w = texelFetch(weights, at + ivec2(j, 0), 0).x;
-    vec4 a = pose[3 * j], b = pose[3 * j + 1], c = pose[3 * j + 2];
-    v += w * vec3(dot(a, p), dot(b, p), dot(c, p));
-    n += w * vec3(dot(a.xyz, restNormal), dot(b.xyz, restNormal), dot(c.xyz, restNormal));
-  }
-  if (calibrated) {
-    vec4 q = vec4(v, 1.0);
-    vec3 shift = vec3(0), turn = vec3(0);
-    for (int i = 0; i < 23; i++) {
-      if ((follows.y >> (i + 1) & 1u) == 0u) continue;
-      vec3 share = texelFetch(weights, at + ivec2(i + 1, 0), 0).yzw;
-      vec4 a = pose[${BONES_AT} + 3 * i], b = pose[${BONES_AT} + 3 * i + 1], c = pose[${BONES_AT} + 3 * i + 2];
-      shift += share.x * vec3(dot(a, q), dot(b, q), dot(c, q)) + share.y * pose[${STRETCHES_AT} + i].xyz;
-      turn += share.x * vec3(dot(a.xyz, n), dot(b.xyz, n), dot(c.xyz, n));
-    }
-    v += shift;
-    n += turn;
-  }
-  place = v;
-  inWorld = (worldFromCamera * vec4(v + root, 1.0)).xyz;
-  normal = mat3(worldFromCamera) * n;
-  gl_Position = clipFromWorld * vec4(inWorld, 1.0);
-}`;
+// Of a line's corner: both ends, which end and side, tint.
+const LINE_SIZES = [3, 3, 2, 4];
 
-const BODY_COLOUR = `#version 300 es
-precision highp float;
-uniform vec3 colour, eye;
-uniform bool ghost;
-in vec3 place, inWorld, normal;
-out vec4 result;
-void main() {
-  // Every other pixel: two meshes that nearly coincide are both seen, in whatever order they are drawn.
-  if (ghost && ((int(gl_FragCoord.x) / 2 + int(gl_FragCoord.y) / 2) & 1) == 0) discard;
-  vec3 n = normalize(normal), look = normalize(eye - inWorld);
-  if (dot(n, look) < 0.0) n = gl_FrontFacing ? n : -n;
-  float head = max(dot(n, look), 0.0), sky = 0.5 + 0.5 * n.y, sun = max(dot(n, normalize(vec3(0.4, 0.9, 0.35))), 0.0);
-  vec3 lit = colour * (0.18 + 0.32 * head + 0.22 * sky + 0.38 * sun) + 0.05 * pow(head, 24.0);
-  result = vec4(lit, 1.0);
-}`;
-
-const LINE_SHADER = `#version 300 es
-uniform mat4 clipFromWorld;
-uniform vec2 thick;          // half a line's width in clip units, per axis; 0: the line as it is
-layout(location = 0) in vec3 from;
-layout(location = 1) in vec3 to;
-layout(location = 2) in vec2 corner;
-layout(location = 3) in vec4 tint;
-out vec4 colour;
-void main() {
-  vec4 a = clipFromWorld * vec4(from, 1.0), b = clipFromWorld * vec4(to, 1.0);
-  vec2 way = (b.xy / b.w - a.xy / a.w) / thick;
-  way = length(way) > 1e-6 ? normalize(way) : vec2(1, 0);
-  vec4 p = corner.x < 0.5 ? a : b;
-  p.xy += (vec2(-way.y, way.x) * corner.y + way * (2.0 * corner.x - 1.0)) * thick * p.w;
-  colour = tint;
-  gl_Position = p;
-}`;
-
-const LINE_COLOUR = `#version 300 es
-precision highp float;
-in vec4 colour;
-out vec4 result;
-void main() { result = colour; }`;
-
-const PICTURE_SHADER = `#version 300 es
-uniform mat4 clipFromWorld;
-layout(location = 0) in vec3 corner;
-layout(location = 1) in vec2 uv;
-out vec2 where;
-void main() { where = uv; gl_Position = clipFromWorld * vec4(corner, 1.0); }`;
-
-const PICTURE_COLOUR = `#version 300 es
-precision highp float;
-uniform sampler2D picture;
-in vec2 where;
-out vec4 result;
-void main() { result = texture(picture, where); }`;
+function lineNumbers(lines) {
+  const out = new Float32Array(72 * lines.length);
+  let at = 0;
+  for (const [from, to, tint] of lines)
+    for (const corner of [[0, -1], [1, -1], [0, 1], [0, 1], [1, -1], [1, 1]])
+      for (const part of [from, to, corner, tint]) { out.set(part, at); at += part.length; }
+  return out;
+}
 
 class Painter {
   constructor(canvas, data) {
@@ -118,7 +24,8 @@ class Painter {
     this.picture = this.texture(gl.LINEAR);
     this.hasPicture = false;
     this.worldFromCamera = fromRows(data.worldFromCamera);
-    if (data.body) this.upload(data.body);
+    for (const person of data.people) person.body = data.bodies[data.takes[person.take].body];
+    for (const body of data.bodies) this.upload(body, data.people.filter((person) => person.body === body));
   }
 
   program(vertex, fragment, kept = []) {
@@ -149,7 +56,7 @@ class Painter {
     return texture;
   }
 
-  upload(body) {
+  upload(body, people) {
     const gl = this.gl, count = body.weights.shape[0], rows = Math.ceil(count / 16);
     const texels = new Float32Array(rows * 16 * 24 * 4);
     for (let v = 0; v < count; v++) for (let j = 0; j < 24; j++) {
@@ -168,14 +75,14 @@ class Painter {
     gl.bindBuffer(gl.ARRAY_BUFFER, follows);
     gl.bufferData(gl.ARRAY_BUFFER, bits, gl.STATIC_DRAW);
     gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
-    this.weights = this.texture(gl.NEAREST);
+    body.weightsTexture = this.texture(gl.NEAREST);
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA32F, 16 * 24, rows, 0, gl.RGBA, gl.FLOAT, texels);
     const shapeRows = Math.ceil(count / 9), bends = new Int16Array(shapeRows * 9 * 207 * 3);
     bends.set(body.shapes.values);
-    this.shapes = this.texture(gl.NEAREST);
+    body.shapesTexture = this.texture(gl.NEAREST);
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGB16I, 9 * 207, shapeRows, 0, gl.RGB_INTEGER, gl.SHORT, bends);
-    this.faces = gl.createBuffer();
-    for (const person of this.data.people) {
+    const faces = gl.createBuffer();
+    for (const person of people) {
       person.mesh = gl.createVertexArray();
       gl.bindVertexArray(person.mesh);
       const normals = restNormals(person.restVertices.values, body.faces.values);
@@ -188,31 +95,37 @@ class Painter {
       gl.bindBuffer(gl.ARRAY_BUFFER, follows);
       gl.enableVertexAttribArray(2);
       gl.vertexAttribIPointer(2, 2, gl.UNSIGNED_INT, 0, 0);
-      gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.faces);
+      gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, faces);
     }
     gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, body.faces.values, gl.STATIC_DRAW);
     gl.bindVertexArray(null);
   }
 
-  begin(clipFromWorld, eye) {
+  clear() {
     const gl = this.gl;
-    Object.assign(this, { clipFromWorld, eye });
-    gl.viewport(0, 0, this.canvas.width, this.canvas.height);
-    gl.enable(gl.DEPTH_TEST);
     gl.clearColor(0.105, 0.11, 0.125, 1);
     gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
   }
 
+  // Draws from here on go to an area of the canvas: [left, bottom, width, height].
+  begin(clipFromWorld, eye, area) {
+    const gl = this.gl;
+    Object.assign(this, { clipFromWorld, eye, area });
+    gl.viewport(...area);
+    gl.enable(gl.DEPTH_TEST);
+  }
+
   setBody(person, row, calibrated) {
-    const gl = this.gl, at = this.body.at, pose = poseOf(person, row, calibrated, this.data.body.parents);
+    const gl = this.gl, at = this.body.at, { body } = person;
+    const pose = poseOf(person, row, calibrated, body.parents);
     gl.useProgram(this.body.program);
     gl.uniform4fv(at.pose, pose.numbers);
     gl.uniform3fv(at.root, pose.root);
     gl.uniform1i(at.calibrated, calibrated);
-    gl.uniform1f(at.shapeScale, this.data.body.shapes.scale);
+    gl.uniform1f(at.shapeScale, body.shapes.scale);
     gl.uniformMatrix4fv(at.worldFromCamera, false, this.worldFromCamera);
     gl.uniformMatrix4fv(at.clipFromWorld, false, this.clipFromWorld);
-    [["weights", this.weights], ["shapes", this.shapes]].forEach(([name, texture], slot) => {
+    [["weights", body.weightsTexture], ["shapes", body.shapesTexture]].forEach(([name, texture], slot) => {
       gl.activeTexture(gl.TEXTURE0 + slot);
       gl.bindTexture(gl.TEXTURE_2D, texture);
       gl.uniform1i(at[name], slot);
@@ -228,7 +141,7 @@ class Painter {
     gl.uniform3fv(this.body.at.colour, colour);
     gl.uniform3fv(this.body.at.eye, this.eye);
     gl.uniform1i(this.body.at.ghost, ghost);
-    gl.drawElements(gl.TRIANGLES, this.data.body.faces.values.length, gl.UNSIGNED_INT, 0);
+    gl.drawElements(gl.TRIANGLES, person.body.faces.values.length, gl.UNSIGNED_INT, 0);
     gl.bindVertexArray(null);
   }
 
@@ -257,17 +170,35 @@ class Painter {
 
   // Lines [from, to, [r, g, b, a]] of a width in pixels; `above`: never hidden.
   drawLines(lines, width, above = false) {
-    const gl = this.gl, numbers = [];
-    for (const [from, to, tint] of lines)
-      for (const [end, side] of [[0, -1], [1, -1], [0, 1], [0, 1], [1, -1], [1, 1]]) numbers.push(...from, ...to, end, side, ...tint);
+    const numbers = lineNumbers(lines);
+    this.stream(numbers, LINE_SIZES);
+    this.strokes(numbers.length / 12, width, above);
+  }
+
+  // Lines that stay on the graphics card, for `drawKept`.
+  keepLines(lines) {
+    const gl = this.gl, numbers = lineNumbers(lines), array = gl.createVertexArray();
+    gl.bindVertexArray(array);
+    this.stream(numbers, LINE_SIZES, gl.createBuffer());
+    gl.bindVertexArray(null);
+    return { array, count: numbers.length / 12 };
+  }
+
+  drawKept(kept, width) {
+    this.gl.bindVertexArray(kept.array);
+    this.strokes(kept.count, width, false);
+    this.gl.bindVertexArray(null);
+  }
+
+  strokes(count, width, above) {
+    const gl = this.gl;
     gl.useProgram(this.line.program);
     gl.uniformMatrix4fv(this.line.at.clipFromWorld, false, this.clipFromWorld);
-    gl.uniform2f(this.line.at.thick, width / this.canvas.width, width / this.canvas.height);
-    this.stream(new Float32Array(numbers), [3, 3, 2, 4]);
+    gl.uniform2f(this.line.at.thick, width / this.area[2], width / this.area[3]);
     gl.enable(gl.BLEND);
     gl.blendFunc(gl.SRC_ALPHA, gl.ONE_MINUS_SRC_ALPHA);
     if (above) gl.disable(gl.DEPTH_TEST);
-    gl.drawArrays(gl.TRIANGLES, 0, numbers.length / 12);
+    gl.drawArrays(gl.TRIANGLES, 0, count);
     gl.enable(gl.DEPTH_TEST);
     gl.disable(gl.BLEND);
   }
@@ -293,9 +224,9 @@ class Painter {
     gl.depthMask(true);
   }
 
-  stream(numbers, sizes) {
+  stream(numbers, sizes, buffer = this.buffer) {
     const gl = this.gl, total = sizes.reduce((a, b) => a + b);
-    gl.bindBuffer(gl.ARRAY_BUFFER, this.buffer);
+    gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
     gl.bufferData(gl.ARRAY_BUFFER, numbers, gl.STREAM_DRAW);
     let at = 0;
     sizes.forEach((size, location) => {

@@ -1,13 +1,15 @@
-// The page: timeline, people, toggles, the orbiting camera.
+// The page: people, toggles, the orbiting camera.
 
 const $ = (id) => document.getElementById(id);
-const css = (c) => `rgb(${c.join(",")})`;
 const FAR = 400, NEAR = 0.05;
 
 class Viewer {
   constructor(data) {
     this.data = data;
+    this.people = new People(this);
     this.painter = new Painter($("scene"), data);
+    this.paths = new Paths(data, this.painter);
+    this.timeline = new Timeline($("line"), data, (frame) => this.go(frame));
     this.count = data.frames.values.length;
     this.frame = 0;
     this.playing = false;
@@ -15,7 +17,6 @@ class Viewer {
     this.dirty = true;
     this.follow = null;
     this.bitmaps = new Map();
-    for (const person of data.people) person.shown = true;
     this.cameraFromWorld = rigidInverse(this.painter.worldFromCamera);
     this.eyeOfCamera = moved(this.painter.worldFromCamera, [0, 0, 0]);
     const any = (part) => data.people.some((p) => p[part]);
@@ -25,7 +26,6 @@ class Viewer {
     if (!any("goal")) $("goal").checked = false;
     this.frame = Math.max(0, this.firstSeen());
     this.home();
-    this.listPeople();
     this.listen();
     $("say").textContent = data.people.length ? "" : "Nobody with a mesh in this take.";
     this.last = performance.now();
@@ -63,49 +63,23 @@ class Viewer {
     this.dirty = true;
   }
 
-  listPeople() {
-    const list = $("people");
-    for (const person of this.data.people) {
-      const line = document.createElement("div"), dot = document.createElement("span");
-      line.className = "person";
-      dot.className = "dot";
-      dot.style.background = css(person.colour);
-      const label = document.createElement("label"), box = document.createElement("input"), look = document.createElement("button");
-      box.type = "checkbox";
-      box.checked = true;
-      box.onchange = () => { person.shown = box.checked; this.dirty = true; };
-      label.append(box, dot, `person ${person.id}`);
-      look.textContent = "follow";
-      look.onclick = () => {
-        this.follow = this.follow === person ? null : person;
-        this.through = false;
-        this.distance = Math.min(this.distance, 4.5);
-        if (this.follow && person.rows.values[this.frame] < 0) this.go(person.rows.values.findIndex((r) => r >= 0));
-        this.dirty = true;
-      };
-      line.append(label, look);
-      list.append(line);
-      Object.assign(person, { line, look });
-    }
+  followPerson(person) {
+    this.follow = this.follow === person ? null : person;
+    this.through = false;
+    this.distance = Math.min(this.distance, 4.5);
+    if (this.follow && person.rows.values[this.frame] < 0) this.go(person.rows.values.findIndex((r) => r >= 0));
+    this.dirty = true;
   }
 
   listen() {
     for (const id of ["posed", "goal", "lifted", "pictures", "ground"]) $(id).onchange = () => { this.dirty = true; };
     $("play").onclick = () => this.play(!this.playing);
     $("through").onclick = () => { this.through = !this.through; this.dirty = true; };
+    $("save").onclick = () => saveJoints(this.data);
     $("reset").onclick = () => this.home();
     addEventListener("resize", () => { this.dirty = true; });
-    addEventListener("keydown", (event) => {
-      const act = {
-        " ": () => this.play(!this.playing),
-        ArrowRight: () => { this.play(false); this.go(this.frame + (event.shiftKey ? 10 : 1)); },
-        ArrowLeft: () => { this.play(false); this.go(this.frame - (event.shiftKey ? 10 : 1)); },
-        Home: () => this.go(0),
-        End: () => this.go(this.count - 1),
-        c: () => { this.through = !this.through; this.dirty = true; },
-      }[event.key];
-      if (act && event.target.tagName !== "SELECT") { event.preventDefault(); act(); }
-    });
+    for (const id of ["speed", "paths", "arrange"]) $(id).onchange = () => { $(id).blur(); this.dirty = true; }; // keys are the page's again
+    listenToKeys(this);
     const scene = $("scene"), pointers = new Map();
     scene.oncontextmenu = (event) => event.preventDefault();
     scene.onpointerdown = (event) => { pointers.set(event.pointerId, event); scene.setPointerCapture(event.pointerId); };
@@ -136,17 +110,17 @@ class Viewer {
       this.distance = Math.max(0.3, Math.min(150, this.distance * Math.exp(event.deltaY * 0.0012)));
       this.dirty = true;
     }, { passive: false });
-    const line = $("line"), seek = (event) => {
-      const box = line.getBoundingClientRect();
-      this.go(Math.round((event.clientX - box.left) / box.width * (this.count - 1)));
-    };
-    line.onpointerdown = (event) => { line.setPointerCapture(event.pointerId); seek(event); };
-    line.onpointermove = (event) => { if (event.buttons) seek(event); };
   }
 
   go(frame) {
     this.frame = Math.max(0, Math.min(this.count - 1, frame));
     this.clock = 0;
+    this.dirty = true;
+  }
+
+  nextPaths() {
+    const list = $("paths");
+    list.selectedIndex = (list.selectedIndex + 1) % list.length;
     this.dirty = true;
   }
 
@@ -183,61 +157,77 @@ class Viewer {
     return { back, right, up: cross(back, right) };
   }
 
-  // The filming camera in this frame.
-  lens() {
-    const { camera } = this.data, zoom = camera.zoom ? camera.zoom[this.frame] : 1;
+  // The filming camera in this frame, as a take has it.
+  lens(take) {
+    const { camera } = take, zoom = camera.zoom ? camera.zoom[this.frame] : 1;
     return { ...camera, focal: camera.focal.map((f) => f * zoom) };
   }
 
-  look() {
-    const canvas = $("scene"), { width, height } = canvas;
-    if (this.through) return { clip: product(pinhole(this.lens(), width, height, NEAR, FAR), this.cameraFromWorld), eye: this.eyeOfCamera };
+  // Clip space from the world on `width` x `height` pixels, and the eye.
+  look(take, width, height) {
+    if (this.through) return { clip: product(pinhole(this.lens(take), width, height, NEAR, FAR), this.cameraFromWorld), eye: this.eyeOfCamera };
     if (this.follow) this.target = this.placeOf(this.follow, this.frame) || this.target;
     const eye = add(this.target, mul(this.axes().back, this.distance));
     return { clip: product(perspective(0.8, width / height, NEAR, FAR), lookAt(eye, this.target, [0, 1, 0])), eye };
   }
 
   draw() {
-    const canvas = $("scene"), ratio = devicePixelRatio || 1;
+    const canvas = $("scene"), ratio = devicePixelRatio || 1, { data, frame } = this;
     const width = Math.round(canvas.clientWidth * ratio), height = Math.round(canvas.clientHeight * ratio);
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-    const { painter, data, frame } = this, { clip, eye } = this.look();
-    painter.begin(clip, eye);
-    const card = this.corners(this.through ? FAR * 0.5 : this.reach * 0.3);
-    if ($("pictures").checked && data.pictures && this.pictureOf(frame)) painter.drawPicture(card, this.through);
-    if ($("ground").checked) painter.drawLines(this.surroundings(this.through ? null : card), ratio);
-    const skeletons = [];
-    for (const person of data.people) {
-      const row = person.rows.values[frame];
-      person.line.classList.toggle("absent", row < 0);
-      person.look.textContent = this.follow === person ? "leave" : "follow";
-      if (row < 0 || !person.shown) continue;
-      const colour = person.colour.map((c) => c / 255), both = $("goal").checked && person.goal && $("posed").checked;
-      if ($("goal").checked && person.goal) painter.drawBody(person, row, true, colour, false);
-      if ($("posed").checked) painter.drawBody(person, row, false, both ? [0.85, 0.85, 0.88] : mul(add(colour, [0.5, 0.5, 0.5]), 0.6), both);
-      if ($("lifted").checked && person.lifted) skeletons.push(...this.skeleton(person, row, colour));
-    }
-    if (skeletons.length) {
-      painter.drawLines(skeletons.map(([a, b]) => [a, b, [0, 0, 0, 0.7]]), 6 * ratio, true);
-      painter.drawLines(skeletons, 3.5 * ratio, true);
-    }
+    this.painter.clear();
+    const beside = data.takes.length > 1 && $("arrange").value === "beside", half = Math.floor(width / 2);
+    if (beside) data.takes.forEach((take, k) => this.drawTakes([take], [k * half, 0, half, height], ratio));
+    else this.drawTakes(data.takes, [0, 0, width, height], ratio);
+    this.people.mark(frame, this.follow);
     const seconds = data.times.values[frame] - data.times.values[0];
     $("time").textContent = this.count ? `frame ${data.frames.values[frame]}   ${seconds.toFixed(2)} s` : "";
     $("through").textContent = this.through ? "leave the camera" : "through the camera";
-    this.drawLine(ratio);
+    this.timeline.draw(frame, ratio);
+  }
+
+  // Takes over each other in a part of the canvas: [left, bottom, width, height] in pixels.
+  drawTakes(takes, area, ratio) {
+    const { painter, data, frame } = this, all = takes.map((take) => this.look(take, area[2], area[3]));
+    painter.begin(all[0].clip, all[0].eye, area);
+    const card = this.corners(takes[0], this.through ? FAR * 0.5 : this.reach * 0.3);
+    if ($("pictures").checked && data.pictures && this.pictureOf(frame)) painter.drawPicture(card, this.through);
+    if ($("ground").checked) painter.drawLines(this.surroundings(this.through ? null : card), ratio);
+    takes.forEach((take, k) => {
+      painter.begin(all[k].clip, all[k].eye, area); // through the camera, each take has its own lens
+      for (const person of data.people) if (data.takes[person.take] === take && person.shown) this.drawPerson(person, ratio);
+    });
+  }
+
+  drawPerson(person, ratio) {
+    const { painter, frame } = this, row = person.rows.values[frame], colour = person.colour.map((c) => c / 255);
+    if ($("paths").value) this.paths.draw($("paths").value, person, this.skeletonOf(person), colour, frame, 2.5 * ratio);
+    if (row < 0) return;
+    const final = $("goal").checked, ghost = final && person.goal; // who is not calibrated has one mesh
+    if (final) painter.drawBody(person, row, Boolean(person.goal), colour, false);
+    if ($("posed").checked && (ghost || !final)) painter.drawBody(person, row, false, ghost ? [0.85, 0.85, 0.88] : mul(add(colour, [0.5, 0.5, 0.5]), 0.6), Boolean(ghost));
+    if (!$("lifted").checked || !person.lifted) return;
+    const bones = this.skeleton(person, row, colour);
+    painter.drawLines(bones.map(([a, b]) => [a, b, [0, 0, 0, 0.7]]), 6 * ratio, true);
+    painter.drawLines(bones, 3.5 * ratio, true);
+  }
+
+  // The final skeleton where it is shown, else the generator's.
+  skeletonOf(person) {
+    return person.goal && $("goal").checked ? person.goal : person.posed;
   }
 
   // The lifted pose has no place of its own: its root stands where the person's pelvis is.
   skeleton(person, row, colour) {
     const { lifted } = person, count = lifted.places.shape[1];
-    const root = triple((person.goal && $("goal").checked ? person.goal : person.posed).roots, row);
+    const root = triple(this.skeletonOf(person).roots, row);
     const at = (j) => moved(this.painter.worldFromCamera, add(root, triple(lifted.places, row * count + j)));
     return lifted.bones.map(([a, b]) => [at(a), at(b), [...colour.map((c) => 0.45 + 0.55 * c), 1]]);
   }
 
   // The picture's corners in the world, `depth` m before the camera.
-  corners(depth) {
-    const { focal, center, size } = this.lens();
+  corners(take, depth) {
+    const { focal, center, size } = this.lens(take);
     return [[0, 0], [size[0], 0], [0, size[1]], size].map(([u, v]) =>
       moved(this.painter.worldFromCamera, [(u - center[0]) / focal[0] * depth, (v - center[1]) / focal[1] * depth, depth]));
   }
@@ -280,29 +270,6 @@ class Viewer {
       }
       if (frame === this.frame) this.dirty = true;
     });
-  }
-
-  drawLine(ratio) {
-    const canvas = $("line"), pen = canvas.getContext("2d"), people = this.data.people;
-    const width = Math.round(canvas.clientWidth * ratio), height = 34 * ratio;
-    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-    canvas.style.height = "34px";
-    pen.fillStyle = "#1b1c20";
-    pen.fillRect(0, 0, width, height);
-    const step = height / Math.max(people.length, 1), at = (frame) => frame / this.count * width;
-    people.forEach((person, k) => {
-      pen.fillStyle = css(person.colour);
-      pen.globalAlpha = person.shown ? 0.9 : 0.25;
-      const rows = person.rows.values;
-      for (let i = 0, from = -1; i <= rows.length; i++) {
-        const seen = i < rows.length && rows[i] >= 0;
-        if (seen && from < 0) from = i;
-        if (!seen && from >= 0) { pen.fillRect(at(from), k * step + step * 0.2, at(i) - at(from), step * 0.6); from = -1; }
-      }
-    });
-    pen.globalAlpha = 1;
-    pen.fillStyle = "#fff";
-    pen.fillRect(at(this.frame + 0.5) - ratio, 0, 2 * ratio, height);
   }
 }
 

@@ -24,6 +24,7 @@ from hmrkit.scene.foot_contact import sole_points, standing
 from hmrkit.skeletons import SMPL_24
 from hmrkit.types import Take, Track
 from hmrkit.viewing.clip import world_of
+from hmrkit.viewing.evidence import on_rows, stretch
 from hmrkit.viewing.plots import Curves, Panel
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class _Person:
 
     def on_frames(self, values: np.ndarray) -> np.ndarray:
         """Rows of the track (T,...) on the N frames, NaN where there is none."""
-        return _on_frames(values, self.rows)
+        return on_rows(values, self.rows)
 
     def direction(self, start: str, end: str) -> np.ndarray:
         """Unit directions (N,3) from one joint, or the middle of ``hips``, to another."""
@@ -108,22 +109,14 @@ def curves_of(take: Take, models: Models, kinds: Sequence[str], people: Sequence
 
 
 def _person(take: Take, track: Track, models: Models, world: np.ndarray, ground: bool) -> _Person:
-    frames, i = take.video.frame_indices, track.track_id
-    first, last = np.searchsorted(frames, track.frame_indices[[0, -1]])
-    rows = np.full(last - first + 1, -1)
-    rows[np.searchsorted(frames, track.frame_indices) - first] = np.arange(len(track.frame_indices))
+    (among, rows), i = stretch(take, track), track.track_id
     done, params = take.calibrated.get(i), take.body[i]
     with torch.inference_mode():
         rest = body_for(params, models.body).joints_only(betas=params.betas).joints[0].cpu().numpy()
     soles = sole_points(models.body, params if done is None else done.params)
-    seconds = take.video.frame_times[first : last + 1] - take.video.frame_times[0]
-    on = (_on_frames(final_joints(take, i, models), rows), _on_frames(soles, rows))
+    seconds = take.video.frame_times[among] - take.video.frame_times[0]
+    on = (on_rows(final_joints(take, i, models), rows), on_rows(soles, rows))
     return _Person(take, track, seconds.astype(np.float64), rows, *on, rest, world, ground)
-
-
-def _on_frames(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    values = np.asarray(values, np.float64)
-    return np.where((rows >= 0).reshape(-1, *[1] * (values.ndim - 1)), values[rows], np.nan)
 
 
 def _between_deg(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ One loop reads the page's controls and draws what they say, so that there is no 
 from __future__ import annotations
 
 import contextlib
+import html
 import importlib.util
 import io
 import time
@@ -13,21 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from hmrkit.body.posing import body_meshes
-from hmrkit.errors import InputError, UsageError
-from hmrkit.geometry import matrix_to_quaternion
-from hmrkit.meshes import mesh_slice
+from hmrkit.errors import HmrkitError, InputError, UsageError
+from hmrkit.exporters import EXPORTERS
+from hmrkit.viewing.against import COLOURS, Against, Pair
 from hmrkit.viewing.clip import Shown, ViewClip
+from hmrkit.viewing.download import exported
+from hmrkit.viewing.evidence import strip
 from hmrkit.viewing.gate import Gate
+from hmrkit.viewing.live_keys import add_keys
+from hmrkit.viewing.live_scene import PATHS, LiveScene, Side, Wanted
 
 if TYPE_CHECKING:
     from hmrkit.models import Models
 
-GENERATOR_COLOUR = (214, 214, 222)
 POLL_S = 1 / 60
-PICTURE_WIDTH = 640
+TIMELINE_WIDTH = 300
 
 
 def require_viser() -> None:
@@ -41,12 +43,20 @@ def require_viser() -> None:
 class LivePage:
     """The page of a clip, which only its `url` opens (`Gate`). `run` keeps it alive; `step` does one round of it."""
 
-    def __init__(self, clip: ViewClip, models: Models, host: str = "127.0.0.1", port: int = 8080) -> None:
+    def __init__(
+        self,
+        clip: ViewClip,
+        models: Models,
+        host: str = "127.0.0.1",
+        port: int = 8080,
+        against: Against | None = None,
+    ) -> None:
         """UsageError where viser is missing, InputError where it cannot listen there."""
         require_viser()
         import viser
 
-        self.clip, self.models = clip, models
+        self.clip, self.models, self.against = clip, models, against
+        self.sides = [Side(clip, models, "")] + ([Side(against.clip, against.models, "/against")] if against else [])
         try:
             gate = Gate(host)
             banner = contextlib.redirect_stdout(io.StringIO())  # standard output holds addresses and paths
@@ -60,12 +70,13 @@ class LivePage:
             raise UsageError("this viser starts its server in a way that cannot be guarded; pip install 'hmrkit[view]'")
         # viser takes the next free port where this one is taken.
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.server.get_port()}/{gate.token}/"
-        self._meshes: dict[tuple[int, str], Any] = {}
-        self._lines: dict[int, Any] = {}
-        self._drawn: tuple | None = None
+        self._pairs = against.pairs if against else tuple(Pair(person.track_id, None) for person in clip.people)
+        self._drawn: Wanted | None = None
         self._clock = time.monotonic()
-        self._scene()
+        self._asked: list[Any] = []  # browsers that wait for a file
+        self.scene = LiveScene(self.server, self.sides)
         self._controls()
+        self.keys = add_keys(self)
 
     def run(self) -> None:
         """Serve until interrupted."""
@@ -81,7 +92,9 @@ class LivePage:
         self.server.stop()
 
     def step(self) -> bool:
-        """Move time on if it plays and draw if anything changed; says whether it did."""
+        """Save what was asked for, move time on if it plays and draw if anything changed; says whether it did."""
+        while self._asked:
+            self._save(self._asked.pop(0))
         now = time.monotonic()
         if self.playing.value:
             shown, speed = int(self.frame.value), self.speed.value
@@ -91,117 +104,79 @@ class LivePage:
                 self.frame.value = frame
         else:
             self._clock = now
-        wanted = (int(self.frame.value), self.posed.value, self.goal.value, self.lifted.value, self.footage.value)
-        wanted += tuple(box.value for box in self.people.values())
+        wanted = self._wanted()
         if wanted == self._drawn:
             return False
-        self._draw(int(self.frame.value))
+        self.scene.draw(wanted)
+        marked = self._strip.copy()
+        marked[:, int((wanted.frame + 0.5) * TIMELINE_WIDTH / max(len(self.clip.frames), 1))] = 255
+        self.timeline.image = marked
         self._drawn = wanted
         return True
 
-    def _scene(self) -> None:
-        clip, scene = self.clip, self.server.scene
-        scene.set_up_direction("+y")
-        camera, matrix = clip.take.camera, clip.world_from_camera
-        self._fov_y = 2 * float(np.arctan(camera.height / 2 / float(camera.focal_px[1])))
-        wxyz = matrix_to_quaternion(torch.from_numpy(matrix[:3, :3])).numpy()
-        self._frustum = scene.add_camera_frustum(
-            "/camera", self._fov_y, camera.width / camera.height, scale=0.4, color=(255, 204, 102), wxyz=wxyz,
-            position=matrix[:3, 3],
+    def _wanted(self) -> Wanted:
+        return Wanted(
+            int(self.frame.value), self.posed.value, self.goal.value, self.lifted.value, self.footage.value,
+            self.beside.value, self.paths.value, frozenset(who for who, box in self.people.items() if box.value),
         )  # fmt: skip
-        middle = self._middle()
-        if clip.leveled:
-            scene.add_grid("/ground", 30, 30, plane="xz", position=(round(middle[0]), 0, round(middle[2])))
-        self.server.initial_camera.position = tuple(middle + np.array([2.2, 1.0, 4.0]))
-        self.server.initial_camera.look_at = tuple(middle)
-        self.server.initial_camera.up = (0.0, 1.0, 0.0)
 
     def _controls(self) -> None:
         clip, gui = self.clip, self.server.gui
-        has_goal = any(person.goal is not None for person in clip.people)
-        seen = np.flatnonzero(np.any([person.rows >= 0 for person in clip.people] or [[False]], axis=0))
+        people = self._people_in_order()
+        has_goal = any(person.goal is not None for person in people)
+        seen = np.flatnonzero(np.any([person.rows >= 0 for person in people] or [[False]], axis=0))
         first = int(seen[0]) if len(seen) else 0
         self.frame = gui.add_slider("frame", 0, max(len(clip.frames) - 1, 1), 1, first)
+        self._strip = strip(people, TIMELINE_WIDTH)
+        self.timeline = gui.add_image(self._strip, label="confidence (paler: lower), left and right foot stand")
         self.playing = gui.add_checkbox("play", False)
         self.speed = gui.add_slider("speed", 0.1, 2.0, 0.1, 1.0)
         self.posed = gui.add_checkbox("mesh stream (generator)", not has_goal)
-        self.goal = gui.add_checkbox("calibrated", has_goal, visible=has_goal)
-        has_lifted = any(person.lifted is not None for person in clip.people)
+        self.goal = gui.add_checkbox("final (calibrated)", has_goal, visible=has_goal)
+        has_lifted = any(person.lifted is not None for person in people)
         self.lifted = gui.add_checkbox("lifted pose", False, visible=has_lifted)
+        self.paths = gui.add_dropdown("joint paths", PATHS)
         # Off at first: finding one image in a film takes longer than all meshes of the frame.
         self.footage = gui.add_checkbox("footage", False, visible=Path(clip.take.video.path).exists())
+        self.beside = gui.add_checkbox("second take beside the first", False, visible=self.against is not None)
+        if self.against:
+            for name, colour in zip(self.against.names, COLOURS, strict=True):
+                text = html.escape(name)
+                gui.add_html(f'<p style="margin: 2px 14px"><b style="color: rgb{colour}">&#9679;</b> {text}</p>')
         with gui.add_folder("people"):
-            self.people = {p.track_id: gui.add_checkbox(f"person {p.track_id}", True) for p in clip.people}
+            self._list_people()
+        with gui.add_folder("export", expand_by_default=False):
+            self.format = gui.add_dropdown("format", tuple(EXPORTERS))
+            names = self.against.names if self.against else ("",)
+            self.export_from = gui.add_dropdown("take", names, visible=self.against is not None)
+            self.export = gui.add_button("save the people that are on")
+        self.export.on_click(lambda event: self._asked.append(event.client))
 
-    def _draw(self, frame: int) -> None:
-        with self.server.atomic():
-            for person in self.clip.people:
-                row = int(person.rows[min(frame, len(person.rows) - 1)])
-                there = row >= 0 and self.people[person.track_id].value
-                calibrated = self.goal.value and person.goal is not None
-                self._mesh(person, "calibrated", row, there and calibrated)
-                self._mesh(person, "generator", row, there and self.posed.value, ghost=calibrated)
-                self._skeleton(person, row, there and self.lifted.value and person.lifted is not None)
-            if (zoom := self.clip.take.camera.zoom_at(self.clip.frames[frame : frame + 1])) is not None:
-                self._frustum.fov = float(2 * np.arctan(np.tan(self._fov_y / 2) / zoom[0]))
-            self._frustum.image = self._image(frame) if self.footage.value else None
+    def _list_people(self) -> None:
+        """`boxes`, one a person; `people` has them by side and track id. Who is in both takes has one."""
+        gui, self.boxes, self.people = self.server.gui, [], {}
+        for pair in self._pairs:
+            box = gui.add_checkbox(pair.title() if self.against else f"person {pair.first}", True)
+            self.boxes.append(box)
+            self.people |= {(k, i): box for k, i in enumerate((pair.first, pair.second)) if i is not None}
 
-    def _mesh(self, person: Shown, kind: str, row: int, visible: bool, ghost: bool = False) -> None:
-        key = (person.track_id, kind)
-        if not visible:
-            if key in self._meshes:
-                self._meshes[key].visible = False
-            return
-        rows = np.array([row])
-        if kind == "calibrated":
-            vertices_c = mesh_slice(self.clip.take, person.track_id, rows, self.models).vertices_c[0]
-        else:
-            vertices_c = body_meshes(self.models.body, self.clip.take.body[person.track_id], rows)[0][0]
-        vertices = self._in_world(vertices_c)
-        if key in self._meshes:
-            self._meshes[key].vertices = vertices
-            self._meshes[key].visible = True
-        else:
-            self._meshes[key] = self.server.scene.add_mesh_simple(
-                f"/person_{person.track_id}/{kind}", vertices, np.asarray(self.models.body.faces), side="double",
-                color=person.colour if kind == "calibrated" or person.goal is None else GENERATOR_COLOUR,
-            )  # fmt: skip
-        self._meshes[key].opacity = 0.5 if ghost else None
+    def _people_in_order(self) -> list[Shown]:
+        """Everybody, in the order of the list: who is one in two takes follow each other."""
+        found = [{person.track_id: person for person in side.clip.people} for side in self.sides]
+        ids = [
+            (of_side, i) for pair in self._pairs for of_side, i in zip(found, (pair.first, pair.second), strict=False)
+        ]
+        return [of_side[i] for of_side, i in ids if i is not None]
 
-    def _skeleton(self, person: Shown, row: int, visible: bool) -> None:
-        i = person.track_id
-        if not visible or person.lifted is None:
-            if i in self._lines:
-                self._lines[i].visible = False
-            return
-        # The lifted pose has no place of its own: its root stands where the person's pelvis is.
-        places = person.goal.places if person.goal is not None and self.goal.value else person.posed.places
-        joints = self._in_world(person.lifted.places[row] + places[row, 0])
-        points = joints[np.array(person.lifted.bones)]
-        if i in self._lines:
-            self._lines[i].points = points
-            self._lines[i].visible = True
-        else:
-            self._lines[i] = self.server.scene.add_line_segments(
-                f"/person_{i}/lifted", points, colors=person.colour, thickness=4, thickness_units="screen"
-            )
-
-    def _image(self, frame: int) -> np.ndarray | None:
-        from hmrkit.video import read_frames
-
-        video = self.clip.take.video
-        one = video.at(np.array([frame]))
-        for batch in read_frames(one, batch_size=1):
-            if len(batch.frames):
-                return batch.frames[0][:: max(video.width // PICTURE_WIDTH, 1), :: max(video.width // PICTURE_WIDTH, 1)]
-        return None
-
-    def _in_world(self, points_c: np.ndarray) -> np.ndarray:
-        matrix = self.clip.world_from_camera
-        return (points_c @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
-
-    def _middle(self) -> np.ndarray:
-        """Where people mostly are, in the world; 4 m before the camera where there is nobody."""
-        places = [person.posed.places[person.rows[person.rows >= 0], 0] for person in self.clip.people]
-        joined = np.concatenate(places) if places else np.zeros((0, 3))
-        return self._in_world(np.median(joined, 0) if len(joined) else np.array([0.0, 0.0, 4.0]))
+    def _save(self, client: Any) -> None:
+        """Export the people that are on and hand the file to a browser; the page waits meanwhile."""
+        k = self.export_from.options.index(self.export_from.value)
+        side = self.sides[k]
+        people = [i for (of, i), box in self.people.items() if of == k and box.value]
+        self.export.disabled = True
+        try:
+            client.send_file_download(*exported(side.clip.take, side.models, people, self.format.value))
+        except HmrkitError as error:
+            client.add_notification("Not exported", str(error))
+        finally:
+            self.export.disabled = False

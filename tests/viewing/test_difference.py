@@ -6,37 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from in_process import hmrkit
+from made_pairs import pair  # noqa: F401
 from made_takes import models, take  # noqa: F401
 from PIL import Image
 
 from hmrkit.errors import InputError
-from hmrkit.skeletons import SMPL_24
 from hmrkit.take import save_take
 from hmrkit.viewing.difference import differences, write_strip
-
-BOXES = {1: (10, 10, 60, 200), 2: (300, 10, 380, 220)}
-
-
-@pytest.fixture(scope="module")
-def pair(take):  # noqa: F811
-    """A take whose people have boxes, and another: people renumbered, 50 mm farther off, one wrist moved by 30 mm."""
-    tracks = [
-        replace(t, boxes_xyxy=np.tile(np.array(BOXES[t.track_id], np.float32), (len(t.scores), 1))) for t in take.tracks
-    ]
-    first = replace(take, tracks=tuple(tracks))
-    number = {1: 5, 2: 3}
-    away = np.array([0, 0, 0.05], np.float32)
-    body = {number[i]: replace(p, transl_c=p.transl_c + away) for i, p in take.body.items()}
-    joints = take.calibrated[2].joints_c + away
-    joints[:, SMPL_24.index["left_wrist"], 0] += 0.03
-    second = replace(
-        first,
-        tracks=tuple(replace(t, track_id=number[t.track_id]) for t in tracks[::-1]),
-        body=body,
-        calibrated={3: replace(take.calibrated[2], joints_c=joints)},
-        keypoints={number[i]: k for i, k in take.keypoints.items()},
-    )
-    return first, second
 
 
 def test_people_are_matched_and_joints_measured(pair, models):  # noqa: F811
@@ -53,7 +29,7 @@ def test_people_are_matched_and_joints_measured(pair, models):  # noqa: F811
         assert facts["placed_mm"]["left_wrist"] == pytest.approx(np.hypot(50, 30) if moved else 50, abs=0.01)
 
 
-def test_the_command_prints_a_table_and_writes_curves(pair, tmp_path):
+def test_the_command_prints_a_table_and_writes_curves(pair, tmp_path):  # noqa: F811
     names = [tmp_path / "a.npz", tmp_path / "b.npz"]
     alone = replace(pair[1], tracks=pair[1].tracks[:1])  # person 3 alone, who is 2 in the first take
     for take_, path in zip((pair[0], alone), names, strict=True):
