@@ -23,16 +23,21 @@ from typing import Any
 from hmrkit.batches.result import BAD, ClipResult, failed
 from hmrkit.errors import EXIT_SOME_FAILED, InputError
 
-_KEYS = {"clip", "source", "status", "exit_code", "tries", "seconds", "frames", "time", "host", "device"}
+_KEYS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("clip", "source", "status", "time", "host", "device"), (str,)),
+    **dict.fromkeys(("exit_code", "tries", "frames"), (int,)),
+    "seconds": (int, float),
+}
 
 
 @dataclass
 class Known:
-    """What the journals of a folder say of a clip: its last ending, and how often it failed since it was done."""
+    """What the journals of a folder say of a clip: its last ending, how often it failed since it was done, and why."""
 
     status: str = ""
     tries: int = 0
     failed: bool = False
+    error: str = ""
 
 
 class Journal:
@@ -42,7 +47,7 @@ class Journal:
         self.out, self.path, self.device = out, out / f"report{'_' * bool(label)}{label}.jsonl", device
         self.known: dict[str, Known] = {}
         for line in read_lines(out):
-            self.known[line["clip"]] = Known(line["status"], int(line["tries"]), failed_line(line))
+            self._note(line["clip"], line["status"], line["tries"], failed_line(line), line.get("error"))
 
     def add(self, result: ClipResult) -> None:
         """Enter what became of a clip. A finished clip that was found finished again needs no line."""
@@ -51,13 +56,18 @@ class Journal:
         if (result.status == "kept" and before.status in ("done", "kept")) or result.status == before.status == BAD[1]:
             return
         tries = before.tries + (result.status == "failed") if result.failed else 0
-        self.known[clip] = Known(result.status, tries, result.failed)
+        self._note(clip, result.status, tries, result.failed, result.error)
         self._append(
             {"clip": clip, "source": os.path.abspath(result.source.replace("\0", "_")), "status": result.status}
             | ({"kind": result.kind, "error": result.error} if result.failed else {})
             | {"exit_code": result.exit_code, "tries": tries, "seconds": round(result.seconds, 3)}
             | {"frames": result.detail.get("frames", 0), "people": len(result.detail.get("people", ()))}
         )
+
+    def _note(self, clip: str, status: str, tries: int, failed: bool, error: str | None) -> None:
+        """Remember a line. That a clip is left alone is no reason of its own: the failure's stays."""
+        why = self.known[clip].error if status == BAD[1] and clip in self.known else str(error or "")
+        self.known[clip] = Known(status, tries, failed, why)
 
     def died(self, result: ClipResult, owner: dict[str, Any]) -> None:
         """Enter a failure of a process that ended without a word while it worked on the clip."""
@@ -114,7 +124,7 @@ def _lines_of(path: Path) -> Iterator[dict[str, Any]]:
         for text in file:
             try:
                 line = json.loads(text)
-                if line.keys() >= _KEYS:
+                if all(isinstance(line.get(key), kinds) for key, kinds in _KEYS.items()):
                     yield line
             except (ValueError, AttributeError):
                 continue

@@ -62,6 +62,8 @@ def plan(sources: Sequence[str], options: Options, outputs: Outputs, choice: Cho
     if choice.retry_failed:
         known = Journal(outputs.folder).known
         clips = [clip for clip in clips if clip.name in known and known[clip.name].failed]
+        if not clips:
+            log.warning("--retry-failed: none of these inputs failed when it was last run into %s", outputs.folder)
     return clips
 
 
@@ -113,8 +115,10 @@ def run_batch(
             if dead:
                 journal.died(result, dead)
             if max_tries and (tries := journal.tries(clip.name)) >= max_tries:
+                why = journal.known[clip.name].error.removeprefix(f"{clip.source}: ")
                 raise QuarantineError(
-                    f"{clip.source}: failed {tries} times, so it is left alone; mend it and raise --max-tries"
+                    f"{clip.source}: failed {tries} times, so it is left alone; mend it and raise --max-tries "
+                    f"(last failure: {why})"
                 )
 
         if not runner.run(result, progress(clip.source), admit):

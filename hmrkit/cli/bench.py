@@ -63,6 +63,10 @@ def bench(
         )
         typer.echo(json.dumps(facts, indent=1) if as_json else line)
         return
+    measured = {"--against": against is not None, "--peers": peers, "--growth": growth is not None}
+    if sum(measured.values()) > 1:
+        wanted = ", ".join(name for name, here in measured.items() if here)
+        raise UsageError(f"bench measures one thing at a time, got {wanted}; leave out all but one")
     if against is not None:
         facts = compare_engines(video, chosen, against)
         typer.echo(json.dumps(facts, indent=1) if as_json else _comparison(facts))

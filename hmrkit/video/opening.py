@@ -51,21 +51,28 @@ def _formats(refused: frozenset[str]) -> str:
 
 def open_media(path: str | Path) -> InputContainer:
     """Open a media file. InputError where it is not a regular file, names other files, or is none."""
+    parts = list[Path]()
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise InputError(
                 f"{path}: expected a video, found no regular file; save what the pipe gives as a file first"
             )
-        formats = _formats(frozenset(REFUSED - FORMATS if playlist_parts(Path(path)) else REFUSED))
+        parts = playlist_parts(Path(path))
+        formats = _formats(frozenset(REFUSED - FORMATS if parts else REFUSED))
         limits = {"format_whitelist": formats, "protocol_whitelist": "file", "max_pixels": str(FRAME_PIXELS)}
         return av.open(media_url(path), options=limits)
     except (FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        if parts:
+            raise InputError(
+                f"{path}: expected a playlist of videos, cannot open it ({reason}); each part must be a video, and "
+                "ffconcat takes names of letters, digits, '_', '-' and '.' only: rename others"
+            ) from error
         if is_playlist(path):
             raise InputError(
                 f"{path}: expected a video, found a playlist, which opens other files; join them first "
                 "(ffmpeg -i PLAYLIST -c copy clip.mp4), or allow it (ffconcat and HLS): --allow-playlists"
             ) from error
-        reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{path}: expected a video, cannot open it ({reason}); is it damaged or cut short?") from error
 
 

@@ -38,7 +38,7 @@ def is_playlist(path: str | Path, kinds: tuple[bytes, ...] = (_CONCAT, _HLS, *_O
 def playlist_parts(path: Path) -> list[Path]:
     """The files that an `ffconcat` or HLS playlist names, in order, each once.
 
-    None where it is another file, or where playlists are not allowed. InputError where a part is not a plain file in
+    Empty where it is another file, or where playlists are not allowed. InputError where a part is not a plain file in
     the playlist's folder, or is a playlist.
     """
     if not _allowed or not path.is_file() or not is_playlist(path, (_CONCAT, _HLS)):

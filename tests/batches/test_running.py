@@ -106,7 +106,10 @@ def test_failures_are_counted_tried_again_and_left_alone(film, tmp_path):
     result = run(*common)
     assert (result.returncode, "failed 2 times, so it is left alone" in result.stderr) == (1, True)
     assert statuses(out)[2:] == [("bad", "failed", 2), ("bad", "quarantined", 2)]
-    assert hmrkit("report", "failed", out).stdout.startswith("QuarantineError\t2 tries\tbad\t")
+    shown = hmrkit("report", "failed", out).stdout
+    assert shown.startswith("QuarantineError\t2 tries\tbad\t")
+    assert "last failure: expected a video, cannot open it" in shown
+    assert "last failure: expected a video" in run(*common).stderr
     assert hmrkit("report", "failed", out, "--sources").stdout == f"{bad}\n"
     assert "2 clips: 1 done, 1 quarantined\n3 frames" in hmrkit("report", "show", out).stdout
     merged = json.loads((out / hmrkit("report", "merge", out).stdout.strip()).read_text())
@@ -115,6 +118,7 @@ def test_failures_are_counted_tried_again_and_left_alone(film, tmp_path):
     shutil.copy(film, bad)
     assert run(*common, "--retry-failed", "--max-tries", "3").returncode == 0
     assert statuses(out)[-1] == ("bad", "done", 0)
+    assert "none of these inputs failed" in run(*common, "--retry-failed").stderr
 
 
 def test_a_process_that_died_in_a_clip_counts_as_a_failure(film, tmp_path):
@@ -199,6 +203,7 @@ def test_a_journal_outlives_half_lines_and_adds_up(tmp_path):
         result.detail = {"frames": 10}
         journal.add(result)
     with open(journal.path, "a") as file:
+        file.write(json.dumps(next(read_lines(tmp_path)) | {"clip": "odd", "tries": "two"}) + "\n")
         file.write('{"clip": "c", "stat')
     journal.add(ClipResult("d.mp4", tmp_path / "d", "kept"))
     assert statuses(tmp_path) == [("a", "failed", 1), ("b", "done", 0), ("a", "failed", 2), ("d", "kept", 0)]

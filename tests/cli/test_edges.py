@@ -93,6 +93,7 @@ def vars_of(models):
         (("render", "TAKE", "-o", "w.mp4", "--style", "residual", "--heat-max", "0"), "--heat-max must be a number"),
         (("render", "TAKE", "-o", "w.mp4", "--heat-max", "2"), "--heat-max is for --style"),
         (("bench", "calibrate", "--detector", "toy", "--render"), "no use for --detector, --render"),
+        (("bench", "TAKE", "--peers", "--growth", "g.png"), "one thing at a time, got --peers, --growth"),
         (("info", "TAKE", "--mesh", "--physics"), "one at a time"),
     ],
 )

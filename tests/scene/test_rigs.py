@@ -207,14 +207,18 @@ def test_rigs_that_cannot_be_used_say_why(tmp_path, rig_file):
     assert "driven by left_knee" in refused(bones=kneeless)
     assert "no joint 'tail'" in refused(bones=[*bones[:-1], bones[-1] | {"joint": "tail"}])
     assert "its parent nobody" in refused(bones=[*bones[:-1], bones[-1] | {"parent": "nobody"}])
-    assert "place of 3 numbers" in refused(bones=[*bones[:-1], bones[-1] | {"place": [1, 2]}])
-    swapped = bones[-1] | {"place": [0, 0, 0, 1], "rotation": [1, 2, 3]}
-    assert "place of 3 numbers" in refused(bones=[*bones[:-1], swapped])
+    for place, rotation in (([1, 2], [0, 0, 0, 1]), ([0, 0, 0, 1], [0, 0, 1]), ("0 0 0", [0, 0, 0, 1])):
+        odd = bones[-1] | {"place": place, "rotation": rotation}
+        assert f"bone {odd['name']}: wanted a place of 3 numbers" in refused(bones=[*bones[:-1], odd])
+    assert "wanted a list of bones" in refused(bones=None)
     assert "one bone without a parent" in refused(bones=[*bones[:-1], bones[-1] | {"parent": None}])
     arm = next(i for i, bone in enumerate(bones) if bone["joint"] == "left_collar")
     loose = [*bones[:arm], bones[arm] | {"parent": bones[0]["name"]}, *bones[arm + 1 :]]
-    assert "must be above that of left_shoulder" in refused(bones=loose)
-    assert "different names" in refused(bones=[*bones, bones[-1]])
+    assert "left_shoulder must be below that of pelvis" in refused(bones=loose)
+    other = {"left_knee": "right_knee", "right_knee": "left_knee"}
+    crossed = [bone | {"joint": other.get(bone["joint"], bone["joint"])} for bone in bones]
+    assert "left_knee must be below that of left_hip" in refused(bones=crossed)
+    assert "names more than one bone" in refused(bones=[*bones, bones[-1]])
     with pytest.raises(UsageError, match=r"unknown rig 'mixami'; choose one of mixamo"):
         load_rig("mixami")
     with pytest.raises(UsageError, match="leave out --skeleton"):

@@ -59,6 +59,13 @@ def test_an_allowed_playlist_is_read_with_its_parts(name, text, playlists, tmp_p
     assert probe(tmp_path / name).sha256 != video.sha256
 
 
+def test_a_part_whose_name_ffmpeg_refuses_is_named_as_the_reason(playlists, tmp_path):
+    write_film(tmp_path / "two words.ts")
+    (tmp_path / "a.ffconcat").write_text("ffconcat version 1.0\nfile 'two words.ts'\n")
+    with pytest.raises(InputError, match=r"cannot open it .*; each part must be a video, and ffconcat takes names of"):
+        probe(tmp_path / "a.ffconcat")
+
+
 @pytest.mark.parametrize("named", ["../x.ts", "/etc/hostname", "file:x.ts", "none.ts", "nested.m3u8", ""])
 def test_an_allowed_playlist_names_plain_files_beside_it(named, playlists, tmp_path):
     (tmp_path / "nested.m3u8").write_text(HLS.format("x.ts"))

@@ -40,6 +40,15 @@ REQUIRED = (
     "pelvis", "left_hip", "left_knee", "left_ankle", "left_shoulder", "left_elbow", "left_wrist",
     "right_hip", "right_knee", "right_ankle", "right_shoulder", "right_elbow", "right_wrist",
 )  # fmt: skip
+# Joint -> the one whose bone must be above its own: a leg or arm is one chain from the pelvis.
+_ABOVE = {
+    f"{side}_{joint}": "pelvis" if above == "pelvis" else f"{side}_{above}"
+    for side in ("left", "right")
+    for joint, above in (
+        ("hip", "pelvis"), ("knee", "hip"), ("ankle", "knee"),
+        ("shoulder", "pelvis"), ("elbow", "shoulder"), ("wrist", "elbow"),
+    )
+}  # fmt: skip
 _DIRECTIONS = ("up", "down", "forward", "back", "left", "right", "onward")
 _AXES = ("x", "y", "z", "-x", "-y", "-z")
 
@@ -129,6 +138,8 @@ def _read(path: Path) -> Rig:
     if not isinstance(value, dict) or (value.get("format"), value.get("version")) != (FORMAT, VERSION):
         raise InputError(f"{path}: wanted a rig of format {FORMAT}, version {VERSION}; make one with hmrkit rig from")
     try:
+        if not isinstance(value.get("bones"), list):
+            raise ValueError("wanted a list of bones")
         made = tuple(_bone(item) for item in value["bones"])
         rig = Rig(
             path.stem, made, str(value.get("summary", "")), float(value.get("arms_down_deg", 0)),
@@ -136,22 +147,31 @@ def _read(path: Path) -> Rig:
         )  # fmt: skip
         _check(rig)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise InputError(f"{path}: this rig cannot be used: {error}; see hmrkit rig check") from error
+        raise InputError(f"{path}: this rig cannot be used: {error}; see hmrkit docs rigs") from error
     return rig
 
 
 def _bone(item: dict[str, Any]) -> Bone:
-    place, rotation = (tuple(map(float, item[key])) if item.get(key) else None for key in ("place", "rotation"))
-    return Bone(str(item["name"]), item.get("joint"), item.get("parent"), place, rotation, dict(item.get("axes", {})))
+    if not isinstance(item, dict) or not isinstance(item.get("name"), str):
+        raise ValueError("wanted a name of each bone")
+    try:
+        place, rotation = (tuple(map(float, item[key])) if item.get(key) else None for key in ("place", "rotation"))
+    except (TypeError, ValueError) as error:
+        raise ValueError(_wants_numbers(item["name"])) from error
+    return Bone(item["name"], item.get("joint"), item.get("parent"), place, rotation, dict(item.get("axes", {})))
+
+
+def _wants_numbers(bone: str) -> str:
+    return f"bone {bone}: wanted a place of 3 numbers and a rotation of 4"
 
 
 def _check(rig: Rig) -> None:
     """ValueError where a rig contradicts itself."""
     names, joints = [bone.name for bone in rig.bones], [bone.joint for bone in rig.bones if bone.joint is not None]
-    if not 0 < len(names) <= limits.RIG_BONES or len(set(names)) < len(names):
-        raise ValueError(
-            f"wanted 1 to {limits.RIG_BONES} bones of different names, found {len(names)}, some named alike"
-        )
+    if not 0 < len(names) <= limits.RIG_BONES:
+        raise ValueError(f"wanted 1 to {limits.RIG_BONES} bones, found {len(names)}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{max(names, key=names.count)} names more than one bone")
     if rig.root not in ("floor", "still"):
         raise ValueError(f"root: wanted floor or still, found {rig.root!r}")
     if odd := [joint for joint in joints if joint not in SMPL_24.index]:
@@ -169,16 +189,17 @@ def _check(rig: Rig) -> None:
         raise ValueError("wanted one bone without a parent, the first")
     for i, bone in enumerate(rig.bones):
         place, rotation = bone.place or (), bone.rotation or ()
-        if (len(place), len(rotation)) != (3, 4) or not np.isfinite(place + rotation).all() or not any(rotation):
-            raise ValueError(f"bone {bone.name}: wanted a place of 3 numbers and a rotation of 4")
+        finite = np.isfinite((*place, *rotation)).all()
+        if (len(place), len(rotation)) != (3, 4) or not finite or not np.linalg.norm(rotation):
+            raise ValueError(_wants_numbers(bone.name))
         if bone.parent is not None and bone.parent not in names[:i]:
             raise ValueError(f"bone {bone.name}: its parent {bone.parent} is not among the bones before it")
-    for joint in ("left_hip", "right_hip", "left_shoulder", "right_shoulder"):
-        above = rig.bone_of[joint]
-        while above >= 0 and above != rig.bone_of["pelvis"]:
-            above = rig.parents[above]
-        if above < 0:
-            raise ValueError(f"the pelvis' bone must be above that of {joint}; one that the spine stands on")
+    for joint, above in _ABOVE.items():
+        bone = rig.bone_of[joint]
+        while bone >= 0 and bone != rig.bone_of[above]:
+            bone = rig.parents[bone]
+        if bone < 0:
+            raise ValueError(f"the bone of {joint} must be below that of {above}, in one chain")
 
 
 def _check_axes(rig: Rig) -> None:

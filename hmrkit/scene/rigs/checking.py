@@ -17,11 +17,12 @@ def describe(rig: Rig) -> Iterator[str]:
     yield f"{rig.name}: {len(rig.bones)} bones, {len(rig.bone_of)} of {len(SMPL_24)} joints drive one"
     ours = load_body()().joints[0].double().cpu().numpy()
     theirs = rig.bind()[1] if rig.is_character else None
+    width = max(28, *(len(rig.bones[bone].name) for bone in rig.bone_of.values()))
     for joint, name in enumerate(SMPL_24.joints):
         if name not in rig.bone_of:
             yield f"{name:<15} -"
             continue
-        line, bone = f"{name:<15} {rig.bones[rig.bone_of[name]].name:<28}", rig.bone_of[name]
+        line, bone = f"{name:<15} {rig.bones[rig.bone_of[name]].name:<{width}}", rig.bone_of[name]
         parent = SMPL_24.parents[joint]
         while parent >= 0 and SMPL_24.joints[parent] not in rig.bone_of:
             parent = SMPL_24.parents[parent]
