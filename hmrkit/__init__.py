@@ -1,6 +1,6 @@
 """hmrkit: video in, 3D meshes of the people in it out. Importing this loads neither torch nor any model."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def run(path, method="pc-hmr", device="auto", **options):
