@@ -168,6 +168,9 @@ def _work(name: str, clips: Sequence[Clip], workers: Workers, level: int, place:
         models, journal = Models(workers.options), Journal(workers.outputs.folder, workers.label, name)
         run_batch(mine(), models, workers.outputs, journal, progress, send, workers.max_tries)
         send(None)
+    except SystemExit:
+        events.cancel_join_thread()  # the parent may read no more, and waits for this process to end
+        raise
     except Exception as error:
         send(error)
 

@@ -132,3 +132,19 @@ def test_a_worker_leaves_ctrl_c_to_its_parent_and_logs_as_it_does(tmp_path, monk
             signal.signal(number, handler)
     name, error = sent.get()
     assert (name, str(error)) == ("cpu", "143")
+
+
+def test_a_worker_that_is_ended_waits_for_nobody_to_read(tmp_path, monkeypatch):
+    def ended(*_):
+        raise SystemExit(143)
+
+    class Events(SimpleQueue):
+        def cancel_join_thread(self):
+            self.put("cancelled")
+
+    monkeypatch.setattr(workers, "run_batch", ended)
+    monkeypatch.setattr(workers.signal, "signal", lambda *_: None)
+    sent, log = Events(), logging.getLogger("hmrkit")
+    with pytest.raises(SystemExit):
+        workers._work("cpu", [], Workers(Options(device="cpu"), Outputs(tmp_path), ["cpu"]), log.level, None, sent)
+    assert sent.get(timeout=1) == "cancelled"
