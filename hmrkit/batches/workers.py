@@ -3,17 +3,16 @@ does, so that other machines may work on the same list."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
-import queue
 import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
 
 import torch
 
@@ -104,33 +103,37 @@ def _round(clips: Sequence[Clip], workers: Workers, watch: Watch, done: Callable
         server.set_forkserver_preload(["hmrkit.batches.workers"])
     else:
         server = multiprocessing.get_context("spawn")
-    place, events = server.Value("q", 0), server.Queue()
     devices, level = workers.devices, logging.getLogger("hmrkit").getEffectiveLevel()
     processes: list[BaseProcess] = []
-    for number, device in enumerate(devices):
-        name = device if len(set(devices)) == len(devices) else f"{device} {number + 1}"
-        one = replace(workers, options=replace(workers.options, device=device), devices=[device])
-        words = (name, clips, one, level, place, events)
-        processes.append(server.Process(target=_work, args=words, name=name))
+    upcoming = iter(clips)
+    # A channel of its own for each: what workers share, one that is killed could leave locked.
+    channels: dict[Connection, str] = {}
     try:
-        for process in processes:
-            process.start()
-        ended = 0
-        while ended < len(processes):
-            try:
-                name, what = events.get(timeout=1.0)
-            except queue.Empty:
-                if not any(process.is_alive() for process in processes):
-                    break
-                continue
-            if what is None:
-                ended += 1
-            elif isinstance(what, BaseException):
-                raise what
-            elif isinstance(what, ClipResult):
-                done(what, name)
-            else:
-                watch.advance(name, *what)
+        for number, device in enumerate(devices):
+            name = device if len(set(devices)) == len(devices) else f"{device} {number + 1}"
+            one = replace(workers, options=replace(workers.options, device=device), devices=[device])
+            mine, theirs = server.Pipe()
+            processes.append(server.Process(target=_work, args=(name, one, level, theirs), name=name))
+            processes[-1].start()
+            theirs.close()
+            channels[mine] = name
+        while channels:
+            for channel in wait(list(channels)):
+                assert isinstance(channel, Connection)
+                try:
+                    what = channel.recv()
+                    if what is None:
+                        channel.send(next(upcoming, None))
+                        continue
+                except (EOFError, OSError):  # the worker has ended, or died
+                    del channels[channel]
+                    continue
+                if isinstance(what, BaseException):
+                    raise what
+                if isinstance(what, ClipResult):
+                    done(what, channels[channel])
+                else:
+                    watch.advance(channels[channel], *what)
     finally:
         for process in processes:
             if process.is_alive():
@@ -141,8 +144,8 @@ def _round(clips: Sequence[Clip], workers: Workers, watch: Watch, done: Callable
     return {process.pid for process in processes if process.pid is not None}
 
 
-def _work(name: str, clips: Sequence[Clip], workers: Workers, level: int, place: Any, events: Any) -> None:
-    """A worker: the next clip that none has taken, until there is none."""
+def _work(name: str, workers: Workers, level: int, channel: Connection) -> None:
+    """A worker: asks for the next clip, by sending None, until there is none."""
     # A signal to the whole group reaches the parent too, which then ends this process: that must not come in the middle
     # of what the first one made it write.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -151,29 +154,17 @@ def _work(name: str, clips: Sequence[Clip], workers: Workers, level: int, place:
     logging.getLogger("hmrkit").setLevel(level)
 
     def mine() -> Iterator[Clip]:
-        while True:
-            with place.get_lock():
-                number, place.value = place.value, place.value + 1
-            if number >= len(clips):
-                return
-            yield clips[number]
-
-    def send(what: Any) -> None:
-        events.put((name, what))
+        channel.send(None)
+        while (clip := channel.recv()) is not None:
+            yield clip
+            channel.send(None)
 
     def progress(source: str) -> Callable[[str, int, int], None]:
-        return partial(_send_progress, send, source)
+        return lambda *facts: channel.send((source, *facts))
 
     try:
         models, journal = Models(workers.options), Journal(workers.outputs.folder, workers.label, name)
-        run_batch(mine(), models, workers.outputs, journal, progress, send, workers.max_tries)
-        send(None)
-    except SystemExit:
-        events.cancel_join_thread()  # the parent may read no more, and waits for this process to end
-        raise
+        run_batch(mine(), models, workers.outputs, journal, progress, channel.send, workers.max_tries)
     except Exception as error:
-        send(error)
-
-
-def _send_progress(send: Callable[[Any], None], source: str, stage: str, done: int, total: int) -> None:
-    send((source, stage, done, total))
+        with contextlib.suppress(OSError):  # the parent has gone
+            channel.send(error)

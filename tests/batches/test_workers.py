@@ -2,9 +2,9 @@
 
 import json
 import logging
+import multiprocessing
 import os
 import signal
-from queue import SimpleQueue
 
 import pytest
 import torch
@@ -111,7 +111,7 @@ def test_a_worker_leaves_ctrl_c_to_its_parent_and_logs_as_it_does(tmp_path, monk
     before = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
     log = logging.getLogger("hmrkit")
     level = log.level
-    sent = SimpleQueue()
+    ours, theirs = multiprocessing.Pipe()
 
     def work(*_):
         signal.raise_signal(signal.SIGINT)
@@ -125,26 +125,9 @@ def test_a_worker_leaves_ctrl_c_to_its_parent_and_logs_as_it_does(tmp_path, monk
 
     monkeypatch.setattr(workers, "run_batch", work)
     try:
-        workers._work("cpu", [], Workers(Options(device="cpu"), Outputs(tmp_path), ["cpu"]), logging.DEBUG, None, sent)
+        workers._work("cpu", Workers(Options(device="cpu"), Outputs(tmp_path), ["cpu"]), logging.DEBUG, theirs)
     finally:
         log.setLevel(level)
         for number, handler in before.items():
             signal.signal(number, handler)
-    name, error = sent.get()
-    assert (name, str(error)) == ("cpu", "143")
-
-
-def test_a_worker_that_is_ended_waits_for_nobody_to_read(tmp_path, monkeypatch):
-    def ended(*_):
-        raise SystemExit(143)
-
-    class Events(SimpleQueue):
-        def cancel_join_thread(self):
-            self.put("cancelled")
-
-    monkeypatch.setattr(workers, "run_batch", ended)
-    monkeypatch.setattr(workers.signal, "signal", lambda *_: None)
-    sent, log = Events(), logging.getLogger("hmrkit")
-    with pytest.raises(SystemExit):
-        workers._work("cpu", [], Workers(Options(device="cpu"), Outputs(tmp_path), ["cpu"]), log.level, None, sent)
-    assert sent.get(timeout=1) == "cancelled"
+    assert str(ours.recv()) == "143"
