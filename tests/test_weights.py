@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from hmrkit import weights
+from hmrkit.cli.docs import page
 from hmrkit.conversion import convert
 from hmrkit.errors import UsageError, WeightsError
 from hmrkit.files import sha256_of
@@ -63,13 +64,12 @@ def one_line(error: pytest.ExceptionInfo[WeightsError]) -> str:
     return str(error.value)
 
 
-def test_code_errors_and_readme_name_one_order(folders) -> None:
+def test_code_errors_and_docs_name_one_order(folders) -> None:
     assert [place for place, _ in search_places()] == list(ORDER[1:])
     assert [folder.resolve() for _, folder in search_places()] == folders
     with pytest.raises(WeightsError) as error:
         find_weights("regressors/absent.safetensors")
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
-    paragraph = next(part for part in readme.split("\n\n") if "searched for in this order" in part)
+    paragraph = next(part for part in page("bodies").split("\n\n") if "searched for in this order" in part)
     listed = " ".join(paragraph.replace("`", "").split())
     for text in (one_line(error), listed.partition("in this order")[2]):
         places = [text.index(place) for place in ORDER]

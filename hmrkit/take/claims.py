@@ -51,12 +51,13 @@ def locked(folder: Path, wait: bool = True) -> Iterator[bool]:
         pause = min(2 * pause, _POLL_S[1])
     ended = threading.Event()
     beat = threading.Thread(target=_beat, args=(handle, ended), name="hmrkit-claim", daemon=True)
-    beat.start()
     try:
+        beat.start()
         yield True
     finally:
         ended.set()
-        beat.join()
+        if beat.ident is not None:  # no signal came before it
+            beat.join()
         with contextlib.suppress(OSError, ValueError, AttributeError):  # gone, or damaged
             if _is_own(handle):  # else it was stopped for so long that another machine has taken it over
                 path.unlink()
@@ -88,6 +89,7 @@ def _claim(path: Path) -> int | None:
             continue
         except OSError as error:
             raise InputError(f"{path}: cannot write it ({error.strerror}); choose another --out") from error
+        held = False
         try:
             if not _take_lock(handle, path):
                 break
@@ -97,7 +99,7 @@ def _claim(path: Path) -> int | None:
             foreign = found and _owner_machine(handle) not in ("", _machine())
             if foreign and time_of_folder(path.parent) - os.fstat(handle).st_mtime < STALE_S:
                 break
-            text = json.dumps(_own_facts()).encode()
+            text, held = json.dumps(_own_facts()).encode(), True
             os.truncate(handle, 0)
             os.pwrite(handle, text, 0)
             os.fsync(handle)  # over NFS others else find an empty file for as long as this one's writes are cached
@@ -107,6 +109,8 @@ def _claim(path: Path) -> int | None:
                     break
             return handle
         except BaseException:
+            if held:  # a signal ends this process before it begins
+                path.unlink(missing_ok=True)
             os.close(handle)
             raise
     os.close(handle)
