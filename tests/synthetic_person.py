@@ -125,3 +125,10 @@ def make_motion_of(person, track_id=1, shift=(0.0, 0.0, 0.0)):
     joints = person.joints + np.asarray(shift, np.float32)
     seen = np.ones(count, bool)
     return Motion(track_id, np.arange(count), np.arange(count) * 1.0, seen, params, params, joints, params, False, "p")
+
+
+def jittered(params, seed=0):
+    """The same body parameters with noise of translation as keypoints have it."""
+    random = np.random.default_rng(seed)
+    noise = random.normal(0, [0.008, 0.008, 0.03], params.transl_c.shape)
+    return replace(params, transl_c=(params.transl_c + noise).astype(np.float32))

@@ -3,8 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
-from synthetic_person import BODY, make_motion_of, make_person
+from synthetic_person import BODY, jittered
 
 from hmrkit.scene import ExportOptions
 from hmrkit.scene.cleanup import clean, split_at_gaps
@@ -15,25 +14,13 @@ from hmrkit.smoothing import smooth_body
 FPS = 30.0
 
 
-@pytest.fixture(scope="module")
-def walk():
-    person = make_person(clip=1, frames=slice(0, 90))
-    return make_motion_of(person), person.fps
-
-
-def _jittered(params, seed=0):
-    random = np.random.default_rng(seed)
-    noise = random.normal(0, [0.008, 0.008, 0.03], params.transl_c.shape)
-    return replace(params, transl_c=(params.transl_c + noise).astype(np.float32))
-
-
 def _acceleration(joints, fps):
     return np.linalg.norm(np.diff(joints, 2, axis=0), axis=-1).mean() * fps**2
 
 
 def test_smoothing_takes_jitter_out_and_follows_the_motion(walk):
     motion, fps = walk
-    noisy = _jittered(motion.params)
+    noisy = jittered(motion.params)
     clean_params = smooth_body(noisy, motion.visible, np.arange(90) / fps, 1.0)
     truth, before, after = (skeleton_joints(BODY, p) for p in (motion.params, noisy, clean_params))
     assert np.linalg.norm(after - truth, axis=-1).mean() < 0.75 * np.linalg.norm(before - truth, axis=-1).mean()

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from synthetic_person import BODY, make_motion_of, make_person
+from synthetic_person import BODY, jittered
 
 from hmrkit.geometry import axis_angle_to_matrix
 from hmrkit.scene.foot_contact import ANKLES, sole_points, standing, stretches
@@ -18,18 +18,6 @@ from hmrkit.types import BodyParams
 UP = np.array([0.0, -np.cos(0.15), -np.sin(0.15)])
 
 
-@pytest.fixture(scope="module")
-def walk():
-    person = make_person(clip=1, frames=slice(0, 90))
-    return make_motion_of(person), person.fps
-
-
-def _jittered(params, seed=0):
-    random = np.random.default_rng(seed)
-    noise = random.normal(0, [0.008, 0.008, 0.03], params.transl_c.shape)
-    return replace(params, transl_c=(params.transl_c + noise).astype(np.float32))
-
-
 def test_locked_feet_stand_still_and_on_the_ground(walk):
     motion, fps = walk
     slid = motion.params.transl_c.copy()
@@ -38,17 +26,17 @@ def test_locked_feet_stand_still_and_on_the_ground(walk):
     world = estimate_world([replace(motion, params=params)], BODY, fps)
     stands = standing(sole_points(BODY, params), fps, world.up_c)
     locked, facts = feet_locked(params, motion.visible, BODY, fps, world.up_c, world)
-    slips = {"before": 0.0, "after": 0.0}
+    slides = {"before": 0.0, "after": 0.0}
     for foot in range(2):
         for begin, end in stretches(stands[:, foot]):
             for name, some in (("before", params), ("after", locked)):
                 steps = np.diff(sole_points(BODY, some)[begin:end, foot], axis=0)
-                slips[name] += np.linalg.norm(steps, axis=-1).min(1).sum()  # heel or ball: feet may roll
+                slides[name] += np.linalg.norm(steps, axis=-1).min(1).sum()  # heel or ball: feet may roll
             height = world.height(sole_points(BODY, locked)[begin:end, foot]).min(-1)
             assert abs(np.median(height)) < 0.01
     assert world.height(sole_points(BODY, locked)).min() > -0.02  # swinging feet too
-    assert slips["before"] > 0.003 * stands.sum()
-    assert slips["after"] < 0.001 * stands.sum()
+    assert slides["before"] > 0.003 * stands.sum()
+    assert slides["after"] < 0.001 * stands.sum()
     assert facts["stands"] == sum(len(stretches(stands[:, foot])) for foot in range(2))
 
 
@@ -81,7 +69,7 @@ def test_who_stands_on_a_box_stays_there(walk):
 
 def test_locking_moves_legs_and_pelvis_only(walk):
     motion, fps = walk
-    locked, _ = feet_locked(_jittered(motion.params), motion.visible, BODY, fps, UP, None)
+    locked, _ = feet_locked(jittered(motion.params), motion.visible, BODY, fps, UP, None)
     given = [(p.global_orient, p.body_pose, p.betas, p.transl_c) for p in (motion.params, locked)]
     before, after = (BODY.joints_only(*g).joint_rotations.numpy() for g in given)
     free = [0, *SMPL_24.indices(*(f"{s}_{joint}" for s in ("left", "right") for joint in ("hip", "knee")))]
