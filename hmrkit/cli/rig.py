@@ -14,22 +14,21 @@ app = typer.Typer(no_args_is_help=True, help="Rigs: which bones of a character p
 
 @app.command("from")
 def from_character(
-    character: Annotated[Path, typer.Argument(help="The character: .glb or .fbx, in a T- or A-pose.")],
+    character: Annotated[Path, typer.Argument(help="The character: .glb, .vrm or .fbx, in a T- or A-pose.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="RIG.json to write.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace RIG.json, edited or not.")] = False,
     verbose: o.Verbose = False,
 ) -> None:
     """Draft a rig from a character: its bones, and which of SMPL's joints drive them, by names and places."""
-    from hmrkit.errors import InputError
-    from hmrkit.scene.rigs import REQUIRED, save_rig
+    from hmrkit.scene.rigs import load_rig, save_rig
     from hmrkit.scene.rigs.characters import read_bones
     from hmrkit.scene.rigs.drafting import draft
 
     o.start_logging(verbose)
     rig = draft(read_bones(character), character.name)
-    save_rig(out, rig)
+    save_rig(out, rig, overwrite)
     typer.echo(str(out))
-    if missing := [joint for joint in REQUIRED if joint not in rig.bone_of]:
-        raise InputError(f"{out}: no bone found for {', '.join(missing)}; write these at their bones, as joint")
+    load_rig(str(out))  # says what it lacks to be driven
 
 
 @app.command("check")

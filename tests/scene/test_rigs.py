@@ -219,8 +219,12 @@ def test_rigs_that_cannot_be_used_say_why(tmp_path, rig_file):
     crossed = [bone | {"joint": other.get(bone["joint"], bone["joint"])} for bone in bones]
     assert "left_knee must be below that of left_hip" in refused(bones=crossed)
     assert "names more than one bone" in refused(bones=[*bones, bones[-1]])
+    flat = [bone | {"place": [0, 0, 0]} if bone["joint"] == "right_wrist" else bone for bone in bones]
+    assert "right_elbow and right_wrist are at one place" in refused(bones=flat)
     with pytest.raises(UsageError, match=r"unknown rig 'mixami'; choose one of mixamo"):
         load_rig("mixami")
+    with pytest.raises(UsageError, match=r"`hmrkit rig from /a/hero.glb -o hero.json` makes one"):
+        load_rig("/a/hero.glb")
     with pytest.raises(UsageError, match="leave out --skeleton"):
         check_options(ExportOptions(rig=str(rig_file), skeleton="mixamo"))
     with pytest.raises(UsageError, match="leave them out"):
@@ -264,9 +268,24 @@ def test_the_commands(characters, tmp_path):
     out = tmp_path / "hero.json"
     done = hmrkit("rig", "from", characters["glb"], "-o", out)
     assert (done.returncode, done.stdout.strip()) == (0, str(out))
+    text = out.read_text()
+    assert hmrkit("rig", "from", characters["glb"], "-o", out).returncode == 0  # the same again
+    out.write_text(text + "\n")
+    again = hmrkit("rig", "from", characters["glb"], "-o", out)
+    assert (again.returncode, out.read_text()) == (2, text + "\n")
+    assert "--overwrite" in again.stderr
+    assert hmrkit("rig", "from", characters["glb"], "-o", out, "--overwrite").returncode == 0
+    assert out.read_text() == text
     shown = hmrkit("rig", "check", out).stdout
     assert "24 of 24 joints" in shown
     assert "go with their parents: hero:root, hero:twist_1" in shown
+    collarless = json.loads(text)
+    for bone in collarless["bones"]:
+        if bone["joint"] == "left_shoulder":
+            bone["place"] = [0, 0, 0]
+    (tmp_path / "short.json").write_text(json.dumps(collarless))
+    shown = hmrkit("rig", "check", tmp_path / "short.json").stdout
+    assert "no length: where hero:clavicle_l is" in shown
     assert hmrkit("rig", "check", "unity").returncode == 0
     assert hmrkit("rig", "check", tmp_path / "none.json").returncode == 4
 

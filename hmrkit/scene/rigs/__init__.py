@@ -26,7 +26,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from hmrkit.errors import InputError
+from hmrkit.errors import InputError, UsageError
 from hmrkit.files import atomic_path
 from hmrkit.geometry import quaternion_to_matrix
 from hmrkit.members import unknown
@@ -35,6 +35,7 @@ from hmrkit.untrusted import limits
 from hmrkit.untrusted.json_files import read_json
 
 FORMAT, VERSION = "hmrkit-rig", 1
+CHARACTERS = (".glb", ".vrm", ".fbx")  # endings of files that rigs are drafted from
 # What a character must have for its limbs and its place to be driven.
 REQUIRED = (
     "pelvis", "left_hip", "left_knee", "left_ankle", "left_shoulder", "left_elbow", "left_wrist",
@@ -49,6 +50,13 @@ _ABOVE = {
         ("shoulder", "pelvis"), ("elbow", "shoulder"), ("wrist", "elbow"),
     )
 }  # fmt: skip
+# A limb's joints, each of which points at the next.
+_LIMBS = [
+    [f"{side}_{joint}" for joint in limb]
+    for side in ("left", "right")
+    for limb in (("hip", "knee", "ankle"), ("shoulder", "elbow", "wrist"))
+]
+_NO_LENGTH = 1e-3  # of the skeleton's extent
 _DIRECTIONS = ("up", "down", "forward", "back", "left", "right", "onward")
 _AXES = ("x", "y", "z", "-x", "-y", "-z")
 
@@ -117,20 +125,28 @@ def load_rig(source: str) -> Rig:
     """A preset by its name, or the rig in a file. UsageError for an unknown name, InputError for another file."""
     if source in RIGS:
         return _read(Path(__file__).parent / f"{source}.json")
-    if Path(source).suffix.lower() != ".json":
+    ending = Path(source).suffix.lower()
+    if ending in CHARACTERS:
+        made = Path(source).with_suffix(".json").name
+        raise UsageError(f"{source}: wanted a RIG.json, found a character; `hmrkit rig from {source} -o {made}` makes one")
+    if ending != ".json":
         raise unknown("rig", source, (*RIGS, "a RIG.json of your own (hmrkit rig from CHARACTER)"))
     return _read(Path(source))
 
 
-def save_rig(path: Path, rig: Rig) -> None:
-    """Write a rig as JSON, a bone a line. InputError where it cannot be written."""
+def save_rig(path: Path, rig: Rig, overwrite: bool = False) -> None:
+    """Write a rig as JSON, a bone a line. UsageError where another file is there and `overwrite` is not given;
+    InputError where it cannot be written."""
     head = {"format": FORMAT, "version": VERSION, "summary": rig.summary, "root": rig.root}
     head |= {"arms_down_deg": rig.arms_down_deg} if rig.arms_down_deg else {}
     head |= {"group": rig.group} if rig.group else {}
     kept = [{key: value for key, value in asdict(bone).items() if key != "axes" or value} for bone in rig.bones]
     lines = ",\n".join("    " + json.dumps(bone) for bone in kept)
+    text = json.dumps(head, indent=2)[:-2] + ',\n  "bones": [\n' + lines + "\n  ]\n}\n"
+    if not overwrite and path.is_file() and path.read_bytes() != text.encode():
+        raise UsageError(f"{path} is another rig, or was edited; choose another --out, or --overwrite it")
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(head, indent=2)[:-2] + ',\n  "bones": [\n' + lines + "\n  ]\n}\n")
+        temporary.write_text(text)
 
 
 def _read(path: Path) -> Rig:
@@ -200,6 +216,12 @@ def _check(rig: Rig) -> None:
             bone = rig.parents[bone]
         if bone < 0:
             raise ValueError(f"the bone of {joint} must be below that of {above}, in one chain")
+    places = rig.bind()[1]
+    for limb in _LIMBS:
+        lengths = np.linalg.norm(np.diff(places[[rig.bone_of[joint] for joint in limb]], axis=0), axis=1)
+        short = int(lengths.argmin())
+        if lengths[short] <= _NO_LENGTH * np.ptp(places, axis=0).max():
+            raise ValueError(f"{limb[short]} and {limb[short + 1]} are at one place; name other bones or move one")
 
 
 def _check_axes(rig: Rig) -> None:

@@ -33,10 +33,11 @@ class Bones:
 
 
 def read_bones(path: Path) -> Bones:
-    """The largest tree of bones of a ``.glb`` or ``.fbx``. InputError for a file without; UsageError without ufbx."""
-    readers = {".glb": _read_glb, ".fbx": _read_fbx}
+    """The largest tree of bones of a ``.glb``, ``.vrm`` (a GLB) or ``.fbx``. InputError for a file without; UsageError
+    without ufbx."""
+    readers = {".glb": _read_glb, ".vrm": _read_glb, ".fbx": _read_fbx}
     if path.suffix.lower() not in readers:
-        raise InputError(f"{path}: wanted a character (.glb or .fbx), found another file; export it as one of them")
+        raise InputError(f"{path}: wanted a character (.glb, .vrm or .fbx), found another file; export it as one of them")
     try:
         if path.stat().st_size > limits.CHARACTER_BYTES:
             raise InputError(

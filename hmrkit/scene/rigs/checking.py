@@ -32,7 +32,10 @@ def describe(rig: Rig) -> Iterator[str]:
         own = ours[joint] - ours[parent]
         other = theirs[bone] - theirs[rig.bone_of[SMPL_24.joints[parent]]]
         lengths = np.linalg.norm(own), np.linalg.norm(other)
-        angle = np.degrees(np.arccos(np.clip(own @ other / max(lengths[0] * lengths[1], 1e-12), -1, 1)))
+        if lengths[1] < 1e-4:
+            yield f"{line} no length: where {rig.bones[rig.bone_of[SMPL_24.joints[parent]]].name} is"
+            continue
+        angle = np.degrees(np.arccos(np.clip(own @ other / (lengths[0] * lengths[1]), -1, 1)))
         yield f"{line} {100 * lengths[1]:6.1f} cm, mean body {100 * lengths[0]:5.1f} cm; {angle:3.0f} degrees apart"
     if others := [bone.name for bone in rig.bones if bone.joint is None]:
         yield f"go with their parents: {', '.join(others)}"

@@ -74,7 +74,7 @@ def _by_preset(bones: Bones) -> dict[str, int]:
     known = [{_bare(bone.name): str(bone.joint) for bone in load_rig(preset).bones} for preset in RIGS]
     for wanted in [*known, {joint: joint for joint in SMPL_24.joints}]:
         found = {wanted[name]: i for i, name in reversed(list(enumerate(names))) if name in wanted}
-        best = found if len(found) > len(best) else best
+        best = found if len(found) >= len(best) else best  # UE5's has all of UE4's names, and a longer spine
     return best if len(best) >= _ENOUGH else {}
 
 
