@@ -42,7 +42,7 @@ def driven(character: Character, rig: Rig, size: float, floor: bool) -> Characte
     on_floor = floor and rig.root == "floor"
     heading = twist_about(torch.from_numpy(posed[:, 0]), torch.from_numpy(up)).numpy() if on_floor else None
     rotations = bone_rotations(posed, bind, heading)
-    places = _places(character, ours, rig, bind, rotations, up, floor)
+    places = _places(character, ours, rig, bind, rotations, up, size, floor)
     weights = np.zeros((len(character.skin_weights), len(rig.bones)), np.float32)
     np.add.at(weights.T, bone_of_joint(bind), character.skin_weights.T)
     parent = bind.parents[pelvis]
@@ -65,10 +65,9 @@ def driven(character: Character, rig: Rig, size: float, floor: bool) -> Characte
 
 
 def _characters_bind(character: Character, rig: Rig, size: float) -> Bind:
-    """A character's skeleton in the scene's axes and unit, standing on 0."""
+    """A character's skeleton in the scene's axes and unit."""
     axes, rest = scene_axes(character), character.rest_joints.astype(np.float64)
     rotations, places = rig.bind()
-    places -= [0, min(0.0, float(places[:, 1].min())), 0]  # characters stand at 0; some models hang lower
     rotations, places = axes @ rotations, size * places @ axes.T
     from_bind = np.tile(np.eye(3), (len(rig.bones), 1, 1))
     for i, (bone, parent) in enumerate(zip(rig.bones, rig.parents, strict=True)):
@@ -92,7 +91,14 @@ def _between(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _places(
-    character: Character, ours: np.ndarray, rig: Rig, bind: Bind, rotations: np.ndarray, up: np.ndarray, floor: bool
+    character: Character,
+    ours: np.ndarray,
+    rig: Rig,
+    bind: Bind,
+    rotations: np.ndarray,
+    up: np.ndarray,
+    size: float,
+    floor: bool,
 ) -> np.ndarray:
     """(T,n,3): where a character's bones are, whose rotations (T,n,3,3) are known, of a person with joints `ours`
     (T,24,3).
@@ -112,7 +118,9 @@ def _places(
     soles = [joint for joint in _SOLES if joint in rig.bone_of]
     joints, bones = SMPL_24.indices(*soles), [rig.bone_of[joint] for joint in soles]
     lifted = ratio * (ours[:, joints] @ up - (rest[joints] @ up - (character.rest_vertices @ up).min()))
-    wanted = lifted + bind.places[bones] @ up
+    heights = bind.places @ up
+    soles_at = min(0.0, float(heights.min())) if rig.floor is None else size * rig.floor
+    wanted = lifted + heights[bones] - soles_at
     share = np.exp(-(lifted - lifted.min(1, keepdims=True)) / (_STANDING * length))
     raised = (share * (wanted - places[:, bones] @ up)).sum(1) / share.sum(1)
     return _chained(rig, bind, rotations, way + raised[:, None] * up, up, floor)

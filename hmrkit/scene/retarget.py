@@ -2,12 +2,12 @@
 
 A **preset** (``mixamo``, ``unreal``, ...) keeps the person's proportions: joints stay where the body model has them.
 What changes is what a joint is called, which way its axes point at rest, and, for Unreal's, the pose that counts as
-rest. Mixamo's axes are those of its X Bot. Unreal's are what public projects show of the mannequin's (``calf_l`` lies
-at -x of ``thigh_l``, ``calf_r`` at +x; not checked in Unreal itself), with arms lowered by 45 degrees; twist bones and
-fingers are absent, hands keep the forearm's axes. SMPL's one hand joint stands at the knuckles and takes the name of
-the middle finger's first bone. Changing the rest pose changes linear blend skinning a little (most at a raised
-shoulder): only presets with an A-pose change the mesh, a warning has the figure, and `exact` corrective shapes give the
-mesh back.
+rest. Mixamo's axes are those of its X Bot and Y Bot, Unreal's those of the mannequins that Unreal Engine 4 and 5 export
+as FBX (limbs of the left side have x along the bone or against it, y backwards; the right side's are mirrored), with
+arms lowered by 45 degrees; Rigify's are its human metarig's. Twist bones and fingers are absent. SMPL's one hand joint
+stands at the knuckles and takes the name of the middle finger's first bone. Changing the rest pose changes linear blend
+skinning a little (most at a raised shoulder): only presets with an A-pose change the mesh, a warning has the figure,
+and `exact` corrective shapes give the mesh back.
 
 A **character**'s rig has proportions of its own: `hmrkit.scene.driving`.
 """

@@ -21,6 +21,27 @@ X_BOT = {
     "mixamorig:LeftToeBase": [[-1, 0, 0], [0, 0, 1], [0, 1, 0]],
 }
 
+# As Unreal Engine 4 exports its mannequin, read with y up; columns as above. Its proportions are not the person's.
+MANNEQUIN = {
+    "pelvis": [[0, 0, -1], [1, 0, 0], [0, -1, 0]],
+    "thigh_l": [[-0.12, -0.15, -0.98], [0.99, 0.01, -0.13], [0.03, -0.99, 0.15]],
+    "thigh_r": [[-0.12, -0.15, -0.98], [-0.99, -0.01, 0.13], [-0.03, 0.99, -0.15]],
+    "ball_l": [[0.05, -0.01, -1], [-0.04, 1, -0.02], [1, 0.05, 0.05]],
+    "ball_r": [[0.05, -0.01, -1], [0.04, -1, 0.02], [-1, -0.05, -0.05]],
+    "clavicle_l": [[0.88, -0.45, 0.15], [-0.17, 0, 0.99], [-0.44, -0.89, -0.08]],
+    "lowerarm_l": [[0.72, 0.23, 0.66], [-0.55, -0.4, 0.74], [0.43, -0.89, -0.16]],
+    "lowerarm_r": [[0.72, 0.23, 0.66], [0.55, 0.4, -0.74], [-0.43, 0.89, 0.16]],
+    "hand_l": [[0.69, -0.61, 0.39], [-0.58, -0.79, -0.22], [0.44, -0.07, -0.89]],
+}
+# Of Rigify's human metarig.
+METARIG = {
+    "spine": [[1, 0, 0], [0, 0.97, -0.25], [0, 0.25, 0.97]],
+    "shin.L": [[1, 0, 0], [0, -1, -0.1], [0, 0.1, -1]],
+    "foot.R": [[1, 0, 0], [0, -0.53, -0.85], [0, 0.85, -0.53]],
+    "upper_arm.L": [[-0.48, 0.86, 0.19], [-0.88, -0.47, -0.1], [0, -0.21, 0.98]],
+    "upper_arm.R": [[-0.48, -0.86, -0.19], [0.88, -0.47, -0.1], [0, -0.21, 0.98]],
+}
+
 
 @pytest.mark.parametrize("up", ["y", "z"])
 @pytest.mark.parametrize("skeleton", RIGS)
@@ -60,11 +81,19 @@ def test_mixamo_has_its_names_and_the_axes_of_x_bot():
     names = [bone.name for bone in load_rig("mixamo").bones]
     assert len(set(names)) == 24
     assert all(name.startswith("mixamorig:") for name in names)
-    other = retarget(made_scene(frames=2).characters[0], "mixamo")
-    for name, axes in X_BOT.items():
+
+
+@pytest.mark.parametrize(("skeleton", "known", "degrees"), [
+    ("mixamo", X_BOT, 8),  # people's legs are not quite parallel
+    ("unreal", MANNEQUIN, 35), ("unreal5", MANNEQUIN, 35), ("metahuman", MANNEQUIN, 35),
+    ("rigify", METARIG, 35),  # whose arms are lowered
+])  # fmt: skip
+def test_axes_are_those_of_the_programs_own_character(skeleton, known, degrees):
+    other = retarget(made_scene(frames=2).characters[0], skeleton)
+    for name, axes in known.items():
         found = other.rest_rotations[other.joint_names.index(name)]
         angles = np.degrees(np.arccos(np.clip((found * np.array(axes, float)).sum(0), -1, 1)))
-        assert angles.max() < 8, name  # people's legs are not quite parallel
+        assert angles.max() < degrees, name
 
 
 @pytest.mark.parametrize("skeleton", ["mixamo", "unreal"])

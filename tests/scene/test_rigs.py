@@ -47,6 +47,7 @@ def test_a_characters_bones_are_read_in_metres_with_y_up(kind, characters):
     order = [bones.names.index(f"hero:{name}") for name in wanted.joint_names]
     assert [order.index(bones.parents[bone]) if bone else -1 for bone in order] == list(wanted.parents)
     np.testing.assert_allclose(bones.places[order], wanted.rest_joints, atol=1e-4)
+    assert bones.floor == pytest.approx(wanted.rest_vertices[:, 1].min(), abs=1e-4)
     if kind == "glb":  # the other's are rotated with its axes
         np.testing.assert_allclose(bones.rotations[order], wanted.rest_rotations, atol=1e-4)
 
@@ -147,7 +148,7 @@ def test_a_driven_character_points_where_the_person_does(up, unit, rig_file):
         np.testing.assert_allclose(np.delete(posed[:, 0] - posed[:, 1], vertical, 1), 0, atol=1e-5)
 
 
-def test_the_lower_foot_is_as_far_above_the_ground_as_the_persons(rig_file):
+def test_the_lower_foot_is_as_far_above_the_ground_as_the_persons(rig_file, tmp_path):
     """Up to the ratio of the legs' lengths, however the person crouches; travel has that ratio, too."""
     scene, rig = made_scene(frames=24, exact=False), load_rig(str(rig_file))
     (person, _), (character, _) = scene.characters, staged(scene, ExportOptions(rig=str(rig_file))).characters
@@ -162,6 +163,10 @@ def test_the_lower_foot_is_as_far_above_the_ground_as_the_persons(rig_file):
     lower = above.argmin(1)
     error = np.take_along_axis(theirs - ratio * above, lower[:, None], 1)
     assert np.abs(error).max() < 0.02
+    text = rig_file.read_text().replace('"root": "floor"', '"root": "floor", "floor": -0.05')
+    (tmp_path / "deep.json").write_text(text)  # the same with soles that reach further down
+    (deep, _) = staged(scene, ExportOptions(rig=str(tmp_path / "deep.json"))).characters
+    np.testing.assert_allclose(deep.posed()[1][:, bones, 1] - character.posed()[1][:, bones, 1], 0.05, atol=1e-5)
     travel = [np.linalg.norm(c.posed()[1][-1, j] - c.posed()[1][0, j]) for c, j in ((person, 0), (character, 1))]
     assert travel[1] / travel[0] == pytest.approx(ratio, rel=0.05)
 
@@ -211,6 +216,7 @@ def test_rigs_that_cannot_be_used_say_why(tmp_path, rig_file):
         odd = bones[-1] | {"place": place, "rotation": rotation}
         assert f"bone {odd['name']}: wanted a place of 3 numbers" in refused(bones=[*bones[:-1], odd])
     assert "wanted a list of bones" in refused(bones=None)
+    assert "floor: wanted a height in metres" in refused(floor="low")
     assert "one bone without a parent" in refused(bones=[*bones[:-1], bones[-1] | {"parent": None}])
     arm = next(i for i, bone in enumerate(bones) if bone["joint"] == "left_collar")
     loose = [*bones[:arm], bones[arm] | {"parent": bones[0]["name"]}, *bones[arm + 1 :]]

@@ -11,7 +11,8 @@ take the person's proportions, and `axes` says which way theirs point at rest, t
 back left right``, a joint to point at, or ``onward``, the way that the parent's bone came. `arms_down_deg`: its rest
 pose is a T-pose with the arms lowered so far. `group`: what FBX's group above the skeleton is called, of a person alone
 in a file; else it has the person's name. `root`, of a character with a bone above the pelvis: ``floor`` (on the
-floor under the person, in world space) or ``still``.
+floor under the person, in world space) or ``still``. `floor`: how high the character's soles are in its bind pose, m;
+null: where its lowest bone is, at 0 or below.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ class Rig:
     arms_down_deg: float = 0.0
     root: Literal["floor", "still"] = "floor"
     group: str = ""
+    floor: float | None = None
 
     @property
     def is_character(self) -> bool:
@@ -128,7 +130,9 @@ def load_rig(source: str) -> Rig:
     ending = Path(source).suffix.lower()
     if ending in CHARACTERS:
         made = Path(source).with_suffix(".json").name
-        raise UsageError(f"{source}: wanted a RIG.json, found a character; `hmrkit rig from {source} -o {made}` makes one")
+        raise UsageError(
+            f"{source}: wanted a RIG.json, found a character; `hmrkit rig from {source} -o {made}` makes one"
+        )
     if ending != ".json":
         raise unknown("rig", source, (*RIGS, "a RIG.json of your own (hmrkit rig from CHARACTER)"))
     return _read(Path(source))
@@ -140,6 +144,7 @@ def save_rig(path: Path, rig: Rig, overwrite: bool = False) -> None:
     head = {"format": FORMAT, "version": VERSION, "summary": rig.summary, "root": rig.root}
     head |= {"arms_down_deg": rig.arms_down_deg} if rig.arms_down_deg else {}
     head |= {"group": rig.group} if rig.group else {}
+    head |= {"floor": rig.floor} if rig.floor is not None else {}
     kept = [{key: value for key, value in asdict(bone).items() if key != "axes" or value} for bone in rig.bones]
     lines = ",\n".join("    " + json.dumps(bone) for bone in kept)
     text = json.dumps(head, indent=2)[:-2] + ',\n  "bones": [\n' + lines + "\n  ]\n}\n"
@@ -159,12 +164,18 @@ def _read(path: Path) -> Rig:
         made = tuple(_bone(item) for item in value["bones"])
         rig = Rig(
             path.stem, made, str(value.get("summary", "")), float(value.get("arms_down_deg", 0)),
-            value.get("root", "floor"), str(value.get("group", "")),
+            value.get("root", "floor"), str(value.get("group", "")), _floor(value.get("floor")),
         )  # fmt: skip
         _check(rig)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"{path}: this rig cannot be used: {error}; see hmrkit docs rigs") from error
     return rig
+
+
+def _floor(value: Any) -> float | None:
+    if value is not None and not (isinstance(value, int | float) and np.isfinite(value)):
+        raise ValueError(f"floor: wanted a height in metres, found {value!r}")
+    return value
 
 
 def _bone(item: dict[str, Any]) -> Bone:

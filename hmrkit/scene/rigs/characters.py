@@ -7,7 +7,7 @@ import json
 import struct
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,21 @@ from hmrkit.scene.rigs import rotation_from_xyzw
 from hmrkit.untrusted import limits
 
 _DAMAGED = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, struct.error)
+_LARGEST = {5120: 127, 5121: 255, 5122: 32767, 5123: 65535}  # of glTF's normalised integers
 _JSON, _BINARY = 0x4E4F534A, 0x004E4942  # chunks of a GLB
 
 
 @dataclass(frozen=True)
 class Bones:
     """A tree of n bones, parents first: `names`, `parents` (-1: the root, the first), `rotations` (n,3,3) and `places`
-    (n,3) m in the character's space, y up."""
+    (n,3) m in the character's space, y up. `floor`: how high the lowest point of its meshes is there, m, in the bind
+    pose; None without meshes."""
 
     names: tuple[str, ...]
     parents: tuple[int, ...]
     rotations: np.ndarray
     places: np.ndarray
+    floor: float | None = None
 
 
 def read_bones(path: Path) -> Bones:
@@ -37,16 +40,18 @@ def read_bones(path: Path) -> Bones:
     without ufbx."""
     readers = {".glb": _read_glb, ".vrm": _read_glb, ".fbx": _read_fbx}
     if path.suffix.lower() not in readers:
-        raise InputError(f"{path}: wanted a character (.glb, .vrm or .fbx), found another file; export it as one of them")
+        raise InputError(
+            f"{path}: wanted a character (.glb, .vrm or .fbx), found another file; export it as one of them"
+        )
     try:
         if path.stat().st_size > limits.CHARACTER_BYTES:
             raise InputError(
                 f"{path}: wanted a character of at most {limits.CHARACTER_BYTES >> 30} GB; leave its textures out"
             )
-        found = readers[path.suffix.lower()](path)
+        found, floor = readers[path.suffix.lower()](path)
         if not found:
             raise InputError(f"{path}: wanted a character with bones, found none; export it with its skeleton")
-        return _largest_tree(found)
+        return replace(_largest_tree(found), floor=floor if floor < np.inf else None)
     except OSError as error:
         raise InputError(f"{path}: wanted a character, found {error.strerror}; check the path") from error
     except _DAMAGED as error:
@@ -78,10 +83,12 @@ def _largest_tree(found: list[tuple[str, int, np.ndarray]]) -> Bones:
     )
 
 
-# ---------------------------------------------------------------------------------------------------------- readers
+# ------------------------------------------------------------------------- readers: bones, and where the meshes end
+
+Found = tuple[list[tuple[str, int, np.ndarray]], float]
 
 
-def _read_fbx(path: Path) -> list[tuple[str, int, np.ndarray]]:
+def _read_fbx(path: Path) -> Found:
     if importlib.util.find_spec("ufbx") is None:
         raise UsageError("characters in FBX are read by ufbx: pip install 'hmrkit[fbx]', or give a .glb")
     program = Path(__file__).with_name("read_fbx.py")
@@ -96,15 +103,17 @@ def _read_fbx(path: Path) -> list[tuple[str, int, np.ndarray]]:
         raise ValueError(f"ufbx reads it for more than {limits.CHARACTER_SECONDS} s") from None
     if done.returncode != 0:
         raise ValueError(f"ufbx: {done.stderr.decode(errors='replace').strip().splitlines()[-1:]}")
-    return [(str(name), int(parent), np.array(columns).T) for name, parent, columns in json.loads(done.stdout)]
+    bones, floor = json.loads(done.stdout)
+    return [(str(name), int(parent), np.array(columns).T) for name, parent, columns in bones], float(floor)
 
 
-def _read_glb(path: Path) -> list[tuple[str, int, np.ndarray]]:
+def _read_glb(path: Path) -> Found:
     document, binary = _chunks(path.read_bytes())
     nodes = document["nodes"]
     parent = {child: number for number, node in enumerate(nodes) for child in node.get("children", ())}
     bound: dict[int, np.ndarray] = {}
-    for skin in document.get("skins", ()):
+    floor = np.inf
+    for number, skin in enumerate(document.get("skins", ())):
         joints = skin["joints"]
         if "inverseBindMatrices" not in skin:
             bound |= {joint: _world(nodes, parent, joint) for joint in joints}
@@ -116,11 +125,13 @@ def _read_glb(path: Path) -> list[tuple[str, int, np.ndarray]]:
             raise ValueError("a skin without a topmost joint")
         placed = _world(nodes, parent, joints[top]) @ inverse[top]
         bound |= dict(zip(joints, placed @ np.linalg.inv(inverse), strict=True))
+        meshes = [document["meshes"][node["mesh"]] for node in nodes if node.get("skin") == number and "mesh" in node]
+        floor = min([floor, *(_lowest(document, mesh, placed) for mesh in meshes)])
     number = {joint: i for i, joint in enumerate(sorted(bound))}
     return [
         (str(nodes[joint].get("name", f"node_{joint}")), number.get(parent.get(joint, -1), -1), bound[joint][:3])
         for joint in number
-    ]
+    ], floor
 
 
 def _chunks(content: bytes) -> tuple[dict[str, Any], bytes]:
@@ -145,6 +156,19 @@ def _matrices(document: dict[str, Any], binary: bytes, number: int) -> np.ndarra
         raise ValueError("bind matrices beyond the file's end")
     values = np.frombuffer(binary, "<f4", 16 * accessor["count"], start)
     return values.reshape(-1, 4, 4).swapaxes(1, 2).astype(np.float64)
+
+
+def _lowest(document: dict[str, Any], mesh: dict[str, Any], placed: np.ndarray) -> float:
+    """How high the lowest corner of a mesh's bounds is, where `placed` (4,4) puts it."""
+    low = np.inf
+    for primitive in mesh["primitives"]:
+        accessor = document["accessors"][primitive["attributes"]["POSITION"]]
+        bounds = np.array([accessor["min"], accessor["max"]], float)
+        if accessor.get("normalized"):
+            bounds /= _LARGEST[accessor["componentType"]]
+        corners = np.stack(np.meshgrid(*bounds.T), -1).reshape(-1, 3)
+        low = min(low, float((corners @ placed[1, :3]).min() + placed[1, 3]))
+    return low
 
 
 def _world(nodes: list[dict[str, Any]], parent: dict[int, int], number: int) -> np.ndarray:

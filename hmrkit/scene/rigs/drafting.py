@@ -64,7 +64,8 @@ def draft(bones: Bones, name: str) -> Rig:
         above = None if parent < 0 else bones.names[parent]
         place, rotation = (tuple(round(value, 7) for value in values) for values in (place.tolist(), (x, y, z, w)))
         made.append(Bone(bones.names[i], joint_of.get(i), above, place, rotation))
-    return Rig(name, tuple(made), f"drafted from {name}")
+    floor = None if bones.floor is None else round(bones.floor, 4)
+    return Rig(name, tuple(made), f"drafted from {name}", floor=floor)
 
 
 def _by_preset(bones: Bones) -> dict[str, int]:
