@@ -89,7 +89,7 @@ class _Document:
         if options.quantize:
             self._json |= {key: ["KHR_mesh_quantization"] for key in ("extensionsUsed", "extensionsRequired")}
         for character in scene.characters:
-            self._add_character(with_influences(character, options.influences))
+            self._add_character(*with_influences(character, options.influences, scene.metres_per_unit))
         if options.camera:
             self._add_camera(scene.camera)
 
@@ -142,7 +142,7 @@ class _Document:
             for joint, places in character.moving.items()
         }
 
-    def _add_character(self, character: Character) -> None:
+    def _add_character(self, character: Character, moved_mm: float) -> None:
         nodes = self._json["nodes"]
         parents, count = character.parents, len(character.joint_names)
         local, rest_local = self._rotations(character)
@@ -191,7 +191,7 @@ class _Document:
                 "name": f"{character.name}_mesh",
                 "mesh": len(self._json["meshes"]) - 1,
                 "skin": len(self._json["skins"]) - 1,
-                "extras": {"largest_error_mm": error},
+                "extras": {"largest_error_mm": error, "influences_error_mm": round(moved_mm, 2)},
             }
         )
         self._json["scenes"][0]["nodes"].append(holder)
