@@ -22,7 +22,7 @@ AROUND, ABOVE = radians(32), radians(9)  # where the camera stands, from where t
 
 def main() -> None:
     words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else sys.argv[1:]
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("glb")
     parser.add_argument("png")
     parser.add_argument("--second", type=float, default=0.0, help="of the clip")
