@@ -21,7 +21,7 @@ _IMPORTS = (
 _IMPORTS += "scipy.optimize scipy.sparse.linalg scipy.spatial scipy.ndimage"
 _SERVER.set_forkserver_preload(_IMPORTS.split())
 _WAYS = os.O_RDONLY, os.O_WRONLY, os.O_WRONLY | os.O_APPEND
-_HMRKIT = "from hmrkit.cli import main; main()"
+HMRKIT = "from hmrkit.cli import main; main()"
 
 
 def hmrkit(
@@ -29,7 +29,7 @@ def hmrkit(
     stdin: bytes = b"",
     cwd: Path | None = None,
     env: dict[str, str] | None = None,
-    code: str = _HMRKIT,
+    code: str = HMRKIT,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a command to its end, or other `code` with its arguments. A return code below zero is the signal that ended
     it."""
@@ -59,7 +59,7 @@ def start(
     streams: list[Path],
     cwd: Path | None = None,
     env: dict[str, str] | None = None,
-    code: str = _HMRKIT,
+    code: str = HMRKIT,
 ) -> ForkServerProcess:
     """A command that runs beside the test; `streams` are its input, output and messages: files, or named pipes."""
     process = _SERVER.Process(target=_run, args=(code, [str(arg) for arg in args], streams, cwd, env or {}))

@@ -5,11 +5,8 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -273,21 +270,6 @@ def test_killed_in_the_middle_it_resumes(tmp_path):
     for film in films:
         assert len(list((out / film.stem / "person_01_obj").glob("*.obj"))) == 12
     assert not list(out.rglob("*.part"))
-
-
-def test_interrupted_it_says_so(tmp_path):
-    film = write_film(tmp_path / "long.mp4", frames=600)
-    command = [sys.executable, "-m", "hmrkit", "run", str(film), "--out", str(tmp_path / "out"), *TOYS]
-    # What a shell starts in the background ignores Ctrl-C, and so would these tests' children.
-    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heard)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "out" / "long").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, output = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert b"interrupted" in output
 
 
 def test_clips_of_one_name_get_folders_of_their_own(film, tmp_path):
