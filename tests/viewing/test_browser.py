@@ -1,6 +1,6 @@
 """The page in a browser: bodies, every control, no errors. Skips where Chromium or playwright is missing, as in CI:
 
-    apt-get install chromium; .venv/bin/pip install playwright; .venv/bin/pytest -n 0 tests/viewing/test_browser.py
+apt-get install chromium; .venv/bin/pip install playwright; .venv/bin/pytest -n 0 tests/viewing/test_browser.py
 """
 
 import base64
