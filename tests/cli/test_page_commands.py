@@ -31,6 +31,7 @@ PARSED = {  # what `test_docs.py` parses only: why
     r"--mesh spin": "the network's four seconds; tests/test_pipeline.py has one in the chain",
     r"hmrkit doctor": "ten seconds; tests/benchmark/test_doctor.py runs it",
     r"hmrkit bench": "seconds of idle waiting; tests/test_pipeline.py has it",
+    r"hmrkit plot": "three seconds of drawing; tests/viewing/test_plots.py has it",
     r"view take.npz$": "a server, which does not end; tests/viewing/test_server.py has it",
     r"-m venv|pip install|pytest|ruff|pyright|\.ci/run|openjd (check|run)": "other programs",
     r"one_by_one_5s": "the whole clip that ships, by the whole networks; the README shows what comes of it",
