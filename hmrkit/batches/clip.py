@@ -32,6 +32,7 @@ from hmrkit.take.claims import LOCK, locked, owner_of
 from hmrkit.take.clip_folder import MANIFEST, ClipFolder
 from hmrkit.take.unfinished import Part, Unfinished
 from hmrkit.types import Take
+from hmrkit.video.kept_frames import keeping_frames
 
 log = logging.getLogger(__name__)
 REPORT = "report.json"
@@ -94,7 +95,8 @@ class ClipRunner:
                 admit(owner)
                 take = open_checked(result.source, self.models.options)
                 self._load()
-                self._with_less_memory(result, take, progress)
+                with keeping_frames():
+                    self._with_less_memory(result, take, progress)
         except Exception as error:
             if error is self.refused:
                 raise

@@ -23,6 +23,7 @@ from hmrkit.types import VideoInfo
 from hmrkit.untrusted.limits import frames_in_flight
 from hmrkit.video.images import read_image
 from hmrkit.video.index import ClipIndex, index_video
+from hmrkit.video.kept_frames import KeptFrames, kept_frames
 from hmrkit.video.pyav_frames import PyavFrames
 from hmrkit.video.sequences import find_sequence
 from hmrkit.video.watch import HangError, beat, next_result
@@ -58,10 +59,12 @@ def read_frames(
     the decoder mends them, until the next keyframe). `backend` ``decord`` raises InputError where decord cannot,
     ``auto`` goes on with PyAV instead.
     Stop early by closing the iterator or dropping it: the thread ends with it. InputError where decoding hangs.
+    Within `hmrkit.video.kept_frames.keeping_frames` a clip's first frames are decoded once.
     """
     if batch_size < 1 or prefetch < 1:
         raise UsageError(f"batch size and prefetch must be 1 or more, got {batch_size} and {prefetch}")
     batch_size = frames_in_flight(batch_size, info.width, info.height)
+    kept = kept_frames()  # of this thread's run; the decoding one has none
     done = threading.Event()
     ready: queue.Queue[FrameBatch | BaseException | None] = queue.Queue(prefetch)
 
@@ -74,7 +77,7 @@ def read_frames(
 
     def work() -> None:
         try:
-            for batch in _decode_batches(info, batch_size, backend):
+            for batch in _batches(info, batch_size, backend, kept):
                 put(batch)
                 if done.is_set():
                     return
@@ -101,6 +104,24 @@ def read_frames(
         raise
     finally:
         done.set()
+
+
+def _batches(info: VideoInfo, batch_size: int, backend: Backend, kept: KeptFrames | None) -> Iterator[FrameBatch]:
+    """Batches out of the kept frames as long as whole ones are there, the others decoded and kept where they fit."""
+    chosen = info.frame_indices
+    known = 0 if kept is None else kept.leading(info)
+    known -= known % batch_size if known < len(chosen) else 0
+    for start in range(0, known, batch_size):
+        assert kept is not None
+        yield FrameBatch(*kept.take(chosen[start : start + batch_size][: known - start], (info.height, info.width)))
+    if known == len(chosen):
+        return
+    for batch in _decode_batches(info.at(np.arange(known, len(chosen))) if known else info, batch_size, backend):
+        if kept is not None:
+            whole = dict(zip(batch.frame_indices.tolist(), batch.frames, strict=True)) | dict.fromkeys(batch.failed)
+            for number in sorted(whole):
+                kept.put(info, number, whole[number])
+        yield batch
 
 
 def _decode_batches(info: VideoInfo, batch_size: int, backend: Backend) -> Iterator[FrameBatch]:
