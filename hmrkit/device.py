@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
 
+import numpy as np
 import torch
 
 from hmrkit.errors import DeviceError, GpuMemoryError, UsageError
@@ -39,6 +40,22 @@ def resolve_dtype(name: str) -> torch.dtype:
     if name not in DTYPES:
         raise unknown("--dtype", name, DTYPES)
     return DTYPES[name]
+
+
+def upload(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """An array on `device`, from pinned memory where that is a GPU: nothing waits for the copy. A CPU shares it."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+def download(*tensors: torch.Tensor) -> list[np.ndarray]:
+    """Tensors (N,...) of one type as arrays; a GPU is waited for once."""
+    if tensors[0].device.type == "cpu":
+        return [tensor.numpy() for tensor in tensors]
+    sizes = [tensor.shape[1:].numel() for tensor in tensors]
+    rows = torch.cat([tensor.reshape(len(tensor), -1) for tensor in tensors], 1).cpu().numpy()
+    parts = np.split(rows, np.cumsum(sizes)[:-1], 1)
+    return [part.reshape(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
 
 @contextlib.contextmanager
