@@ -266,6 +266,12 @@ class Options:
         also=("run", "detect", "pose", "regress", "render"),
         allowed=(0.1, 1e6),
     )
+    decoder: str = option(
+        "auto",
+        "What decodes videos: auto (decord, else PyAV), pyav, or torchcodec, on the GPU where there is one (needs "
+        "hmrkit[torchcodec]); PyAV reads what torchcodec cannot.",
+        also=("run", "detect", "pose", "regress", "render"),
+    )
     allow_playlists: bool = option(
         False,
         "Clips may be playlists (ffconcat, HLS), whose parts lie in the same folder.",

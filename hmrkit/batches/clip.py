@@ -37,7 +37,7 @@ from hmrkit.video.kept_frames import keeping_frames
 log = logging.getLogger(__name__)
 REPORT = "report.json"
 # Options that change no result, so that a finished clip stays finished whatever they are.
-_WITHOUT_EFFECT = ("device", "engine", "batch_size", "timeout", "allow_playlists")
+_WITHOUT_EFFECT = ("device", "engine", "batch_size", "decoder", "timeout", "allow_playlists")
 
 
 def open_checked(source: str, options: Options) -> Take:
