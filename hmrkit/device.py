@@ -13,6 +13,8 @@ from hmrkit.errors import DeviceError, GpuMemoryError, UsageError
 from hmrkit.members import unknown
 
 _outside: ContextVar[int] = ContextVar("threads outside of one_thread", default=0)
+CPU_BATCH, GPU_BATCH = 8, 32
+FRAME_BYTES = 2**29  # of a 4K frame as bytes and as floats, with what the detector makes of it
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -40,6 +42,14 @@ def resolve_dtype(name: str) -> torch.dtype:
     if name not in DTYPES:
         raise unknown("--dtype", name, DTYPES)
     return DTYPES[name]
+
+
+def usual_batch_size(device: torch.device) -> int:
+    """Frames in flight at once: 8 on a CPU, whose caches hold no more; on a GPU as many as its free memory holds."""
+    if device.type != "cuda":
+        return CPU_BATCH
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(CPU_BATCH, min(free // FRAME_BYTES, GPU_BATCH))
 
 
 def upload(array: np.ndarray, device: torch.device) -> torch.Tensor:

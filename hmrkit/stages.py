@@ -80,7 +80,7 @@ def detect(take: Take, models: Models, progress: Progress, part: Part | None = N
 
     def batches() -> Iterator[tuple[list[int], np.ndarray]]:
         rest = take.video.at(np.arange(len(counts_of) + len(failed), total))
-        for batch in read_frames(rest, batch_size=models.options.batch_size):
+        for batch in read_frames(rest, batch_size=models.batch_size):
             failed.extend(batch.failed)
             if len(batch.frame_indices):
                 yield [int(i) for i in batch.frame_indices], batch.frames
@@ -155,7 +155,7 @@ def pose(take: Take, models: Models, progress: Progress, part: Part | None = Non
 
     estimator = models.keypoints
     member, _ = choose(KEYPOINTS, models.options.keypoints, "keypoint estimator")
-    frames_at_once = member.frames_at_once or models.options.batch_size
+    frames_at_once = member.frames_at_once or models.batch_size
     estimator.reset(take.camera)
     joints = len(estimator.skeleton)
     rows = [{int(f): row for row, f in enumerate(t.frame_indices)} for t in take.tracks]

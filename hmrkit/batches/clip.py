@@ -154,7 +154,7 @@ class ClipRunner:
                 self.models = models
                 return
             except Exception as error:
-                batch_size = models.options.batch_size // 2
+                batch_size = models.batch_size // 2
                 fixed = unfinished.stage == "pose" and member.frames_at_once
                 if not out_of_memory(error) or fixed or not batch_size:
                     raise

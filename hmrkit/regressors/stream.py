@@ -67,7 +67,7 @@ class RegressorStream:
         self, take: Take, tracks: Sequence[Track], progress: Callable[[int, int], None]
     ) -> dict[int, BodyParams]:
         m = self.models
-        return regress_tracks(take, tracks, m.regressor, m.body, m.device, m.options.batch_size, progress)
+        return regress_tracks(take, tracks, m.regressor, m.body, m.device, m.batch_size, progress)
 
 
 def regress_tracks(
