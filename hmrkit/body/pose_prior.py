@@ -69,17 +69,18 @@ class PosePrior:
         energy = body_pose.new_zeros(len(body_pose))
         gradient = body_pose.new_zeros(len(body_pose), 69)
         curvature = body_pose.new_zeros(len(body_pose), 69, 69)
-        picks = group_vectors(torch.eye(69).to(body_pose).view(69, 23, 3))
+        # Which numbers of a flat pose make up each vector, counted from 1 and with their signs.
+        places = group_vectors(torch.arange(1.0, 70, device=body_pose.device).view(1, 23, 3))
         for name, values in group_vectors(body_pose).items():
-            mixture, picked = self.mixtures[name], picks[name]
-            energies = mixture.component_energies(values)
-            lowest, best = energies.min(-1)
+            mixture = self.mixtures[name]
+            lowest, best = mixture.component_energies(values).min(-1)
             energy += (lowest - mixture.lowest()).sum(1)
             inverse = mixture.precisions @ mixture.precisions.mT
-            for copy, component in enumerate(best.unbind(1)):
-                pick, off = picked[:, copy], values[:, copy] - mixture.means[component]
-                gradient += (inverse[component] @ off[..., None])[..., 0] @ pick.T
-                curvature += (pick @ inverse @ pick.T)[component]
+            for copy, (component, place) in enumerate(zip(best.unbind(1), places[name][0], strict=True)):
+                column, sign = place.abs().long() - 1, place.sign()
+                off = values[:, copy] - mixture.means[component]
+                gradient[:, column] += sign * (inverse[component] @ off[..., None])[..., 0]
+                curvature[:, column[:, None], column] += (sign[:, None] * sign * inverse)[component]
         return energy, gradient, curvature
 
 

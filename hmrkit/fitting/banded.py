@@ -1,95 +1,105 @@
-"""Least squares over time, whose unknowns couple only to their neighbours': blocks between knots, and their solution."""
+"""Least squares over time, whose unknowns lie on the knots of a spline: each couples with its neighbours alone."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag, pad
 
-REACH = 3  # frames that a term may couple: an acceleration joins three
+REACH = 3  # frames that a term may join: as many as an acceleration has
+
+
+def spline_basis(times: np.ndarray, spacing: float) -> Tensor:
+    """Cubic B-splines (T,M) on knots about `spacing` seconds apart; the unit matrix where frames are as far apart.
+
+    What is refined is a smooth correction of the fit, not each frame by itself: that leaves out what smoothness would
+    have to fight.
+    """
+    count = max(1, round(float(times[-1] - times[0]) / spacing)) if len(times) > 1 else 1
+    if count >= len(times) - 1:
+        return torch.eye(len(times))
+    place = (times - times[0]) / (times[-1] - times[0]) * count
+    off = np.abs(place[:, None] - np.arange(-1, count + 2))
+    near = 2 / 3 - off**2 + off**3 / 2
+    far = (2 - off).clip(0) ** 3 / 6
+    return torch.from_numpy(np.where(off < 1, near, far).astype(np.float32))
 
 
 class KnotBlocks:
-    """Blocks between frames -> blocks between the knots of a basis (T,M), of which each frame sees a few neighbours.
+    """Blocks between frames -> blocks between the knots of splines.
 
-    `joined` (T-1,) bool: frames that follow one another; no term couples others. `width`: knots m and m + width are the
-    farthest that couple.
+    `bases` (T,M) of stretches of frames that follow one another; nothing couples two stretches. Knots m and m + `width`
+    are the farthest that couple.
     """
 
-    def __init__(self, basis: Tensor, joined: np.ndarray) -> None:
-        weights = basis.cpu().numpy()
-        self.knots = weights.shape[1]
-        near = min(4, self.knots)
-        first = np.minimum((weights != 0).argmax(1), self.knots - near)
-        index = first[:, None] + np.arange(near)
-        weights = np.take_along_axis(weights, index, 1)
-        source, low, high, value = [], [], [], []
-        for offset in range(min(REACH, len(index))):
-            stop = len(index) - offset
-            together = np.ones(stop, bool)
-            for step in range(offset):
-                together &= joined[step : step + stop]
-            product = weights[:stop, :, None] * weights[offset:, None, :] * together[:, None, None]
-            frame, a, b = product.nonzero()
-            source.append(frame + offset * len(index))
-            low.append(index[frame, a])
-            high.append(index[frame + offset, b])
-            value.append(product[frame, a, b] * (0.5 if offset == 0 else 1.0))
-        source, low, high, value = (np.concatenate(parts) for parts in (source, low, high, value))
-        self.width = int(np.abs(high - low).max())
-        # Row m, column d of the sums: block (m, m + d - width).
-        row = low * (2 * self.width + 1) + high - low + self.width
-        order = np.argsort(row, kind="stable")
-        starts = np.searchsorted(row[order], np.arange(self.knots * (2 * self.width + 1)))
-        device = basis.device
-        self._source = torch.from_numpy(source[order]).to(device)
-        self._value = torch.from_numpy(value[order].astype(np.float32)).to(device)
-        self._starts = torch.from_numpy(starts).to(device)
+    def __init__(self, bases: Sequence[Tensor], device: torch.device) -> None:
+        self.knots = sum(basis.shape[1] for basis in bases)
+        frames, frame, knot, entries = sum(len(basis) for basis in bases), 0, 0, []
+        for basis in bases:
+            for offset in range(min(REACH, len(basis))):
+                entries.append(_couplings(basis.numpy(), offset, frame + offset * frames, frame, knot))
+            frame, knot = frame + len(basis), knot + basis.shape[1]
+        source, low, high, value = (np.concatenate(parts) for parts in zip(*entries, strict=True))
+        self.width = max(1, int(np.abs(high - low).max()))
+        # Two tables of sums: (m, d) of blocks (m, m + d), then of blocks (m + d, m).
+        flipped = high < low
+        place = np.minimum(low, high) * (self.width + 1) + np.abs(high - low)
+        place += flipped * self.knots * (self.width + 1)
+        order = np.argsort(place, kind="stable")
+        starts = np.searchsorted(place[order], np.arange(2 * self.knots * (self.width + 1)))
+        self._source, self._value, self._starts = (torch.from_numpy(a).to(device) for a in (source[order], value[order], starts))
 
     def __call__(self, blocks: Tensor) -> Tensor:
-        """Blocks (3,T,D,D) between frames t and t, t + 1, t + 2 -> lower blocks (M,width+1,D,D) between knots m + d
-        and m. Those of the last frames, which have no partner, are not read."""
+        """Blocks (3,F,D,D) between frames t and t, t + 1, t + 2 -> blocks (M,width+1,D,D) between knots m + d and m:
+        the lower half of a symmetric matrix. Blocks whose second frame is of another stretch are not read."""
         size = blocks.shape[-1]
-        sums = embedding_bag(
-            self._source, blocks.reshape(-1, size * size), self._starts, mode="sum", per_sample_weights=self._value
-        )
-        sums = sums.view(self.knots, 2 * self.width + 1, size, size)
-        lower = sums[:, : self.width + 1].flip(1)  # (m, m - d)
-        # Block (m + d, m) is that sum at m + d, and the transpose of (m, m + d).
-        shifted = [pad(lower[d:, d], (0, 0, 0, 0, 0, d)) for d in range(self.width + 1)]
-        return torch.stack(shifted, 1) + sums[:, self.width :].mT
+        flat = blocks.view(-1, size * size)
+        sums = embedding_bag(self._source, flat, self._starts, mode="sum", per_sample_weights=self._value)
+        above, below = sums.view(2, self.knots, self.width + 1, size, size)
+        below[:, 0] = above[:, 0]
+        return below.add_(above.mT)
+
+
+def _couplings(basis: np.ndarray, offset: int, source: int, frame: int, knot: int) -> tuple[np.ndarray, ...]:
+    """Which blocks (t, t + offset), counted from `source`, go into which blocks of knots, counted from `knot`, and with
+    what weight. Blocks of a frame with itself go by halves, because their transposes are added."""
+    first = (basis != 0).argmax(1)
+    near = first[:, None] + np.arange(min(4, basis.shape[1]))
+    near = np.minimum(near, basis.shape[1] - 1)
+    weights = np.take_along_axis(basis, near, 1)
+    weights[:, 1:][near[:, 1:] == near[:, :-1]] = 0
+    stop = len(basis) - offset
+    products = weights[:stop, :, None] * weights[offset:, None, :] * (1.0 if offset else 0.5)
+    at, a, b = products.nonzero()
+    low, high = near[at, a], near[at + offset, b]
+    return at + source, low + knot, high + knot, products[at, a, b].astype(np.float32)
 
 
 def solve_banded(blocks: Tensor, right: Tensor) -> Tensor:
-    """Solve A x = `right` (M,D) for a symmetric positive definite A of lower `blocks` (M,width+1,D,D) between m + d
-    and m: Cholesky's factors of groups of `width` knots, which couple with the next group alone. NaN where A is not
-    positive definite."""
-    count, width, size = len(blocks), max(blocks.shape[1] - 1, 1), blocks.shape[-1]
-    groups = -(-count // width)
-    spare = groups * width - count
-    blocks = pad(blocks, (0, 0, 0, 0, 0, 0, 0, spare))
-    if spare:
-        blocks[count:, 0] = torch.eye(size, dtype=blocks.dtype, device=blocks.device)
-    blocks = blocks.view(groups, width, -1, size, size)
-    own = blocks.new_zeros(groups, width, size, width, size)
-    below = blocks.new_zeros(groups, width, size, width, size)
-    for i in range(width):
-        for d in range(blocks.shape[2]):
-            place, row = (own, i + d) if i + d < width else (below, i + d - width)
-            place[:, row, :, i] = blocks[:, i, d]
-    own, below = (part.view(groups, width * size, width * size) for part in (own, below))
-    vectors = pad(right, (0, 0, 0, spare)).reshape(groups, width * size, 1)
-    factors, links, found = [], [], []
-    for k in range(groups):
-        block, vector = own[k], vectors[k]
-        if k:
-            link = torch.linalg.solve_triangular(factors[-1], below[k - 1].mT, upper=False).mT
-            block, vector = block - link @ link.mT, vector - link @ found[-1]
-            links.append(link)
-        factors.append(torch.linalg.cholesky_ex(block)[0])
-        found.append(torch.linalg.solve_triangular(factors[-1], vector, upper=False))
-    for k in reversed(range(groups)):
-        vector = found[k] - links[k].mT @ found[k + 1] if k + 1 < groups else found[k]
-        found[k] = torch.linalg.solve_triangular(factors[k].mT, vector, upper=True)
-    return torch.stack(found).view(-1, size)[:count]
+    """Solve A x = `right` (M,D) for symmetric positive definite A of `blocks` (M,width+1,D,D) between m + d and m, which
+    the factors overwrite.
+
+    Cholesky's factorisation, one knot after the other, without host synchronisation. Where A is not positive definite,
+    x means nothing or is NaN.
+    """
+    count, size = right.shape
+    width = blocks.shape[1] - 1
+    roots, found = [], list(right[..., None])
+    panels = blocks[:, 1:].view(count, width * size, size)
+    for m in range(count):
+        root = torch.linalg.cholesky_ex(blocks[m, 0])[0]
+        roots.append(root)
+        panels[m] = torch.linalg.solve_triangular(root.mT, panels[m], upper=True, left=False)
+        found[m] = torch.linalg.solve_triangular(root, found[m], upper=False)
+        for d in range(1, min(width, count - 1 - m) + 1):
+            rest = panels[m, (d - 1) * size :]
+            blocks[m + d, : width + 1 - d].view(-1, size).addmm_(rest, rest[:size].mT, alpha=-1)
+            found[m + d] = found[m + d] - rest[:size] @ found[m]
+    for m in reversed(range(count)):
+        later = found[m + 1 : m + 1 + width]
+        vector = found[m] - panels[m, : len(later) * size].mT @ torch.cat(later) if later else found[m]
+        found[m] = torch.linalg.solve_triangular(roots[m].mT, vector, upper=True)
+    return torch.stack(found)[..., 0]

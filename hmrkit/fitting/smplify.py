@@ -1,8 +1,9 @@
-"""Refinement of fitted tracks (``--refine``): all frames of all tracks of a clip at once, by Gauss-Newton steps on what
-SMPLify asks for (`hmrkit.fitting.refine_energy`). Shapes stay as fitted: they were measured over the whole track.
+"""Refinement of fitted tracks (``--refine``): all frames of all tracks of a clip together, by steps of Levenberg and
+Marquardt on what SMPLify asks for (`hmrkit.fitting.refine_energy`). Shapes stay as fitted: they were measured over the
+whole track.
 
-What is solved for is a correction that is smooth in time, on the knots of a spline, so the matrix has a narrow band
-(`hmrkit.fitting.banded`). Steps are damped as Levenberg and Marquardt do, each stretch of frames by itself."""
+What is solved for is a correction that is smooth in time, on the knots of a spline, so that the matrix of a step has a
+narrow band (`hmrkit.fitting.banded`)."""
 
 from __future__ import annotations
 
@@ -24,9 +25,6 @@ from hmrkit.fitting.refine_energy import Energy, Piece, RefineOptions
 from hmrkit.geometry import project_to_rotation
 from hmrkit.types import BodyParams, Camera
 
-DAMPING = 1e-3
-import os
-LOG = []
 
 def refine_track(
     params: BodyParams,
@@ -36,47 +34,100 @@ def refine_track(
     device: str | torch.device | None = None,
     options: RefineOptions | None = None,
 ) -> BodyParams:
-    options = options or RefineOptions()
-    device = torch.device(device) if device is not None else body.device
+    """`refine_tracks` of one track."""
     return refine_tracks([(params, clean)], camera, body, device, options)[0]
 
 
-def refine_tracks(tracks, camera, body, device=None, options=None):
+def refine_tracks(
+    tracks: Sequence[tuple[BodyParams, CleanTrack]],
+    camera: Camera,
+    body: Body,
+    device: str | torch.device | None = None,
+    options: RefineOptions | None = None,
+) -> list[BodyParams]:
+    """Refine what a mesh stream found by the tracks' cleaned keypoints; shapes and frame stay those of the parameters.
+
+    `device` defaults to the body's. Memory is bounded by the chunk, time grows with the number of frames. What becomes
+    of a track does not depend on the others. ModelMismatchError: see `hmrkit.body.posing.body_for`.
+    """
     options = options or RefineOptions()
     device = torch.device(device) if device is not None else body.device
-    points, prior = body_landmarks(body_for(tracks[0][0], body)).to(device), load_pose_prior(device)
-    pieces = []
-    for params, clean in tracks:
-        start = np.concatenate([params.global_orient[:, None], params.body_pose], 1)
-        betas = np.broadcast_to(params.betas, (len(start), 10))
-        pieces.append(Piece(clean, start, params.transl_c, betas))
-    with torch.no_grad(), one_thread():
-        energy = Energy(pieces, camera, points, prior, options)
-        knots = descend(energy, options.iterations)
-        rotations, transl = energy.bodies(knots)
-    out, low = [], 0
-    for params, clean in tracks:
-        r, t = rotations[low:low+len(clean.times)].numpy(), transl[low:low+len(clean.times)].numpy()
-        low += len(clean.times)
-        out.append(replace(params, global_orient=r[:, 0], body_pose=r[:, 1:], transl_c=t))
-    return out
+    prior = load_pose_prior(device)
+    chunks = [(i, rows) for i, (p, _) in enumerate(tracks) for rows in _chunks(len(p.transl_c), options)]
+    found: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+    for model in dict.fromkeys(params.model for params, _ in tracks):
+        own = [(i, rows) for i, rows in chunks if tracks[i][0].model == model]
+        points = body_landmarks(body_for(tracks[own[0][0]][0], body)).to(device)
+        for batch in _batches(own, options.chunk):
+            pieces = [_piece(*tracks[i], rows) for i, rows in batch]
+            with torch.no_grad(), one_thread():
+                energy = Energy(pieces, camera, points, prior, options)
+                bodies = energy.bodies(_descend(energy, options))
+            lengths = [rows.stop - rows.start for _, rows in batch]
+            parts = (values.cpu().split(lengths) for values in (bodies.local, bodies.transl))
+            for (i, rows), local, transl in zip(batch, *parts, strict=True):
+                found[i, rows.start] = local.numpy(), transl.numpy()
+    return [
+        _joined(params, [(rows, *found[i, rows.start]) for j, rows in chunks if j == i])
+        for i, (params, _) in enumerate(tracks)
+    ]
 
 
-def descend(energy: Energy, steps: int) -> Tensor:
-    knots = torch.zeros(energy.basis.shape[1], 75)
-    here = energy.at(knots)
-    damping = torch.full((energy.pieces,), DAMPING)
-    LOG.append([here.value.tolist()])
-    for _ in range(steps):
-        blocks = here.blocks.clone()
-        blocks[:, 0].diagonal(dim1=1, dim2=2).mul_(1 + damping[energy.knot_owner][:, None]).add_(1e-3)
-        step = solve_banded(blocks, -here.gradient)
-        trial = energy.at(knots + step)
-        better = trial.value < here.value
-        b = better[energy.knot_owner]
-        knots = torch.where(b[:, None], knots + step, knots)
-        from hmrkit.fitting.refine_energy import Expansion
-        here = Expansion(torch.where(better, trial.value, here.value), torch.where(b[:, None], trial.gradient, here.gradient), torch.where(b[:, None, None, None], trial.blocks, here.blocks))
-        damping = torch.where(better, damping * 0.2, damping * 10)
-        LOG[-1].append(here.value.tolist())
+def _descend(energy: Energy, options: RefineOptions) -> Tensor:
+    """Knots (M,75) after some steps from nothing. Each piece has its own damping and leaves out what makes it worse;
+    nothing here waits for the device."""
+    knots = energy.basis.new_zeros(energy.basis.shape[1], 75)
+    damping = torch.full((energy.count,), options.damping, device=knots.device)
+    for _ in range(options.steps):
+        here = energy.expanded(knots)
+        here.blocks[:, 0].diagonal(dim1=1, dim2=2).mul_(1 + damping[energy.knot_owner, None]).add_(options.ridge)
+        tried = knots - solve_banded(here.blocks, here.gradient)
+        better = energy.value(energy.bodies(tried)) < here.value  # not where a step came out as NaN
+        knots = torch.where(better[energy.knot_owner, None], tried, knots)
+        damping = torch.where(better, damping / 5, damping * 10)
     return knots
+
+
+def _chunks(count: int, options: RefineOptions) -> Iterator[slice]:
+    """Overlapping stretches of a track's frames; no short rest remains at the end."""
+    low, stop = 0, 0
+    while stop < count:
+        low = max(0, stop - options.overlap)
+        stop = min(count, low + options.chunk)
+        stop = count if count - stop < options.overlap else stop
+        yield slice(low, stop)
+
+
+def _batches(chunks: list[tuple[int, slice]], frames: int) -> Iterator[list[tuple[int, slice]]]:
+    """Chunks that are refined together: as many as have so many `frames`, at least one."""
+    batch, count = [], 0
+    for i, rows in chunks:
+        if batch and count + rows.stop - rows.start > frames:
+            yield batch
+            batch, count = [], 0
+        batch.append((i, rows))
+        count += rows.stop - rows.start
+    yield batch
+
+
+def _piece(params: BodyParams, clean: CleanTrack, rows: slice) -> Piece:
+    rotations = np.concatenate([params.global_orient[rows, None], params.body_pose[rows]], 1)
+    betas = np.broadcast_to(params.betas, (len(params.transl_c), params.betas.shape[-1]))[rows]
+    cut = CleanTrack(*(getattr(clean, name)[rows] for name in CleanTrack.__dataclass_fields__))
+    return Piece(cut, rotations, params.transl_c[rows], betas)
+
+
+def _joined(params: BodyParams, chunks: list[tuple[slice, np.ndarray, np.ndarray]]) -> BodyParams:
+    """The track of refined chunks: rows, local rotations, translations. Over an overlap the earlier fades out."""
+    rotations = np.concatenate([params.global_orient[:, None], params.body_pose], 1)
+    transl, done = params.transl_c.copy(), 0
+    for rows, local, shifted in chunks:
+        both = slice(rows.start, done)
+        if fading := done - rows.start:
+            fade = np.arange(1, fading + 1, dtype=np.float32)[:, None] / (fading + 1)
+            blend = fade[..., None, None] * local[:fading] + (1 - fade[..., None, None]) * rotations[both]
+            local = np.concatenate([project_to_rotation(torch.from_numpy(blend)).numpy(), local[fading:]])
+            shifted = np.concatenate([fade * shifted[:fading] + (1 - fade) * transl[both], shifted[fading:]])
+        rotations[rows], transl[rows] = local, shifted
+        done = rows.stop
+    return replace(params, global_orient=rotations[:, 0], body_pose=rotations[:, 1:], transl_c=transl)
