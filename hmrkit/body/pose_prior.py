@@ -62,7 +62,6 @@ class PosePrior:
         energies = [self.mixtures[name].energy(value) for name, value in values.items()]
         return torch.stack([e.flatten(1).sum(1) for e in energies]).sum(0)
 
-
     def expanded(self, body_pose: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Energy (T,), gradient (T,69) and curvature (T,69,69) at body poses (T,23,3): the energy is quadratic about
         each pose, as long as the most likely components stay."""

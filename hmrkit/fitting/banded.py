@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding_bag, pad
+from torch.nn.functional import embedding_bag
 
 REACH = 3  # frames that a term may join: as many as an acceleration has
 
@@ -50,7 +50,9 @@ class KnotBlocks:
         place += flipped * self.knots * (self.width + 1)
         order = np.argsort(place, kind="stable")
         starts = np.searchsorted(place[order], np.arange(2 * self.knots * (self.width + 1)))
-        self._source, self._value, self._starts = (torch.from_numpy(a).to(device) for a in (source[order], value[order], starts))
+        self._source, self._value, self._starts = (
+            torch.from_numpy(a).to(device) for a in (source[order], value[order], starts)
+        )
 
     def __call__(self, blocks: Tensor) -> Tensor:
         """Blocks (3,F,D,D) between frames t and t, t + 1, t + 2 -> blocks (M,width+1,D,D) between knots m + d and m:
@@ -79,11 +81,10 @@ def _couplings(basis: np.ndarray, offset: int, source: int, frame: int, knot: in
 
 
 def solve_banded(blocks: Tensor, right: Tensor) -> Tensor:
-    """Solve A x = `right` (M,D) for symmetric positive definite A of `blocks` (M,width+1,D,D) between m + d and m, which
-    the factors overwrite.
+    """Solve A x = `right` (M,D) for symmetric positive definite A of `blocks` (M,width+1,D,D) between m + d and m.
 
-    Cholesky's factorisation, one knot after the other, without host synchronisation. Where A is not positive definite,
-    x means nothing or is NaN.
+    Cholesky's factorisation, one knot after the other, without host synchronisation; it overwrites the blocks. Where A
+    is not positive definite, x means nothing or is NaN.
     """
     count, size = right.shape
     width = blocks.shape[1] - 1

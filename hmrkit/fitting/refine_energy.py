@@ -86,8 +86,9 @@ class Expansion:
 
 @dataclass(frozen=True)
 class Bodies:
-    """Of all frames: `angles` (F,24,3) of the joints, the root's from where it was, local rotations (F,24,3,3), `transl`
-    (F,3) m; the 33 landmarks and 24 joints as `points` (F,3,57) m about the pelvis, with `levers` (F,24,3,57)."""
+    """Of all frames: `angles` (F,24,3) of the joints, the root's from where it was, `local` and `world` rotations
+    (F,24,3,3), `transl` (F,3) m; 33 landmarks and 24 joints, `points` (F,3,57) m about the pelvis, and their `levers`
+    (F,24,3,57) (`hmrkit.body.landmark_motion`)."""
 
     angles: Tensor
     local: Tensor
@@ -178,15 +179,15 @@ class Energy:
         image, space, (feet, joints) = self._image(bodies), self._space(bodies), self._over_time(bodies)
         likely, likely_slope, likely_curvature = self.prior.expanded(pose)
         limits, limit_slope, limit_curvature = self._limits(pose)
-        value = self._by_piece(
-            [image.energy, space.energy, feet.energy, joints.energy, prior * likely, limits]
-        )
+        value = self._by_piece([image.energy, space.energy, feet.energy, joints.energy, prior * likely, limits])
         same = likely_curvature.mul_(prior)
         same.diagonal(dim1=1, dim2=2).add_(limit_curvature)
         own = pad(prior * likely_slope + limit_slope, (3, 3))
 
         rows = self._derivatives(bodies)  # (F,75,249): by the 75 numbers of the frame, of all residuals
-        weight, slope = (torch.cat([getattr(t, n) for t in (image, space, feet, joints)], 1) for n in ("weight", "slope"))
+        weight, slope = (
+            torch.cat([getattr(t, n) for t in (image, space, feet, joints)], 1) for n in ("weight", "slope")
+        )
         blocks = rows.new_empty(3, len(rows), 75, 75)
         torch.baddbmm(pad(same, (3, 3, 3, 3)), rows * weight[:, None], rows.mT, out=blocks[0])
         timed = rows[..., -_TIMED:]
@@ -225,10 +226,11 @@ class Energy:
         energy, weight = robust(square, o.contact_speed, o.outlier_speed)
         weight = (self.contact * weight / self.steps.square()).repeat(1, 3)
         slope = weight * step
+        frames = len(placed)
         standing = Residuals(
-            _later((self.contact * energy).sum(1), 0, 1),
-            _later(weight, 1) + _later(weight, 0, 1),
-            _later(slope, 1) - _later(slope, 0, 1),
+            _rows((self.contact * energy).sum(1), 0, frames),
+            _rows(weight, 0, frames) + _rows(weight, 1, frames),
+            _rows(slope, 1, frames) - _rows(slope, 0, frames),
             (-weight,),
         )
         a, b, c = self.second
@@ -239,10 +241,10 @@ class Energy:
         weight = ((self.smooth / (1 + square))[:, None] / self.usual_sq).flatten(1)
         slope = weight * bend
         smooth = Residuals(
-            _later(energy, 1, 1),
-            _later(a**2 * weight, 0, 2) + _later(b**2 * weight, 1, 1) + _later(c**2 * weight, 2),
-            _later(a * slope, 0, 2) + _later(b * slope, 1, 1) + _later(c * slope, 2),
-            (_later(a * b * weight, 0, 1) + _later(b * c * weight, 1), a * c * weight),
+            _rows(energy, 1, frames),
+            _rows(a**2 * weight, 0, frames) + _rows(b**2 * weight, 1, frames) + _rows(c**2 * weight, 2, frames),
+            _rows(a * slope, 0, frames) + _rows(b * slope, 1, frames) + _rows(c * slope, 2, frames),
+            (_rows(a * b * weight, 0, frames - 1) + _rows(b * c * weight, 1, frames - 1), a * c * weight),
         )
         return standing, smooth
 
@@ -283,7 +285,7 @@ class Energy:
         return (landmarks * torch.cat([r.median().expand(len(r)) for r in ratios])[:, None, None]).mT
 
     def _drift(self, placed: np.ndarray, clean: Sequence[CleanTrack], joined: np.ndarray) -> Tensor:
-        """What resting feet move with their person, m a step (F-1,3*4), in depth: a camera that zooms or comes nearer."""
+        """What resting feet move with their person, m a step (F-1,3*4): a camera that zooms or comes nearer."""
         depth, own = placed[:, _FEET, 2].astype(np.float64), self.transl[:, 2].double().cpu().numpy()
         contact, drift, low = self.contact.cpu().numpy(), np.zeros_like(depth), 0
         for track in clean:
@@ -302,6 +304,8 @@ def _residuals(off: Tensor, energy: Tensor, weight: Tensor) -> Residuals:
     return Residuals(energy.sum(1), weight.flatten(1), (weight * off).flatten(1))
 
 
-def _later(values: Tensor, before: int, after: int = 0) -> Tensor:
-    """Zeros for so many frames `before` and `after`."""
-    return pad(values, (0, 0) * (values.ndim - 1) + (before, after))
+def _rows(values: Tensor, start: int, count: int) -> Tensor:
+    """`values` as the rows from `start` on of `count` rows; the others are zero."""
+    rows = values.new_zeros(count, *values.shape[1:])
+    rows[start : start + len(values)] = values
+    return rows

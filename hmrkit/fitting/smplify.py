@@ -17,13 +17,17 @@ from torch import Tensor
 from hmrkit.body import Body
 from hmrkit.body.landmarks import body_landmarks
 from hmrkit.body.pose_prior import load_pose_prior
-from hmrkit.body.posing import body_for
+from hmrkit.body.posing import body_for, filled_rows
 from hmrkit.device import one_thread
 from hmrkit.fitting.banded import solve_banded
 from hmrkit.fitting.observations import CleanTrack
 from hmrkit.fitting.refine_energy import Energy, Piece, RefineOptions
 from hmrkit.geometry import project_to_rotation
 from hmrkit.types import BodyParams, Camera
+
+Chunk = tuple[slice, np.ndarray, np.ndarray]  # rows of a track, local rotations (T,24,3,3), translations (T,3) m
+
+_LEAST = 1e-5  # damping that keeps single precision's rounding from a matrix that is not positive definite
 
 
 def refine_track(
@@ -48,29 +52,28 @@ def refine_tracks(
     """Refine what a mesh stream found by the tracks' cleaned keypoints; shapes and frame stay those of the parameters.
 
     `device` defaults to the body's. Memory is bounded by the chunk, time grows with the number of frames. What becomes
-    of a track does not depend on the others. ModelMismatchError: see `hmrkit.body.posing.body_for`.
+    of a track does not depend on the others; frames without a body stay without. ModelMismatchError: see
+    `hmrkit.body.posing.body_for`.
     """
     options = options or RefineOptions()
     device = torch.device(device) if device is not None else body.device
     prior = load_pose_prior(device)
-    chunks = [(i, rows) for i, (p, _) in enumerate(tracks) for rows in _chunks(len(p.transl_c), options)]
-    found: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
-    for model in dict.fromkeys(params.model for params, _ in tracks):
-        own = [(i, rows) for i, rows in chunks if tracks[i][0].model == model]
-        points = body_landmarks(body_for(tracks[own[0][0]][0], body)).to(device)
-        for batch in _batches(own, options.chunk):
-            pieces = [_piece(*tracks[i], rows) for i, rows in batch]
+    filled = [filled_rows(params) for params, _ in tracks]
+    chunks = [(i, rows) for i, (p, own) in enumerate(filled) if own.any() for rows in _chunks(len(own), options)]
+    found: list[list[Chunk]] = [[] for _ in tracks]
+    for model in dict.fromkeys(tracks[i][0].model for i, _ in chunks):
+        alike = [(i, rows) for i, rows in chunks if tracks[i][0].model == model]
+        points = body_landmarks(body_for(tracks[alike[0][0]][0], body)).to(device)
+        for batch in _batches(alike, options.chunk):
+            pieces = [_piece(filled[i][0], tracks[i][1], rows) for i, rows in batch]
             with torch.no_grad(), one_thread():
                 energy = Energy(pieces, camera, points, prior, options)
                 bodies = energy.bodies(_descend(energy, options))
-            lengths = [rows.stop - rows.start for _, rows in batch]
+            lengths = [len(piece.transl) for piece in pieces]
             parts = (values.cpu().split(lengths) for values in (bodies.local, bodies.transl))
             for (i, rows), local, transl in zip(batch, *parts, strict=True):
-                found[i, rows.start] = local.numpy(), transl.numpy()
-    return [
-        _joined(params, [(rows, *found[i, rows.start]) for j, rows in chunks if j == i])
-        for i, (params, _) in enumerate(tracks)
-    ]
+                found[i].append((rows, local.numpy(), transl.numpy()))
+    return [_refined(params, own, part) for (params, _), (_, own), part in zip(tracks, filled, found, strict=True)]
 
 
 def _descend(energy: Energy, options: RefineOptions) -> Tensor:
@@ -84,7 +87,7 @@ def _descend(energy: Energy, options: RefineOptions) -> Tensor:
         tried = knots - solve_banded(here.blocks, here.gradient)
         better = energy.value(energy.bodies(tried)) < here.value  # not where a step came out as NaN
         knots = torch.where(better[energy.knot_owner, None], tried, knots)
-        damping = torch.where(better, damping / 5, damping * 10)
+        damping = torch.where(better, damping / 5, damping * 10).clamp_min(_LEAST)
     return knots
 
 
@@ -117,17 +120,18 @@ def _piece(params: BodyParams, clean: CleanTrack, rows: slice) -> Piece:
     return Piece(cut, rotations, params.transl_c[rows], betas)
 
 
-def _joined(params: BodyParams, chunks: list[tuple[slice, np.ndarray, np.ndarray]]) -> BodyParams:
-    """The track of refined chunks: rows, local rotations, translations. Over an overlap the earlier fades out."""
+def _refined(params: BodyParams, own: np.ndarray, chunks: list[Chunk]) -> BodyParams:
+    """The track of refined chunks, in its `own` rows (T,). Over an overlap the earlier chunk fades out."""
     rotations = np.concatenate([params.global_orient[:, None], params.body_pose], 1)
     transl, done = params.transl_c.copy(), 0
     for rows, local, shifted in chunks:
-        both = slice(rows.start, done)
         if fading := done - rows.start:
-            fade = np.arange(1, fading + 1, dtype=np.float32)[:, None] / (fading + 1)
-            blend = fade[..., None, None] * local[:fading] + (1 - fade[..., None, None]) * rotations[both]
-            local = np.concatenate([project_to_rotation(torch.from_numpy(blend)).numpy(), local[fading:]])
-            shifted = np.concatenate([fade * shifted[:fading] + (1 - fade) * transl[both], shifted[fading:]])
+            both, fade = slice(rows.start, done), np.arange(1, fading + 1, dtype=np.float32)[:, None] / (fading + 1)
+            share = fade[..., None, None]
+            blend = share * local[:fading] + (1 - share) * rotations[both]
+            local[:fading] = project_to_rotation(torch.from_numpy(blend)).numpy()
+            shifted[:fading] = fade * shifted[:fading] + (1 - fade) * transl[both]
         rotations[rows], transl[rows] = local, shifted
         done = rows.stop
+    rotations[~own], transl[~own] = np.nan, np.nan
     return replace(params, global_orient=rotations[:, 0], body_pose=rotations[:, 1:], transl_c=transl)
