@@ -27,8 +27,6 @@ from hmrkit.types import BodyParams, Camera
 
 Chunk = tuple[slice, np.ndarray, np.ndarray]  # rows of a track, local rotations (T,24,3,3), translations (T,3) m
 
-_LEAST = 1e-5  # damping that keeps single precision's rounding from a matrix that is not positive definite
-
 
 def refine_track(
     params: BodyParams,
@@ -83,11 +81,13 @@ def _descend(energy: Energy, options: RefineOptions) -> Tensor:
     damping = torch.full((energy.count,), options.damping, device=knots.device)
     for _ in range(options.steps):
         here = energy.expanded(knots)
-        here.blocks[:, 0].diagonal(dim1=1, dim2=2).mul_(1 + damping[energy.knot_owner, None]).add_(options.ridge)
-        tried = knots - solve_banded(here.blocks, here.gradient)
+        # In double precision: accelerations weigh a million times what tells a joint's twist.
+        blocks = here.blocks.double()
+        blocks[:, 0].diagonal(dim1=1, dim2=2).mul_(1 + damping[energy.knot_owner, None]).add_(options.ridge)
+        tried = knots - solve_banded(blocks, here.gradient.double()).float()
         better = energy.value(energy.bodies(tried)) < here.value  # not where a step came out as NaN
         knots = torch.where(better[energy.knot_owner, None], tried, knots)
-        damping = torch.where(better, damping / 5, damping * 10).clamp_min(_LEAST)
+        damping = torch.where(better, damping / 5, damping * 10)
     return knots
 
 
