@@ -44,7 +44,7 @@ _NEAREST = 0.1  # m: nothing is taken to be nearer to the camera
 class RefineOptions:
     """Noise levels of the energy's terms; `chunk` and `overlap` in frames bound the memory."""
 
-    steps: int = 4  # lower energies than this no longer mean better poses
+    steps: int = 3  # lower energies than this no longer mean better poses
     damping: float = 1e-3  # share of the matrix's diagonal that the first step adds to it
     ridge: float = 1e-3  # for knots that no frame sees
     knot_s: float = 0.15  # spacing of the correction's knots
