@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,23 @@ from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
 _HINGES = (("left_knee", 0, 1.0), ("right_knee", 0, 1.0), ("left_elbow", 1, -1.0), ("right_elbow", 1, 1.0))
 HINGE_COLUMNS = [3 * (SMPL_24.index[name] - 1) + axis for name, axis, _ in _HINGES]  # in a flat body pose
 HINGE_SIGNS = [sign for _, _, sign in _HINGES]
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """R residuals a frame: penalties' sum `energy` (F,), `weight` (F,R) and `slope` (F,R), what the penalty gains with
+    each residual. Over time: `ahead` weights that couple a frame's with those of the next (F-1,R) and the one after."""
+
+    energy: Tensor
+    weight: Tensor
+    slope: Tensor
+    ahead: tuple[Tensor, ...] = ()
+
+
+def residuals(off: Tensor, energy: Tensor, weight: Tensor) -> Residuals:
+    """Of `off` (F,n,L), whose n numbers have a penalty together: `energy` and `weight` (F,L)."""
+    weight = weight[:, None].expand_as(off)
+    return Residuals(energy.sum(1), weight.flatten(1), (weight * off).flatten(1))
 
 
 def geman_mcclure(residual: Tensor, noise: float, outlier: float) -> Tensor:

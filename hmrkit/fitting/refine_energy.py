@@ -23,7 +23,15 @@ from hmrkit.body.landmarks import BodyLandmarks, world_from_local
 from hmrkit.body.pose_prior import PosePrior
 from hmrkit.fitting.banded import KnotBlocks, spline_basis
 from hmrkit.fitting.observations import CleanTrack, hips_middle
-from hmrkit.fitting.penalties import HINGE_COLUMNS, HINGE_SIGNS, beyond_straight, landmark_weights, robust
+from hmrkit.fitting.penalties import (
+    HINGE_COLUMNS,
+    HINGE_SIGNS,
+    Residuals,
+    beyond_straight,
+    landmark_weights,
+    residuals,
+    robust,
+)
 from hmrkit.fitting.resting_feet import shared_drift
 from hmrkit.geometry import axis_angle_rates, axis_angle_to_matrix, matrix_to_axis_angle
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
@@ -96,17 +104,6 @@ class Bodies:
     world: Tensor
     points: Tensor
     levers: Tensor
-
-
-@dataclass(frozen=True)
-class Residuals:
-    """R residuals a frame: penalties' sum `energy` (F,), `weight` (F,R) and `slope` (F,R), what the penalty gains with
-    each residual. Over time: `ahead` weights that couple a frame's with those of the next (F-1,R) and the one after."""
-
-    energy: Tensor
-    weight: Tensor
-    slope: Tensor
-    ahead: tuple[Tensor, ...] = ()
 
 
 class Energy:
@@ -209,13 +206,13 @@ class Energy:
         off = placed[:, :2] / placed[:, 2:].clamp_min(_NEAREST) * self.focal + self.center - self.pixels
         square = (off.square().sum(1) + 1e-6) / self.height_sq
         energy, weight = robust(square, self.options.noise_2d, self.options.outlier_2d)
-        return _residuals(off, self.weights_2d * energy, self.weights_2d * weight / self.height_sq)
+        return residuals(off, self.weights_2d * energy, self.weights_2d * weight / self.height_sq)
 
     def _space(self, bodies: Bodies) -> Residuals:
         landmarks = bodies.points[..., :_LANDMARKS]
         off = landmarks - landmarks[..., _HIPS].mean(-1, keepdim=True) - self.landmarks
         energy, weight = robust(off.square().sum(1) + 1e-8, self.options.noise_3d_m, self.options.outlier_3d_m)
-        return _residuals(off, self.weights_3d * energy, self.weights_3d * weight)
+        return residuals(off, self.weights_3d * energy, self.weights_3d * weight)
 
     def _over_time(self, bodies: Bodies) -> tuple[Residuals, Residuals]:
         """Steps of the feet, which stand or not, and accelerations of the joints."""
@@ -296,12 +293,6 @@ class Energy:
             low = rows.stop
         steps = torch.from_numpy(np.where(joined[:, None], np.diff(drift, axis=0), 0.0)).to(self.contact)
         return pad(steps, (2 * len(_FEET), 0))
-
-
-def _residuals(off: Tensor, energy: Tensor, weight: Tensor) -> Residuals:
-    """Of `off` (F,n,L), whose n numbers have a penalty together: `energy` and `weight` (F,L)."""
-    weight = weight[:, None].expand_as(off)
-    return Residuals(energy.sum(1), weight.flatten(1), (weight * off).flatten(1))
 
 
 def _rows(values: Tensor, start: int, count: int) -> Tensor:
