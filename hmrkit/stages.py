@@ -218,15 +218,24 @@ def regress(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
             seen.append(person)
     params = models.mesh_stream(take, seen, partial(progress, "regress"))
     found = shaped(take, params, models)
-    params = {i: _over_time(take, take.track(i), mesh, models) for i, mesh in found.params.items()}
+    refined = _refined(take, found.params, models) if models.options.refine else found.params
+    params = {i: _over_time(take, take.track(i), mesh, models) for i, mesh in refined.items()}
     faces = np.asarray(models.body.faces, np.int32)
     overlap = overlaps(params, found, models.body)
     return {"body": params, "faces": faces, "overlap": overlap, "dropped_tracks": tuple(dropped)}
 
 
+def _refined(take: Take, params: dict[int, BodyParams], models: Models) -> dict[int, BodyParams]:
+    """Bodies of all tracks, refined by their keypoints."""
+    from hmrkit.fitting.smplify import refine_tracks
+
+    clean = models.clean_tracks(take)
+    tracks = [(mesh, clean[i]) for i, mesh in params.items()]
+    return dict(zip(params, refine_tracks(tracks, take.camera, models.body, models.device), strict=True))
+
+
 def _over_time(take: Take, person: Track, params: BodyParams, models: Models) -> BodyParams:
-    """A mesh stream's bodies of a track, refined, smoothed and made to stand as asked for."""
-    from hmrkit.fitting.smplify import refine_track
+    """A mesh stream's bodies of a track, smoothed and made to stand as asked for."""
     from hmrkit.fitting.standing import straighten_stands
     from hmrkit.keypoints.visibility import seen_joints, seen_rotations
     from hmrkit.smoothing import smooth_body
@@ -234,9 +243,6 @@ def _over_time(take: Take, person: Track, params: BodyParams, models: Models) ->
 
     seen = seen_joints(take.keypoints[person.track_id], take.video.width, take.video.height)
     times = take.video.seconds(person.frame_indices)
-    if models.options.refine:
-        clean = models.clean_tracks(take)[person.track_id]
-        params = refine_track(params, clean, take.camera, models.body, models.device)
     # All frames count alike: where the detector lost somebody, in a somersault, landmarks are often still found.
     params = replace(params, seen=seen)
     strength = float(models.options.smooth or 0)
