@@ -60,11 +60,13 @@ class Models:
 
     @cached_property
     def keypoints(self):
+        from hmrkit.device import usual_batch_size
         from hmrkit.engines import engine
         from hmrkit.keypoints import load_keypoints
 
         with engine(self.options.engine):
-            return load_keypoints(self.options.keypoints, device=self.device, dtype=self.dtype)
+            crops = usual_batch_size(self.device)
+            return load_keypoints(self.options.keypoints, device=self.device, dtype=self.dtype, max_crops=crops)
 
     @cached_property
     def person_masks(self):

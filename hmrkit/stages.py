@@ -179,7 +179,8 @@ def pose(take: Take, models: Models, progress: Progress, part: Part | None = Non
 
     wanted = set().union(*rows) if rows else set()
     with part.kept(snapshot):
-        for batch in read_frames(take.video.at(np.arange(done, total)), batch_size=frames_at_once) if wanted else ():
+        rest = take.video.at(np.arange(done, total))
+        for batch in read_frames(rest, frames_at_once, fixed=bool(member.frames_at_once)) if wanted else ():
             keep = [k for k, f in enumerate(batch.frame_indices) if int(f) in wanted]
             if keep:
                 indices = [int(batch.frame_indices[k]) for k in keep]

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_CROPS = 16  # through the network at once, where the frames in flight are fewer
+MAX_CROPS = 8  # through the network at once, where the frames in flight are fewer
 BOX_EXPAND = 1.2  # framing "box": the published networks' crops
 # A region's jitter, which is the keypoints', and how people move: in sides of the region, e-folds of it, and radians.
 REGION_NOISE = 0.02

@@ -20,7 +20,7 @@ import numpy as np
 
 from hmrkit.errors import InputError, UsageError
 from hmrkit.types import VideoInfo
-from hmrkit.untrusted.limits import frames_in_flight
+from hmrkit.untrusted.limits import FIXED_BATCH_BYTES, frames_in_flight
 from hmrkit.video.decoders import Decoder, preferred_decoder, read_torchcodec
 from hmrkit.video.images import read_image
 from hmrkit.video.index import ClipIndex, index_video
@@ -50,20 +50,23 @@ class FrameBatch:
 
 
 def read_frames(
-    info: VideoInfo, batch_size: int = 8, prefetch: int = 2, backend: Decoder | None = None
+    info: VideoInfo, batch_size: int = 8, prefetch: int = 2, backend: Decoder | None = None, fixed: bool = False
 ) -> Iterator[FrameBatch]:
     """The frames that `info` chooses, in order, `batch_size` at a time, decoded ahead by a background thread.
 
-    At most ``prefetch + 2`` batches exist at once; of very large frames they have fewer (`hmrkit.untrusted.limits`). A
-    frame that cannot be decoded is named in its batch's `failed` and the rest go on (frames that build upon it are as
-    the decoder mends them, until the next keyframe). `backend` ``decord`` raises InputError where decord cannot,
-    ``auto`` and ``torchcodec`` go on with PyAV instead; None is the preferred one (`prefer_decoder`).
+    At most ``prefetch + 2`` batches exist at once; of large frames they hold fewer (`hmrkit.untrusted.limits`), or,
+    where `batch_size` is `fixed` because results hang on it, fewer exist. A frame that cannot be decoded is named in
+    its batch's `failed` and the rest go on (frames that build upon it are as the decoder mends them, until the next
+    keyframe). `backend` ``decord`` raises InputError where decord cannot, ``auto`` and ``torchcodec`` go on with PyAV
+    instead; None is the preferred one (`prefer_decoder`).
     Stop early by closing the iterator or dropping it: the thread ends with it. InputError where decoding hangs.
     Within `hmrkit.video.kept_frames.keeping_frames` a clip's first frames are decoded once.
     """
     if batch_size < 1 or prefetch < 1:
         raise UsageError(f"batch size and prefetch must be 1 or more, got {batch_size} and {prefetch}")
-    batch_size = frames_in_flight(batch_size, info.width, info.height)
+    usual = frames_in_flight(batch_size, info.width, info.height)
+    batch_size = frames_in_flight(batch_size, info.width, info.height, FIXED_BATCH_BYTES) if fixed else usual
+    prefetch = prefetch if batch_size == usual else 1
     kept = kept_frames()  # of this thread's run; the decoding one has none
     done = threading.Event()
     ready: queue.Queue[FrameBatch | BaseException | None] = queue.Queue(prefetch)
