@@ -51,8 +51,10 @@ def check_people(name: Path, frame: int, people: int) -> None:
         )
 
 
-def frames_in_flight(batch_size: int, width: int, height: int, most: int = BATCH_BYTES) -> int:
-    """Frames of a batch: as many as asked for where they fit into `most` bytes, at least one."""
+def frames_in_flight(batch_size: int, width: int, height: int, fixed: bool = False) -> int:
+    """Frames of a batch: as many as asked for where they fit into `BATCH_BYTES`, at least one; `fixed`: where results
+    hang on how many they are."""
+    most = FIXED_BATCH_BYTES if fixed else BATCH_BYTES
     return max(1, min(batch_size, most // max(3 * width * height, 1)))
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from hmrkit.errors import InputError, UsageError
 from hmrkit.types import VideoInfo
-from hmrkit.untrusted.limits import FIXED_BATCH_BYTES, frames_in_flight
+from hmrkit.untrusted.limits import frames_in_flight
 from hmrkit.video.decoders import Decoder, preferred_decoder, read_torchcodec
 from hmrkit.video.images import read_image
 from hmrkit.video.index import ClipIndex, index_video
@@ -65,7 +65,7 @@ def read_frames(
     if batch_size < 1 or prefetch < 1:
         raise UsageError(f"batch size and prefetch must be 1 or more, got {batch_size} and {prefetch}")
     usual = frames_in_flight(batch_size, info.width, info.height)
-    batch_size = frames_in_flight(batch_size, info.width, info.height, FIXED_BATCH_BYTES) if fixed else usual
+    batch_size = frames_in_flight(batch_size, info.width, info.height, fixed)
     prefetch = prefetch if batch_size == usual else 1
     kept = kept_frames()  # of this thread's run; the decoding one has none
     done = threading.Event()
