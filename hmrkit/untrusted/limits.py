@@ -53,3 +53,17 @@ def check_people(name: Path, frame: int, people: int) -> None:
 def frames_in_flight(batch_size: int, width: int, height: int) -> int:
     """Frames of a batch: as many as asked for where they fit into `BATCH_BYTES`, at least one."""
     return max(1, min(batch_size, BATCH_BYTES // max(3 * width * height, 1)))
+
+
+def free_memory(proc: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Bytes that a process may still take: the system's, or less where a container's limit is nearer. None unknown."""
+    try:
+        fields = dict(line.split(":") for line in proc.read_text().splitlines())
+        free = float(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+    try:
+        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        return free if limit == "max" else min(free, float(limit) - float(used))
+    except (OSError, ValueError):
+        return free
