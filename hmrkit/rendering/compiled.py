@@ -1,8 +1,8 @@
 """Meshes painted on a CPU by compiled loops (Numba): what `shading.draw_meshes` draws, laid over what is behind.
 
-The rules are those of `rasteriser`: the same snapped corners, the same samples covered, the lower face where depths are
-equal. What differs is the order of the work. Loops touch a sample only where a face covers it. An image is made in bands
-of rows that fit a core's cache, and a band's samples become bytes of the image at once, so that memory holds no
+The rules are those of `rasteriser`: the same snapped corners, the same samples covered, the lower face where depths
+are equal. What differs is the order of the work. Loops touch a sample only where a face covers it. An image is made in
+bands of rows that fit a core's cache, and a band's samples become bytes of the image at once, so that memory holds no
 samples of whole images.
 
 Importing this module compiles it once on a machine. Numba keeps the result beside this file, or in the user's cache,
@@ -73,8 +73,7 @@ def _value(plane, x, y):
 def paint(image, corners, colours, faces, opacity):
     """Lay M meshes over `image` (H,W,3) uint8, in place.
 
-    `corners` (M,V,3): `rasteriser.snapped` samples x and y, and 1/z; NaN where a vertex is not usable. `colours` (M,V,3)
-    in [0, 1]. Faces (F,3) seen from behind are left out.
+    `corners` (M,V,3) are `rasteriser.snapped_corners` in samples, `colours` (M,V,3) in [0, 1]. Faces (F,3) seen from behind are left out.
     """
     height, width, _ = image.shape
     # Of each face that is seen from the front in these rows: mesh, face, rows, and each channel as a plane over it.
