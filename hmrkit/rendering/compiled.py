@@ -73,7 +73,8 @@ def _value(plane, x, y):
 def paint(image, corners, colours, faces, opacity):
     """Lay M meshes over `image` (H,W,3) uint8, in place.
 
-    `corners` (M,V,3) are `rasteriser.snapped_corners` in samples, `colours` (M,V,3) in [0, 1]. Faces (F,3) seen from behind are left out.
+    `corners` (M,V,3) are `rasteriser.snapped_corners` in samples, `colours` (M,V,3) in [0, 1]. Faces (F,3) seen
+    from behind are left out.
     """
     height, width, _ = image.shape
     # Of each face that is seen from the front in these rows: mesh, face, rows, and each channel as a plane over it.
