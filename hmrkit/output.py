@@ -69,7 +69,7 @@ def render_take(
     with contextlib.ExitStack() as stack:
         stack.enter_context(one_thread())  # drawing divides the images among threads, and another one encodes
         rate = _rate(take)
-        overlays = [Overlay(take.camera, take.faces, rate, options, models.device, up, parts) for _ in versions]
+        overlays = [Overlay(take.camera, take.faces, rate, options, models.device, up, parts, total) for _ in versions]
         comparison = Comparison(overlays, [title for title, _, _ in versions], stacked=len(options.views) > 1)
         writer = stack.enter_context(
             open_writer(path, *comparison.size, rate, options.alpha, _shift(take, options), _times(take))
