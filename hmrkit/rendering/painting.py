@@ -27,7 +27,7 @@ def compiled_loops(device: torch.device, pixels: int) -> ModuleType | None:
     try:
         return importlib.import_module("hmrkit.rendering.compiled")
     except ImportError as error:
-        log.info("images are drawn without compiled loops, several times slower (pip install hmrkit[fast]): %s", error)
+        log.info("images are drawn without compiled loops, several times slower (pip install numba): %s", error)
     except RuntimeError as error:  # Numba found no folder for what it compiles
         log.info("images are drawn without compiled loops, several times slower (set NUMBA_CACHE_DIR): %s", error)
     return None
