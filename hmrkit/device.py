@@ -6,12 +6,15 @@ import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
 
+import numpy as np
 import torch
 
 from hmrkit.errors import DeviceError, GpuMemoryError, UsageError
 from hmrkit.members import unknown
 
 _outside: ContextVar[int] = ContextVar("threads outside of one_thread", default=0)
+CPU_BATCH, GPU_BATCH = 8, 32
+FRAME_BYTES = 2**29  # of a 4K frame as bytes and as floats, with what the detector makes of it
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -39,6 +42,30 @@ def resolve_dtype(name: str) -> torch.dtype:
     if name not in DTYPES:
         raise unknown("--dtype", name, DTYPES)
     return DTYPES[name]
+
+
+def usual_batch_size(device: torch.device) -> int:
+    """Frames in flight at once: 8 on a CPU, whose caches hold no more; on a GPU as many as its free memory holds."""
+    if device.type != "cuda":
+        return CPU_BATCH
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(CPU_BATCH, min(free // FRAME_BYTES, GPU_BATCH))
+
+
+def upload(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """An array on `device`, from pinned memory where that is a GPU: nothing waits for the copy. A CPU shares it."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+def download(*tensors: torch.Tensor) -> list[np.ndarray]:
+    """Tensors (N,...) of one type as arrays; a GPU is waited for once."""
+    if tensors[0].device.type == "cpu":
+        return [tensor.numpy() for tensor in tensors]
+    sizes = [tensor.shape[1:].numel() for tensor in tensors]
+    rows = torch.cat([tensor.reshape(len(tensor), -1) for tensor in tensors], 1).cpu().numpy()
+    parts = np.split(rows, np.cumsum(sizes)[:-1], 1)
+    return [part.reshape(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
 
 @contextlib.contextmanager

@@ -37,6 +37,20 @@ def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:
     return eye + sine * k + cosine * (k @ k)
 
 
+def axis_angle_rates(axis_angle: Tensor) -> Tensor:
+    """(...,3) radians -> (...,3,3): column c is the angular velocity, radians in the frame that the rotation maps to,
+    with which it rotates as component c grows (the left Jacobian of SO(3)). Smooth at zero."""
+    angle_sq = (axis_angle * axis_angle).sum(-1)[..., None, None]
+    small = angle_sq < 1e-4
+    safe = torch.where(small, torch.ones_like(angle_sq), angle_sq)
+    angle = safe.sqrt()
+    first = torch.where(small, 0.5 - angle_sq / 24, (1 - angle.cos()) / safe)
+    second = torch.where(small, 1 / 6 - angle_sq / 120, (angle - angle.sin()) / (safe * angle))
+    k = skew(axis_angle)
+    eye = torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device)
+    return eye + first * k + second * (k @ k)
+
+
 def matrix_to_quaternion(matrices: Tensor) -> Tensor:
     """(...,3,3) -> unit quaternions (...,4) as w, x, y, z with w >= 0; stable for every rotation."""
     m = matrices

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -19,13 +18,14 @@ class Models:
     """The networks and the body that a run needs, each loaded when first used and kept for all clips of a batch."""
 
     def __init__(self, options: Options) -> None:
-        from hmrkit.device import resolve_device, resolve_dtype
+        from hmrkit.device import resolve_device, resolve_dtype, usual_batch_size
         from hmrkit.video.opening import allow
 
         allow(options)
         self.options = options
         self.device = resolve_device(options.device)
         self.dtype = resolve_dtype(options.dtype)
+        self.batch_size = options.batch_size or usual_batch_size(self.device)
         self._clean: CleanTracks | None = None
 
     def clean_tracks(self, take: Take) -> CleanTracks:
@@ -39,7 +39,7 @@ class Models:
     def with_batch_size(self, batch_size: int) -> Models:
         """The same networks and body, with fewer frames at once."""
         other = copy.copy(self)
-        other.options = replace(self.options, batch_size=batch_size)
+        other.batch_size = batch_size
         vars(other).pop("mesh_stream", None)  # it holds the models that it was made with
         return other
 
@@ -60,11 +60,13 @@ class Models:
 
     @cached_property
     def keypoints(self):
+        from hmrkit.device import usual_batch_size
         from hmrkit.engines import engine
         from hmrkit.keypoints import load_keypoints
 
         with engine(self.options.engine):
-            return load_keypoints(self.options.keypoints, device=self.device, dtype=self.dtype)
+            crops = usual_batch_size(self.device)
+            return load_keypoints(self.options.keypoints, device=self.device, dtype=self.dtype, max_crops=crops)
 
     @cached_property
     def person_masks(self):

@@ -266,6 +266,12 @@ class Options:
         also=("run", "detect", "pose", "regress", "render"),
         allowed=(0.1, 1e6),
     )
+    decoder: str = option(
+        "auto",
+        "What decodes videos: auto (decord, else PyAV), pyav, or torchcodec, on the GPU where there is one (needs "
+        "hmrkit[torchcodec]); PyAV reads what torchcodec cannot.",
+        also=("run", "detect", "pose", "regress", "render"),
+    )
     allow_playlists: bool = option(
         False,
         "Clips may be playlists (ffconcat, HLS), whose parts lie in the same folder.",
@@ -282,9 +288,10 @@ class Options:
         also=("detect", "pose", "regress"),
     )
     dtype: str = option("float32", "float32, bfloat16 or float16 for the networks.", ("detect", "pose"))
-    batch_size: int = option(
-        8,
-        "Frames in flight at once; bounds memory. BlazePose always gets 8.",
+    batch_size: int | None = option(
+        None,
+        "Frames in flight at once; bounds memory. BlazePose always gets 8. [default: 8; on a GPU by its free memory, 8 "
+        "to 32]",
         also=("detect", "pose", "regress", "render"),
         allowed=(1, 4096),
     )

@@ -69,14 +69,14 @@ def render_take(
     with contextlib.ExitStack() as stack:
         stack.enter_context(one_thread())  # drawing divides the images among threads, and another one encodes
         rate = _rate(take)
-        overlays = [Overlay(take.camera, take.faces, rate, options, models.device, up, parts) for _ in versions]
+        overlays = [Overlay(take.camera, take.faces, rate, options, models.device, up, parts, total) for _ in versions]
         comparison = Comparison(overlays, [title for title, _, _ in versions], stacked=len(options.views) > 1)
         writer = stack.enter_context(
             open_writer(path, *comparison.size, rate, options.alpha, _shift(take, options), _times(take))
         )
         tiles, columns, width = (12, 3, 800) if len(versions) == 1 else (12, 2, 1200)
         sheet = stack.enter_context(ContactSheet(sheet_path, total, tiles, columns, width)) if sheet_path else None
-        for indices, frames in _images(take, models.options.batch_size, options.needs_footage):
+        for indices, frames in _images(take, models.batch_size, options.needs_footage):
             people: list[list[list[Figure]]] = [[[] for _ in indices] for _ in versions]
             for i, row in rows.items():
                 here = [k for k, f in enumerate(indices) if f in row]
@@ -171,7 +171,7 @@ def _render_iuv(
             )
         )
         sheet = stack.enter_context(ContactSheet(sheet_path, frames=total)) if sheet_path else None
-        for indices, frames in _images(take, models.options.batch_size, True):
+        for indices, frames in _images(take, models.batch_size, True):
             assert frames is not None
             drawn = frames.copy()
             rows = np.flatnonzero(np.isin(crops.frame, indices)) if crops else np.zeros(0, int)

@@ -160,6 +160,8 @@ def _solve_windows(
         right[i : count - 2 + i] -= curve[:, i, None, None] * pull
 
     window = WINDOW * margin // MARGIN
+    if count <= window:
+        window, margin = count, 0  # nothing lies beyond
     windows = -(-count // window)
     size = window + 2 * margin
     frames = np.arange(windows)[:, None] * window - margin + np.arange(size)

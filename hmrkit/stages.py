@@ -40,10 +40,9 @@ Progress = Callable[[str, int, int], None]  # stage, done, total
 def detect(take: Take, models: Models, progress: Progress, part: Part | None = None) -> dict[str, Any]:
     """People in every chosen frame, with a description of their colours for the tracker; where new shots begin; how the
     background moves and, with `--fov-track`, how the lens zooms."""
-    import torch
-
     from hmrkit.detectors import DETECTORS
     from hmrkit.detectors.thinning import detect_thinned, usual_interval
+    from hmrkit.device import upload
     from hmrkit.trackers.appearance import SIZE as APPEARANCE_SIZE
     from hmrkit.trackers.appearance import describe
     from hmrkit.video import read_frames
@@ -81,14 +80,14 @@ def detect(take: Take, models: Models, progress: Progress, part: Part | None = N
 
     def batches() -> Iterator[tuple[list[int], np.ndarray]]:
         rest = take.video.at(np.arange(len(counts_of) + len(failed), total))
-        for batch in read_frames(rest, batch_size=models.options.batch_size):
+        for batch in read_frames(rest, batch_size=models.batch_size):
             failed.extend(batch.failed)
             if len(batch.frame_indices):
                 yield [int(i) for i in batch.frame_indices], batch.frames
             progress("detect", len(counts_of) + len(failed), total)
 
     def people_in(frames: np.ndarray, indices: Sequence[int]) -> list[Detections]:
-        return models.detector(torch.from_numpy(frames).to(models.device, non_blocking=True), indices)
+        return models.detector(upload(frames, models.device), indices)
 
     reads_file = choose(DETECTORS, models.options.detector, "detector")[0].reads_file
     every = models.options.detect_every or (1 if reads_file else usual_interval(take.video.sampled_fps))
@@ -150,14 +149,13 @@ def track(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
 
 def pose(take: Take, models: Models, progress: Progress, part: Part | None = None) -> dict[str, Any]:
     """2D (and 3D) keypoints of every track, batched over people and consecutive frames."""
-    import torch
-
+    from hmrkit.device import upload
     from hmrkit.keypoints import KEYPOINTS, Stateful
     from hmrkit.video import read_frames
 
     estimator = models.keypoints
     member, _ = choose(KEYPOINTS, models.options.keypoints, "keypoint estimator")
-    frames_at_once = member.frames_at_once or models.options.batch_size
+    frames_at_once = member.frames_at_once or models.batch_size
     estimator.reset(take.camera)
     joints = len(estimator.skeleton)
     rows = [{int(f): row for row, f in enumerate(t.frame_indices)} for t in take.tracks]
@@ -181,16 +179,17 @@ def pose(take: Take, models: Models, progress: Progress, part: Part | None = Non
 
     wanted = set().union(*rows) if rows else set()
     with part.kept(snapshot):
-        for batch in read_frames(take.video.at(np.arange(done, total)), batch_size=frames_at_once) if wanted else ():
+        rest = take.video.at(np.arange(done, total))
+        for batch in read_frames(rest, frames_at_once, fixed=bool(member.frames_at_once)) if wanted else ():
             keep = [k for k, f in enumerate(batch.frame_indices) if int(f) in wanted]
             if keep:
                 indices = [int(batch.frame_indices[k]) for k in keep]
-                frames = torch.from_numpy(batch.frames[keep] if len(keep) < len(batch.frames) else batch.frames)
+                frames = batch.frames[keep] if len(keep) < len(batch.frames) else batch.frames
                 boxes = [
                     {t.track_id: t.boxes_xyxy[row[f]] for t, row in zip(take.tracks, rows, strict=True) if f in row}
                     for f in indices
                 ]
-                results = estimator(frames.to(models.device, non_blocking=True), indices, boxes)
+                results = estimator(upload(frames, models.device), indices, boxes)
                 for f, people in zip(indices, results, strict=True):
                     for t, row in zip(take.tracks, rows, strict=True):
                         if t.track_id in people:
@@ -220,15 +219,24 @@ def regress(take: Take, models: Models, progress: Progress) -> dict[str, Any]:
             seen.append(person)
     params = models.mesh_stream(take, seen, partial(progress, "regress"))
     found = shaped(take, params, models)
-    params = {i: _over_time(take, take.track(i), mesh, models) for i, mesh in found.params.items()}
+    refined = _refined(take, found.params, models) if models.options.refine else found.params
+    params = {i: _over_time(take, take.track(i), mesh, models) for i, mesh in refined.items()}
     faces = np.asarray(models.body.faces, np.int32)
     overlap = overlaps(params, found, models.body)
     return {"body": params, "faces": faces, "overlap": overlap, "dropped_tracks": tuple(dropped)}
 
 
+def _refined(take: Take, params: dict[int, BodyParams], models: Models) -> dict[int, BodyParams]:
+    """Bodies of all tracks, refined by their keypoints."""
+    from hmrkit.fitting.smplify import refine_tracks
+
+    clean = models.clean_tracks(take)
+    tracks = [(mesh, clean[i]) for i, mesh in params.items()]
+    return dict(zip(params, refine_tracks(tracks, take.camera, models.body, models.device), strict=True))
+
+
 def _over_time(take: Take, person: Track, params: BodyParams, models: Models) -> BodyParams:
-    """A mesh stream's bodies of a track, refined, smoothed and made to stand as asked for."""
-    from hmrkit.fitting.smplify import refine_track
+    """A mesh stream's bodies of a track, smoothed and made to stand as asked for."""
     from hmrkit.fitting.standing import straighten_stands
     from hmrkit.keypoints.visibility import seen_joints, seen_rotations
     from hmrkit.smoothing import smooth_body
@@ -236,9 +244,6 @@ def _over_time(take: Take, person: Track, params: BodyParams, models: Models) ->
 
     seen = seen_joints(take.keypoints[person.track_id], take.video.width, take.video.height)
     times = take.video.seconds(person.frame_indices)
-    if models.options.refine:
-        clean = models.clean_tracks(take)[person.track_id]
-        params = refine_track(params, clean, take.camera, models.body, models.device)
     # All frames count alike: where the detector lost somebody, in a somersault, landmarks are often still found.
     params = replace(params, seen=seen)
     strength = float(models.options.smooth or 0)

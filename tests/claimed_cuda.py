@@ -17,6 +17,22 @@ CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique_dim", "_unique2", "equal")
 
 
+def as_on_cuda(monkeypatch):
+    """Until the test ends networks move to `Claimed` tensors, memory counts as pinned, and there is no inference mode,
+    which such tensors cannot stand."""
+
+    def moved(module, function, recurse=True):
+        for child in module.children():
+            child._apply(function)
+        for tensors in (module._parameters, module._buffers):
+            tensors.update({key: function(value.detach()) for key, value in tensors.items() if value is not None})
+        return module
+
+    monkeypatch.setattr(torch.nn.Module, "_apply", moved)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    monkeypatch.setattr(torch, "inference_mode", torch.no_grad)
+
+
 class Claimed(torch.Tensor):
     """Shows a CUDA device; `real` is on the CPU."""
 

@@ -453,15 +453,15 @@ def test_benchmark_covers_a_regressor(film):
     assert set(facts["stages"]) == {*stages_of(Options(method="toy")), "export"}
 
 
-def test_keypoints_are_cleaned_once_a_person_for_fitting_and_refining(film, monkeypatch):
+def test_keypoints_are_cleaned_once_a_person_for_fitting_and_refining(take, monkeypatch):
     from hmrkit.fitting import observations
 
     calls = []
     whole = observations.clean_track
     monkeypatch.setattr(observations, "clean_track", lambda *given: calls.append(given[0].track_id) or whole(*given))
-    take = hmrkit.run(film, **{**TOYS, "keypoints": "blazepose-heavy"}, method="fit")
-    assert take.body
-    assert calls == sorted(take.body)
+    refined = run_stages(keep_stages(take, ["detect", "track", "pose"]), ["regress"], Models(Options(**TOYS)))
+    assert refined.body
+    assert calls == sorted(refined.body)
 
 
 # ------------------------------------------------------------------------------------------------- modes of PC-HMR

@@ -32,11 +32,12 @@ from hmrkit.take.claims import LOCK, locked, owner_of
 from hmrkit.take.clip_folder import MANIFEST, ClipFolder
 from hmrkit.take.unfinished import Part, Unfinished
 from hmrkit.types import Take
+from hmrkit.video.kept_frames import keeping_frames
 
 log = logging.getLogger(__name__)
 REPORT = "report.json"
 # Options that change no result, so that a finished clip stays finished whatever they are.
-_WITHOUT_EFFECT = ("device", "engine", "batch_size", "timeout", "allow_playlists")
+_WITHOUT_EFFECT = ("device", "engine", "batch_size", "decoder", "timeout", "allow_playlists")
 
 
 def open_checked(source: str, options: Options) -> Take:
@@ -94,7 +95,8 @@ class ClipRunner:
                 admit(owner)
                 take = open_checked(result.source, self.models.options)
                 self._load()
-                self._with_less_memory(result, take, progress)
+                with keeping_frames():
+                    self._with_less_memory(result, take, progress)
         except Exception as error:
             if error is self.refused:
                 raise
@@ -152,7 +154,7 @@ class ClipRunner:
                 self.models = models
                 return
             except Exception as error:
-                batch_size = models.options.batch_size // 2
+                batch_size = models.batch_size // 2
                 fixed = unfinished.stage == "pose" and member.frames_at_once
                 if not out_of_memory(error) or fixed or not batch_size:
                     raise

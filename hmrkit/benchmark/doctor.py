@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from hmrkit.errors import HmrkitError, reason_of
+from hmrkit.untrusted.limits import free_memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -254,20 +255,6 @@ def _memory() -> str:
     if free < MEMORY:
         raise RuntimeError(f"{free / 2**30:.1f} GiB free")
     return f"{free / 2**30:.1f} GiB free"
-
-
-def free_memory(proc: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Bytes that a process may still take: the system's, or less where a container's limit is nearer. None unknown."""
-    try:
-        fields = dict(line.split(":") for line in proc.read_text().splitlines())
-        free = float(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return None
-    try:
-        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        return free if limit == "max" else min(free, float(limit) - float(used))
-    except (OSError, ValueError):
-        return free
 
 
 def try_chain(options: Options) -> Iterator[Finding]:

@@ -73,7 +73,7 @@ def _write_clips(video: str, options: Options, folder: Path) -> tuple[dict[tuple
         for (copies, side), path in clips.items():
             size = (round(info.width * side) * copies, round(info.height * side))
             writers[copies, side] = stack.enter_context(VideoWriter(path, *size, info.sampled_fps))
-        for batch in read_frames(info, options.batch_size):
+        for batch in read_frames(info):
             for frame in batch.frames:
                 for (copies, side), writer in writers.items():
                     size = (round(info.width * side), round(info.height * side))

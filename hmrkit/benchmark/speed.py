@@ -117,7 +117,7 @@ def run_benchmark(video: str, options: Options, formats: Sequence[str], render: 
     warm = open_clip(video, options)
     frames = len(warm.video.frame_indices)
     started = time.perf_counter()
-    for _ in read_frames(warm.video, batch_size=options.batch_size):
+    for _ in read_frames(warm.video, batch_size=models.batch_size):
         pass
     decode_seconds = time.perf_counter() - started
     short = open_clip(video, replace(options, end=str(int(warm.video.frame_indices[min(8, frames - 1)]) + 1)))

@@ -65,15 +65,15 @@ class BodyLandmarks:
         basis = [moments, joints, moments.sum(2) + torch.einsum("lj,bjk->blk", share, joints)]
         basis = [values.to(body.dtype) for values in basis]
         self._moments, self._joints, self._rest = [(v[0], v[1:] - v[0]) for v in basis]
-        self._share = share.to(body.dtype)
-        self._chain = _ancestors(body.parents).to(body.device, body.dtype)
+        self.share = share.to(body.dtype)  # (L,24) of each joint's place in each point
+        self.chain = _ancestors(body.parents).to(body.device, body.dtype)
 
     def to(self, device: torch.device) -> BodyLandmarks:
         """The same on another device."""
         moved = copy.copy(self)
         for name in ("_moments", "_joints", "_rest"):
             setattr(moved, name, tuple(values.to(device) for values in getattr(self, name)))
-        moved._share, moved._chain = self._share.to(device), self._chain.to(device)
+        moved.share, moved.chain = self.share.to(device), self.chain.to(device)
         return moved
 
     def rest(self, betas: Tensor) -> Tensor:
@@ -84,16 +84,20 @@ class BodyLandmarks:
         """Joints (...,24,3) m of the T-pose for betas (...,10)."""
         return _shaped(self._joints, betas)
 
+    def moments(self, betas: Tensor) -> Tensor:
+        """Moments (...,L,24,3) m of each point in each joint's frame for betas (...,10)."""
+        return _shaped(self._moments, betas)
+
     def __call__(self, world: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
         """Points (T,L,3) and joints (T,24,3) m about the pelvis for world rotations (T,24,3,3) and betas (10,) or
         (T,10)."""
         rest = self.rest_joints(betas)
         above = list(self.parents[1:])
         bones = world[:, above] @ (rest[..., 1:, :] - rest[..., above, :])[..., None]
-        joints = rest[..., :1, :] + self._chain @ bones[..., 0]
-        moments = _shaped(self._moments, betas)
+        joints = rest[..., :1, :] + self.chain @ bones[..., 0]
+        moments = self.moments(betas)
         rotated = torch.einsum("tjab,tljb->tla" if betas.ndim > 1 else "tjab,ljb->tla", world, moments)
-        return rotated + torch.einsum("lj,tjk->tlk", self._share, joints), joints
+        return rotated + torch.einsum("lj,tjk->tlk", self.share, joints), joints
 
 
 def world_from_local(local: Tensor, parents: tuple[int, ...] = SMPL_24.parents) -> Tensor:

@@ -43,8 +43,11 @@ class Mixture:
 
     def energy(self, values: Tensor) -> Tensor:
         """Energy (...) of values (...,D): the best component's, zero at the likeliest point of all."""
-        lowest = (-self.precisions.diagonal(dim1=-2, dim2=-1).log().sum(-1) - self.log_weights).min()
-        return self.component_energies(values).min(-1).values - lowest
+        return self.component_energies(values).min(-1).values - self.lowest()
+
+    def lowest(self) -> Tensor:
+        """Minus log density () at the likeliest point of all."""
+        return (-self.precisions.diagonal(dim1=-2, dim2=-1).log().sum(-1) - self.log_weights).min()
 
 
 class PosePrior:
@@ -58,6 +61,26 @@ class PosePrior:
         values = group_vectors(body_pose)
         energies = [self.mixtures[name].energy(value) for name, value in values.items()]
         return torch.stack([e.flatten(1).sum(1) for e in energies]).sum(0)
+
+    def expanded(self, body_pose: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Energy (T,), gradient (T,69) and curvature (T,69,69) at body poses (T,23,3): the energy is quadratic about
+        each pose, as long as the most likely components stay."""
+        energy = body_pose.new_zeros(len(body_pose))
+        gradient = body_pose.new_zeros(len(body_pose), 69)
+        curvature = body_pose.new_zeros(len(body_pose), 69, 69)
+        # Which numbers of a flat pose make up each vector, counted from 1 and with their signs.
+        places = group_vectors(torch.arange(1.0, 70, device=body_pose.device).view(1, 23, 3))
+        for name, values in group_vectors(body_pose).items():
+            mixture = self.mixtures[name]
+            lowest, best = mixture.component_energies(values).min(-1)
+            energy += (lowest - mixture.lowest()).sum(1)
+            inverse = mixture.precisions @ mixture.precisions.mT
+            for copy, (component, place) in enumerate(zip(best.unbind(1), places[name][0], strict=True)):
+                column, sign = place.abs().long() - 1, place.sign()
+                off = values[:, copy] - mixture.means[component]
+                gradient[:, column] += sign * (inverse[component] @ off[..., None])[..., 0]
+                curvature[:, column[:, None], column] += (sign[:, None] * sign * inverse)[component]
+        return energy, gradient, curvature
 
 
 def group_vectors(body_pose: Tensor) -> dict[str, Tensor]:

@@ -29,12 +29,12 @@ from hmrkit.cli import (
     view,
     weights,
 )
-from hmrkit.cli.examples import epilog
+from hmrkit.cli.examples import BEGIN, SHORT, epilog
 from hmrkit.cli.help_groups import GroupedCommand
 
 app = typer.Typer(
     name="hmrkit",
-    help="Video in, 3D meshes of the people in it out.",
+    epilog=BEGIN,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -84,9 +84,9 @@ _COMMANDS = {
     "eval": evaluate.evaluate,
 }
 for _name, _command in _COMMANDS.items():
-    app.command(_name, cls=GroupedCommand, epilog=epilog(_name))(_command)
-app.add_typer(report.app, name="report")
+    app.command(_name, cls=GroupedCommand, epilog=epilog(_name), short_help=SHORT.get(_name))(_command)
+app.add_typer(report.app, name="report", short_help=SHORT["report"])
 app.add_typer(submit.app, name="submit")
-app.add_typer(rig.app, name="rig")
+app.add_typer(rig.app, name="rig", short_help=SHORT["rig"])
 app.add_typer(train.app, name="train")
 app.add_typer(weights.app, name="weights")

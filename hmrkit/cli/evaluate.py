@@ -95,29 +95,32 @@ def evaluate(
         raise UsageError(
             f"--metrics wants some of {', '.join(writers)}, got {extra!r}; the others come with --protocol"
         )
-    checkpoint, mesh = options.pop("checkpoint"), options.pop("mesh")
+    mesh = options.pop("mesh")
+    trained_only = {key: options.pop(key) for key in ("checkpoint", "flip_test")}
 
-    def options_of(name: str, checkpoint: str | None = None) -> Options:
+    def options_of(name: str) -> Options:
         member, _ = choose(METHODS, name, "method")
         own = options
         if calibrated and not member.calibrated:
             own = options | {key: getattr(Options, key) for key in POSE_CHOICES}
-        return Options(method=name, mesh=mesh if member.calibrated else None, checkpoint=checkpoint, **own)
+        own = own | (trained_only if name in trained else {})
+        return Options(method=name, mesh=mesh if member.calibrated else None, **own)
 
     names = list(names_of(method)) or ([] if predictions else ["pc-hmr"])
     # The choices of a pose are the calibrated methods' among them; with none among them they are an error, too.
     calibrated = any(choose(METHODS, name, "method")[0].calibrated for name in names)
-    # A checkpoint is the regressors' among the methods; with none among them it is an error, which `Options` reports.
+    # Checkpoint and flip test are the regressors' among the methods; with none among them `Options` reports an error.
+    trained: list[str] = []
     trained = [name for name in names if "regressor" in options_of(name).stream.models] or names
     if dataset == "plausibility":
-        methods = [options_of(name, checkpoint if name in trained else None) for name in names]
+        methods = [options_of(name) for name in names]
         raise typer.Exit(_plausibility(data or [], methods, out, limit, sheet, as_json))
     if len(data or []) > 1:
         raise UsageError(f"--data: {dataset} is in one place, got {len(data or [])}; only plausibility takes several")
     chosen = DatasetOptions(split, subset, frame_list, dataset_settings(dataset_option or []))
     wanted = EvalOptions(
         dataset=dataset, data=data[0] if data else None, out=out,
-        methods=tuple(options_of(name, checkpoint if name in trained else None) for name in names),
+        methods=tuple(map(options_of, names)),
         predictions=tuple(predictions or ()), protocol=protocol, dataset_options=chosen, detect=detect, limit=limit,
         smpl=smpl, regressor=joint_regressor, overwrite=overwrite, defaults=options_of("fit"),
     )  # fmt: skip

@@ -71,6 +71,7 @@ def list_choices(
 def _table(family: str, members: dict[str, dict[str, Any]]) -> Table:
     """A line for each member: measured figures where there are some, what it is, its licence."""
     from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=family, title_justify="left", box=SIMPLE_HEAD)
@@ -79,13 +80,17 @@ def _table(family: str, members: dict[str, dict[str, Any]]) -> Table:
     for head in columns:
         table.add_column(head, justify="right")
     table.add_column("what")
-    licensed = any(facts.get("licence") for facts in members.values())
-    if licensed:
+    texts = ["summary"]
+    if any(facts.get("licence") for facts in members.values()):
         table.add_column("licence")
+        texts.append("licence")
     for member, facts in members.items():
         figures = [" / ".join(f"{facts[key]}" for key in keys if key in facts) for keys in columns.values()]
-        table.add_row(member, *figures, facts["summary"], *([facts.get("licence", "")] if licensed else []))
+        table.add_row(member, *figures, *(escape(facts.get(head, "")) for head in texts))
     if columns:
         devices = {facts["device"] for facts in members.values() if "device" in facts}
-        table.caption = f"errors on the synthetic benchmark; ms a crop on {', '.join(sorted(devices))}"
+        table.caption = (
+            f"errors on single synthetic images, where fit, made for whole tracks, does worse than on footage "
+            f"(hmrkit docs accuracy); ms a crop on {', '.join(sorted(devices))}"
+        )
     return table

@@ -17,6 +17,7 @@ from hmrkit.video.cuts import LEAST, colour_distance, frame_colours
 
 # From this rate on (Hz) frames are left out by default, so that about so many a second are detected.
 THINNED_FROM, DETECTED_HZ = 24.0, 9.0
+LONGEST = 8  # frames from one to the next by default: those between wait in memory
 SURE = 0.4  # score of a box that must be in both frames; ByteTrack's strong ones
 SAME_IOU = 0.8  # overlap of one person's boxes in both frames; people who move faster are detected in every frame
 
@@ -25,8 +26,8 @@ Settled = tuple[int, np.ndarray, np.ndarray, Detections]
 
 
 def usual_interval(rate: float) -> int:
-    """Detect every this many frames, by default, in a clip of so many frames a second."""
-    return max(1, round(rate / DETECTED_HZ)) if rate >= THINNED_FROM - 1e-6 else 1
+    """Detect every this many frames, by default, in a clip of so many frames a second (as it is shown)."""
+    return min(max(1, round(rate / DETECTED_HZ)), LONGEST) if rate >= THINNED_FROM - 1e-6 else 1
 
 
 def detect_thinned(
@@ -80,7 +81,13 @@ def _settled(
         times = seconds(np.array([before[0], *numbers, after[0]]))
         people = [interpolated(before[2], after[2], same, float(share)) for share in times[1:-1] / times[-1]]
     else:
-        people = detect(np.stack([frame for _, frame, _ in between]), numbers)
+        people = [
+            found
+            for start in range(0, len(between), LONGEST)
+            for found in detect(
+                np.stack([frame for _, frame, _ in between[start : start + LONGEST]]), numbers[start : start + LONGEST]
+            )
+        ]
     for (index, frame, colours), here in zip(between, people, strict=True):
         yield index, frame, colours, here
 

@@ -108,7 +108,7 @@ def evaluate_plausibility(
                     with progress(f"{clip.name} {label}") as report:
                         takes = _run(clip, takes, models, Path(folder), report)
                         take = takes[""]
-                        masks = models.person_masks(take, take.people_with_mesh(), models.options.batch_size)
+                        masks = models.person_masks(take, take.people_with_mesh(), models.batch_size)
                         seen = subjects(take, models, masks)
                         rows.append(_figures(clip, label, takes, seen, models))
                         if sheet and seen:

@@ -16,7 +16,7 @@ from torch.nn.functional import avg_pool2d
 from hmrkit.blazepose.network import CROP_SIZE, WEIGHTS, BlazePose, load_network
 from hmrkit.camera import crop_cameras
 from hmrkit.crops import REGION_POINTS, Region, crop_batch, person_region
-from hmrkit.device import inference, one_thread
+from hmrkit.device import inference, one_thread, upload
 from hmrkit.rendering.rasteriser import Fragments, visible_fragments
 from hmrkit.skeletons import get_skeleton
 from hmrkit.types import Take, Track
@@ -105,7 +105,7 @@ class MaskReader:
             here = np.flatnonzero(np.isin(frames, batch.frame_indices))
             if not len(here):
                 continue
-            images = torch.from_numpy(batch.frames).to(self.device, non_blocking=True)
+            images = upload(batch.frames, self.device)
             for start in range(0, len(here), batch_size):
                 part = here[start : start + batch_size]
                 places = np.searchsorted(batch.frame_indices, frames[part])

@@ -44,7 +44,7 @@ def shaped(take: Take, params: dict[int, BodyParams], models: Models) -> Shaped:
     found = Shaped({}, {}, {})
     if options.shape == "silhouette":
         try:
-            found.masks.update(models.person_masks(take, [take.track(i) for i in params], options.batch_size))
+            found.masks.update(models.person_masks(take, [take.track(i) for i in params], models.batch_size))
         except InputError as error:
             log.warning("%s; people keep the shape that %s gives them", error, options.mesh)
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from hmrkit.blazepose.network import CROP_SIZE
 from hmrkit.camera import assume_camera, crop_cameras
 from hmrkit.crops import crop_batch, image_from_crop
-from hmrkit.device import inference
+from hmrkit.device import download, inference
 from hmrkit.errors import UsageError
 from hmrkit.keypoints.blazepose_reading import BODY, HIPS, BlazePoseReader
 from hmrkit.keypoints.blazepose_regions import (
@@ -303,7 +303,8 @@ class BlazePoseEstimator:
                 part = slice(start, start + self.max_crops)
                 crops = crop_batch(frames, rows[part], as_region(region[part]), CROP_SIZE)
                 parts.append(self.read(crops.to(memory_format=torch.channels_last)))
-            points, world, presence = (torch.cat(p).cpu().numpy().astype(np.float64) for p in zip(*parts, strict=True))
+            found = download(*(torch.cat(part) for part in zip(*parts, strict=True)))
+        points, world, presence = (values.astype(np.float64) for values in found)
         xy = image_from_crop(points[..., :2], as_region(region), CROP_SIZE)
         toward = xy[:, TOP] - xy[:, CENTER]
         side = CIRCLE_TO_CROP * np.linalg.norm(toward, axis=-1)

@@ -21,7 +21,7 @@ from torch import Tensor
 from hmrkit.body import Body
 from hmrkit.camera import CropCameras, crop_cameras, mean_focal, plain_crop_cameras
 from hmrkit.crops import REGION_POINTS, Region, crop_batch, middle_columns, person_region, region_from_boxes
-from hmrkit.device import inference
+from hmrkit.device import inference, upload
 from hmrkit.regressors import CropContext, Framing, Regressor
 from hmrkit.regressors.crop_camera import to_full_camera, translation
 from hmrkit.regressors.frame import BETAS, CROP_CAMERA, ROTATIONS, flatten
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_CROPS = 16  # through the network at once, where the frames in flight are fewer
+MAX_CROPS = 8  # through the network at once, where the frames in flight are fewer
 BOX_EXPAND = 1.2  # framing "box": the published networks' crops
 # A region's jitter, which is the keypoints', and how people move: in sides of the region, e-folds of it, and radians.
 REGION_NOISE = 0.02
@@ -67,7 +67,7 @@ class RegressorStream:
         self, take: Take, tracks: Sequence[Track], progress: Callable[[int, int], None]
     ) -> dict[int, BodyParams]:
         m = self.models
-        return regress_tracks(take, tracks, m.regressor, m.body, m.device, m.options.batch_size, progress)
+        return regress_tracks(take, tracks, m.regressor, m.body, m.device, m.batch_size, progress)
 
 
 def regress_tracks(
@@ -224,7 +224,7 @@ def crop_images(
     done, total, at_once = 0, len(take.video.frame_indices), max(batch_size, MAX_CROPS)
     for batch in read_frames(take.video, batch_size=batch_size):
         rows = np.flatnonzero(np.isin(crops.frame, batch.frame_indices))
-        frames = torch.from_numpy(batch.frames).to(device, non_blocking=True) if len(rows) else None
+        frames = upload(batch.frames, device) if len(rows) else None
         for start in range(0, len(rows), at_once):
             part = rows[start : start + at_once]
             places = np.searchsorted(batch.frame_indices, crops.frame[part])

@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from hmrkit.rendering.options import HEAT_MAX, RenderOptions
-from hmrkit.rendering.shading import draw_meshes, shade, vertex_normals
+from hmrkit.rendering.painting import compiled_loops, paint_meshes
+from hmrkit.rendering.shading import shade, vertex_normals
 from hmrkit.rendering.stamps import caption_stamp, edge_width, label_stamp, scale_stamp, stamp
 from hmrkit.rendering.styles import Figure, Style
 from hmrkit.rendering.views import FollowingView, Look, level_rotation
@@ -49,7 +50,7 @@ class Overlay:
 
     `camera` is the one the meshes were placed with, `faces` (F,3) their topology (None where there is nobody), `up_c`
     (3,) the direction against gravity in the camera frame (None: the image's own up). `part_of_vertex` (V,) is for the
-    style ``parts``: each vertex's joint.
+    style ``parts``: each vertex's joint. `frames` is how many will be drawn: many are worth compiled loops.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Overlay:
         device: str | torch.device = "cpu",
         up_c: np.ndarray | None = None,
         part_of_vertex: np.ndarray | None = None,
+        frames: int = 1,
     ) -> None:
         self._options = options = options or RenderOptions()
         self._camera = camera
@@ -70,6 +72,8 @@ class Overlay:
         self._style = Style(options.style, corners, self._device, part_of_vertex, self._heat_max)
         width, self._panels = lay_out(options, camera, float(fps))
         self.size = width, camera.height
+        surfaces = not options.alpha and not self._style.wire
+        self._loops = compiled_loops(self._device, frames * width * camera.height) if surfaces else None
         self._level = level_rotation(up_c)
         opaque = options.alpha or options.style == "skeleton"
         self._opacity = options.opacity or (1.0 if opaque else OPACITY)
@@ -125,15 +129,13 @@ class Overlay:
                 same = size == (self._camera.width, self._camera.height)
                 area[:] = pixels if same else np.stack([np.asarray(Image.fromarray(p).resize(size)) for p in pixels])
             return [None] * len(area)
-        ground = np.zeros((*area.shape[:3], 3), np.uint8)
+        ground = np.empty((*area.shape[:3], 3), np.uint8) if self._options.alpha else area
         level = self._level.astype(np.float32).T
         nothing = [np.zeros((0, 3), np.float32)]
         looks = [
             panel.following.look(ground[k], np.concatenate(nothing + [f.vertices_c for f in here]) @ level)
             for k, here in enumerate(people)
         ]
-        if not self._options.alpha:
-            area[:] = ground
         return list(looks)
 
     def _through(
@@ -193,23 +195,12 @@ class Overlay:
         tile_of, tiles = _tiles(boxes, frame_of)
         if not len(tiles):
             return tops_px
-        size = tuple((tiles[:, 3:] - tiles[:, 1:3]).max(0)[::-1].tolist())
         shown = np.flatnonzero(tile_of >= 0)
         here = torch.from_numpy(shown).to(pixels.device)
-        corner = torch.from_numpy(tiles[tile_of[shown], 1:3]).to(center)
-        of_tile = torch.from_numpy(tile_of[shown]).to(pixels.device)
         vertices, normals, colours, focal, center = (v[here] for v in (vertices, normals, colours, focal, center))
-        shaded = shade(vertices, normals, colours)
-        faces, wire = self._style.faces, self._style.wire
-        drawn = draw_meshes(vertices, shaded, faces, focal, center - corner, size, of_tile, len(tiles), wire)
-        for (frame, left, top, right, bottom), layer in zip(tiles.tolist(), drawn.cpu().numpy(), strict=True):
-            target, layer = images[frame, top:bottom, left:right], layer[: bottom - top, : right - left]
-            if self._options.alpha:  # straight colours: what was drawn, not darkened where it covers little
-                target[..., :3] = layer[..., :3] / layer[..., 3:].clip(1e-6) * 255 + 0.5
-                target[..., 3] = layer[..., 3] * (255 * self._opacity) + 0.5
-            else:
-                behind = 1 - self._opacity * layer[..., 3:]
-                target[:] = target * behind + (layer[..., :3] * (255 * self._opacity) + 0.5)
+        shaded, faces, wire = shade(vertices, normals, colours), self._style.faces, self._style.wire
+        of_tile = tile_of[shown]
+        paint_meshes(images, tiles, of_tile, vertices, shaded, faces, focal, center, self._opacity, wire, self._loops)
         return tops_px
 
     def _annotate(

@@ -132,10 +132,7 @@ def visible_faces(
     if image_index is None:
         image_index = torch.arange(meshes, device=device)
     images = meshes if images is None else images
-    # NaN marks unusable corners: every comparison with it fails, so their faces cover nothing.
-    usable = _usable(vertices_c)
-    corners = torch.cat([snapped(pixels), vertices_c[..., 2:].double().reciprocal()], -1)
-    corners = torch.where(usable, corners, torch.nan).permute(2, 0, 1)
+    corners = snapped_corners(vertices_c, pixels).permute(2, 0, 1)
     nearest = torch.zeros(images * height * width, dtype=torch.int64, device=device)
     step = max(1, FACES_PER_PASS[device.type] // len(faces))
     for first in range(0, meshes, step):
@@ -149,6 +146,15 @@ def visible_faces(
 def snapped(pixels: Tensor) -> Tensor:
     """Pixels (...,2) in units of the grid that decides coverage, from the first pixel's centre: whole, float64."""
     return ((pixels - 0.5) * SUBPIXELS).round().clamp(-SNAP_LIMIT, SNAP_LIMIT).double()
+
+
+def snapped_corners(vertices_c: Tensor, pixels: Tensor) -> Tensor:
+    """`snapped` x and y, and 1/z, (M,V,3) float64, of vertices (M,V,3) m at `pixels` (M,V,2).
+
+    NaN marks unusable ones: every comparison with it fails, so their faces cover nothing.
+    """
+    corners = torch.cat([snapped(pixels), vertices_c[..., 2:].double().reciprocal()], -1)
+    return torch.where(_usable(vertices_c), corners, torch.nan)
 
 
 def _usable(vertices_c: Tensor) -> Tensor:

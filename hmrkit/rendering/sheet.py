@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from hmrkit.errors import InputError
 from hmrkit.files import atomic_path
 
+PNG_COMPRESSION = 3  # half the time of the default 6, for files a tenth larger
 BACKGROUND, TEXT = (24, 25, 28), (235, 235, 235)
 
 
@@ -74,7 +75,7 @@ class ContactSheet:
             draw.text((x, y), f"frame {index}", TEXT, font)
             sheet.paste(tile, (x, y + caption))
         with atomic_path(self.path) as temporary:
-            sheet.save(temporary, format="PNG")
+            sheet.save(temporary, format="PNG", compress_level=PNG_COMPRESSION)
 
     def __enter__(self) -> ContactSheet:
         return self

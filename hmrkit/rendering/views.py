@@ -64,7 +64,7 @@ class FollowingView:
         span = float(np.exp(state[3]))
         distance = span * TURNTABLE_SPANS if self.name == "turntable" else FAR_M
         look = Look(rotation, state[:3], distance, self.height / span)
-        image[:] = PANEL
+        image[:] = np.full((self.width, 3), PANEL, np.uint8)  # rows are copied faster than three bytes at a time
         (self._paint_floor if self.name == "turntable" else self._paint_grid)(image, look, float(state[4]))
         return look
 

@@ -55,7 +55,7 @@ class VideoWriter:
                 log.warning("this FFmpeg has no libx264: %s becomes MPEG-4 part 2", self.path)
             stream = container.add_stream("libx264" if h264 else "mpeg4", rate=rate)
             stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
-            stream.options = {"preset": "veryfast", "crf": "18"} if h264 else {"qscale": "3"}
+            stream.options = {"preset": "superfast", "crf": "21"} if h264 else {"qscale": "3"}
             context = stream.codec_context
             context.time_base = 1 / rate if times is None else _TICK
             context.colorspace = context.color_primaries = context.color_trc = BT709

@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -122,10 +123,8 @@ class Wardrobe:
         self._modelled = Modelled(
             self._tensor(garments["fields"][worn]), self._tensor(garments["offsets"][worn]), shoes
         )
-        materials = _arrays("synthetic/materials.npz")
-        photographs = np.stack([_image(materials, i).mean(-1) for i in range(len(materials["names"]))])
         splits = ("train", "test") if split == "all" else (split,)
-        banks = [pattern_bank(PATTERNS[s], SEEDS[s], photographs) for s in splits]
+        banks = [_bank(PATTERNS[s], SEEDS[s]) for s in splits]
         order = np.argsort(np.concatenate([np.arange(len(b)) >= len(b) * PLAIN_SHARE for b in banks]), kind="stable")
         self.patterns = torch.as_tensor(np.concatenate(banks)[order].reshape(-1, 3), device=self.device)
         halves = [np.split(colour_schemes(SCHEMES[s], SEEDS[s]), 2) for s in splits]
@@ -205,6 +204,14 @@ def load_panoramas(split: Split = "train") -> Tensor:
     rgbe = np.concatenate([part["rgbe"] for part in parts])[chosen]
     scale = np.ldexp(np.float32(1), rgbe[..., 3:].astype(np.int32) - 136) * (rgbe[..., 3:] > 0)
     return torch.as_tensor(rgbe[..., :3] * scale.astype(np.float32))
+
+
+@lru_cache(2)
+def _bank(count: int, seed: int) -> np.ndarray:
+    """`pattern_bank` with the photographs that ship, drawn once a process (11 MB for training)."""
+    materials = _arrays("synthetic/materials.npz")
+    photographs = np.stack([_image(materials, i).mean(-1) for i in range(len(materials["names"]))])
+    return pattern_bank(count, seed, photographs)
 
 
 def _check_split(split: str) -> None:

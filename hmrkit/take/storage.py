@@ -100,7 +100,9 @@ def load_take(source: str | Path | BinaryIO) -> Take:
             raise KeyError("format")
         version = manifest["version"]
     except FileNotFoundError:
-        raise InputError(f"{name}: no such take; make one with `hmrkit detect VIDEO -o {name}`") from None
+        raise InputError(
+            f"{name}: no such take; `hmrkit run VIDEO` makes one, or `hmrkit detect VIDEO -o {name}`"
+        ) from None
     except IsADirectoryError:
         raise InputError(f"{name}: wanted a take, found a folder; a run's is FOLDER/take.npz") from None
     except OSError as error:

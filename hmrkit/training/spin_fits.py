@@ -12,7 +12,7 @@ from torch import Tensor
 from hmrkit.body import Body
 from hmrkit.body.landmarks import body_landmarks, world_from_local
 from hmrkit.body.pose_prior import load_pose_prior
-from hmrkit.fitting.smplify import bent_backwards, geman_mcclure, landmark_weights
+from hmrkit.fitting.penalties import bent_backwards, geman_mcclure, landmark_weights
 from hmrkit.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from hmrkit.regressors import BodyEstimate
 from hmrkit.regressors.crop_camera import crop_camera, project, translation

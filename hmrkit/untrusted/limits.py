@@ -10,7 +10,8 @@ from pathlib import Path
 from hmrkit.errors import InputError
 
 FRAME_PIXELS = 2**26  # 8192 x 8192; 8K film has half of that
-BATCH_BYTES = 2**28  # decoded frames in flight at once, of each batch; eight of 4K fit
+BATCH_BYTES = 2**26  # decoded frames of a batch, of which some are in flight at once: ten of 1080p, two of 4K
+FIXED_BATCH_BYTES = 2**28  # where results hang on how many they are: eight of 4K fit
 EXPORT_FRAMES = 2**18  # of a person, in any case; 73 minutes at 60 Hz
 EXPORT_FACTOR = 16  # and for longer clips so many times the frames that the take has
 PEOPLE_PER_FRAME = 1000  # in files of boxes or keypoints
@@ -50,6 +51,22 @@ def check_people(name: Path, frame: int, people: int) -> None:
         )
 
 
-def frames_in_flight(batch_size: int, width: int, height: int) -> int:
-    """Frames of a batch: as many as asked for where they fit into `BATCH_BYTES`, at least one."""
-    return max(1, min(batch_size, BATCH_BYTES // max(3 * width * height, 1)))
+def frames_in_flight(batch_size: int, width: int, height: int, fixed: bool = False) -> int:
+    """Frames of a batch: as many as asked for where they fit into `BATCH_BYTES`, at least one; `fixed`: where results
+    hang on how many they are."""
+    most = FIXED_BATCH_BYTES if fixed else BATCH_BYTES
+    return max(1, min(batch_size, most // max(3 * width * height, 1)))
+
+
+def free_memory(proc: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Bytes that a process may still take: the system's, or less where a container's limit is nearer. None unknown."""
+    try:
+        fields = dict(line.split(":") for line in proc.read_text().splitlines())
+        free = float(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+    try:
+        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        return free if limit == "max" else min(free, float(limit) - float(used))
+    except (OSError, ValueError):
+        return free

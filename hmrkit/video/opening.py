@@ -18,6 +18,7 @@ from av.stream import Disposition
 
 from hmrkit.errors import InputError
 from hmrkit.untrusted.limits import FRAME_PIXELS, check_pixels
+from hmrkit.video.decoders import prefer_decoder
 from hmrkit.video.playlists import FORMATS, allow_playlists, is_playlist, playlist_parts
 from hmrkit.video.watch import set_timeout
 
@@ -33,7 +34,8 @@ REFUSED = {
 
 
 def allow(options: Options) -> None:
-    """What this process allows clips from now on: `timeout` of a decoder without progress, and `allow_playlists`."""
+    """What this process does with clips from now on: `decoder`, its `timeout` without progress, `allow_playlists`."""
+    prefer_decoder(options.decoder)
     allow_playlists(options.allow_playlists)
     set_timeout(options.timeout)
 

@@ -2,7 +2,8 @@
 
 Inputs are video files and folders of images. decord decodes where it can, PyAV where decord is missing or fails (VP9,
 damaged files), would show other colours or would hold too much; both number frames alike, by presentation order, and
-their pixels are the same. Frames come as players show them (`display`, `colour`, `filtering`): upright, square pixels.
+their pixels are the same. torchcodec, where it is chosen, decodes on a GPU (`prefer_decoder`). Frames come as players
+show them (`display`, `colour`, `filtering`): upright, square pixels.
 """
 
 from __future__ import annotations
@@ -14,24 +15,24 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from hmrkit.errors import InputError, UsageError
 from hmrkit.types import VideoInfo
 from hmrkit.untrusted.limits import frames_in_flight
+from hmrkit.video.decoders import Decoder, preferred_decoder, read_torchcodec
 from hmrkit.video.images import read_image
 from hmrkit.video.index import ClipIndex, index_video
+from hmrkit.video.kept_frames import KeptFrames, kept_frames
 from hmrkit.video.pyav_frames import PyavFrames
 from hmrkit.video.sequences import find_sequence
 from hmrkit.video.watch import HangError, beat, next_result
 
 log = logging.getLogger(__name__)
 
-Backend = Literal["auto", "decord", "pyav"]
 # In other containers (MPEG-TS was seen to) decord passes off neighbours as the frames that it did not find.
-_DECORD_CONTAINERS = ("mov", "matroska")
+_PLAIN_CONTAINERS = ("mov", "matroska")
 # decord decodes ahead of its reader without a bound (measured: a thousand frames of a slowly read clip), so it gets the
 # clips whose decoded frames fit into this; PyAV, nearly as fast, decodes the others frame by frame.
 _DECORD_BYTES = 128 * 2**20
@@ -49,19 +50,24 @@ class FrameBatch:
 
 
 def read_frames(
-    info: VideoInfo, batch_size: int = 8, prefetch: int = 2, backend: Backend = "auto"
+    info: VideoInfo, batch_size: int = 8, prefetch: int = 2, backend: Decoder | None = None, fixed: bool = False
 ) -> Iterator[FrameBatch]:
     """The frames that `info` chooses, in order, `batch_size` at a time, decoded ahead by a background thread.
 
-    At most ``prefetch + 2`` batches exist at once; of very large frames they have fewer (`hmrkit.untrusted.limits`). A
-    frame that cannot be decoded is named in its batch's `failed` and the rest go on (frames that build upon it are as
-    the decoder mends them, until the next keyframe). `backend` ``decord`` raises InputError where decord cannot,
-    ``auto`` goes on with PyAV instead.
+    At most ``prefetch + 2`` batches exist at once; of large frames they hold fewer (`hmrkit.untrusted.limits`), or,
+    where `batch_size` is `fixed` because results hang on it, fewer exist. A frame that cannot be decoded is named in
+    its batch's `failed` and the rest go on (frames that build upon it are as the decoder mends them, until the next
+    keyframe). `backend` ``decord`` raises InputError where decord cannot, ``auto`` and ``torchcodec`` go on with PyAV
+    instead; None is the preferred one (`prefer_decoder`).
     Stop early by closing the iterator or dropping it: the thread ends with it. InputError where decoding hangs.
+    Within `hmrkit.video.kept_frames.keeping_frames` a clip's first frames are decoded once.
     """
     if batch_size < 1 or prefetch < 1:
         raise UsageError(f"batch size and prefetch must be 1 or more, got {batch_size} and {prefetch}")
-    batch_size = frames_in_flight(batch_size, info.width, info.height)
+    usual = frames_in_flight(batch_size, info.width, info.height)
+    batch_size = frames_in_flight(batch_size, info.width, info.height, fixed)
+    prefetch = prefetch if batch_size == usual else 1
+    kept = kept_frames()  # of this thread's run; the decoding one has none
     done = threading.Event()
     ready: queue.Queue[FrameBatch | BaseException | None] = queue.Queue(prefetch)
 
@@ -74,7 +80,7 @@ def read_frames(
 
     def work() -> None:
         try:
-            for batch in _decode_batches(info, batch_size, backend):
+            for batch in _batches(info, batch_size, backend or preferred_decoder(), kept):
                 put(batch)
                 if done.is_set():
                     return
@@ -103,7 +109,25 @@ def read_frames(
         done.set()
 
 
-def _decode_batches(info: VideoInfo, batch_size: int, backend: Backend) -> Iterator[FrameBatch]:
+def _batches(info: VideoInfo, batch_size: int, backend: Decoder, kept: KeptFrames | None) -> Iterator[FrameBatch]:
+    """Batches out of the kept frames as long as whole ones are there, the others decoded and kept where they fit."""
+    chosen = info.frame_indices
+    known = 0 if kept is None else kept.leading(info)
+    known -= known % batch_size if known < len(chosen) else 0
+    for start in range(0, known, batch_size):
+        assert kept is not None
+        yield FrameBatch(*kept.take(chosen[start : start + batch_size][: known - start], (info.height, info.width)))
+    if known == len(chosen):
+        return
+    for batch in _decode_batches(info.at(np.arange(known, len(chosen))) if known else info, batch_size, backend):
+        if kept is not None:
+            whole = dict(zip(batch.frame_indices.tolist(), batch.frames, strict=True)) | dict.fromkeys(batch.failed)
+            for number in sorted(whole):
+                kept.put(info, number, whole[number])
+        yield batch
+
+
+def _decode_batches(info: VideoInfo, batch_size: int, backend: Decoder) -> Iterator[FrameBatch]:
     path = Path(info.path)
     chosen = info.frame_indices
     groups = [chosen[i : i + batch_size] for i in range(0, len(chosen), batch_size)]
@@ -119,29 +143,35 @@ def _decode_batches(info: VideoInfo, batch_size: int, backend: Backend) -> Itera
         raise InputError(f"{path}: expected {info.frame_count} frames, found {len(index.pts)}; it changed, start anew")
     rest = 0
     decoded = len(index.pts) * info.height * info.width * 3
-    if backend == "decord" or (backend == "auto" and decoded <= _DECORD_BYTES):
+    first = read_torchcodec if backend == "torchcodec" else _read_decord
+    if backend in ("decord", "torchcodec") or (backend == "auto" and decoded <= _DECORD_BYTES):
         try:
-            for batch in _read_decord(path, index, groups):
-                yield batch
+            check_plain(index)
+            for numbers, frames in zip(groups, first(path, index, groups), strict=True):
+                yield FrameBatch(numbers, frames)
                 rest += 1
         except Exception as error:  # DECORDError has no closer base, and a broken install fails in its own ways
             reason = str(error).splitlines()[-1] if str(error) else type(error).__name__
             if backend == "decord":
                 raise InputError(f"{path}: decord cannot decode it ({reason}); use another backend") from error
-            log.debug("%s: decord gives up at batch %d, PyAV goes on: %s", path, rest, reason)
+            log.debug("%s: %s gives up at batch %d, PyAV goes on: %s", path, backend, rest, reason)
     yield from _read_pyav(path, index, groups[rest:])
 
 
-def _read_decord(path: Path, index: ClipIndex, groups: Sequence[np.ndarray]) -> Iterator[FrameBatch]:
-    """Batches through decord; raises RuntimeError where its numbering of frames is not the file's, or it fails."""
-    import decord
-
-    if index.container.split(",")[0] not in _DECORD_CONTAINERS:
+def check_plain(index: ClipIndex) -> None:
+    """RuntimeError for what only PyAV, through which the index was made, reads as the index says."""
+    if index.container.split(",")[0] not in _PLAIN_CONTAINERS:
         raise RuntimeError(f"{index.container} is left to PyAV: decord may give wrong frames after a seek in it")
     if index.by_count or index.missing or index.streams > 1 or not index.plain:
-        # Without stamps its numbers cannot be checked, files cut short can hang it, it has its own rules for which
-        # stream, and it shows frames as they are stored.
+        # Without stamps numbers cannot be checked, files cut short can hang decord, others have their own rules for
+        # which stream, and show frames as they are stored.
         raise RuntimeError("left to PyAV: no time stamps, cut short, several streams, or not shown as stored")
+
+
+def _read_decord(path: Path, index: ClipIndex, groups: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """Images (n,H,W,3) of each group; raises RuntimeError where decord's numbering is not the file's, or it fails."""
+    import decord
+
     decord.logging.set_level(decord.logging.QUIET)
     reader = decord.VideoReader(os.path.abspath(path))
     if len(reader) != len(index.pts):
@@ -150,7 +180,7 @@ def _read_decord(path: Path, index: ClipIndex, groups: Sequence[np.ndarray]) -> 
     if np.abs(starts - starts[0] - index.times).max() > 1e-3:
         raise RuntimeError("decord orders frames in another way")
     for group in groups:
-        yield FrameBatch(group, reader.get_batch(group.tolist()).asnumpy())
+        yield reader.get_batch(group.tolist()).asnumpy()
 
 
 def _read_pyav(path: Path, index: ClipIndex, groups: Sequence[np.ndarray]) -> Iterator[FrameBatch]:

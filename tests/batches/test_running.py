@@ -146,7 +146,7 @@ def test_too_little_gpu_memory_halves_the_batch(film, tmp_path, monkeypatch):
     sizes = []
 
     def stages(take, stages, models, *rest):
-        sizes.append(models.options.batch_size)
+        sizes.append(models.batch_size)
         if sizes[-1] > 2:
             raise GpuMemoryError("cuda:0 ran out of memory")
         return real(take, stages, models, *rest)
@@ -157,7 +157,7 @@ def test_too_little_gpu_memory_halves_the_batch(film, tmp_path, monkeypatch):
     runner = ClipRunner(Models(chosen), Outputs(tmp_path, ["npz"]))
     result = result_of(Clip(str(film), "walk"), runner.outputs)
     assert runner.run(result, lambda *_: None, lambda _: None)
-    assert (result.status, sizes, runner.models.options.batch_size) == ("done", [8, 4, 2], 2)
+    assert (result.status, sizes, runner.models.batch_size) == ("done", [8, 4, 2], 2)
     other = result_of(Clip(str(film), "other"), runner.outputs)
     assert runner.run(other, lambda *_: None, lambda _: None)
     assert (other.status, sizes[3:]) == ("done", [2])

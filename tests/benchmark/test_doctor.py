@@ -8,8 +8,9 @@ import pytest
 from in_process import hmrkit
 from made_takes import models, take  # noqa: F401
 
-from hmrkit.benchmark.doctor import accuracy, free_memory, try_chain
+from hmrkit.benchmark.doctor import accuracy, try_chain
 from hmrkit.options import Options
+from hmrkit.untrusted.limits import free_memory
 
 
 def test_a_sound_machine_would_run_the_main_job(monkeypatch):

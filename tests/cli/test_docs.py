@@ -1,44 +1,22 @@
 """The pages of `hmrkit docs` and the README: all are listed, links lead somewhere, commands are taken, code runs."""
 
 import re
-import shlex
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import typer
 from films import write_film
 from in_process import hmrkit
+from page_commands import FILES, ROOT, blocks, commands
 
-import hmrkit as package
 from hmrkit.cli.app import app
 from hmrkit.cli.docs import PAGES, page
 from hmrkit.members import Member
 from hmrkit.mesh_streams import MESH_STREAMS
 from hmrkit.regressors import REGRESSORS
 
-ROOT = Path(package.__file__).parent
-README = ROOT.parent / "README.md"
-FILES = [README, *(ROOT / place for _, place in PAGES.values())]
 COMMANDS = typer.main.get_command(app)
-
-
-def blocks(text, kind):
-    return re.findall(rf"^```{kind}\n(.*?)^```", text, re.M | re.S)
-
-
-def commands(text):
-    """Words of each `hmrkit` command in a page's shell blocks."""
-    for block in blocks(text, "sh"):
-        for line in block.replace("\\\n", " ").splitlines():
-            lexer = shlex.shlex(line, posix=True, punctuation_chars="|;&")
-            lexer.whitespace_split = True
-            words = list(lexer)
-            starts = [k for k, word in enumerate(words) if word in ("hmrkit", ".venv/bin/hmrkit")]
-            for start in starts:
-                end = next((k for k in range(start, len(words)) if words[k] in ("|", ";", "&&")), len(words))
-                yield words[start + 1 : end]
 
 
 def test_every_page_is_listed_and_printed():

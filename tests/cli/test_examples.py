@@ -40,3 +40,13 @@ def test_a_shell_completes_members():
     (lifter,) = (p for p in COMMANDS["lift"].params if p.name == "lifter")
     found = lifter.shell_complete(typer.Context(COMMANDS["lift"]), "sem")
     assert [item.value for item in found] == ["semgcn"]
+
+
+def test_the_list_of_commands_cuts_no_help_off():
+    _, *lines = hmrkit("--help").stdout.splitlines()
+    assert not [line for line in lines if line.endswith("...")]
+    assert "  hmrkit run clip.mp4 --out meshes/ --render overlay.mp4" in (line[2:] for line in lines)
+
+
+def test_extras_stand_in_lists_with_their_brackets():
+    assert "hmrkit[yolo]" in hmrkit("list", "detectors").stdout

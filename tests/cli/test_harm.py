@@ -2,22 +2,25 @@
 
 import io
 import os
+import shlex
 import signal
 import stat
 import subprocess
 import sys
 import time
 import zipfile
-from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import HMRKIT, start
 from films import TOYS, write_film
 from in_process import hmrkit
 from PIL import Image
 
 from hmrkit.take import load_take
 
+QUICK = ["--method", "toy", "--no-refine", "--format", "npz"]
 CHILD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -80,32 +83,40 @@ def test_numbers_out_of_range_are_usage_errors(args, film, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGHUP, 129, "hung up")]
+    ("number", "code", "word"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "terminated"),
+        (signal.SIGHUP, 129, "hung up"),
+    ],
 )
-def test_signals_end_a_run_as_ctrl_c_does(number, code, word, tmp_path):
+def test_signals_end_a_run_and_it_says_so(number, code, word, tmp_path):
     film = write_film(tmp_path / "long.mp4", frames=600)
-    command = [sys.executable, "-m", "hmrkit", "run", str(film), "--out", str(tmp_path / "out"), *TOYS]
-    heard = partial(signal.signal, number, signal.SIG_DFL)  # whatever these tests were started by
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=CHILD, preexec_fn=heard)
+    (messages := tmp_path / "messages").touch()
+    default = "default_int_handler" if number == signal.SIGINT else "SIG_DFL"  # whatever these tests were started by
+    heard = f"import signal; signal.signal({number:d}, signal.{default}); {HMRKIT}"
+    command, nowhere = ["run", film, "--out", tmp_path / "out", *QUICK, *TOYS], Path(os.devnull)
+    process = start(*command, streams=[nowhere, nowhere, messages], code=heard)
     deadline = time.monotonic() + 120
     while not (tmp_path / "out" / "long").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(number)
-    _, output = process.communicate(timeout=120)
-    assert process.returncode == code
-    assert output == f"hmrkit: {word}; the same command goes on from here\n"
+    os.kill(process.pid, number)
+    process.join(120)
+    assert process.exitcode == code
+    assert messages.read_text() == f"hmrkit: {word}; the same command goes on from here\n"
     assert not list((tmp_path / "out").rglob(".*"))
 
 
 def test_a_reader_that_goes_costs_no_clip(tmp_path):
     films = [write_film(tmp_path / f"f{k}.mp4") for k in range(2)]
-    command = [sys.executable, "-m", "hmrkit", "run", *map(str, films), "--out", str(tmp_path / "o"), *TOYS]
+    command = [sys.executable, "-m", "hmrkit", "run", *map(str, films), "--out", str(tmp_path / "o"), *QUICK, *TOYS]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=CHILD)
     process.stdout.close()
     assert process.stderr.read() == ""
     assert process.wait(timeout=120) == 0
-    assert all((tmp_path / "o" / film.stem / "person_01_obj").is_dir() for film in films)
-    closed = subprocess.run(" ".join(command) + " --overwrite >&- 2>&-", shell=True, env=CHILD)
+    assert all((tmp_path / "o" / film.stem / "person_01.npz").is_file() for film in films)
+    command[4:6] = films[:1]
+    closed = subprocess.run(shlex.join(map(str, command)) + " --overwrite >&- 2>&-", shell=True, env=CHILD)
     assert closed.returncode == 0
 
 

@@ -17,8 +17,11 @@ from synthetic_person import (
 
 from hmrkit.body.pose_prior import load_pose_prior
 from hmrkit.camera import project
+from hmrkit.fitting.banded import spline_basis
 from hmrkit.fitting.observations import FitOptions, clean_track
-from hmrkit.fitting.smplify import RefineOptions, geman_mcclure, refine_track, spline_basis
+from hmrkit.fitting.penalties import geman_mcclure
+from hmrkit.fitting.refine_energy import RefineOptions
+from hmrkit.fitting.smplify import refine_track
 from hmrkit.fitting.stream import fit_track
 from hmrkit.geometry import matrix_to_axis_angle
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
@@ -87,13 +90,13 @@ def test_chunks_join_without_a_seam():
 
 def test_single_frames_and_missing_frames_work():
     one = make_person(0, slice(0, 1))
-    _, refined = fit_and_refine(one, iterations=20)
+    _, refined = fit_and_refine(one, steps=2)
     assert reprojection_percent(refined, one) < 1
     person = make_person(0, slice(0, 20))
     flat, deep = arrays_of(person.keypoints)
     flat[5:8], deep[5:8], flat[5:8, :, 2] = np.nan, np.nan, 0
     holed = replace(person, keypoints=type(person.keypoints)(flat, deep, BLAZEPOSE_33.name))
-    _, refined = fit_and_refine(holed, iterations=10)
+    _, refined = fit_and_refine(holed, steps=1)
     assert np.isfinite(refined.body_pose).all()
     assert np.isfinite(refined.transl_c).all()
 

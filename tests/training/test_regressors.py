@@ -18,6 +18,7 @@ from hmrkit.errors import InputError
 from hmrkit.regressors import BodyEstimate, load_regressor
 from hmrkit.regressors.crop_camera import crop_camera, project
 from hmrkit.regressors.hmr import HmrNetwork
+from hmrkit.synthetic import wardrobe
 from hmrkit.synthetic.poses import PoseSampler
 from hmrkit.training import example_source
 from hmrkit.training import kept_examples as kept
@@ -175,9 +176,10 @@ def test_kept_examples_are_the_same_whoever_makes_them_and_stay(tmp_path, monkey
 def test_the_command_trains_resumes_and_writes_what_loads(tmp_path, monkeypatch, method) -> None:
     monkeypatch.setattr(kept, "SHARD", 8)
     monkeypatch.setattr(kept, "_EXAMPLES_AT_ONCE", 8)
-    monkeypatch.setattr(example_source, "STATISTICS_COUNT", 8)
+    monkeypatch.setattr(example_source, "STATISTICS_COUNT", 4)
+    monkeypatch.setattr(wardrobe, "PATTERNS", dict.fromkeys(wardrobe.PATTERNS, 8))
     whole = hmr.PRESETS["cpu"]
-    small = dataclasses.replace(whole, data=dataclasses.replace(whole.data, batch=8))
+    small = dataclasses.replace(whole, data=dataclasses.replace(whole.data, batch=4, held_out=4))
     monkeypatch.setitem(hmr.PRESETS, "cpu", small)
     line = ["train", method, "--out", str(tmp_path), "--images", "8", "--device", "cpu"]
     line += ["--adversarial"] if method == "hmr" else ["--loop-fit", "tests/data/one_by_one_5s.mp4"]

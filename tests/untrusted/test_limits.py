@@ -61,6 +61,7 @@ def test_batches_of_large_frames_are_smaller(tmp_path, monkeypatch):
     video = probe(write_film(tmp_path / "walk.mp4", frames=5))
     monkeypatch.setattr(limits, "BATCH_BYTES", 2 * 96 * 128 * 3)
     assert [len(batch.frames) for batch in read_frames(video, batch_size=4)] == [2, 2, 1]
+    assert [len(batch.frames) for batch in read_frames(video, batch_size=4, fixed=True)] == [4, 1]
     assert limits.frames_in_flight(8, 10**5, 10**5) == 1
 
 

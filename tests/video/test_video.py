@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import struct
+import sys
 import threading
 import time
 from fractions import Fraction
@@ -14,8 +16,10 @@ import pytest
 import torch
 from PIL import Image
 
+import hmrkit.video.reading as reading
 from hmrkit.errors import InputError, UsageError
 from hmrkit.video import probe, read_frames
+from hmrkit.video.decoders import load_torchcodec, prefer_decoder
 
 CLIP = Path(__file__).parents[1] / "data" / "one_by_one_5s.mp4"
 BITS, CELL, HEIGHT = 12, 16, 48
@@ -90,6 +94,38 @@ def test_both_backends_give_the_same_pixels():
     decord, pyav = (list(read_frames(info, backend=b)) for b in BACKENDS)
     for a, b in zip(decord, pyav, strict=True):
         np.testing.assert_array_equal(a.frames, b.frames)
+
+
+def test_torchcodec_gives_the_same_frames(counter, caplog):
+    """Where it is installed, with FFmpeg's libraries (CI has none)."""
+    try:
+        load_torchcodec()
+    except UsageError as error:
+        pytest.skip(str(error))
+    caplog.set_level(logging.DEBUG, "hmrkit")
+    given, seen, failed = read(probe(counter, start=13, end=150, every=7), backend="torchcodec", batch_size=5)
+    assert given == seen == list(range(13, 150, 7))
+    assert not failed
+    other, pyav = (list(read_frames(probe(CLIP, every=9), backend=b)) for b in ("torchcodec", "pyav"))
+    for a, b in zip(other, pyav, strict=True):
+        np.testing.assert_allclose(a.frames.astype(int), b.frames, atol=3)
+    assert not caplog.messages, "PyAV took over"
+
+
+def test_a_decoder_is_chosen_for_the_process(counter, monkeypatch):
+    with pytest.raises(UsageError, match="torchcodec"):
+        prefer_decoder("torchcoded")
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
+    with pytest.raises(UsageError, match="pip install torchcodec"):
+        prefer_decoder("torchcodec")
+    used = []
+    monkeypatch.setattr(reading, "_read_decord", lambda *_: used.append("decord"))
+    try:
+        prefer_decoder("pyav")
+        assert read(probe(counter, end=4)) == ([0, 1, 2, 3], [0, 1, 2, 3], [])
+    finally:
+        prefer_decoder("auto")
+    assert not used
 
 
 def test_probe_of_the_shipped_clip():

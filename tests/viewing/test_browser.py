@@ -1,5 +1,10 @@
-"""The page in a browser: bodies, every control, no errors. Needs chromium (apt) and playwright (pip); else skips."""
+"""The page in a browser: bodies, every control, no errors. Skips where Chromium or playwright is missing, as in CI:
 
+apt-get install chromium; .venv/bin/pip install playwright; .venv/bin/pytest -n 0 tests/viewing/test_browser.py
+"""
+
+import base64
+import io
 import json
 import shutil
 from dataclasses import replace
@@ -7,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import DATA
 from made_pairs import pair  # noqa: F401
 from made_takes import make_take
+from PIL import Image
 
 from hmrkit.meshes import mesh_slice
 from hmrkit.types import LiftedPose
@@ -16,6 +23,7 @@ from hmrkit.viewing.against import make_pair
 from hmrkit.viewing.clip import make_clip
 from hmrkit.viewing.page import write_page
 
+GOLDEN = DATA / "viewer_golden.png"  # delete it to have it made anew, and look at it
 OPTIONS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 
 
@@ -66,6 +74,19 @@ def test_a_browser_skins_as_numpy_does(sheet, take, models):
         found = np.array(sheet.evaluate(ask, [k, row, goal])).reshape(-1, 3)
         wanted = mesh_slice(take if goal else uncalibrated, k + 1, np.array([row]), models).vertices_c[0]
         assert np.abs(found - wanted).max() < 1e-4
+
+
+def test_the_scene_is_the_one_that_somebody_approved(sheet):
+    """Mean and large differences from a stored image, in grey levels; another driver's edges differ a little."""
+    sheet.evaluate("viewer.go(7)")
+    image = Image.open(io.BytesIO(base64.b64decode(shown(sheet).partition(",")[2]))).convert("RGB")
+    image = image.resize((320, 320 * image.height // image.width), Image.Resampling.BOX)
+    if not GOLDEN.exists():
+        image.save(GOLDEN, optimize=True)
+        pytest.fail(f"made {GOLDEN}: look at it, and keep it if it is right")
+    apart = np.abs(np.asarray(image, int) - np.asarray(Image.open(GOLDEN), int)).max(-1)
+    assert apart.mean() < 1.5
+    assert (apart > 40).mean() < 0.005
 
 
 def test_each_control_changes_what_is_shown(sheet):
