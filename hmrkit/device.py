@@ -49,7 +49,8 @@ def usual_batch_size(device: torch.device) -> int:
     if device.type != "cuda":
         return CPU_BATCH
     free, _ = torch.cuda.mem_get_info(device)
-    return max(CPU_BATCH, min(free // FRAME_BYTES, GPU_BATCH))
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return max(CPU_BATCH, min((free + unused) // FRAME_BYTES, GPU_BATCH))
 
 
 def upload(array: np.ndarray, device: torch.device) -> torch.Tensor:
@@ -63,7 +64,8 @@ def download(*tensors: torch.Tensor) -> list[np.ndarray]:
     if tensors[0].device.type == "cpu":
         return [tensor.numpy() for tensor in tensors]
     sizes = [tensor.shape[1:].numel() for tensor in tensors]
-    rows = torch.cat([tensor.reshape(len(tensor), -1) for tensor in tensors], 1).cpu().numpy()
+    columns = [tensor.reshape(len(tensor), size) for tensor, size in zip(tensors, sizes, strict=True)]
+    rows = torch.cat(columns, 1).cpu().numpy()
     parts = np.split(rows, np.cumsum(sizes)[:-1], 1)
     return [part.reshape(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 

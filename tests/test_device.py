@@ -22,5 +22,7 @@ def test_a_torch_that_cannot_tell_trains_in_float32(monkeypatch) -> None:
 @pytest.mark.parametrize(("free_gib", "frames"), [(0.5, 8), (6, 12), (100, 32)])
 def test_a_gpu_gets_as_many_frames_as_its_memory_holds(free_gib, frames, monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free_gib * 2**30), 2**37))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 2**28)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 2**28)
     assert usual_batch_size(torch.device("cuda", 1)) == frames
     assert usual_batch_size(torch.device("cpu")) == 8

@@ -1,7 +1,7 @@
 """The first frames of the clip in work, kept decoded: every stage after the first that reads them has them at once.
 
-Stages go through a clip from its start, so the first frames are worth more than the last ones: no stage decodes up to
-where the kept frames end. How many are kept is bounded, whatever the clip's length."""
+Stages go through a clip from its start, so the first frames are worth more than the last ones. How many are kept is
+bounded, whatever the clip's length."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ import numpy as np
 from hmrkit.types import VideoInfo
 from hmrkit.untrusted.limits import free_memory
 
-KEPT_BYTES = 2**28  # at most: 258 frames of 768x432, 43 of 1080p, 10 of 4K
+KEPT_BYTES = 2**28  # at most: 269 frames of 768x432, 43 of 1080p, 10 of 4K
 FREE_SHARE = 8  # and at most this part of the memory that is free
 
 
 class KeptFrames:
-    """Frames of one clip at a time; those of another are forgotten when its first frame is put in.
+    """Frames of one clip at a time; those of another are forgotten when its first frame is put in, and those of a stage
+    that went on in the middle of a clip when an earlier frame comes.
 
     `put` takes frames (H,W,3) of a clip in the order of its time, None for those that cannot be decoded, and keeps
     copies until `limit` bytes are full."""
@@ -30,7 +31,8 @@ class KeptFrames:
         self._frames: dict[int, np.ndarray | None] = {}
 
     def put(self, info: VideoInfo, number: int, frame: np.ndarray | None) -> None:
-        if self._clip != (clip := (info.path, info.sha256)):
+        clip = (info.path, info.sha256)
+        if self._clip != clip or number < min(self._frames, default=number):
             self._clip, self._frames, self.held = clip, {}, 0
         size = 0 if frame is None else frame.nbytes
         if number in self._frames or self.held + size > self.limit:

@@ -116,7 +116,7 @@ def _batches(info: VideoInfo, batch_size: int, backend: Decoder, kept: KeptFrame
     known -= known % batch_size if known < len(chosen) else 0
     for start in range(0, known, batch_size):
         assert kept is not None
-        yield FrameBatch(*kept.take(chosen[start : start + batch_size][: known - start], (info.height, info.width)))
+        yield FrameBatch(*kept.take(chosen[start : start + batch_size], (info.height, info.width)))
     if known == len(chosen):
         return
     for batch in _decode_batches(info.at(np.arange(known, len(chosen))) if known else info, batch_size, backend):
@@ -161,7 +161,7 @@ def _decode_batches(info: VideoInfo, batch_size: int, backend: Decoder) -> Itera
 def check_plain(index: ClipIndex) -> None:
     """RuntimeError for what only PyAV, through which the index was made, reads as the index says."""
     if index.container.split(",")[0] not in _PLAIN_CONTAINERS:
-        raise RuntimeError(f"{index.container} is left to PyAV: decord may give wrong frames after a seek in it")
+        raise RuntimeError(f"{index.container} is left to PyAV: others may give wrong frames after a seek in it")
     if index.by_count or index.missing or index.streams > 1 or not index.plain:
         # Without stamps numbers cannot be checked, files cut short can hang decord, others have their own rules for
         # which stream, and show frames as they are stored.

@@ -85,3 +85,12 @@ def test_another_clip_takes_the_place_of_the_first(clip, decoded, tmp_path):
         assert read(other) == [([0, 1, 2, 3], [100, 101, 102, 103], ())]
         assert read(other) == [([0, 1, 2, 3], [100, 101, 102, 103], ())]
         assert kept.held == 4 * SIZE
+
+
+def test_a_stage_that_went_on_in_the_middle_does_not_keep_the_start_out(clip, decoded, monkeypatch):
+    monkeypatch.setattr(kept_frames, "KEPT_BYTES", 8 * SIZE)
+    info = probe(clip)
+    with keeping_frames() as kept:
+        read(info.at(np.arange(12, 20)))
+        read(info)
+        assert kept.leading(info) == 9  # one of them cannot be decoded and takes no room
