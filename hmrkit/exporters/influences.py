@@ -123,4 +123,4 @@ def _keep(
     better = error < least[rows]
     least[rows[better]] = error[better]
     best[rows[better]] = 0
-    best[np.ix_(rows[better], chosen)] = weights[better]
+    best[rows[better][:, None], chosen] = weights[better]
