@@ -47,8 +47,8 @@ def test_detection_waits_once_a_batch(frames, detected, monkeypatch):
         np.testing.assert_allclose(one.boxes_xyxy, other.boxes_xyxy, atol=0.2)  # only CPUs resize bytes
 
 
-def test_keypoints_wait_once_for_each_look(frames, detected, monkeypatch):
-    """A batch is looked at twice, every fourth frame of a person first, where no crop has to be moved."""
+def test_keypoints_wait_once_for_each_pass(frames, detected, monkeypatch):
+    """A batch takes two passes, every fourth frame of a person first, where no crop has to be moved."""
     boxes = [{1: here.boxes_xyxy[0], 2: here.boxes_xyxy[0] + 2} for here in detected]
     with engine("torch"):
         here = load_keypoints("blazepose-heavy")(torch.from_numpy(frames), range(3), boxes)
@@ -58,9 +58,9 @@ def test_keypoints_wait_once_for_each_look(frames, detected, monkeypatch):
         mode.waits.clear()
         there = estimator(upload(frames, CUDA), range(3), boxes)
     assert estimator.runs <= 2 * estimator.person_frames
-    looks = 2 + (estimator.runs > estimator.person_frames)
+    passes = 2 + (estimator.runs > estimator.person_frames)
     assert set(waits(mode)) == {"to the host"}
-    assert mode.waits["to the host"] <= looks
+    assert mode.waits["to the host"] <= passes
     for one, other in zip(here, there, strict=True):
         for i in one:
             np.testing.assert_allclose(other[i][0], one[i][0], atol=0.02)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -98,29 +99,27 @@ def evaluate(
     mesh = options.pop("mesh")
     trained_only = {key: options.pop(key) for key in ("checkpoint", "flip_test")}
 
-    def options_of(name: str) -> Options:
+    def options_of(name: str, **given: Any) -> Options:
         member, _ = choose(METHODS, name, "method")
         own = options
         if calibrated and not member.calibrated:
             own = options | {key: getattr(Options, key) for key in POSE_CHOICES}
-        own = own | (trained_only if name in trained else {})
-        return Options(method=name, mesh=mesh if member.calibrated else None, **own)
+        return Options(method=name, mesh=mesh if member.calibrated else None, **own, **given)
 
     names = list(names_of(method)) or ([] if predictions else ["pc-hmr"])
     # The choices of a pose are the calibrated methods' among them; with none among them they are an error, too.
     calibrated = any(choose(METHODS, name, "method")[0].calibrated for name in names)
     # Checkpoint and flip test are the regressors' among the methods; with none among them `Options` reports an error.
-    trained: list[str] = []
     trained = [name for name in names if "regressor" in options_of(name).stream.models] or names
+    methods = tuple(options_of(name, **(trained_only if name in trained else {})) for name in names)
     if dataset == "plausibility":
-        methods = [options_of(name) for name in names]
         raise typer.Exit(_plausibility(data or [], methods, out, limit, sheet, as_json))
     if len(data or []) > 1:
         raise UsageError(f"--data: {dataset} is in one place, got {len(data or [])}; only plausibility takes several")
     chosen = DatasetOptions(split, subset, frame_list, dataset_settings(dataset_option or []))
     wanted = EvalOptions(
         dataset=dataset, data=data[0] if data else None, out=out,
-        methods=tuple(map(options_of, names)),
+        methods=methods,
         predictions=tuple(predictions or ()), protocol=protocol, dataset_options=chosen, detect=detect, limit=limit,
         smpl=smpl, regressor=joint_regressor, overwrite=overwrite, defaults=options_of("fit"),
     )  # fmt: skip
@@ -151,7 +150,7 @@ def evaluate(
 
 
 def _plausibility(
-    clips: list[Path], methods: list[Options], out: Path, limit: int | None, sheet: bool, as_json: bool
+    clips: list[Path], methods: Sequence[Options], out: Path, limit: int | None, sheet: bool, as_json: bool
 ) -> int:
     """Print the plausibility report of these clips; returns the exit code."""
     from rich.console import Console

@@ -6,7 +6,8 @@ from motion capture (`hmrkit.body.pose_prior`), knees and elbows that do not ben
 that are small unless the motion asks for more, feet that stand still where the image shows them still.
 
 Every term is a squared residual, some with a robust penalty. Gauss-Newton's matrix has the penalty's slope as weight
-(iteratively reweighted least squares), so the gradient is exact and the matrix is positive."""
+(iteratively reweighted least squares), so the gradient is exact (but of points nearer than 0.1 m to the camera) and the
+matrix is positive."""
 
 from __future__ import annotations
 
@@ -73,7 +74,7 @@ class RefineOptions:
 
 @dataclass(frozen=True)
 class Piece:
-    """Consecutive frames of a track: what was seen, and the body there before refinement: local `rotations`
+    """Consecutive frames of a track: observations, and the body there before refinement: local `rotations`
     (T,24,3,3), `transl` (T,3) m, `betas` (T,10)."""
 
     clean: CleanTrack
@@ -129,7 +130,7 @@ class Energy:
         self.known = tensor([np.tile(c.known, (len(c.times), 1)) for c in clean])
         self.weights_2d = weights**2 * landmark_weights(device)
         self.weights_3d = weights.clamp_min(0.1) * self.known * landmark_weights(device)
-        bases = [spline_basis(c.times - c.times[0], options.knot_s) for c in clean]
+        bases = [spline_basis(c.times, options.knot_s) for c in clean]
         self.basis = torch.block_diag(*bases).to(device)
         self.knot_owner = torch.from_numpy(np.repeat(np.arange(len(pieces)), [b.shape[1] for b in bases])).to(device)
         joined = owner[1:] == owner[:-1]
@@ -150,7 +151,7 @@ class Energy:
         self.first, self.pose = rotations[:, :1], matrix_to_axis_angle(rotations[:, 1:])
         self.held = self.pose[:, _HELD].clone()
         self.motion = LandmarkMotion(points, betas)
-        placed = points(world_from_local(rotations), betas)[0]
+        placed = self.motion(world_from_local(rotations))[0][..., :_LANDMARKS].mT
         self.landmarks = self._scaled(tensor([c.landmarks for c in clean]), placed, lengths)
         self.drift = self._drift((placed + self.transl[:, None]).cpu().numpy(), clean, joined)
 

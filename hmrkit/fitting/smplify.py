@@ -50,7 +50,8 @@ def refine_tracks(
     """Refine what a mesh stream found by the tracks' cleaned keypoints; shapes and frame stay those of the parameters.
 
     `device` defaults to the body's. Memory is bounded by the chunk, time grows with the number of frames. What becomes
-    of a track does not depend on the others; frames without a body stay without. ModelMismatchError: see
+    of a track does not depend on the others, as long as all numbers are finite: a batch in which some are not stays as
+    it is. Frames that lack a rotation or the translation lack both afterwards. ModelMismatchError: see
     `hmrkit.body.posing.body_for`.
     """
     options = options or RefineOptions()
@@ -76,12 +77,12 @@ def refine_tracks(
 
 def _descend(energy: Energy, options: RefineOptions) -> Tensor:
     """Knots (M,75) after some steps from nothing. Each piece has its own damping and leaves out what makes it worse;
-    nothing here waits for the device."""
+    nothing here is copied to the host."""
     knots = energy.basis.new_zeros(energy.basis.shape[1], 75)
     damping = torch.full((energy.count,), options.damping, device=knots.device)
     for _ in range(options.steps):
         here = energy.expanded(knots)
-        # In double precision: accelerations weigh a million times what tells a joint's twist.
+        # In double precision: accelerations weigh a million times what determines a joint's twist.
         blocks = here.blocks.double()
         blocks[:, 0].diagonal(dim1=1, dim2=2).mul_(1 + damping[energy.knot_owner, None]).add_(options.ridge)
         tried = knots - solve_banded(blocks, here.gradient.double()).float()
