@@ -231,8 +231,8 @@ def _refined(take: Take, params: dict[int, BodyParams], models: Models) -> dict[
     from hmrkit.fitting.smplify import refine_tracks
 
     clean = models.clean_tracks(take)
-    tracks = [(mesh, clean[i]) for i, mesh in params.items()]
-    return dict(zip(params, refine_tracks(tracks, take.camera, models.body, models.device), strict=True))
+    tracks = {i: (mesh, clean[i]) for i, mesh in params.items()}
+    return refine_tracks(tracks, take.camera, models.body, models.device)
 
 
 def _over_time(take: Take, person: Track, params: BodyParams, models: Models) -> BodyParams:

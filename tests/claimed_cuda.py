@@ -51,7 +51,8 @@ class Claimed(torch.Tensor):
 
 class ClaimedCuda(TorchDispatchMode):
     """Inside, `to("cuda:0")` and factories with that device give `Claimed` tensors. `waits` counts, by the operation's
-    name, what the host waits for; copies to the host are ``to the host``."""
+    name, what the host waits for; copies to the host are ``to the host``. `uploads` counts copies of arrays and of
+    Python's numbers to the device, for which it waits unless their memory is pinned."""
 
     # PyTorch starts no CUDA where a mode of this key is active.
     _mode_key = torch._C._TorchDispatchModeKey.FAKE
@@ -59,7 +60,7 @@ class ClaimedCuda(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         torch._C._ensureCUDADeviceGuardSet()
-        self.waits = Counter()
+        self.waits, self.uploads = Counter(), 0
 
     def __enter__(self):
         torch._C._set_only_lift_cpu_tensors(True)  # `torch.tensor(..., device=...)` comes by here, too
@@ -79,10 +80,12 @@ class ClaimedCuda(TorchDispatchMode):
         if name == "_to_copy" and asked is not None:
             to_cuda = torch.device(asked).type == "cuda"
             self.waits["to the host"] += claimed and not to_cuda
+            self.uploads += to_cuda and not claimed
             kwargs["device"] = CPU
         elif name == "copy_":
             to_cuda = isinstance(args[0], Claimed)
             self.waits["to the host"] += not to_cuda and claimed
+            self.uploads += to_cuda and not isinstance(args[1], Claimed)
         else:
             to_cuda = claimed if asked is None else torch.device(asked).type == "cuda"
             if asked is not None:

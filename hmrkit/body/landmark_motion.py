@@ -18,8 +18,9 @@ class LandmarkMotion:
     def __init__(self, points: BodyLandmarks, betas: Tensor) -> None:
         share, chain, joints = points.share, points.chain, points.rest_joints(betas)
         self._moments = points.moments(betas).permute(0, 2, 3, 1).contiguous()  # (T,24,3,L)
-        self._above, self._chain = list(points.parents[1:]), chain
-        self._root, self._bones = joints[:, :1], joints[:, 1:] - joints[:, self._above]
+        self.above = torch.tensor(points.parents[1:], device=chain.device)  # the joint above each but the root
+        self._chain, self._root = chain, joints[:, :1]
+        self._bones = joints[:, 1:] - joints[:, self.above]
         self._share = torch.cat([share.T, torch.eye(24, dtype=share.dtype, device=share.device)], 1)  # (24,N)
         self._below = torch.cat([torch.ones_like(chain[:, :1]), chain], 1).T  # what hangs on each joint, itself too
         self._carried = (self._below @ self._share)[None, :, None]
@@ -27,7 +28,7 @@ class LandmarkMotion:
     def __call__(self, world: Tensor) -> tuple[Tensor, Tensor]:
         """World rotations (T,24,3,3) -> points (T,3,N) m about the pelvis, and their levers (T,24,3,N) m about each
         joint."""
-        joints = self._root + self._chain @ (world[:, self._above] @ self._bones[..., None])[..., 0]
+        joints = self._root + self._chain @ (world[:, self.above] @ self._bones[..., None])[..., 0]
         terms = self._share[None, :, None] * joints[..., None]
         terms[..., : self._moments.shape[-1]] += world @ self._moments
         sums = (self._below @ terms.flatten(2)).view_as(terms)

@@ -102,14 +102,13 @@ class BodyLandmarks:
 
 def world_from_local(local: Tensor, parents: tuple[int, ...] = SMPL_24.parents) -> Tensor:
     """Rotations (T,24,3,3) relative to the parent -> relative to the world; joints of one depth at a time."""
-    level, rotated = [parents.index(-1)], local[:, [parents.index(-1)]]
-    order, found = list(level), [rotated]
-    while below := [joint for joint, parent in enumerate(parents) if parent in level]:
-        rotated = rotated[:, [level.index(parents[joint]) for joint in below]] @ local[:, below]
-        level = below
-        order += below
-        found.append(rotated)
-    return torch.cat(found, 1)[:, [order.index(joint) for joint in range(len(parents))]]
+    own, level = local.unbind(1), [parents.index(-1)]
+    world = {level[0]: own[level[0]]}
+    while level := [joint for joint, parent in enumerate(parents) if parent in level]:
+        # Stacked: to index by a list, a GPU would have to be waited for.
+        above, here = torch.stack([world[parents[j]] for j in level], 1), torch.stack([own[j] for j in level], 1)
+        world.update(zip(level, (above @ here).unbind(1), strict=True))
+    return torch.stack([world[joint] for joint in range(len(parents))], 1)
 
 
 def local_from_world(world: Tensor, parents: tuple[int, ...] = SMPL_24.parents) -> Tensor:

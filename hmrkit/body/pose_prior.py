@@ -9,6 +9,7 @@ which keeps its pull steady far from all poses.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -34,20 +35,35 @@ class Mixture:
 
     def component_energies(self, values: Tensor) -> Tensor:
         """Minus log density of values (...,D) under each weighted component (...,C), up to one constant."""
-        # One product against all components' factors together.
-        factors = self.precisions.permute(1, 0, 2).flatten(1)
-        whitened = (values @ factors).unflatten(-1, self.means.shape)
-        whitened = whitened - torch.einsum("cd,cde->ce", self.means, self.precisions)
-        log_det = self.precisions.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        return 0.5 * (whitened**2).sum(-1) - log_det - self.log_weights
+        whitened = (values @ self._factors).unflatten(-1, self.means.shape) - self._whitened_means
+        return 0.5 * (whitened**2).sum(-1) - self._log_det - self.log_weights
 
     def energy(self, values: Tensor) -> Tensor:
         """Energy (...) of values (...,D): the best component's, zero at the likeliest point of all."""
-        return self.component_energies(values).min(-1).values - self.lowest()
+        return self.component_energies(values).min(-1).values - self.lowest
 
+    @cached_property
     def lowest(self) -> Tensor:
         """Minus log density () at the likeliest point of all."""
-        return (-self.precisions.diagonal(dim1=-2, dim2=-1).log().sum(-1) - self.log_weights).min()
+        return (-self._log_det - self.log_weights).min()
+
+    @cached_property
+    def inverse_covariances(self) -> Tensor:
+        """(C,D,D)."""
+        return self.precisions @ self.precisions.mT
+
+    @cached_property
+    def _factors(self) -> Tensor:
+        """(D,C*D): one product against all components' factors together."""
+        return self.precisions.permute(1, 0, 2).flatten(1)
+
+    @cached_property
+    def _whitened_means(self) -> Tensor:
+        return torch.einsum("cd,cde->ce", self.means, self.precisions)
+
+    @cached_property
+    def _log_det(self) -> Tensor:
+        return self.precisions.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 
 class PosePrior:
@@ -55,12 +71,20 @@ class PosePrior:
 
     def __init__(self, mixtures: dict[str, Mixture]) -> None:
         self.mixtures = mixtures
+        # Which numbers of a flat pose make up each vector, and with what signs: (copies,D).
+        places = group_vectors(torch.arange(1.0, 70).view(1, 23, 3))
+        self._places = {
+            name: ((places[name][0].abs().long() - 1).to(own.means.device), places[name][0].sign().to(own.means))
+            for name, own in mixtures.items()
+        }
 
     def __call__(self, body_pose: Tensor) -> Tensor:
         """Energy (T,) >= 0 of body poses (T,23,3) as axis-angles; a natural pose has about 15 to 25, noise hundreds."""
-        values = group_vectors(body_pose)
-        energies = [self.mixtures[name].energy(value) for name, value in values.items()]
-        return torch.stack([e.flatten(1).sum(1) for e in energies]).sum(0)
+        return torch.stack([self.mixtures[name].energy(v).sum(1) for name, v in self._vectors(body_pose)]).sum(0)
+
+    def _vectors(self, body_pose: Tensor) -> list[tuple[str, Tensor]]:
+        """`group_vectors` of poses (T,23,3)."""
+        return [(name, body_pose.flatten(1)[:, column] * sign) for name, (column, sign) in self._places.items()]
 
     def expanded(self, body_pose: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Energy (T,), gradient (T,69) and curvature (T,69,69) at body poses (T,23,3): the energy is quadratic about
@@ -68,18 +92,16 @@ class PosePrior:
         energy = body_pose.new_zeros(len(body_pose))
         gradient = body_pose.new_zeros(len(body_pose), 69)
         curvature = body_pose.new_zeros(len(body_pose), 69, 69)
-        # Which numbers of a flat pose make up each vector, counted from 1 and with their signs.
-        places = group_vectors(torch.arange(1.0, 70, device=body_pose.device).view(1, 23, 3))
-        for name, values in group_vectors(body_pose).items():
-            mixture = self.mixtures[name]
+        for name, values in self._vectors(body_pose):
+            mixture, places = self.mixtures[name], zip(*self._places[name], strict=True)
             lowest, best = mixture.component_energies(values).min(-1)
-            energy += (lowest - mixture.lowest()).sum(1)
-            inverse = mixture.precisions @ mixture.precisions.mT
-            for copy, (component, place) in enumerate(zip(best.unbind(1), places[name][0], strict=True)):
-                column, sign = place.abs().long() - 1, place.sign()
+            energy += (lowest - mixture.lowest).sum(1)
+            for copy, (column, sign) in enumerate(places):
+                component = best[:, copy]
+                inverse = mixture.inverse_covariances[component]
                 off = values[:, copy] - mixture.means[component]
-                gradient[:, column] += sign * (inverse[component] @ off[..., None])[..., 0]
-                curvature[:, column[:, None], column] += (sign[:, None] * sign * inverse)[component]
+                gradient[:, column] += sign * (inverse @ off[..., None])[..., 0]
+                curvature[:, column[:, None], column] += sign[:, None] * sign * inverse
         return energy, gradient, curvature
 
 

@@ -28,16 +28,18 @@ def spline_basis(times: np.ndarray, spacing: float) -> Tensor:
     return torch.from_numpy(np.where(off < 1, near, far).astype(np.float32))
 
 
-class KnotBlocks:
-    """Blocks between frames -> blocks between the knots of splines.
+class Knots:
+    """The knots of some stretches of frames that follow one another, stretch after stretch: M knots of F frames.
 
-    `bases` (T,M) of stretches of frames that follow one another; nothing couples two stretches. Knots m and m + `width`
-    are the farthest that couple.
+    `bases` (T,M) of the stretches. Nothing couples two of them: what is not finite in one stays there. Knots m and
+    m + `width` are the farthest that couple; `owner` (M,) is the stretch of each.
     """
 
     def __init__(self, bases: Sequence[Tensor], device: torch.device) -> None:
-        self.knots = sum(basis.shape[1] for basis in bases)
-        frames, frame, knot, entries = sum(len(basis) for basis in bases), 0, 0, []
+        self._bases = [basis.to(device) for basis in bases]
+        self._lengths, self._counts = [len(b) for b in bases], [b.shape[1] for b in bases]
+        self.owner = torch.from_numpy(np.repeat(np.arange(len(bases)), self._counts)).to(device)
+        frames, frame, knot, entries = sum(self._lengths), 0, 0, []
         for basis in bases:
             for offset in range(min(REACH, len(basis))):
                 entries.append(_couplings(basis.numpy(), offset, frame + offset * frames, frame, knot))
@@ -47,20 +49,38 @@ class KnotBlocks:
         # Two tables of sums: (m, d) of blocks (m, m + d), then of blocks (m + d, m).
         flipped = high < low
         place = np.minimum(low, high) * (self.width + 1) + np.abs(high - low)
-        place += flipped * self.knots * (self.width + 1)
+        place += flipped * len(self) * (self.width + 1)
         order = np.argsort(place, kind="stable")
-        starts = np.searchsorted(place[order], np.arange(2 * self.knots * (self.width + 1)))
+        starts = np.searchsorted(place[order], np.arange(2 * len(self) * (self.width + 1)))
         self._source, self._value, self._starts = (
             torch.from_numpy(a).to(device) for a in (source[order], value[order], starts)
         )
 
-    def __call__(self, blocks: Tensor) -> Tensor:
+    def __len__(self) -> int:
+        return sum(self._counts)
+
+    def to_frames(self, values: Tensor) -> Tensor:
+        """What values (M,D) of knots are in the frames: (F,D)."""
+        parts = zip(self._bases, values.split(self._counts), strict=True)
+        return torch.cat([basis @ own for basis, own in parts])
+
+    def from_frames(self, gradient: Tensor) -> Tensor:
+        """A gradient (F,D) by values of frames -> by those of the knots (M,D)."""
+        parts = zip(self._bases, gradient.split(self._lengths), strict=True)
+        return torch.cat([basis.T @ own for basis, own in parts])
+
+    def solve(self, blocks: Tensor, right: Tensor) -> Tensor:
+        """`solve_banded` of every stretch by itself, blocks (M,width+1,D,D) and `right` (M,D)."""
+        parts = zip(blocks.split(self._counts), right.split(self._counts), strict=True)
+        return torch.cat([solve_banded(own, wanted) for own, wanted in parts])
+
+    def blocks(self, blocks: Tensor) -> Tensor:
         """Blocks (3,F,D,D) between frames t and t, t + 1, t + 2 -> blocks (M,width+1,D,D) between knots m + d and m:
         the lower half of a symmetric matrix. Blocks whose second frame is of another stretch are not read."""
         size = blocks.shape[-1]
         flat = blocks.view(-1, size * size)
         sums = embedding_bag(self._source, flat, self._starts, mode="sum", per_sample_weights=self._value)
-        above, below = sums.view(2, self.knots, self.width + 1, size, size)
+        above, below = sums.view(2, len(self), self.width + 1, size, size)
         below[:, 0] = above[:, 0]
         return below.add_(above.mT)
 

@@ -7,7 +7,8 @@ narrow band (`hmrkit.fitting.banded`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -19,77 +20,80 @@ from hmrkit.body.landmarks import body_landmarks
 from hmrkit.body.pose_prior import load_pose_prior
 from hmrkit.body.posing import body_for, filled_rows
 from hmrkit.device import one_thread
-from hmrkit.fitting.banded import solve_banded
 from hmrkit.fitting.observations import CleanTrack
-from hmrkit.fitting.refine_energy import Energy, Piece, RefineOptions
+from hmrkit.fitting.penalties import RefineOptions
+from hmrkit.fitting.refine_energy import Bodies, Energy, Piece
 from hmrkit.geometry import project_to_rotation
 from hmrkit.types import BodyParams, Camera
+
+log = logging.getLogger(__name__)
 
 Chunk = tuple[slice, np.ndarray, np.ndarray]  # rows of a track, local rotations (T,24,3,3), translations (T,3) m
 
 
-def refine_track(
-    params: BodyParams,
-    clean: CleanTrack,
-    camera: Camera,
-    body: Body,
-    device: str | torch.device | None = None,
-    options: RefineOptions | None = None,
-) -> BodyParams:
-    """`refine_tracks` of one track."""
-    return refine_tracks([(params, clean)], camera, body, device, options)[0]
-
-
 def refine_tracks(
-    tracks: Sequence[tuple[BodyParams, CleanTrack]],
+    tracks: Mapping[int, tuple[BodyParams, CleanTrack]],
     camera: Camera,
     body: Body,
     device: str | torch.device | None = None,
     options: RefineOptions | None = None,
-) -> list[BodyParams]:
-    """Refine what a mesh stream found by the tracks' cleaned keypoints; shapes and frame stay those of the parameters.
+) -> dict[int, BodyParams]:
+    """Refine what a mesh stream found by the cleaned keypoints, tracks by their ids; shapes and frame stay those of the
+    parameters.
 
     `device` defaults to the body's. Memory is bounded by the chunk, time grows with the number of frames. What becomes
-    of a track does not depend on the others, as long as all numbers are finite: a batch in which some are not stays as
-    it is. Frames that lack a rotation or the translation lack both afterwards. ModelMismatchError: see
+    of a track does not depend on the others. One whose numbers are not finite, or become so, stays as it is, with a
+    warning. Frames that lack a rotation or the translation lack both afterwards. ModelMismatchError: see
     `hmrkit.body.posing.body_for`.
     """
     options = options or RefineOptions()
     device = torch.device(device) if device is not None else body.device
     prior = load_pose_prior(device)
-    filled = [filled_rows(params) for params, _ in tracks]
-    chunks = [(i, rows) for i, (p, own) in enumerate(filled) if own.any() for rows in _chunks(len(own), options)]
-    found: list[list[Chunk]] = [[] for _ in tracks]
+    filled = {i: filled_rows(params) for i, (params, _) in tracks.items()}
+    failed = {i for i, (_, clean) in tracks.items() if not (filled[i][1].any() and _is_finite(clean))}
+    chunks = [(i, rows) for i in tracks if i not in failed for rows in _chunks(len(filled[i][1]), options)]
+    found: dict[int, list[Chunk]] = {i: [] for i in tracks}
     for model in dict.fromkeys(tracks[i][0].model for i, _ in chunks):
         alike = [(i, rows) for i, rows in chunks if tracks[i][0].model == model]
         points = body_landmarks(body_for(tracks[alike[0][0]][0], body)).to(device)
         for batch in _batches(alike, options.chunk):
             pieces = [_piece(filled[i][0], tracks[i][1], rows) for i, rows in batch]
             with torch.no_grad(), one_thread():
-                energy = Energy(pieces, camera, points, prior, options)
-                bodies = energy.bodies(_descend(energy, options))
+                bodies, value = _descend(Energy(pieces, camera, points, prior, options), options)
+            failed |= {i for (i, _), finite in zip(batch, value.cpu().isfinite(), strict=True) if not finite}
             lengths = [len(piece.transl) for piece in pieces]
             parts = (values.cpu().split(lengths) for values in (bodies.local, bodies.transl))
             for (i, rows), local, transl in zip(batch, *parts, strict=True):
                 found[i].append((rows, local.numpy(), transl.numpy()))
-    return [_refined(params, own, part) for (params, _), (_, own), part in zip(tracks, filled, found, strict=True)]
+    for i in sorted(failed):
+        log.warning("track %d stays unrefined: some of its keypoints or body parameters are not finite", i)
+    return {i: _refined(params, filled[i][1], [] if i in failed else found[i]) for i, (params, _) in tracks.items()}
 
 
-def _descend(energy: Energy, options: RefineOptions) -> Tensor:
-    """Knots (M,75) after some steps from nothing. Each piece has its own damping and leaves out what makes it worse;
-    nothing here is copied to the host."""
-    knots = energy.basis.new_zeros(energy.basis.shape[1], 75)
+def _descend(energy: Energy, options: RefineOptions) -> tuple[Bodies, Tensor]:
+    """Bodies after some steps from those of the pieces, and the energy (P,) of each piece. Each piece has its own
+    damping and leaves out what makes it worse; nothing here is copied from the host or to it."""
+    knots = energy.first.new_zeros(len(energy.knots), 75)
     damping = torch.full((energy.count,), options.damping, device=knots.device)
+    bodies = energy.bodies(knots)
+    value = energy.value(bodies)
     for _ in range(options.steps):
-        here = energy.expanded(knots)
+        gradient, blocks = energy.expanded(bodies)
         # In double precision: accelerations weigh a million times what determines a joint's twist.
-        blocks = here.blocks.double()
-        blocks[:, 0].diagonal(dim1=1, dim2=2).mul_(1 + damping[energy.knot_owner, None]).add_(options.ridge)
-        tried = knots - solve_banded(blocks, here.gradient.double()).float()
-        better = energy.value(energy.bodies(tried)) < here.value  # not where a step came out as NaN
-        knots = torch.where(better[energy.knot_owner, None], tried, knots)
+        blocks = blocks.double()
+        blocks[:, 0].diagonal(dim1=1, dim2=2).mul_(1 + damping[energy.knots.owner, None]).add_(options.ridge)
+        tried = knots - energy.knots.solve(blocks, gradient.double()).float()
+        tried_bodies = energy.bodies(tried)
+        tried_value = energy.value(tried_bodies)
+        better = tried_value < value  # not where a step came out as NaN
+        knots = torch.where(better[energy.knots.owner, None], tried, knots)
+        bodies, value = tried_bodies.where(better[energy.owner], bodies), torch.where(better, tried_value, value)
         damping = torch.where(better, damping / 5, damping * 10)
-    return knots
+    return bodies, value
+
+
+def _is_finite(clean: CleanTrack) -> bool:
+    return all(np.isfinite(getattr(clean, name)).all() for name in CleanTrack.__dataclass_fields__)
 
 
 def _chunks(count: int, options: RefineOptions) -> Iterator[slice]:

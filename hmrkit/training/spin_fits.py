@@ -12,7 +12,7 @@ from torch import Tensor
 from hmrkit.body import Body
 from hmrkit.body.landmarks import body_landmarks, world_from_local
 from hmrkit.body.pose_prior import load_pose_prior
-from hmrkit.fitting.penalties import bent_backwards, geman_mcclure, landmark_weights
+from hmrkit.fitting.penalties import bent_backwards, geman_mcclure, hinge_signs, landmark_weights
 from hmrkit.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from hmrkit.regressors import BodyEstimate
 from hmrkit.regressors.crop_camera import crop_camera, project, translation
@@ -46,7 +46,7 @@ class LoopFit:
         self.examples, self.body, self.options = examples, body, options or LoopFitOptions()
         self.points = body_landmarks(body)
         self.prior = load_pose_prior(body.device)
-        self.weights = landmark_weights(body.device)
+        self.weights, self.hinges = landmark_weights(body.device), hinge_signs(body.device)
         self.best = examples.truth
         self.error_px = self._first_errors()
 
@@ -109,7 +109,7 @@ class LoopFit:
                 solver.param_groups[0]["lr"] = o.rate * (1 - step / o.iterations) ** 0.7
                 solver.zero_grad()
                 energy = (weights * geman_mcclure(off(), o.noise_px, o.outlier_px)).sum(1)
-                energy = energy + o.prior * self.prior(pose) + bent_backwards(pose, o.hinge_rad)
+                energy = energy + o.prior * self.prior(pose) + bent_backwards(pose, self.hinges, o.hinge_rad)
                 energy = energy + o.shape * betas.square().sum(1)
                 energy.sum().backward()
                 solver.step()

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 from claimed_cuda import CUDA, ClaimedCuda
-from synthetic_person import BODY, CAMERA, corrupted, make_person
+from synthetic_person import BODY, CAMERA, corrupted, make_person, pose_body
 
 from hmrkit.body.landmarks import body_landmarks
 from hmrkit.body.pose_prior import load_pose_prior
-from hmrkit.fitting.banded import KnotBlocks, solve_banded, spline_basis
+from hmrkit.fitting.banded import Knots, spline_basis
 from hmrkit.fitting.observations import clean_track
-from hmrkit.fitting.refine_energy import Energy, Piece, RefineOptions
-from hmrkit.fitting.smplify import _descend, refine_track, refine_tracks
+from hmrkit.fitting.penalties import RefineOptions
+from hmrkit.fitting.refine_energy import Energy, Piece
+from hmrkit.fitting.smplify import _descend, refine_tracks
 from hmrkit.fitting.stream import fit_track
 
 
@@ -29,30 +30,51 @@ def people():
     return [fitted(0, slice(0, 14)), fitted(1, slice(0, 40, 5)), fitted(2, slice(3, 4))]
 
 
-@pytest.fixture(scope="module")
-def energy(people):
-    pieces = []
-    for params, clean in people:
-        rotations = np.concatenate([params.global_orient[:, None], params.body_pose], 1)
-        pieces.append(Piece(clean, rotations, params.transl_c, np.tile(params.betas, (len(rotations), 1))))
+def piece(params, clean):
+    rotations = np.concatenate([params.global_orient[:, None], params.body_pose], 1)
+    return Piece(clean, rotations, params.transl_c, np.tile(params.betas, (len(rotations), 1)))
+
+
+def energy_of(pieces):
     return Energy(pieces, CAMERA, body_landmarks(BODY), load_pose_prior(), RefineOptions())
 
 
-def test_the_gradient_is_that_of_the_value(energy):
+@pytest.fixture(scope="module")
+def energy(people):
+    return energy_of([piece(*person) for person in people])
+
+
+def assert_gradient(energy):
+    """The gradient is the value's own, about knots that have some values."""
     generator = torch.Generator().manual_seed(0)
-    knots = 0.05 * torch.randn(energy.basis.shape[1], 75, generator=generator)
+    knots = 0.05 * torch.randn(len(energy.knots), 75, generator=generator)
     knots.requires_grad_()
     (gradient,) = torch.autograd.grad(energy.value(energy.bodies(knots)).sum(), knots)
     with torch.no_grad():
-        expansion = energy.expanded(knots)
-    assert (expansion.gradient - gradient).norm() < 1e-5 * gradient.norm()
+        found, _ = energy.expanded(energy.bodies(knots))
+    assert (found - gradient).norm() < 1e-5 * gradient.norm()
+
+
+def test_the_gradient_is_that_of_the_value(energy):
+    assert_gradient(energy)
+
+
+def test_the_gradient_is_that_of_the_value_at_the_camera(people):
+    """Landmarks nearer than 0.1 m are seen as if they were that far; those here are seen near their keypoints."""
+    params, clean = people[1]
+    params = replace(params, transl_c=params.transl_c * np.float32([1, 1, 0.05]))
+    landmarks = pose_body(params)[0]
+    near = landmarks[..., 2:] < 0.1
+    assert 0.2 < near.mean() < 0.8
+    pixels = landmarks[..., :2] / np.maximum(landmarks[..., 2:], 0.1) * CAMERA.focal_px + CAMERA.center_px
+    noise = np.random.default_rng(0).normal(0, 10, pixels.shape)
+    clean = replace(clean, pixels=(pixels + noise).astype(np.float32), height=np.full_like(clean.height, 3000.0))
+    assert_gradient(energy_of([piece(params, clean)]))
 
 
 def test_few_steps_come_near_to_where_many_end(energy):
     with torch.no_grad():
-        start, few, many = (
-            energy.value(energy.bodies(_descend(energy, RefineOptions(steps=steps)))) for steps in (0, 3, 12)
-        )
+        start, few, many = (_descend(energy, RefineOptions(steps=steps))[1] for steps in (0, 3, 12))
     assert (few < 0.6 * start).all()
     assert (few < 1.2 * many).all()
 
@@ -72,8 +94,8 @@ def test_the_matrix_is_the_bases_product_with_the_frames_blocks():
                 frames[t, :, t + offset] = blocks[offset, t]
                 frames[t + offset, :, t] = blocks[offset, t].T
     wanted = torch.einsum("tm,tiuj,un->minj", basis, frames, basis)
-    knots = KnotBlocks(bases, torch.device("cpu"))
-    lower = knots(blocks)
+    knots = Knots(bases, torch.device("cpu"))
+    lower = knots.blocks(blocks)
     for d in range(count):
         own = torch.stack([wanted[m + d, :, m] for m in range(count - d)])
         found = lower[: count - d, d] if d <= knots.width else torch.zeros_like(own)
@@ -82,7 +104,7 @@ def test_the_matrix_is_the_bases_product_with_the_frames_blocks():
     dense = wanted.reshape(count * size, -1) + torch.eye(count * size)
     lower[:, 0] += torch.eye(size)
     expected = torch.linalg.solve(dense, right.flatten()).view(count, size)
-    torch.testing.assert_close(solve_banded(lower, right), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(knots.solve(lower, right), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_the_prior_is_quadratic_about_a_pose():
@@ -98,11 +120,9 @@ def test_the_prior_is_quadratic_about_a_pose():
 
 
 def test_a_track_is_refined_as_if_it_were_alone(people):
-    together = refine_tracks(people, CAMERA, BODY)
-    for (params, clean), refined in zip(people, together, strict=True):
-        alone = refine_track(params, clean, CAMERA, BODY)
-        np.testing.assert_allclose(refined.body_pose, alone.body_pose, atol=1e-4)
-        np.testing.assert_allclose(refined.transl_c, alone.transl_c, atol=1e-4)
+    together = refine_tracks(dict(enumerate(people)), CAMERA, BODY)
+    for i, refined in together.items():
+        assert_same(refined, alone(*people[i]))
 
 
 def test_frames_without_a_body_stay_without_and_harm_nobody(people):
@@ -110,23 +130,77 @@ def test_frames_without_a_body_stay_without_and_harm_nobody(people):
     pose = params.body_pose.copy()
     pose[4] = np.nan
     empty = replace(second, transl_c=np.full_like(second.transl_c, np.nan))
-    holed, missing, whole = refine_tracks(
-        [(replace(params, body_pose=pose), clean), (empty, seen), (second, seen)], CAMERA, BODY
+    refined = refine_tracks(
+        {1: (replace(params, body_pose=pose), clean), 2: (empty, seen), 3: (second, seen)}, CAMERA, BODY
     )
-    assert np.isnan(holed.body_pose[4]).all()
-    assert np.isfinite(np.delete(holed.body_pose, 4, 0)).all()
-    assert np.isnan(missing.transl_c).all()
-    np.testing.assert_allclose(whole.body_pose, refine_track(second, seen, CAMERA, BODY).body_pose, atol=1e-4)
-    assert refine_tracks([], CAMERA, BODY) == []
+    assert np.isnan(refined[1].body_pose[4]).all()
+    assert np.isfinite(np.delete(refined[1].body_pose, 4, 0)).all()
+    assert np.isnan(refined[2].transl_c).all()
+    assert_same(refined[3], alone(second, seen))
+    assert refine_tracks({}, CAMERA, BODY) == {}
 
 
-def test_on_cuda_no_step_waits_for_the_device(people):
+@pytest.mark.parametrize(
+    ("what", "value"),
+    [("pixels", np.nan), ("height", np.inf), ("times", np.nan), ("transl_c", np.nan), ("transl_c", 1e38)],
+)
+def test_a_track_that_is_not_finite_stays_and_harms_nobody(people, caplog, what, value):
+    """The last one is finite, and overflows once it is squared."""
+    (params, clean), other = people[:2]
+    if what == "transl_c":
+        params = replace(params, transl_c=np.full_like(params.transl_c, value))
+    else:
+        clean = replace(clean, **{what: np.full_like(getattr(clean, what), value)})
+    refined = refine_tracks({4: other, 7: (params, clean), 9: other}, CAMERA, BODY)
+    wanted = alone(*other)
+    assert not np.array_equal(wanted.body_pose, other[0].body_pose)
+    for i in (4, 9):
+        assert_same(refined[i], wanted)
+    lacking = np.isnan(params.transl_c).any(1)  # lacks both afterwards
+    np.testing.assert_array_equal(
+        refined[7].body_pose, np.where(lacking[:, None, None, None], np.nan, params.body_pose)
+    )
+    np.testing.assert_array_equal(refined[7].transl_c, params.transl_c)
+    (warning,) = caplog.messages
+    assert warning.startswith("track 7 stays unrefined")
+
+
+def test_a_step_that_fails_in_one_track_is_left_out_there_alone(people, monkeypatch):
+    """A matrix whose solution is NaN."""
+    wanted = [alone(*person) for person in people[:2]]
+    expanded = Energy.expanded
+
+    def broken(energy, bodies):
+        gradient, blocks = expanded(energy, bodies)
+        blocks[(energy.knots.owner == 0).nonzero()[1, 0], 0] = torch.nan
+        return gradient, blocks
+
+    monkeypatch.setattr(Energy, "expanded", broken)
+    first, second = refine_tracks(dict(enumerate(people[:2])), CAMERA, BODY).values()
+    np.testing.assert_allclose(first.body_pose, people[0][0].body_pose, atol=1e-5)
+    assert np.abs(first.body_pose - wanted[0].body_pose).max() > 1e-3
+    assert_same(second, wanted[1])
+
+
+def test_on_cuda_no_step_waits_for_the_device_or_copies_to_it(people):
     params, clean = people[1]
-    waits = []
+    waits, uploads = [], []
     for steps in (1, 2):
         with ClaimedCuda() as mode:
-            refined = refine_track(params, clean, CAMERA, BODY, CUDA, RefineOptions(steps=steps))
+            refined = refine_tracks({1: (params, clean)}, CAMERA, BODY, CUDA, RefineOptions(steps=steps))[1]
         waits.append(sum(mode.waits.values()))
+        uploads.append(mode.uploads)
     assert waits[0] == waits[1]
-    wanted = refine_track(params, clean, CAMERA, BODY, options=RefineOptions(steps=2))
+    assert uploads[0] == uploads[1]
+    wanted = refine_tracks({1: (params, clean)}, CAMERA, BODY, options=RefineOptions(steps=2))[1]
     np.testing.assert_allclose(refined.body_pose, wanted.body_pose, atol=1e-4)
+
+
+def alone(params, clean):
+    """Refined by itself."""
+    return refine_tracks({1: (params, clean)}, CAMERA, BODY)[1]
+
+
+def assert_same(refined, wanted):
+    np.testing.assert_allclose(refined.body_pose, wanted.body_pose, atol=1e-5)
+    np.testing.assert_allclose(refined.transl_c, wanted.transl_c, atol=1e-5)

@@ -10,7 +10,7 @@ from hmrkit.body.posing import skeleton_joints
 from hmrkit.camera import project
 from hmrkit.fitting.observations import clean_track
 from hmrkit.fitting.resting_feet import hold_still, shared_drift, slow_course
-from hmrkit.fitting.smplify import refine_track
+from hmrkit.fitting.smplify import refine_tracks
 from hmrkit.fitting.stream import fit_track
 from hmrkit.skeletons import SMPL_24
 
@@ -49,7 +49,7 @@ def test_a_slow_zoom_makes_nobody_kneel(refined):
     clean = clean_track(person.track, person.keypoints, CAMERA, times)
     fitted = fit_track(clean, CAMERA, BODY)
     if refined:
-        fitted = refine_track(fitted, clean, CAMERA, BODY)
+        fitted = refine_tracks({1: (fitted, clean)}, CAMERA, BODY)[1]
     found = _knees(skeleton_joints(BODY, fitted))
     assert fitted.transl_c[0, 2] / fitted.transl_c[-1, 2] == pytest.approx(1.46, abs=0.1)
     assert np.abs(found - _knees(one.joints)).max() < 12

@@ -19,9 +19,8 @@ from hmrkit.body.pose_prior import load_pose_prior
 from hmrkit.camera import project
 from hmrkit.fitting.banded import spline_basis
 from hmrkit.fitting.observations import FitOptions, clean_track
-from hmrkit.fitting.penalties import geman_mcclure
-from hmrkit.fitting.refine_energy import RefineOptions
-from hmrkit.fitting.smplify import refine_track
+from hmrkit.fitting.penalties import RefineOptions, geman_mcclure
+from hmrkit.fitting.smplify import refine_tracks
 from hmrkit.fitting.stream import fit_track
 from hmrkit.geometry import matrix_to_axis_angle
 from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
@@ -30,7 +29,7 @@ from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
 def fit_and_refine(person, **options):
     clean = clean_track(person.track, person.keypoints, person.camera, person.times)
     fitted = fit_track(clean, person.camera, BODY)
-    refined = refine_track(fitted, clean, person.camera, BODY, options=RefineOptions(**options))
+    refined = refine_tracks({1: (fitted, clean)}, person.camera, BODY, options=RefineOptions(**options))[1]
     return fitted, refined
 
 
