@@ -11,7 +11,7 @@ from hmrkit.body.landmarks import BodyLandmarks, local_from_world, world_from_lo
 from hmrkit.camera import assume_camera, project
 from hmrkit.geometry import axis_angle_to_matrix
 from hmrkit.scene.resampling import Motion
-from hmrkit.skeletons import BLAZEPOSE_33
+from hmrkit.skeletons import BLAZEPOSE_33, SMPL_24
 from hmrkit.synthetic.mocap import load_motion
 from hmrkit.types import BodyParams, Camera, Keypoints, Track
 
@@ -75,8 +75,10 @@ def arrays_of(keypoints: Keypoints) -> tuple[np.ndarray, np.ndarray]:
     return keypoints.keypoints_2d.copy(), keypoints.joints_3d.copy()
 
 
-def track_of(pixels) -> Track:
-    boxes = np.concatenate([pixels.min(1) - 10, pixels.max(1) + 10], 1).astype(np.float32)
+def track_of(pixels, boxes=None) -> Track:
+    """One person's track with boxes (T,4), those about keypoints (T,K,2) by default."""
+    if boxes is None:
+        boxes = np.concatenate([pixels.min(1) - 10, pixels.max(1) + 10], 1).astype(np.float32)
     count = len(boxes)
     return Track(1, np.arange(count), boxes, np.ones(count, np.float32), np.zeros(count, bool))
 
@@ -132,3 +134,11 @@ def jittered(params, seed=0):
     random = np.random.default_rng(seed)
     noise = random.normal(0, [0.008, 0.008, 0.03], params.transl_c.shape)
     return replace(params, transl_c=(params.transl_c + noise).astype(np.float32))
+
+
+def knee_flexion_deg(joints: np.ndarray) -> np.ndarray:
+    """Angle (T,2) between thigh and shin, left first, of joints (T,24,3)."""
+    sides = [SMPL_24.indices(f"{s}_hip", f"{s}_knee", f"{s}_ankle") for s in ("left", "right")]
+    thigh, shin = (np.stack([joints[:, s[i + 1]] - joints[:, s[i]] for s in sides], 1) for i in range(2))
+    cosine = (thigh * shin).sum(-1) / np.linalg.norm(thigh, axis=-1) / np.linalg.norm(shin, axis=-1)
+    return np.degrees(np.arccos(cosine))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from synthetic_person import BODY, CAMERA, keypoints_of, make_person, track_of
+from synthetic_person import BODY, CAMERA, keypoints_of, knee_flexion_deg, make_person, track_of
 
 from hmrkit.body.posing import skeleton_joints
 from hmrkit.camera import project
@@ -12,7 +12,6 @@ from hmrkit.fitting.observations import clean_track
 from hmrkit.fitting.resting_feet import hold_still, shared_drift, slow_course
 from hmrkit.fitting.smplify import refine_tracks
 from hmrkit.fitting.stream import fit_track
-from hmrkit.skeletons import SMPL_24
 
 TIMES = np.arange(120) / 30
 RESTING = np.ones(119)
@@ -50,14 +49,6 @@ def test_a_slow_zoom_makes_nobody_kneel(refined):
     fitted = fit_track(clean, CAMERA, BODY)
     if refined:
         fitted = refine_tracks({1: (fitted, clean)}, CAMERA, BODY)[1]
-    found = _knees(skeleton_joints(BODY, fitted))
+    found = knee_flexion_deg(skeleton_joints(BODY, fitted))
     assert fitted.transl_c[0, 2] / fitted.transl_c[-1, 2] == pytest.approx(1.46, abs=0.1)
-    assert np.abs(found - _knees(one.joints)).max() < 12
-
-
-def _knees(joints: np.ndarray) -> np.ndarray:
-    """Flexion (T,2) in degrees of joints (T,24,3)."""
-    sides = [SMPL_24.indices(f"{s}_hip", f"{s}_knee", f"{s}_ankle") for s in ("left", "right")]
-    thigh, shin = (np.stack([joints[:, s[i + 1]] - joints[:, s[i]] for s in sides], 1) for i in range(2))
-    cosine = (thigh * shin).sum(-1) / np.linalg.norm(thigh, axis=-1) / np.linalg.norm(shin, axis=-1)
-    return np.degrees(np.arccos(cosine))
+    assert np.abs(found - knee_flexion_deg(one.joints)).max() < 12
