@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from hmrkit.evaluation.report import MethodReport
 
+OF_RESULTS = ("body", "gender", "focal", "fov", "device")  # what results made elsewhere are compared by
+
 
 @o.with_options(without=("method", "people", "start", "end", "every", "fps"))
 def evaluate(
@@ -68,6 +70,7 @@ def evaluate(
     sheet: Annotated[bool, typer.Option("--sheet/--no-sheet", help="Draw the frames that are most wrong.")] = True,
     *,
     options: dict[str, Any],
+    given: frozenset[str],
     overwrite: o.Overwrite = False,
     as_json: o.AsJson = False,
     verbose: o.Verbose = False,
@@ -96,23 +99,32 @@ def evaluate(
         raise UsageError(
             f"--metrics wants some of {', '.join(writers)}, got {extra!r}; the others come with --protocol"
         )
-    mesh = options.pop("mesh")
     trained_only = {key: options.pop(key) for key in ("checkpoint", "flip_test")}
 
-    def options_of(name: str, **given: Any) -> Options:
+    def options_of(name: str, **more: Any) -> Options:
         member, _ = choose(METHODS, name, "method")
         own = options
         if calibrated and not member.calibrated:
-            own = options | {key: getattr(Options, key) for key in POSE_CHOICES}
-        return Options(method=name, mesh=mesh if member.calibrated else None, **own, **given)
+            own = options | {key: getattr(Options, key) for key in ("mesh", *POSE_CHOICES)}
+        return Options(method=name, **own, **more)
 
     names = list(names_of(method)) or ([] if predictions else ["pc-hmr"])
-    # The choices of a pose are the calibrated methods' among them; with none among them they are an error, too.
+    if not names and (useless := sorted(given & {"detect", *OPTIONS} - {"method", *OF_RESULTS})):
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in useless)
+        raise UsageError(
+            f"--predictions are made already and have no use for {flags}; leave it out, or name a --method"
+        )
+    # Mesh stream and pose are the calibrated methods' among them; with none among them they are an error, too.
     calibrated = any(choose(METHODS, name, "method")[0].calibrated for name in names)
     # Checkpoint and flip test are the regressors' among the methods; with none among them `Options` reports an error.
     trained = [name for name in names if "regressor" in options_of(name).stream.models] or names
     methods = tuple(options_of(name, **(trained_only if name in trained else {})) for name in names)
     if dataset == "plausibility":
+        if predictions:
+            raise UsageError(
+                "--dataset plausibility runs methods on clips and has no use for --predictions; of results of a clip, "
+                "--method file:PATH"
+            )
         raise typer.Exit(_plausibility(data or [], methods, out, limit, sheet, as_json))
     if len(data or []) > 1:
         raise UsageError(f"--data: {dataset} is in one place, got {len(data or [])}; only plausibility takes several")
@@ -121,7 +133,8 @@ def evaluate(
         dataset=dataset, data=data[0] if data else None, out=out,
         methods=methods,
         predictions=tuple(predictions or ()), protocol=protocol, dataset_options=chosen, detect=detect, limit=limit,
-        smpl=smpl, regressor=joint_regressor, overwrite=overwrite, defaults=options_of("fit"),
+        smpl=smpl, regressor=joint_regressor, overwrite=overwrite,
+        defaults=Options(method="fit", **{key: options[key] for key in OF_RESULTS}),
     )  # fmt: skip
     made: list[Path] = []
     if occlude:

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from hmrkit.cli.app import app
 from hmrkit.datasets import DatasetOptions, load_dataset
 from hmrkit.datasets.synthetic import SEED, render_batch
-from hmrkit.errors import UsageError
+from hmrkit.errors import InputError, UsageError
 from hmrkit.video.images import read_image
 
 
@@ -109,3 +109,25 @@ def test_what_means_nothing_is_refused(tmp_path):
             load_dataset("synthetic", tmp_path, options)
     with pytest.raises(UsageError, match="--degree"):
         run(tmp_path, tmp_path, "--method", "toy", "--occlude", "bar", "--degree", "6")
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--predictions", "p.npz", "--no-flip-test"), "have no use for --flip-test; leave it out, or name a --method"),
+        (("--predictions", "p.npz", "--detect", "--checkpoint", "c.pt"), "have no use for --checkpoint, --detect"),
+        (("--predictions", "p.npz", "--mesh", "spin"), "have no use for --mesh"),
+        (("--method", "hmr", "--mesh", "spin"), "--method hmr is its own mesh stream"),
+        (("--dataset", "plausibility", "--predictions", "p.npz"), "has no use for --predictions"),
+    ],
+)
+def test_options_that_can_do_nothing_are_refused(tmp_path, options, line):
+    with pytest.raises(UsageError) as error:
+        run(tmp_path, tmp_path / "out", *options)
+    assert line in str(error.value)
+
+
+def test_results_made_elsewhere_may_have_a_body_and_a_camera(tmp_path):
+    chosen = ("--gender", "female", "--fov", "70", "--device", "cpu")
+    with pytest.raises(InputError, match="no such file of predictions"):
+        run(tmp_path, tmp_path / "out", "--predictions", str(tmp_path / "p.npz"), *chosen)
