@@ -7,13 +7,12 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import HMRKIT, start
+from commands import HMRKIT, ended, start, wait_for
 from films import TOYS, write_film
 from in_process import hmrkit
 from PIL import Image
@@ -96,13 +95,10 @@ def test_signals_end_a_run_and_it_says_so(number, code, word, tmp_path):
     default = "default_int_handler" if number == signal.SIGINT else "SIG_DFL"  # whatever these tests were started by
     heard = f"import signal; signal.signal({number:d}, signal.{default}); {HMRKIT}"
     command, nowhere = ["run", film, "--out", tmp_path / "out", *QUICK, *TOYS], Path(os.devnull)
-    process = start(*command, streams=[nowhere, nowhere, messages], code=heard)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "out" / "long").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.kill(process.pid, number)
-    process.join(120)
-    assert process.exitcode == code
+    with start(*command, streams=[nowhere, nowhere, messages], code=heard) as process:
+        wait_for((tmp_path / "out" / "long").exists, process)
+        os.kill(process.pid, number)
+        assert ended(process, messages) == code
     assert messages.read_text() == f"hmrkit: {word}; the same command goes on from here\n"
     assert not list((tmp_path / "out").rglob(".*"))
 

@@ -3,10 +3,11 @@
 import json
 import os
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from commands import start
+from commands import ended, start
 from films import TOYS, write_film
 from in_process import hmrkit
 
@@ -139,10 +140,10 @@ def test_two_runs_at_once_on_one_folder(tmp_path):
     errors, nowhere = [tmp_path / f"errors_{k}" for k in range(2)], Path(os.devnull)
     for path in errors:
         path.touch()
-    both = [start(*command, streams=[nowhere, nowhere, path]) for path in errors]
-    for process in both:
-        process.join(200)
-    assert [process.exitcode for process in both] == [0, 0], [path.read_text() for path in errors]
+    with ExitStack() as running:
+        both = [running.enter_context(start(*command, streams=[nowhere, nowhere, path])) for path in errors]
+        codes = [ended(process, path) for process, path in zip(both, errors, strict=True)]
+    assert codes == [0, 0], [path.read_text() for path in errors]
     for film in films:
         products = json.loads((out / film.stem / MANIFEST).read_text())["products"]
         for file, facts in ((f, x) for product in products.values() for f, x in product["files"].items()):
