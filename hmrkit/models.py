@@ -70,9 +70,11 @@ class Models:
 
     @cached_property
     def person_masks(self):
+        from hmrkit.engines import engine
         from hmrkit.fitting.masks import MaskReader
 
-        return MaskReader(self.device)
+        with engine(self.options.engine):
+            return MaskReader(self.device)
 
     @cached_property
     def lifter(self):

@@ -1,5 +1,5 @@
 """Detection, keypoints and regression as on a GPU: everything on its device, the CPU's numbers, and how often the host
-waits in a batch. Rendering: ``rendering/test_cuda_rendering.py``."""
+waits in a batch. Rendering: ``rendering/test_cuda_rendering.py``; refinement: ``fitting/test_refine_energy.py``."""
 
 from pathlib import Path
 

@@ -7,15 +7,18 @@ import pytest
 import torch
 from torch import nn
 
+from hmrkit.blazepose.network import load_person_mask
 from hmrkit.blazepose.with_points import load_with_points
 from hmrkit.detectors.yolox import load_network
 from hmrkit.engines import engine, frozen, graph_name
 from hmrkit.errors import UsageError
 from hmrkit.weights import find_weights
 
+CROPS = ((1, 3, 256, 256), (3, 3, 256, 256))
 NETWORKS = {
     "YoloX": (load_network, ((1, 3, 96, 160), (3, 3, 160, 96))),
-    "BlazePoseWithPoints": (load_with_points, ((1, 3, 256, 256), (3, 3, 256, 256))),
+    "BlazePoseWithPoints": (load_with_points, CROPS),
+    "PersonMask": (load_person_mask, CROPS),
 }
 INSTALLED = [
     pytest.param(name, marks=pytest.mark.skipif(importlib.util.find_spec(name) is None, reason=f"no {name}"))
@@ -35,6 +38,9 @@ def test_an_engine_gives_what_pytorch_gives(network, name):
         images = torch.rand(*shape, generator=torch.Generator().manual_seed(k))
         with torch.inference_mode():
             wanted, found = module(images), run(images)
+        if network == "PersonMask":  # logits up to 75
+            wanted, found = wanted.sigmoid(), found.sigmoid()
+            torch.testing.assert_close(found, wanted, atol=1e-3, rtol=0)
         for w, f in zip(*((x,) if isinstance(x, torch.Tensor) else x for x in (wanted, found)), strict=True):
             assert f.shape == w.shape
             torch.testing.assert_close(f, w, atol=2e-3 * max(1.0, float(w.abs().max()) / 100), rtol=1e-3)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hmrkit.backbones import Features, Landmarks
 from hmrkit.blazepose.integral_head import POINTS, BodyPoints, IntegralHead, load_body_points
-from hmrkit.blazepose.network import CROP_SIZE, BlazePose, BlazePoseOutput, load_network
+from hmrkit.blazepose.network import CROP_SIZE, MASK_LAYERS, BlazePose, BlazePoseOutput, load_network
 from hmrkit.blazepose.with_points import BlazePoseWithPoints, PoseMaps
 from hmrkit.engines import Frozen, frozen
 from hmrkit.errors import UsageError
@@ -184,7 +184,7 @@ def load(
     """See `hmrkit.backbones.load_backbone`. BlazePose as published; the integral head is the one that ships."""
     if checkpoint is not None:
         raise UsageError("backbone embedded carries its weights; give the checkpoint to the regressor instead")
-    backbone = EmbeddedBackbone(load_network("cpu", mask=False))
+    backbone = EmbeddedBackbone(load_network("cpu", MASK_LAYERS))
     if weights is not None:
         backbone.integral = load_body_points()
     return backbone.eval().to(device)

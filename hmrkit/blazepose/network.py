@@ -12,14 +12,13 @@ layers: the converter counts on it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cache
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hmrkit.skeletons import BLAZEPOSE_33
 from hmrkit.weights import load_into, load_state
 
 WEIGHTS = "keypoints/blazepose_heavy.safetensors"  # two shards
@@ -27,29 +26,13 @@ CROP_SIZE = 256
 LANDMARKS = 39  # 33 of the body, then 2 that say where the next crop goes, then 4 that nobody documents
 FEATURE_STRIDES = (4, 8, 16, 32)
 FEATURE_CHANNELS = (32, 56, 160, 272)
-# The network's constant error between the body's sides: what it adds to left landmarks, x, y px of the crop, then world
-# x, y, z mm; to right ones the same in x, the opposite in y and z of the world (`OTHER_SIDE`). Measured on synthetic
-# images by `python -m hmrkit.training.blazepose_bias`; real clips show a similar error.
-_SIDE_BIAS = {
-    "nose": (0.1, 0.0, -7, 0, 0),
-    "left_eye_inner": (0.5, -0.1, 0, 5, 6),
-    "left_eye": (0.5, -0.1, 2, 5, 18),
-    "left_eye_outer": (0.4, -0.1, 4, -2, 6),
-    "left_ear": (0.4, -0.1, 7, -22, -5),
-    "left_mouth": (0.0, -0.1, 11, -16, 13),
-    "left_shoulder": (0.2, 0.3, 17, 31, -27),
-    "left_elbow": (0.3, 0.6, 22, -11, -9),
-    "left_wrist": (0.3, 1.3, 9, 2, 37),
-    "left_pinky": (0.2, 1.6, 16, 4, 63),
-    "left_index": (0.3, 1.2, 21, 19, 60),
-    "left_thumb": (0.4, 1.2, 13, 16, 41),
-    "left_hip": (-1.2, 0.4, 1, 5, 22),
-    "left_knee": (0.5, 1.8, 16, 37, 10),
-    "left_ankle": (-0.7, 0.7, 7, 14, -1),
-    "left_heel": (-0.3, 0.5, -5, 15, 21),
-    "left_foot_index": (-2.8, 0.4, -15, 22, 27),
-}  # fmt: skip
-OTHER_SIDE = (1.0, -1.0, 1.0, -1.0, -1.0)  # a row's signs for the landmark of the other side
+# Layers of `BlazePose` that masks alone need, and those that landmarks alone need.
+MASK_LAYERS = ("mask_join2", "mask_from4", "mask_blocks2", "mask_blocks1", "to_mask")
+LANDMARK_LAYERS = (
+    *("down8", "blocks8", "join8", "down16", "blocks16", "join16", "down32", "blocks32", "join32"),
+    *("down64", "blocks64", "down128", "blocks128", "to_heatmaps", "to_landmarks", "to_world", "to_presence"),
+)
+TrunkMaps = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # of strides 2, 4, 8, 16, 32
 
 
 @dataclass(frozen=True)
@@ -58,15 +41,14 @@ class BlazePoseOutput:
 
     `landmarks` (B,39,5): x, y, z px of the crop (z is depth about the hips), visibility and presence as logits.
     `world` (B,39,3): metres about the middle of the hips; x right, y down, z away from a camera that looks at the
-    crop's centre. `presence` (B,): is there a person, in [0, 1]. `heatmaps` (B,39,64,64) and `mask` (B,1,256,256) are
-    logits, None unless asked for.
+    crop's centre. `presence` (B,): is there a person, in [0, 1]. `heatmaps` (B,39,64,64) are logits, None unless asked
+    for.
     """
 
     landmarks: Tensor
     world: Tensor
     presence: Tensor
     heatmaps: Tensor | None = None
-    mask: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +57,7 @@ class Lower:
     stride 32 makes; `wide` (B,1632,8,8), the trunk's last map widened; `merged` (B,48,64,64), the pyramid's sum, from
     which heatmaps are read; `branch` (B,192,16,16), the regression branch at stride 16."""
 
-    trunk: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+    trunk: TrunkMaps
     first32: Tensor
     wide: Tensor
     merged: Tensor
@@ -168,7 +150,7 @@ class BlazePoseTrunk(nn.Module):
         )
         self.stride32 = stage32()
 
-    def forward(self, crops: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]:
+    def forward(self, crops: Tensor) -> tuple[TrunkMaps, Tensor]:
         at2 = self.stem_block(functional.relu6(self.stem(crops), inplace=True))
         at4 = self.stride4(at2)
         at8 = self.stride8(at4)
@@ -178,7 +160,7 @@ class BlazePoseTrunk(nn.Module):
 
 
 class BlazePose(nn.Module):
-    """Crops (B,3,256,256) RGB in [0, 1] -> `BlazePoseOutput`. Mask and heatmaps are made only when asked for."""
+    """Crops (B,3,256,256) RGB in [0, 1] -> `BlazePoseOutput`. Heatmaps are made only when asked for."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -218,16 +200,12 @@ class BlazePose(nn.Module):
 
     def lower(self, crops: Tensor) -> Lower:
         """What both the landmarks and the backbone of regressors are made from."""
-        (at2, at4, at8, at16, at32), first32 = self.trunk(crops)
-        wide = functional.relu6(self.widen_depthwise(functional.relu6(self.widen(at32), inplace=True)), inplace=True)
-        merged = _twice(self.pyramid32(wide)).add_(self.pyramid16(at16))
-        merged = _twice(merged).add_(self.pyramid8(at8))
-        merged = _twice(merged).add_(self.pyramid4(at4))
-        branch = self.blocks8(self.down8(merged)).add_(self.join8(at8))
-        branch = self.blocks16(self.down16(branch)).add_(self.join16(at16))
-        return Lower((at2, at4, at8, at16, at32), first32, wide, merged, branch)
+        trunk, first32, wide, merged = self._pyramid(crops)
+        branch = self.blocks8(self.down8(merged)).add_(self.join8(trunk[2]))
+        branch = self.blocks16(self.down16(branch)).add_(self.join16(trunk[3]))
+        return Lower(trunk, first32, wide, merged, branch)
 
-    def upper(self, lower: Lower, mask: bool = False, heatmaps: bool = False) -> BlazePoseOutput:
+    def upper(self, lower: Lower, heatmaps: bool = False) -> BlazePoseOutput:
         """The predictions made from the maps of `lower`."""
         x = self.blocks32(self.down32(lower.branch)) + self.join32(lower.wide)
         x = self.blocks128(self.down128(self.blocks64(self.down64(x))))
@@ -236,57 +214,48 @@ class BlazePose(nn.Module):
             world=self.to_world(x).float().reshape(-1, LANDMARKS, 3),
             presence=self.to_presence(x).float().sigmoid().flatten(),
             heatmaps=self.to_heatmaps(lower.merged).float() if heatmaps else None,
-            mask=self._mask(lower.trunk[0], lower.merged) if mask else None,
         )
 
-    def forward(self, crops: Tensor, mask: bool = False, heatmaps: bool = False) -> BlazePoseOutput:
-        return self.upper(self.lower(crops), mask, heatmaps)
+    def forward(self, crops: Tensor, heatmaps: bool = False) -> BlazePoseOutput:
+        return self.upper(self.lower(crops), heatmaps)
 
-    def _mask(self, at2: Tensor, merged: Tensor) -> Tensor:
-        x = self.mask_blocks2(_twice(self.mask_from4(merged)).add_(self.mask_join2(at2)))
+    def mask(self, crops: Tensor) -> Tensor:
+        """Where the person is in crops (B,3,256,256): logits (B,1,256,256)."""
+        trunk, _, _, merged = self._pyramid(crops)
+        x = self.mask_blocks2(_twice(self.mask_from4(merged)).add_(self.mask_join2(trunk[0])))
         return self.to_mask(self.mask_blocks1(_twice(x))).float()
 
-
-def without_side_bias(output: BlazePoseOutput) -> BlazePoseOutput:
-    """The prediction with the network's constant side bias subtracted (see `side_bias`)."""
-    px, metres = side_bias(output.world.device)
-    landmarks, world = output.landmarks.clone(), output.world.clone()
-    landmarks[:, : len(px), :2] -= px
-    world[:, : len(px)] -= metres
-    return replace(output, landmarks=landmarks, world=world)
-
-
-def flipped_back(output: BlazePoseOutput) -> BlazePoseOutput:
-    """The prediction for a mirrored crop, flipped back: as if made for the crop itself. The mask is left out."""
-    order = [*BLAZEPOSE_33.mirror, *range(len(BLAZEPOSE_33), output.landmarks.shape[1])]
-    landmarks, world = output.landmarks[:, order].clone(), output.world[:, order].clone()
-    landmarks[..., 0] = CROP_SIZE - landmarks[..., 0]
-    world[..., 0] *= -1
-    heatmaps = None if output.heatmaps is None else output.heatmaps[:, order].flip(-1)
-    return BlazePoseOutput(landmarks, world, output.presence, heatmaps)
+    def _pyramid(self, crops: Tensor) -> tuple[TrunkMaps, Tensor, Tensor, Tensor]:
+        """`trunk`, `first32`, `wide` and `merged` of `Lower`."""
+        trunk, first32 = self.trunk(crops)
+        _, at4, at8, at16, at32 = trunk
+        wide = functional.relu6(self.widen_depthwise(functional.relu6(self.widen(at32), inplace=True)), inplace=True)
+        merged = _twice(self.pyramid32(wide)).add_(self.pyramid16(at16))
+        merged = _twice(merged).add_(self.pyramid8(at8))
+        return trunk, first32, wide, _twice(merged).add_(self.pyramid4(at4))
 
 
-@cache
-def side_bias(device: torch.device) -> tuple[Tensor, Tensor]:
-    """The network's constant error between left and right, of 33 landmarks: (33,2) px of the crop, (33,3) m.
+class PersonMask(nn.Module):
+    """Crops (B,3,256,256) RGB in [0, 1] -> logits (B,1,256,256): `BlazePose.mask` as a network of its own."""
 
-    The shoulders of somebody who holds them level, for example, come out 6 cm apart in height.
-    """
-    rows = torch.zeros(len(BLAZEPOSE_33), 5)
-    for name, row in _SIDE_BIAS.items():
-        left = BLAZEPOSE_33.index[name]
-        right = BLAZEPOSE_33.mirror[left]
-        rows[right] = torch.tensor(row) * torch.tensor(OTHER_SIDE)
-        rows[left] = torch.tensor(row)
-    return rows[:, :2].to(device), rows[:, 2:].to(device) / 1000
+    def __init__(self, network: BlazePose) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, crops: Tensor) -> Tensor:
+        return self.network.mask(crops)
 
 
-def load_network(device: str | torch.device = "cpu", mask: bool = True) -> BlazePose:
-    """The shipped weights on `device`, ready for inference; float32 (they are kept as float16, as published). Without
-    `mask` the layers that make masks alone are left out."""
+def load_network(device: str | torch.device = "cpu", without: Sequence[str] = ()) -> BlazePose:
+    """The shipped weights on `device`, ready for inference; float32 (they are kept as float16, as published). Layers
+    that serve for one thing alone can be left out: `MASK_LAYERS` or `LANDMARK_LAYERS`."""
     model = BlazePose().eval()
     load_into(model, {key: value.float() for key, value in load_state(WEIGHTS).items()}, WEIGHTS)
-    if not mask:
-        for name in ("mask_join2", "mask_from4", "mask_blocks2", "mask_blocks1", "to_mask"):
-            delattr(model, name)
+    for name in without:
+        delattr(model, name)
     return model.to(device).to(memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
+
+
+def load_person_mask(device: str | torch.device = "cpu") -> PersonMask:
+    """The layers that make masks, ready for inference."""
+    return PersonMask(load_network(device, LANDMARK_LAYERS)).eval()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hmrkit.blazepose.integral_head import BodyPoints, IntegralHead, load_body_points
-from hmrkit.blazepose.network import BlazePose, BlazePoseOutput, load_network
+from hmrkit.blazepose.network import MASK_LAYERS, BlazePose, BlazePoseOutput, load_network
 
 
 class PoseMaps(NamedTuple):
@@ -57,4 +57,4 @@ class BlazePoseWithPoints(nn.Module):
 
 def load_with_points(device: str | torch.device = "cpu") -> BlazePoseWithPoints:
     """Both networks that ship, on `device`, ready for inference."""
-    return BlazePoseWithPoints(load_network(device, mask=False), load_body_points(device)).eval()
+    return BlazePoseWithPoints(load_network(device, MASK_LAYERS), load_body_points(device)).eval()

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from hmrkit.blazepose.network import CROP_SIZE, WEIGHTS, BlazePose, load_network
+from hmrkit.blazepose.network import CROP_SIZE, WEIGHTS, load_person_mask
 from hmrkit.camera import crop_cameras
 from hmrkit.crops import REGION_POINTS, Region, crop_batch, person_region
 from hmrkit.device import inference, one_thread, upload
+from hmrkit.engines import frozen
 from hmrkit.rendering.rasteriser import Fragments, visible_fragments
 from hmrkit.skeletons import get_skeleton
 from hmrkit.types import Take, Track
@@ -81,7 +82,7 @@ class MaskReader:
     def __init__(self, device: torch.device) -> None:
         self.weights_sha256 = verify(WEIGHTS)
         self.device = device
-        self.network: BlazePose = load_network(device)
+        self.run = frozen(load_person_mask(device))
 
     def __call__(self, take: Take, tracks: Sequence[Track], batch_size: int = 8) -> dict[int, PersonMasks]:
         """Masks by track id, of people who show hips and shoulders in some frame that can be decoded. InputError where
@@ -112,9 +113,8 @@ class MaskReader:
                 with inference(self.device):
                     maps = cameras.image_from_crop[part]
                     crops = crop_batch(images, places, region[part], CROP_SIZE, maps)
-                    output = self.network(crops.contiguous(memory_format=torch.channels_last), mask=True)
-                    assert output.mask is not None
-                    masks[torch.from_numpy(part)] = avg_pool2d(output.mask, CROP_SIZE // SIDE)[:, 0] > 0
+                    logits = self.run(crops.contiguous(memory_format=torch.channels_last))
+                    masks[torch.from_numpy(part)] = avg_pool2d(logits, CROP_SIZE // SIDE)[:, 0] > 0
                 read[part] = True
         found = {}
         for k, person in enumerate(tracks):

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from hmrkit.blazepose.integral_head import WEIGHTS as POINTS_WEIGHTS
-from hmrkit.blazepose.network import CROP_SIZE, WEIGHTS, BlazePoseOutput, flipped_back, load_network, without_side_bias
+from hmrkit.blazepose.network import CROP_SIZE, MASK_LAYERS, WEIGHTS, BlazePoseOutput, load_network
+from hmrkit.blazepose.side_bias import flipped_back, without_side_bias
 from hmrkit.blazepose.with_points import PoseMaps, load_with_points
 from hmrkit.engines import frozen
 from hmrkit.skeletons import BLAZEPOSE_33, BLAZEPOSE_FACE
@@ -31,7 +32,7 @@ class BlazePoseReader:
 
     def __init__(self, device: torch.device, points: bool = True, flip_test: bool = False) -> None:
         self.weights_sha256 = verify(WEIGHTS) + (verify(POINTS_WEIGHTS) if points else "")
-        self.alone = None if points else load_network(device, mask=False)
+        self.alone = None if points else load_network(device, MASK_LAYERS)
         self.run = frozen(load_with_points(device)) if points else None
         self.flip_test = flip_test
 

@@ -1,4 +1,4 @@
-"""Measure BlazePose's constant error between the body's sides: the table in `hmrkit.blazepose.network`.
+"""Measure BlazePose's constant error between the body's sides: the table in `hmrkit.blazepose.side_bias`.
 
     python -m hmrkit.training.blazepose_bias
 
@@ -14,7 +14,8 @@ import logging
 import torch
 from torch import Tensor
 
-from hmrkit.blazepose.network import OTHER_SIDE, BlazePoseOutput, flipped_back, load_network
+from hmrkit.blazepose.network import BlazePoseOutput, load_network
+from hmrkit.blazepose.side_bias import OTHER_SIDE, flipped_back
 from hmrkit.skeletons import BLAZEPOSE_33
 from hmrkit.synthetic.images import SyntheticImages
 

@@ -17,10 +17,12 @@ from hmrkit.weights import write_manifest
 
 def networks() -> Iterator[tuple[nn.Module, Tensor, tuple[int, ...]]]:
     """Networks, an input of each, and the axes of it that may have any length."""
+    from hmrkit.blazepose.network import load_person_mask
     from hmrkit.blazepose.with_points import load_with_points
     from hmrkit.detectors.yolox import load_network
 
     yield load_with_points(), torch.rand(2, 3, 256, 256), (0,)
+    yield load_person_mask(), torch.rand(2, 3, 256, 256), (0,)
     yield load_network(), 255 * torch.rand(2, 3, 352, 640), (0, 2, 3)
 
 

@@ -251,8 +251,8 @@ def test_unwritable_output_is_said_before_any_work(film, tmp_path):
 
 
 def test_killed_in_the_middle_it_resumes(tmp_path):
-    frames = {"short": 12, "long": 100}
-    films = [write_film(tmp_path / f"{name}.mp4", frames=count, step=0.7) for name, count in frames.items()]
+    frames = {"short": 12, "long": 60}
+    films = [write_film(tmp_path / f"{name}.mp4", frames=count, step=1.2) for name, count in frames.items()]
     out, nowhere = tmp_path / "out", Path(os.devnull)
     command = ["run", *films, "--out", out, "--mesh", "toy", *TOYS]
     with start(*command, streams=[nowhere] * 3) as process:
