@@ -42,7 +42,7 @@ def refine_tracks(
     parameters.
 
     `device` defaults to the body's. Memory is bounded by the chunk, time grows with the number of frames. What becomes
-    of a track does not depend on the others. One whose numbers are not finite, or become so, stays as it is, with a
+    of a track does not depend on the others. One whose numbers or whose energy are not finite stays as it is, with a
     warning. Frames that lack a rotation or the translation lack both afterwards. ModelMismatchError: see
     `hmrkit.body.posing.body_for`.
     """
@@ -66,7 +66,7 @@ def refine_tracks(
             for (i, rows), local, transl in zip(batch, *parts, strict=True):
                 found[i].append((rows, local.numpy(), transl.numpy()))
     for i in sorted(failed):
-        log.warning("track %d stays unrefined: some of its keypoints or body parameters are not finite", i)
+        log.warning("track %d stays unrefined: some of its keypoints or body parameters are not finite, or too large", i)
     return {i: _refined(params, filled[i][1], [] if i in failed else found[i]) for i, (params, _) in tracks.items()}
 
 
