@@ -20,6 +20,7 @@ from hmrkit.pipeline import Progress, require_stage
 from hmrkit.scene import ExportOptions, Scene
 from hmrkit.scene.build import build_scene, chosen_shots
 from hmrkit.scene.resampling import usual_rate
+from hmrkit.scene.texture import check_apart
 from hmrkit.scene.vertex_cache import shared_vertices
 from hmrkit.take.claims import locked
 from hmrkit.take.clip_folder import ClipFolder
@@ -101,6 +102,7 @@ def export_into(
     """`export_take` into a folder that has a manifest (`ClipFolder`): files that the last export of the same formats
     made and this one does not are removed, all others stay."""
     check_format_options(formats, options or ExportOptions())
+    check_apart(options.texture if options else None, folder)
     record = {"options": json.loads(json.dumps(asdict(options or ExportOptions()), default=str))}
     paths: list[Path] = []
     with exporting(take, folder, formats, models, progress, options) as write, locked(folder):
