@@ -15,14 +15,14 @@ UV_SET = "UVMap"
 def add_texture(graph: Graph, file: str) -> Int64:
     """An image that lies beside the FBX file, as a texture: the file's name is its path from there."""
     video = graph.add(
-        "Video", "texture", "Video", record("Type", "Clip"), properties(("Path", "KString", "XRefUrl", "", file)),
+        "Video", file, "Video", record("Type", "Clip"), properties(("Path", "KString", "XRefUrl", "", file)),
         record("UseMipMap", 0), record("Filename", file), record("RelativeFilename", file), sub="Clip",
     )  # fmt: skip
     rows = [("UVSet", "KString", "", "", UV_SET), ("UseMaterial", "bool", "", "", 1)]
     rows += [(f"WrapMode{axis}", "enum", "", "", 1) for axis in "UV"]  # the border's colour beyond it
     texture = graph.add(
-        "Texture", "texture", "Texture", record("Type", "TextureVideoClip"), record("Version", 202),
-        record("TextureName", object_name("texture", "Texture")), record("Media", object_name("texture", "Video")),
+        "Texture", file, "Texture", record("Type", "TextureVideoClip"), record("Version", 202),
+        record("TextureName", object_name(file, "Texture")), record("Media", object_name(file, "Video")),
         record("FileName", file), record("RelativeFilename", file), properties(*rows),
         record("ModelUVTranslation", 0.0, 0.0), record("ModelUVScaling", 1.0, 1.0),
         record("Texture_Alpha_Source", "None"), record("Cropping", 0, 0, 0, 0),

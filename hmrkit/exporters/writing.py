@@ -88,7 +88,7 @@ def export_take(
 ) -> list[Path]:
     """Write a take's people in each of `formats` under `folder`, as `exporting` says; the paths made, in order."""
     with exporting(take, folder, formats, models, progress, options) as write:
-        return [path for name in formats for path in write(name, folder)]
+        return list(dict.fromkeys(path for name in formats for path in write(name, folder)))
 
 
 def export_into(
@@ -110,7 +110,7 @@ def export_into(
         for name in formats:
             paths += written.product(f"export-{name}", record, partial(write, name))
         written.finish(written.names)
-    return paths
+    return list(dict.fromkeys(paths))  # formats share a texture
 
 
 def _uneven(take: Take, resampled: Sequence[str], timed: Sequence[str]) -> str:

@@ -11,7 +11,8 @@ from PIL import Image
 
 from hmrkit.body.model import Body
 from hmrkit.body.texture import texture_coordinates
-from hmrkit.errors import InputError, UsageError, reason_of
+from hmrkit.errors import InputError, UsageError
+from hmrkit.scene.types import NAME_LENGTH, safe_name
 from hmrkit.untrusted import limits
 from hmrkit.untrusted.arrays import open_regular
 from hmrkit.weights import find_weights, verify
@@ -36,7 +37,7 @@ class Texture:
 
 
 def read_texture(choice: str, body: Body, scene: str) -> Texture:
-    """The texture that ``--texture`` names, ``skin`` or a file, for people of `body`, named after their scene.
+    """The texture that ``--texture`` names, ``skin`` or a file, for people of `body`; its name begins with `scene`.
 
     UsageError for a body without charts, InputError for a file that is no PNG or JPEG, WeightsError where the skin is
     missing or damaged.
@@ -48,7 +49,7 @@ def read_texture(choice: str, body: Body, scene: str) -> Texture:
         )
     if choice == SKIN:
         verify(_SHIPPED)
-        return Texture(f"{scene}_texture.jpg", find_weights(_SHIPPED).read_bytes())
+        return Texture(f"{scene}_{SKIN}.jpg", find_weights(_SHIPPED).read_bytes())
     wanted = f"{choice}: wanted {SKIN}, or a texture as a PNG or JPEG file"
     try:
         with open_regular(choice) as file:
@@ -57,7 +58,8 @@ def read_texture(choice: str, body: Body, scene: str) -> Texture:
         raise InputError(f"{wanted}; found {error.strerror}; check the path") from error
     if len(content) > limits.TEXTURE_BYTES:
         raise InputError(f"{wanted} of at most {limits.TEXTURE_BYTES >> 20} MB; make it smaller")
-    return Texture(f"{scene}_texture.{_suffix(content, choice, wanted)}", content)
+    own = safe_name(Path(choice).stem)[:NAME_LENGTH]
+    return Texture(f"{scene}_{own}.{_suffix(content, choice, wanted)}", content)
 
 
 def _suffix(content: bytes, choice: str, wanted: str) -> str:
@@ -70,7 +72,7 @@ def _suffix(content: bytes, choice: str, wanted: str) -> str:
                 raise InputError(f"{wanted}; found colours for print (CMYK); save it in RGB")
             return _SUFFIXES[str(image.format)]
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{wanted}; found another or a damaged file ({reason_of(error)}); save it again") from error
+        raise InputError(f"{wanted}; found another or a damaged file; save it again") from error
 
 
 def check_apart(choice: str | None, folder: Path) -> None:

@@ -34,7 +34,7 @@ Rows = slice | np.ndarray
 
 METRES_PER_UNIT: dict[str, float] = {"m": 1.0, "cm": 0.01}
 Z_UP_FROM_Y_UP = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
-_NAME_LENGTH = 80  # file names, with a suffix, stay short of what disks take
+NAME_LENGTH = 80  # file names, with a suffix, stay short of what disks take
 STRETCH = 64  # frames whose vertices are held at once
 
 
@@ -382,7 +382,7 @@ def scene_name(clip: Path) -> str:
     A name that loses more than blanks in it gets digits of its hash.
     """
     text = clip.name if clip.is_dir() else clip.stem
-    name = safe_name(text)[:_NAME_LENGTH]
+    name = safe_name(text)[:NAME_LENGTH]
     if name.removeprefix("clip_") == text.replace(" ", "_").removeprefix("clip_"):
         return name
     return f"{name}_{hashlib.sha256(os.fsencode(text)).hexdigest()[:6]}"
