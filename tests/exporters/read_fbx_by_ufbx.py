@@ -2,8 +2,8 @@
 
 A process of its own, which leaves without tidying up: ufbx's young Python binding counts references wrongly, so here no
 object is ever given back. Written are, for each mesh node NAME: ``NAME/vertices`` (times, V, 3) in the world, skinned
-and morphed by ufbx, ``NAME/visible`` (times,), ``NAME/uv`` (corners, 2), ``NAME/colour`` (3,) and ``NAME/texture``, the image's path, "" none;
-``camera/focal_mm`` (times,); and ``facts``, JSON.
+and morphed by ufbx, ``NAME/visible`` (times,), ``NAME/uv`` (corners, 2), ``NAME/colour`` (3,) and ``NAME/texture``, the
+image's path or ""; ``camera/focal_mm`` (times,); and ``facts``, JSON.
 """
 
 import gc

@@ -70,4 +70,4 @@ def test_noise_is_smooth_and_the_same_every_time():
     np.testing.assert_array_equal(values, noise(place, 0.05, 3))
     assert abs(values.mean()) < 0.05
     assert values.std() > 0.2
-    assert np.abs(noise(place + [1e-4, 0, 0], 0.05, 3) - values).max() < 0.02
+    assert np.abs(noise(place + np.array([1e-4, 0, 0]), 0.05, 3) - values).max() < 0.02
