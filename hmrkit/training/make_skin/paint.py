@@ -43,7 +43,9 @@ def paint(surface: Surface) -> np.ndarray:
     canvas = _Canvas(surface)
     _tones(canvas)
     _hands_and_feet(canvas)
-    _face(canvas)
+    _hair(canvas)
+    _eyes(canvas)
+    _mouth_and_nose(canvas)
     _shade(canvas)
     _clothes(canvas)
     return canvas.colours
@@ -127,10 +129,14 @@ def _hands_and_feet(canvas: _Canvas) -> None:
         canvas.lay(NAIL, 0.8 * facing * inside(np.linalg.norm(away, axis=1) - 0.011, 0.0015))
 
 
-def _face(canvas: _Canvas) -> None:
-    """Hair cut short, brows, eyes, lips, nostrils."""
-    head = canvas.part("head", "neck")
-    x, y, front = canvas.x, canvas.y, head * step(canvas.z, 0.06, 0.08)
+def _front(canvas: _Canvas) -> np.ndarray:
+    """Mask of the face, without what lies behind it at the same height."""
+    return canvas.part("head", "neck") * step(canvas.z, 0.06, 0.08)
+
+
+def _hair(canvas: _Canvas) -> None:
+    """Hair cut short, and brows."""
+    x, y, head = canvas.x, canvas.y, canvas.part("head", "neck")
     # Over the forehead, down along the temple to before the ear, from there to the neck.
     temple = 0.060 + 0.5 * (y - 0.665)
     lowest = 0.640 + 0.026 * step(canvas.z, -0.01, 0.04)
@@ -140,21 +146,29 @@ def _face(canvas: _Canvas) -> None:
 
     arch = 0.7015 - 6.0 * (x - 0.033) ** 2
     thick = 0.0036 - 0.006 * step(x, 0.034, 0.060) - 0.008 * (1 - step(x, 0.008, 0.018))
-    canvas.lay(BROW, 0.7 * front * inside(np.abs(y - arch) - thick, 0.0016))
+    canvas.lay(BROW, 0.7 * _front(canvas) * inside(np.abs(y - arch) - thick, 0.0016))
 
-    middle = (0.0310, 0.6810)
-    lid = ((x - middle[0]) / 0.0150).clip(-1, 1)
-    upper, lower = 0.0058 * (1 - lid**2), -0.0042 * (1 - lid**2)
-    up = y - middle[1] - 0.0012 * lid
-    opening = np.maximum(np.maximum(up - upper, lower - up), np.abs(x - middle[0]) - 0.0150)
+
+def _eyes(canvas: _Canvas) -> None:
+    """Open eyes, painted on the closed lids that the mesh has."""
+    x, y, front = canvas.x, canvas.y, _front(canvas)
+    middle, half, iris = (0.0310, 0.6810), 0.0150, (0.0310, 0.6820)
+    along = ((x - middle[0]) / half).clip(-1, 1)
+    upper, lower = 0.0058 * (1 - along**2), -0.0042 * (1 - along**2)
+    up = y - middle[1] - 0.0012 * along
+    opening = np.maximum(np.maximum(up - upper, lower - up), np.abs(x - middle[0]) - half)
     canvas.lay(FLUSHED, 0.25 * front * inside(opening - 0.004, 0.003))
     eye = front * inside(opening, 0.0005)
     canvas.lay(SCLERA, eye)
-    canvas.lay(IRIS, eye * inside(ellipse(x, y, (middle[0], middle[1] + 0.001), (0.0056, 0.0056)), 0.0006))
-    canvas.lay(PUPIL, eye * inside(ellipse(x, y, (middle[0], middle[1] + 0.001), (0.0024, 0.0024)), 0.0006))
-    canvas.lay(LASHES, 0.85 * front * inside(np.abs(up - upper) - 0.0009, 0.0006) * (np.abs(lid) < 1))
-    canvas.lay(LASHES, 0.35 * front * inside(np.abs(up - lower) - 0.0004, 0.0006) * (np.abs(lid) < 1))
+    canvas.lay(IRIS, eye * inside(ellipse(x, y, iris, (0.0056, 0.0056)), 0.0006))
+    canvas.lay(PUPIL, eye * inside(ellipse(x, y, iris, (0.0024, 0.0024)), 0.0006))
+    canvas.lay(LASHES, 0.85 * front * inside(np.abs(up - upper) - 0.0009, 0.0006) * (np.abs(along) < 1))
+    canvas.lay(LASHES, 0.35 * front * inside(np.abs(up - lower) - 0.0004, 0.0006) * (np.abs(along) < 1))
 
+
+def _mouth_and_nose(canvas: _Canvas) -> None:
+    """Lips, the line between them, nostrils."""
+    x, y, front = canvas.x, canvas.y, _front(canvas)
     mouth, across = y - 0.6158, (x / 0.0235).clip(0, 1)
     upper = 0.0072 * (1 - across**2) - 0.0014 * np.exp(-((x / 0.004) ** 2))
     lower = -0.0098 * (1 - across**2)
