@@ -298,7 +298,7 @@ class Options:
     )
     renderer: str = option(
         "auto",
-        "What draws meshes, all to the same image (gl: OpenGL by EGL, which needs hmrkit[gl])",
+        "What draws meshes (gl is OpenGL by EGL, which needs hmrkit[gl])",
         also=("run", "render"),
         choices=RENDERERS,
     )

@@ -27,7 +27,7 @@ from hmrkit.rendering.shading import SAMPLES, WIRE_FILL, WIRE_SHARE
 
 log = logging.getLogger(__name__)
 # Pixels along the side of what is drawn at once; a power of two. The textures take 8 (colour) + 4 (depth) bytes a
-# sample and 7 a pixel: 229 MiB.
+# sample and 7 a pixel: 220 MiB.
 BLOCK = 2048
 VERSION = 330  # OpenGL 3.3
 CORNERS = f"""

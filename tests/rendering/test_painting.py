@@ -76,7 +76,7 @@ def test_auto_is_what_is_known_to_be_fast(monkeypatch, caplog):
         assert not caplog.records
         assert chosen("auto") is None
     assert "pip install numba" in caplog.text
-    with pytest.raises(UsageError, match="compiled cannot be used .*pip install numba"):
+    with pytest.raises(UsageError, match=r"compiled cannot be used .*pip install numba"):
         chosen("compiled")
     with pytest.raises(UsageError, match="draws no --alpha and no --style wireframe"):
         chosen("compiled", surfaces=False)
