@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 OF_RESULTS = ("body", "gender", "focal", "fov", "device")  # what results made elsewhere are compared by
 
 
-@o.with_options(without=("method", "people", "start", "end", "every", "fps"))
+@o.with_options(without=("method", "people", "start", "end", "every", "fps", "renderer"))
 def evaluate(
     dataset: Annotated[
         str,
