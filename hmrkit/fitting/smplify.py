@@ -66,7 +66,7 @@ def refine_tracks(
             for (i, rows), local, transl in zip(batch, *parts, strict=True):
                 found[i].append((rows, local.numpy(), transl.numpy()))
     for i in sorted(failed):
-        log.warning("track %d stays unrefined: some of its keypoints or body parameters are not finite, or too large", i)
+        log.warning("track %d stays unrefined: keypoints or body parameters are not finite, or too large", i)
     return {i: _refined(params, filled[i][1], [] if i in failed else found[i]) for i, (params, _) in tracks.items()}
 
 
