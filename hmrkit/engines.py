@@ -1,4 +1,5 @@
-"""Engines: what runs a frozen network. PyTorch everywhere; on CPUs ONNX Runtime, which is faster.
+"""Engines: what runs a frozen network. PyTorch everywhere, on GPUs compiled on request; on CPUs ONNX Runtime, which is
+faster.
 
 A network's graph (``weights/graphs/CLASS-FINGERPRINT.onnx``, from `hmrkit train graphs`) has no weights in it: the
 module gives its own when the engine starts. So every checkpoint of a known form runs, users' own included, and nothing
@@ -28,7 +29,7 @@ from hmrkit.weights import find_weights
 
 log = logging.getLogger(__name__)
 
-ENGINES = ("auto", "torch", "onnxruntime", "openvino")
+ENGINES = ("auto", "torch", "compile", "onnxruntime", "openvino")
 Frozen = Callable[[Tensor], Any]
 _chosen: ContextVar[str] = ContextVar("engine", default="auto")
 
@@ -38,8 +39,9 @@ def engine(name: str) -> Iterator[None]:
     """Networks that are loaded inside run by this engine. UsageError for one that is unknown or not installed."""
     if name not in ENGINES:
         raise unknown("--engine", name, ENGINES)
-    if name not in ("auto", "torch") and importlib.util.find_spec(name) is None:
-        raise UsageError(f"--engine {name} wants the package {name}, which is not installed: pip install {name}")
+    package = "triton" if name == "compile" else name
+    if name not in ("auto", "torch") and importlib.util.find_spec(package) is None:
+        raise UsageError(f"--engine {name} wants the package {package}, which is not installed: pip install {package}")
     token = _chosen.set(name)
     try:
         yield
@@ -51,10 +53,14 @@ def frozen(module: nn.Module) -> Frozen:
     """What runs `module` in inference: one tensor in; out comes the module's tensor, or a tuple where it has several.
 
     The module is on its device and changes no more. ONNX Runtime and OpenVINO run what has a graph, in float32 on the
-    CPU. Engine ``auto`` is ONNX Runtime where it is installed.
+    CPU. Engine ``auto`` is ONNX Runtime where it is installed. UsageError for ``compile`` on a CPU.
     """
     name = _chosen.get()
     first = next(module.parameters())
+    if name == "compile":
+        if first.device.type == "cpu":
+            raise UsageError("--engine compile is for GPUs, found --device cpu; leave it out, or name a GPU")
+        return compiled(module)
     if name == "torch" or first.device.type != "cpu" or first.dtype != torch.float32:
         return module
     try:
@@ -67,6 +73,11 @@ def frozen(module: nn.Module) -> Frozen:
     if importlib.util.find_spec("onnxruntime") is None:
         return module
     return _onnxruntime(graph, module)
+
+
+def compiled(module: nn.Module, backend: str | Callable[..., Any] = "inductor") -> Frozen:
+    """`module` by `torch.compile`: in the first pass of one image, and in the first of more. That takes minutes."""
+    return torch.compile(module, dynamic=True, fullgraph=True, backend=backend)
 
 
 def graph_name(module: nn.Module) -> str:

@@ -293,7 +293,8 @@ class Options:
     )
     engine: str = option(
         "auto",
-        "What runs frozen networks: auto, torch, onnxruntime or openvino. auto is ONNX Runtime on CPUs, else PyTorch.",
+        "What runs frozen networks: auto, torch, compile (torch.compile, on GPUs), onnxruntime or openvino. auto is "
+        "ONNX Runtime on CPUs, else PyTorch.",
         also=("detect", "pose", "regress"),
     )
     renderer: str = option(

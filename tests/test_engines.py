@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
 from hmrkit.blazepose.network import load_person_mask
 from hmrkit.blazepose.with_points import load_with_points
 from hmrkit.detectors.yolox import load_network
-from hmrkit.engines import engine, frozen, graph_name
+from hmrkit.engines import compiled, engine, frozen, graph_name
 from hmrkit.errors import UsageError
 from hmrkit.weights import find_weights
 
@@ -44,6 +45,29 @@ def test_an_engine_gives_what_pytorch_gives(network, name):
         for w, f in zip(*((x,) if isinstance(x, torch.Tensor) else x for x in (wanted, found)), strict=True):
             assert f.shape == w.shape
             torch.testing.assert_close(f, w, atol=2e-3 * max(1.0, float(w.abs().max()) / 100), rtol=1e-3)
+
+
+@pytest.mark.parametrize("network", ["YoloX", *(pytest.param(n, marks=pytest.mark.slow) for n in (*NETWORKS,)[1:])])
+def test_the_compiler_takes_networks_whole_and_once(network):
+    """Its front end, which a CPU has too: no part is left to Python, and another size of batch compiles nothing."""
+    load, (_, shape) = NETWORKS[network]
+    module, counter = load(), CompileCounter()
+    run = compiled(module, backend=counter)
+    with torch.inference_mode():
+        for count in (2, 3, 5):
+            images = torch.rand(count, *shape[1:])
+            torch.testing.assert_close(run(images), module(images))
+    assert counter.frame_count == 1
+
+
+def test_compiling_is_for_gpus(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda module, **_: ("compiled", module))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    with engine("compile"):
+        on_a_gpu = load_network().to("meta")
+        assert frozen(on_a_gpu) == ("compiled", on_a_gpu)
+        with pytest.raises(UsageError, match="compile is for GPUs, found --device cpu"):
+            frozen(load_network())
 
 
 def test_weights_are_the_modules_own():
