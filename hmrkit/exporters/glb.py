@@ -289,9 +289,16 @@ class _Document:
         self._json["meshes"].append(mesh)
 
     def _add_visibility(self, holder: int, character: Character) -> None:
-        """Next to no scale on the skeleton's holder in gaps, before the person comes and after they left."""
+        """Next to no scale on the skeleton's holder in gaps, before the person comes and after they left.
+
+        An animation is as long as its last key says: one on the clip's last frame keeps the files of people who leave
+        early in step when players loop them.
+        """
         frames, seen = visibility_keys(character, self._scene.frame_range)
         if len(frames):
+            last = self._scene.frame_range[1]
+            if frames[-1] < last:
+                frames, seen = np.append(frames, last), np.append(seen, seen[-1])
             scales = np.repeat(np.where(seen, 1, HIDDEN_SCALE)[:, None], 3, axis=1).astype(np.float32)
             self._animate(holder, "scale", self._times(frames), scales, "STEP")
 
