@@ -13,9 +13,6 @@ from hmrkit.scene.rigs import load_rig
 from hmrkit.scene.types import Character, ExportOptions, Rows, Scene, units_per_metre
 
 ROOT = "root"
-# How far behind the pelvis `ROOT` stands at rest, of the skeleton's height: a millimetre or two. Blender's FBX importer
-# ties a bone that begins where its parent's y axis ends to the parent, and then leaves the keys of its place out.
-_BEHIND = 1e-3
 
 
 def staged(scene: Scene, options: ExportOptions, from_clip: bool = True) -> Scene:
@@ -60,13 +57,11 @@ def with_root_bone(character: Character, up: str) -> Character:
     local[:, 0] = np.swapaxes(heading, -1, -2) @ local[:, 0]
     above = np.einsum("tba,tb->ta", heading, place - floor)
     rest = character.rest_joints
-    ahead = np.array([0.0, 0.0, 1.0] if up == "y" else [0.0, -1.0, 0.0])
-    rest_root = rest[0] @ level - _BEHIND * np.ptp(rest @ axis) * ahead
     return replace(
         character,
         joint_names=(ROOT, *character.joint_names),
         parents=(-1, *(parent + 1 for parent in character.parents)),
-        rest_joints=np.concatenate([rest_root[None].astype(np.float32), rest]),
+        rest_joints=np.concatenate([(rest[:1] @ level).astype(np.float32), rest]),
         rest_rotations=np.concatenate([np.eye(3, dtype=np.float32)[None], character.rest_rotations]),
         local_rotations=np.concatenate([heading[:, None], local], 1).astype(np.float32),
         root_positions=floor.astype(np.float32),

@@ -29,19 +29,6 @@ def test_the_root_bone_is_on_the_floor_and_moves_no_other_joint(up, skeleton):
     assert np.degrees(np.arccos((np.trace(left, axis1=1, axis2=2) - 1) / 2)).max() < 45
 
 
-@pytest.mark.parametrize("up", ["y", "z"])
-def test_blenders_importer_ties_no_bone_that_moves_to_its_parent(up):
-    """Its rule: a bone is as long as its children are far on the mean, along its y axis; a child there is "connected",
-    and keys of a connected bone's place do nothing."""
-    rooted = with_root_bone(retarget(made_scene(frames=4, up=up).characters[0], "unity"), up)
-    places, parents = rooted.rest_joints.astype(np.float64), np.array(rooted.parents)
-    for joint in rooted.moving:
-        children = np.flatnonzero(parents == parents[joint])
-        length = np.linalg.norm(places[children] - places[parents[joint]], axis=1).mean()
-        tail = places[parents[joint]] + length * rooted.rest_rotations[parents[joint]][:, 1]
-        assert np.abs(tail - places[joint]).max() > 5e-4
-
-
 def test_the_t_pose_comes_before_the_clip_for_everyone():
     scene = made_scene(frames=12)
     both = staged(scene, ExportOptions(t_pose=True))
