@@ -312,6 +312,12 @@ class _Document:
         moved[:3, 3] = rotation @ camera.scene_from_camera[:3, 3] * self._scene.metres_per_unit
         if camera.zoom is not None:
             _log.warning("%s: glTF cannot animate a lens: its camera has the first focal length", self._scene.name)
+        beside = float(np.hypot(*(np.asarray(camera.center_px) - (camera.width / 2, camera.height / 2))))
+        if beside > 1:
+            _log.warning(
+                "%s: glTF cannot shift a lens: its camera shows people %.0f px beside the plate; fbx, usd, abc not",
+                self._scene.name, beside,
+            )  # fmt: skip
         aspect = camera.width / camera.height * float(camera.focal_px[1] / camera.focal_px[0])
         self._json["cameras"] = [
             {
