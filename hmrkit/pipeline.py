@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hmrkit.device import trim_heap
 from hmrkit.errors import InputError
 from hmrkit.keypoints import KEYPOINTS
 from hmrkit.members import choose, refuse_without_checkpoint
@@ -203,6 +204,7 @@ def run_stages(
         take = with_stage(keep_stages(take, [s for s in STAGES if s not in stale]), name, record, **parts)
         save(take)
         rest.remove()
+        trim_heap()
     return take
 
 

@@ -151,7 +151,9 @@ def write_manifest(folder: str | Path) -> Path:
     folder = Path(folder)
     known = read_manifest(folder)
     names = sorted(
-        p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix in (".safetensors", ".npz", ".onnx")
+        p.relative_to(folder).as_posix()
+        for p in folder.rglob("*")
+        if p.suffix in (".safetensors", ".npz", ".onnx", ".jpg")
     )
     entries = {name: {**known.get(name, {}), "sha256": sha256_of(folder / name)} for name in names}
     path = folder / MANIFEST

@@ -26,6 +26,7 @@ from hmrkit.models import Models
 from hmrkit.options import Options
 from hmrkit.output import render_take
 from hmrkit.pipeline import STAGES, Progress, keep_stages, load_models, open_clip, run_stages, stages_of
+from hmrkit.rendering.painting import check_renderer
 from hmrkit.report import report, reprojection
 from hmrkit.take import code_version, load_take, provenance_record, save_take
 from hmrkit.take.claims import LOCK, locked, owner_of
@@ -37,7 +38,7 @@ from hmrkit.video.kept_frames import keeping_frames
 log = logging.getLogger(__name__)
 REPORT = "report.json"
 # Options that change no result, so that a finished clip stays finished whatever they are.
-_WITHOUT_EFFECT = ("device", "engine", "batch_size", "decoder", "timeout", "allow_playlists")
+_WITHOUT_EFFECT = ("device", "engine", "renderer", "batch_size", "decoder", "timeout", "allow_playlists")
 
 
 def open_checked(source: str, options: Options) -> Take:
@@ -65,6 +66,13 @@ class _InWork(Unfinished):
     def remove(self) -> None:
         self.stage = ""
         super().remove()
+
+
+def load_all(models: Models, stages: Sequence[str], outputs: Outputs) -> None:
+    """Load what a run uses, so that what is missing is reported before any work is done."""
+    load_models(models, stages)
+    if outputs.render:
+        check_renderer(models.options.renderer)
 
 
 class ClipRunner:
@@ -107,7 +115,7 @@ class ClipRunner:
 
     def _load(self) -> None:
         try:
-            load_models(self.models, self.stages)
+            load_all(self.models, self.stages, self.outputs)
         except Exception as error:
             self.refused = error
             raise

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hmrkit.batches.clip import ClipRunner, open_checked
+from hmrkit.batches.clip import ClipRunner, load_all, open_checked
 from hmrkit.batches.journal import Journal
 from hmrkit.batches.naming import Clip, name_clips
 from hmrkit.batches.result import ClipResult, Outputs, QuarantineError, result_of
@@ -24,7 +24,7 @@ from hmrkit.errors import EXIT_OK, EXIT_SOME_FAILED, InputError, UsageError
 from hmrkit.exporters import load_exporter
 from hmrkit.models import Models
 from hmrkit.options import Options
-from hmrkit.pipeline import Progress, check_checkpoint, check_clip, load_models, stages_of
+from hmrkit.pipeline import Progress, check_checkpoint, check_clip, stages_of
 from hmrkit.take.claims import owner_text, time_of_folder
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def check_planned(clips: Iterable[Clip], models: Models, outputs: Outputs) -> It
             result.fail(error)
         else:
             if not loaded:
-                load_models(models, stages)
+                load_all(models, stages, outputs)
                 loaded = True
             try:
                 check_clip(take, stages, models)
@@ -87,7 +87,7 @@ def check_planned(clips: Iterable[Clip], models: Models, outputs: Outputs) -> It
                 result.fail(error)
         yield result
     if not loaded:
-        load_models(models, stages)
+        load_all(models, stages, outputs)
 
 
 def run_batch(

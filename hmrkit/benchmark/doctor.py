@@ -21,7 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from hmrkit.errors import HmrkitError, reason_of
+from hmrkit.errors import DeviceError, HmrkitError, reason_of
 from hmrkit.untrusted.limits import free_memory
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def _checks(clip: Path) -> list[tuple[str, Callable[[], str], str, bool]]:
         ("cuda", _cuda, "networks run on the CPU; for an NVIDIA GPU install its driver and torch for CUDA", False),
         ("onnxruntime", partial(_installed, "onnxruntime"), "networks take longer; pip install onnxruntime", False),
         ("openvino", partial(_installed, "openvino"), "for --engine openvino: pip install 'hmrkit[openvino]'", False),
+        ("opengl", _opengl, "for --renderer gl: pip install 'hmrkit[gl]', a graphics driver, libEGL and libGL", False),
         ("encoder", partial(_encode, clip), f"videos become MPEG-4 part 2 or none; {pip} av", False),
         ("decoder pyav", partial(_decode, clip, "pyav"), f"{pip} av", True),
         ("decoder decord", partial(_decode, clip, "decord"), "PyAV decodes alone, slower; pip install decord", False),
@@ -152,6 +153,18 @@ def _cuda() -> str:
     torch.ones(8, device="cuda").sum().item()
     device = torch.cuda.get_device_properties(0)
     return f"{device.name}, {device.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"
+
+
+def _opengl() -> str:
+    """What `--renderer gl` would draw by; llvmpipe and softpipe are no graphics cards but software."""
+    from hmrkit.rendering.gl import open_gl
+
+    installed = _installed("moderngl")
+    try:
+        with open_gl() as painter:
+            return f"{painter.name}, moderngl {installed}"
+    except DeviceError as error:
+        raise _AbsentError(str(error)) from error
 
 
 def _encode(path: Path) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hmrkit.evaluation.report import MethodReport
 
 
-@o.with_options(without=("method", "people", "start", "end", "every", "fps"))
+@o.with_options(without=("method", "people", "start", "end", "every", "fps", "renderer"))
 def evaluate(
     dataset: Annotated[
         str,

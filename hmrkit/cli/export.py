@@ -82,6 +82,12 @@ def export(
     obj_uv: Annotated[
         bool, typer.Option("--obj-uv", help="Texture coordinates and a material in obj, as other formats have them.")
     ] = False,
+    texture: Annotated[
+        str | None,
+        typer.Option(
+            help="skin: a neutral one that ships; or your own PNG or JPEG on its charts (obj, fbx, glb, usd)."
+        ),
+    ] = None,
     bvh_start: Annotated[
         str, typer.Option(help="bvh begins with the clip, so that all people are in step, or with the person.")
     ] = "clip",
@@ -111,9 +117,9 @@ def export(
         "skeleton": skeleton, "fingers": fingers, "people": parse_people(people), "first_frame": first_frame,
         "gaps": gaps, "smooth": smooth, "lock_feet": lock_feet, "film_width_mm": film_back, "per_person": per_person,
         "per_shot": per_shot, "influences": influences, "quantize": quantize, "obj_uv": obj_uv,
-        "rig": rig, "namespace": namespace, "root_bone": root_bone, "t_pose": t_pose, "bvh_start": bvh_start,
-        "npz": npz,
-        "camera": camera, "keyframe_reduce": keyframe_reduce, "pose_shapes": pose_shapes, "exact": exact,
+        "texture": texture, "rig": rig, "namespace": namespace, "root_bone": root_bone, "t_pose": t_pose,
+        "bvh_start": bvh_start, "npz": npz, "camera": camera, "keyframe_reduce": keyframe_reduce,
+        "pose_shapes": pose_shapes, "exact": exact,
     }  # fmt: skip
     scene_options = ExportOptions(**chosen)
     check_options(scene_options)

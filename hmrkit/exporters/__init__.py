@@ -57,7 +57,7 @@ EXPORTERS: dict[str, ExporterMember] = {
         class_name="ObjExporter",
         summary="one folder of .obj files a person, one a frame: exact vertices, one topology",
         needs_vertices=True,
-        reads=("obj_uv",),
+        reads=("obj_uv", "texture"),
     ),
     "ply": ExporterMember(
         module="hmrkit.exporters.ply",
@@ -89,7 +89,7 @@ EXPORTERS: dict[str, ExporterMember] = {
         module="hmrkit.exporters.fbx",
         class_name="FbxExporter",
         summary="one binary FBX a clip: skinned, animated people in their own shape, camera; no Blender needed",
-        reads=("keyframe_reduce", "pose_shapes", "exact", *SKELETON_OPTIONS),
+        reads=("keyframe_reduce", "pose_shapes", "exact", "texture", *SKELETON_OPTIONS),
     ),
     "bvh": ExporterMember(
         module="hmrkit.exporters.bvh",
@@ -103,14 +103,14 @@ EXPORTERS: dict[str, ExporterMember] = {
         class_name="GlbExporter",
         summary="one binary glTF a clip: skinned, animated people in their own shape, camera (y up, metres)",
         paper="Khronos Group, glTF 2.0 Specification",
-        reads=("keyframe_reduce", "pose_shapes", "exact", "influences", "quantize", *SKELETON_OPTIONS),
+        reads=("keyframe_reduce", "pose_shapes", "exact", "influences", "quantize", "texture", *SKELETON_OPTIONS),
     ),
     "usd": ExporterMember(
         module="hmrkit.exporters.usd",
         class_name="UsdExporter",
         summary="one .usdc a clip: UsdSkel characters, camera; exact vertices in a second file (needs usd-core)",
         licence="Modified Apache 2.0",
-        reads=("exact", *SKELETON_OPTIONS),
+        reads=("exact", "texture", *SKELETON_OPTIONS),
     ),
     "abc": ExporterMember(
         module="hmrkit.exporters.abc",

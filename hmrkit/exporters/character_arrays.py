@@ -7,7 +7,7 @@ import torch
 
 from hmrkit.geometry import matrix_to_quaternion, quaternion_to_matrix
 from hmrkit.rendering.shading import linear, track_colour
-from hmrkit.scene import Character
+from hmrkit.scene import Character, Scene
 
 
 def quaternions_xyzw(rotations: np.ndarray) -> np.ndarray:
@@ -79,6 +79,11 @@ def material_colour(track_id: int) -> tuple[float, float, float]:
     """A person's colour as the renderer has it, in linear light, which glTF, USD and Blender count colours in."""
     red, green, blue = linear(np.array(track_colour(track_id)) / 255).round(4).tolist()
     return red, green, blue
+
+
+def base_colour(scene: Scene, character: Character) -> tuple[float, float, float]:
+    """A material's own colour: white below a texture, which it is multiplied with; without one the person's."""
+    return (1.0, 1.0, 1.0) if scene.texture else material_colour(character.track_id)
 
 
 # Of people who are not seen. Not 0, which would leave programs nothing to find their bounds by; and USD takes a matrix

@@ -33,6 +33,8 @@ from hmrkit.exporters.fbx_binary import (
     write_fbx,
 )
 from hmrkit.exporters.fbx_character import Animation, add_attribute, add_character, add_model, vector_row
+from hmrkit.exporters.fbx_material import add_texture
+from hmrkit.exporters.textures import write_texture
 from hmrkit.files import atomic_path
 from hmrkit.scene import ExportOptions, Scene, SceneCamera
 from hmrkit.scene.rigs import load_rig
@@ -55,13 +57,14 @@ class FbxExporter:
     def write(self, scene: Scene, folder: Path, options: ExportOptions) -> list[Path]:
         """Write the files; returns their paths. InputError where one cannot be written."""
         paths = []
+        texture = write_texture(scene, folder)
         for part in staged(scene, options).parts(options.per_person):
             path = Path(folder) / f"{part.name}.fbx"
             records = document(part, options)
             with atomic_path(path) as temporary:
                 write_fbx(temporary, records)
             paths.append(path)
-        return paths
+        return paths + texture
 
 
 def time_mode(fps: Fraction) -> int:
@@ -75,8 +78,9 @@ def document(scene: Scene, options: ExportOptions) -> list[Record]:
     animation = Animation(graph, scene.name, scene.fps, *scene.frame_range)
     rig, alone = options.rig or options.skeleton, len(scene.characters) == 1 and not options.root_bone
     group = load_rig(rig).group if alone and rig != "smpl" else ""
+    texture = None if scene.texture is None else add_texture(graph, scene.texture.name)
     for character in scene.characters:
-        add_character(graph, animation, character, scene, options, group or character.name)
+        add_character(graph, animation, character, scene, options, group or character.name, texture)
     if options.camera:
         _add_camera(graph, animation, scene.camera, scene)
     return [

@@ -12,10 +12,11 @@ from fractions import Fraction
 
 import numpy as np
 
-from hmrkit.exporters.character_arrays import material_colour, scale_keys, texture_places, visibility_keys
+from hmrkit.exporters.character_arrays import scale_keys, texture_places, visibility_keys
 from hmrkit.exporters.correctives import corrective_shapes, in_unit_range, pose_shape_names
 from hmrkit.exporters.curves import euler_deg, frame_ticks, rotation_from_euler, upright_order
 from hmrkit.exporters.fbx_binary import Graph, Int64, Packed, Record, pack_value, properties, record
+from hmrkit.exporters.fbx_material import UV_SET, add_material
 from hmrkit.exporters.keyframes import keys_within
 from hmrkit.scene import Character, ExportOptions, Scene
 
@@ -68,16 +69,22 @@ class Animation:
 
 
 def add_character(
-    graph: Graph, animation: Animation, character: Character, scene: Scene, options: ExportOptions, group_name: str
+    graph: Graph,
+    animation: Animation,
+    character: Character,
+    scene: Scene,
+    options: ExportOptions,
+    group_name: str,
+    texture: Int64 | None,
 ) -> None:
-    """Add one person of a scene with everything that belongs to them."""
+    """Add one person of a scene with everything that belongs to them; `texture` is the file's, which all share."""
     character = untied(character)
     facts = {"track_id": character.track_id, "timecode": scene.timecode, "space": scene.space, **scene.metadata}
     rows = [("hmrkit", "KString", "", "U", json.dumps(facts, default=str))]
     group = add_model(graph, group_name, "Null", "Null", 0, *rows)
     joints = _add_skeleton(graph, character, group, upright_order(character.rest_rotations[0], scene.up))
     _animate_skeleton(animation, character, joints, scene, options)
-    mesh, geometry = _add_mesh(graph, character, group)
+    mesh, geometry = _add_mesh(graph, character, scene, group, texture)
     _add_skin(graph, character, joints, mesh, geometry)
     _add_bind_pose(graph, character, group, joints, mesh)
     shapes = blend_shapes(character, scene, options)
@@ -208,7 +215,9 @@ def _animate_visibility(animation: Animation, character: Character, group: int, 
 # ------------------------------------------------------------------------------------------------------------ mesh
 
 
-def _add_mesh(graph: Graph, character: Character, group: int) -> tuple[Int64, Int64]:
+def _add_mesh(
+    graph: Graph, character: Character, scene: Scene, group: int, texture: Int64 | None
+) -> tuple[Int64, Int64]:
     name = f"{character.name}_mesh"
     shown = ("Visibility", "Visibility", "", "A", 1.0)
     mesh = add_model(graph, name, "Mesh", "", group, shown)
@@ -230,19 +239,14 @@ def _add_mesh(graph: Graph, character: Character, group: int) -> tuple[Int64, In
         sub="Mesh",
     )  # fmt: skip
     graph.connect(geometry, mesh)
-    colour = ("DiffuseColor", "Color", "", "A", *material_colour(character.track_id))
-    material = graph.add(
-        "Material", f"{character.name}_skin", "Material", record("Version", 102), record("ShadingModel", "lambert"),
-        record("MultiLayer", 0), properties(colour),
-    )  # fmt: skip
-    graph.connect(material, mesh)
+    graph.connect(add_material(graph, scene, character, texture), mesh)
     return mesh, geometry
 
 
 def _texture_layer(uv: np.ndarray) -> Record:
     """Texture coordinates (F,3,2) of the polygons' corners."""
     places, corners = texture_places(uv)
-    layer = record("LayerElementUV", 0, children=_layer_records("ByPolygonVertex", "IndexToDirect", "UVMap"))
+    layer = record("LayerElementUV", 0, children=_layer_records("ByPolygonVertex", "IndexToDirect", UV_SET))
     layer.add("UV", places.astype("<f8").ravel())
     layer.add("UVIndex", corners.astype("<i4").ravel())
     return layer

@@ -28,7 +28,6 @@ from hmrkit import __version__
 from hmrkit.exporters.character_arrays import (
     HIDDEN_SCALE,
     cut_at_seams,
-    material_colour,
     mesh_normals,
     quaternions_xyzw,
     rotations_from_xyzw,
@@ -36,6 +35,7 @@ from hmrkit.exporters.character_arrays import (
 )
 from hmrkit.exporters.correctives import corrective_shapes, in_unit_range, pose_shape_names
 from hmrkit.exporters.glb_buffer import INDICES, VERTICES, Buffer, influences, quantised
+from hmrkit.exporters.glb_material import add_image, material
 from hmrkit.exporters.influences import with_influences
 from hmrkit.exporters.keyframes import keys_within
 from hmrkit.files import atomic_path
@@ -88,6 +88,8 @@ class _Document:
         }
         if options.quantize:
             self._json |= {key: ["KHR_mesh_quantization"] for key in ("extensionsUsed", "extensionsRequired")}
+        if scene.texture is not None:
+            self._json |= add_image(self._buffer, scene.texture)
         for character in scene.characters:
             self._add_character(*with_influences(character, options.influences, scene.metres_per_unit))
         if options.camera:
@@ -268,16 +270,7 @@ class _Document:
             ),
             "material": len(self._json["materials"]),
         }
-        self._json["materials"].append(
-            {
-                "name": f"{character.name}_skin",
-                "pbrMetallicRoughness": {
-                    "baseColorFactor": [*material_colour(character.track_id), 1],
-                    "metallicFactor": 0,
-                    "roughnessFactor": 0.7,
-                },
-            }
-        )
+        self._json["materials"].append(material(self._scene, character))
         mesh: dict[str, Any] = {"name": f"{character.name}_mesh", "primitives": [primitive]}
         if len(shapes):
             primitive["targets"] = [

@@ -32,6 +32,10 @@ class Buffer:
         self.views.append(view | {key: value for key, value in more.items() if value})
         return len(self.views) - 1
 
+    def add_file(self, content: bytes) -> int:
+        """Put a file into the buffer as it is; the number of the view on it."""
+        return self.view(np.frombuffer(content, np.uint8))
+
     def add(self, values: np.ndarray, target: int | None = None, bounds: bool = False, normalized: bool = False) -> int:
         """Put (n,) or (n,k) values into the buffer; the number by which the rest of the file refers to them."""
         values = np.ascontiguousarray(values if values.dtype.name in _COMPONENT else values.astype(np.float32))

@@ -4,7 +4,8 @@ The vertices are the final (calibrated) mesh itself, written with the nine digit
 exactly; their order and the faces are the same in every file, so programs can load the folder as one shape sequence.
 The number is the scene's frame number: that of the source, plus ``--first-frame``. Axes and unit are in the header.
 With ``obj_uv`` faces have texture coordinates, where the body has, and ``person_{id:02d}.mtl`` beside the frames the
-person's colour. Readers that keep one place in the texture a vertex (trimesh) then make more vertices than 6890.
+person's colour; with ``texture`` it names the image, which lies beside it. Readers that keep one place in the texture a
+vertex (trimesh) then make more vertices than 6890.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from hmrkit.exporters import describe_axes
-from hmrkit.exporters.character_arrays import material_colour, texture_places
+from hmrkit.exporters.character_arrays import base_colour, texture_places
 from hmrkit.exporters.sequences import Encode, write_sequences
+from hmrkit.exporters.textures import write_texture
 from hmrkit.files import atomic_path
 from hmrkit.scene import Character, ExportOptions, Scene
 
@@ -26,11 +28,14 @@ class ObjExporter:
 
     def write(self, scene: Scene, folder: Path, options: ExportOptions) -> list[Path]:
         """The folders made, one a person."""
-        made = write_sequences(scene, folder, "obj", partial(encoder, textured=options.obj_uv))
-        for place, character in zip(made, scene.characters, strict=True) if options.obj_uv else ():
+        textured = options.obj_uv or scene.texture is not None
+        made = write_sequences(scene, folder, "obj", partial(encoder, textured=textured))
+        for place, character in zip(made, scene.characters, strict=True) if textured else ():
+            colour = " ".join(f"{value:g}" for value in base_colour(scene, character))
+            lines = [f"newmtl {character.name}_skin", f"Kd {colour}", "Ks 0 0 0"]
+            lines += [f"map_Kd {path.name}" for path in write_texture(scene, place)]
             with atomic_path(place / f"{character.name}.mtl") as temporary:
-                colour = " ".join(f"{value:g}" for value in material_colour(character.track_id))
-                temporary.write_text(f"newmtl {character.name}_skin\nKd {colour}\nKs 0 0 0\n")
+                temporary.write_text("\n".join(lines) + "\n")
         return made
 
 

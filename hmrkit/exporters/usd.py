@@ -4,6 +4,7 @@ The stage's time codes are frame numbers, at `timeCodesPerSecond` = the exact ra
 scene's. A person who is not seen is invisible, and for importers that leave that out the root joint has next to no
 scale (of exact vertices the points). With ``exact`` a second file, ``NAME_exact.usdc``, holds the final
 (calibrated) vertices as time samples; it is saved as it grows, so memory does not depend on the length of the clip.
+With ``texture`` its image lies beside the stages, which name it relative to themselves.
 
 Needs the package usd-core (Modified Apache 2.0), which `hmrkit.exporters.usd_stage` imports.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hmrkit.errors import UsageError
+from hmrkit.exporters.textures import write_texture
 from hmrkit.scene import ExportOptions, Scene
 from hmrkit.scene.staging import staged
 
@@ -27,10 +29,11 @@ class UsdExporter:
         except ImportError:
             raise UsageError("the usd format needs usd-core; pip install 'hmrkit[usd]'") from None
         paths = []
+        texture = write_texture(scene, folder)
         for part in staged(scene, options).parts(options.per_person):
             paths.append(Path(folder) / f"{part.name}.usdc")
             usd_stage.write_stage(paths[-1], part, usd_stage.add_rig, camera=options.camera)
             if options.exact:
                 paths.append(Path(folder) / f"{part.name}_exact.usdc")
                 usd_stage.write_stage(paths[-1], part, usd_stage.add_points, camera=options.camera)
-        return paths
+        return paths + texture

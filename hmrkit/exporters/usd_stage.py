@@ -18,6 +18,7 @@ from pxr import Gf, Sdf, Usd, UsdGeom, UsdShade, UsdSkel, Vt
 
 from hmrkit.exporters.character_arrays import (
     HIDDEN_SCALE,
+    base_colour,
     material_colour,
     mesh_normals,
     quaternions_xyzw,
@@ -53,7 +54,7 @@ def write_stage(path: Path, scene: Scene, add: Callable[..., None], camera: bool
             stage.SetDefaultPrim(root.GetPrim())
             Usd.ModelAPI(root).SetKind("component")
             for character in scene.characters:
-                add(stage, root.GetPath(), scene, character, _material(stage, root.GetPath(), character))
+                add(stage, root.GetPath(), scene, character, _material(stage, root.GetPath(), scene, character))
             if camera:
                 _add_camera(stage, root.GetPath(), scene.camera, scene.metres_per_unit)
             stage.GetRootLayer().Save()
@@ -162,16 +163,37 @@ def _mesh(stage: Any, path: Any, character: Character, material: Any) -> Any:
     return mesh
 
 
-def _material(stage: Any, root: Any, character: Character) -> Any:
-    """A rough material in the person's colour."""
+def _material(stage: Any, root: Any, scene: Scene, character: Character) -> Any:
+    """A rough material in the person's colour, or with the scene's texture."""
     path = root.AppendChild(f"{character.name}_skin")
     material = UsdShade.Material.Define(stage, path)
     shader = UsdShade.Shader.Define(stage, path.AppendChild("surface"))
     shader.CreateIdAttr("UsdPreviewSurface")
-    shader.CreateInput("diffuseColor", Sdf.ValueTypeNames.Color3f).Set(Gf.Vec3f(*material_colour(character.track_id)))
+    diffuse = shader.CreateInput("diffuseColor", Sdf.ValueTypeNames.Color3f)
+    diffuse.Set(Gf.Vec3f(*base_colour(scene, character)))
+    if scene.texture is not None:
+        diffuse.ConnectToSource(
+            _texture(stage, path, scene.texture.name).CreateOutput("rgb", Sdf.ValueTypeNames.Float3)
+        )
     shader.CreateInput("roughness", Sdf.ValueTypeNames.Float).Set(0.7)
     material.CreateSurfaceOutput().ConnectToSource(shader.ConnectableAPI(), "surface")
     return material
+
+
+def _texture(stage: Any, material: Any, name: str) -> Any:
+    """The nodes that read an image, which lies beside the stage, at `primvars:st`."""
+    reader = UsdShade.Shader.Define(stage, material.AppendChild("coordinates"))
+    reader.CreateIdAttr("UsdPrimvarReader_float2")
+    reader.CreateInput("varname", Sdf.ValueTypeNames.String).Set("st")
+    image = UsdShade.Shader.Define(stage, material.AppendChild("texture"))
+    image.CreateIdAttr("UsdUVTexture")
+    image.CreateInput("file", Sdf.ValueTypeNames.Asset).Set(Sdf.AssetPath(f"./{name}"))
+    image.CreateInput("sourceColorSpace", Sdf.ValueTypeNames.Token).Set("sRGB")
+    for axis in ("wrapS", "wrapT"):
+        image.CreateInput(axis, Sdf.ValueTypeNames.Token).Set("clamp")
+    places = reader.CreateOutput("result", Sdf.ValueTypeNames.Float2)
+    image.CreateInput("st", Sdf.ValueTypeNames.Float2).ConnectToSource(places)
+    return image
 
 
 def _add_visibility(prim: Any, scene: Scene, character: Character) -> None:

@@ -20,6 +20,7 @@ from hmrkit.pipeline import Progress, require_stage
 from hmrkit.scene import ExportOptions, Scene, scene_name
 from hmrkit.scene.build import build_scene, chosen_shots
 from hmrkit.scene.resampling import usual_rate
+from hmrkit.scene.texture import check_apart
 from hmrkit.scene.vertex_cache import shared_vertices
 from hmrkit.take.claims import locked
 from hmrkit.take.clip_folder import ClipFolder
@@ -87,7 +88,7 @@ def export_take(
 ) -> list[Path]:
     """Write a take's people in each of `formats` under `folder`, as `exporting` says; the paths made, in order."""
     with exporting(take, folder, formats, models, progress, options) as write:
-        return [path for name in formats for path in write(name, folder)]
+        return list(dict.fromkeys(path for name in formats for path in write(name, folder)))
 
 
 def export_into(
@@ -99,9 +100,10 @@ def export_into(
     options: ExportOptions | None = None,
 ) -> list[Path]:
     """`export_take` into a folder that has a manifest (`ClipFolder`), which many clips can share: files that the last
-    export of this clip in the same formats made and this one does not are removed, as is what another clip's export
-    wrote under the same names (``person_01_obj``), whole; all others stay."""
+    export of this clip in the same formats made and this one does not are removed, as is another clip's sequence of the
+    same name (``person_01_obj``), whole; all others stay."""
     check_format_options(formats, options or ExportOptions())
+    check_apart(options.texture if options else None, folder)
     record = {"options": json.loads(json.dumps(asdict(options or ExportOptions()), default=str))}
     paths: list[Path] = []
     clip = scene_name(Path(take.video.path))
@@ -110,7 +112,7 @@ def export_into(
         for name in formats:
             paths += written.product(f"export-{name}-{clip}", record, partial(write, name))
         written.finish(written.names)
-    return paths
+    return list(dict.fromkeys(paths))  # formats share a texture
 
 
 def _uneven(take: Take, resampled: Sequence[str], timed: Sequence[str]) -> str:

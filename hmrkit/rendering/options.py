@@ -100,6 +100,11 @@ class RenderOptions:
             raise UsageError(f"--heat-max is for --style {' or '.join(HEAT_MAX)}, not for {self.style}; leave it out")
 
     @property
+    def surfaces(self) -> bool:
+        """Whether what is drawn is opaque and shows no edges."""
+        return not self.alpha and self.style != "wireframe"
+
+    @property
     def needs_footage(self) -> bool:
         """Whether the clip has to be decoded."""
         return "overlay" in self.views and not self.alpha

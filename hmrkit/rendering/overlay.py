@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from hmrkit.rendering.options import HEAT_MAX, RenderOptions
-from hmrkit.rendering.painting import compiled_loops, paint_meshes
+from hmrkit.rendering.painting import Painter, paint_meshes
 from hmrkit.rendering.shading import shade, vertex_normals
 from hmrkit.rendering.stamps import caption_stamp, edge_width, label_stamp, scale_stamp, stamp
 from hmrkit.rendering.styles import Figure, Style
@@ -50,7 +50,7 @@ class Overlay:
 
     `camera` is the one the meshes were placed with, `faces` (F,3) their topology (None where there is nobody), `up_c`
     (3,) the direction against gravity in the camera frame (None: the image's own up). `part_of_vertex` (V,) is for the
-    style ``parts``: each vertex's joint. `frames` is how many will be drawn: many are worth compiled loops.
+    style ``parts``: each vertex's joint. `painter` is what draws, of `open_painter` (None: PyTorch).
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Overlay:
         device: str | torch.device = "cpu",
         up_c: np.ndarray | None = None,
         part_of_vertex: np.ndarray | None = None,
-        frames: int = 1,
+        painter: Painter | None = None,
     ) -> None:
         self._options = options = options or RenderOptions()
         self._camera = camera
@@ -72,8 +72,7 @@ class Overlay:
         self._style = Style(options.style, corners, self._device, part_of_vertex, self._heat_max)
         width, self._panels = lay_out(options, camera, float(fps))
         self.size = width, camera.height
-        surfaces = not options.alpha and not self._style.wire
-        self._loops = compiled_loops(self._device, frames * width * camera.height) if surfaces else None
+        self._painter = painter
         self._level = level_rotation(up_c)
         opaque = options.alpha or options.style == "skeleton"
         self._opacity = options.opacity or (1.0 if opaque else OPACITY)
@@ -200,7 +199,7 @@ class Overlay:
         vertices, normals, colours, focal, center = (v[here] for v in (vertices, normals, colours, focal, center))
         shaded, faces, wire = shade(vertices, normals, colours), self._style.faces, self._style.wire
         of_tile = tile_of[shown]
-        paint_meshes(images, tiles, of_tile, vertices, shaded, faces, focal, center, self._opacity, wire, self._loops)
+        paint_meshes(images, tiles, of_tile, vertices, shaded, faces, focal, center, self._opacity, wire, self._painter)
         return tops_px
 
     def _annotate(

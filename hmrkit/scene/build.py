@@ -36,6 +36,7 @@ from hmrkit.scene.ground import World, estimate_world
 from hmrkit.scene.resampling import Clock, Motion, make_clock, make_motion
 from hmrkit.scene.retarget import retarget
 from hmrkit.scene.rigs import load_rig
+from hmrkit.scene.texture import read_texture
 from hmrkit.scene.types import units_per_metre
 from hmrkit.skeletons import RIGS
 from hmrkit.types import Take, Zoom
@@ -86,14 +87,16 @@ def build_scene(
     characters = tuple(_character(take, motion, clock, models, matrix, options) for motion in motions)
     if options.skeleton != "smpl":
         characters = tuple(retarget(character, options.skeleton) for character in characters)
+    name = scene_name(Path(take.video.path)) + _shot_suffix(shot)
+    texture = None if options.texture is None else read_texture(options.texture, models.body, name)
     metadata = _metadata(take, options, clock, placed, cleaned)
     clip_range = _clip_range(take, clock, shot, characters)
     return Scene(
-        name=scene_name(Path(take.video.path)) + _shot_suffix(shot), characters=characters,
+        name=name, characters=characters,
         camera=_camera(take, matrix, options, clock, clip_range), fps=clock.fps, first_frame=clock.first_frame,
         timecode=read_timecode(take.video.path), up=options.up, unit=options.unit, space=options.space,
         metadata=metadata, take=take, scene_from_camera_cv=matrix, suffix=_shot_suffix(shot),
-        clip_range=clip_range,
+        clip_range=clip_range, texture=texture,
     )  # fmt: skip
 
 

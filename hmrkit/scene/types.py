@@ -17,12 +17,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from hmrkit.skeletons import RIGS
 from hmrkit.types import BodyParams, Take, Zoom
+
+if TYPE_CHECKING:
+    from hmrkit.scene.texture import Texture
 
 Up = Literal["y", "z"]
 Unit = Literal["m", "cm"]
@@ -31,7 +34,7 @@ Rows = slice | np.ndarray
 
 METRES_PER_UNIT: dict[str, float] = {"m": 1.0, "cm": 0.01}
 Z_UP_FROM_Y_UP = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
-_NAME_LENGTH = 80  # file names, with a suffix, stay short of what disks take
+NAME_LENGTH = 80  # file names, with a suffix, stay short of what disks take
 STRETCH = 64  # frames whose vertices are held at once
 
 
@@ -49,10 +52,11 @@ class ExportOptions:
     None keeps every frame), `pose_shapes` (pose-dependent blend shapes, where the format has them), `exact` (also write
     the exact vertices as morph targets or time samples, where the format is a skinned one), `influences` (most joints
     that move a vertex in glb: 4 or 8), `quantize` (16-bit numbers in glb), `obj_uv` (texture coordinates and a material
-    in obj, too), `bvh_start` (bvh begins with the ``clip`` or with the ``person``), `npz` (``hmrkit``, or ``amass``:
-    arrays of the sizes that AMASS's readers take). For formats with skeletons: `rig` (a RIG.json; a preset's name is
-    taken for `skeleton`), `namespace` (joints are named ``person_01:pelvis``), `root_bone` (a bone on the floor under
-    the person, above the pelvis), `t_pose` (the rest pose one frame before the clip).
+    in obj, too), `texture` (``skin``, or a PNG or JPEG for the body's charts), `bvh_start` (bvh begins with the
+    ``clip`` or with the ``person``), `npz` (``hmrkit``, or ``amass``: arrays of the sizes that AMASS's readers take).
+    For formats with skeletons: `rig` (a RIG.json; a preset's name is taken for `skeleton`), `namespace` (joints are
+    named ``person_01:pelvis``), `root_bone` (a bone on the floor under the person, above the pelvis), `t_pose` (the
+    rest pose one frame before the clip).
     """
 
     fps: Fraction | None = None
@@ -79,6 +83,7 @@ class ExportOptions:
     influences: Literal[4, 8] = 4
     quantize: bool = False
     obj_uv: bool = False
+    texture: str | None = None
     rig: str | None = None
     namespace: bool = False
     root_bone: bool = False
@@ -296,7 +301,7 @@ class Scene:
     `metadata` holds plain JSON values: options, provenance, version, what was smoothed or locked. `suffix` is what the
     names of a shot's files end in (``_shot_01``); the names of the scene and of its people have it. `clip_range`: first
     and last frame number of the clip (or shot) as far as it was followed, None: of the people. People are hidden in
-    every other frame of it than those in which they are seen.
+    every other frame of it than those in which they are seen. `texture` is what everyone wears, None: their colours.
     """
 
     name: str
@@ -313,6 +318,7 @@ class Scene:
     suffix: str = ""
     scene_from_camera_cv: np.ndarray | None = None  # (3,4), metres to the unit: from the take's camera frame
     clip_range: tuple[int, int] | None = None
+    texture: Texture | None = None
 
     @property
     def metres_per_unit(self) -> float:
@@ -376,7 +382,7 @@ def scene_name(clip: Path) -> str:
     A name that loses more than blanks in it gets digits of its hash.
     """
     text = clip.name if clip.is_dir() else clip.stem
-    name = safe_name(text)[:_NAME_LENGTH]
+    name = safe_name(text)[:NAME_LENGTH]
     if name.removeprefix("clip_") == text.replace(" ", "_").removeprefix("clip_"):
         return name
     return f"{name}_{hashlib.sha256(os.fsencode(text)).hexdigest()[:6]}"

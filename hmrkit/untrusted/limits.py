@@ -20,6 +20,7 @@ PLAYLIST_BYTES = 2**20
 BODY_VERTICES = 2**16  # SMPL has 6890, SMPL-X 10475
 BODY_BYTES = 2**30  # a body file; SMPL-X with all its shapes has half of that
 CHARACTER_BYTES = 2**31  # a GLB or FBX, textures and all
+TEXTURE_BYTES = 2**28  # an image file; a PNG of 8192 x 8192 rarely has half of that
 CHARACTER_SECONDS = 120  # that ufbx may take for one
 RIG_BONES = 4096  # of a character's rig
 

@@ -50,46 +50,43 @@ class FrameBatch:
 
 
 def read_frames(
-    info: VideoInfo, batch_size: int = 8, prefetch: int = 2, backend: Decoder | None = None, fixed: bool = False
+    info: VideoInfo, batch_size: int = 8, prefetch: int = 1, backend: Decoder | None = None, fixed: bool = False
 ) -> Iterator[FrameBatch]:
     """The frames that `info` chooses, in order, `batch_size` at a time, decoded ahead by a background thread.
 
-    At most ``prefetch + 2`` batches exist at once; of large frames they hold fewer (`hmrkit.untrusted.limits`), or,
-    where `batch_size` is `fixed` because results hang on it, fewer exist. A frame that cannot be decoded is named in
-    its batch's `failed` and the rest go on (frames that build upon it are as the decoder mends them, until the next
-    keyframe). `backend` ``decord`` raises InputError where decord cannot, ``auto`` and ``torchcodec`` go on with PyAV
-    instead; None is the preferred one (`prefer_decoder`).
+    At most ``prefetch + 1`` batches exist at once, the one that the reader has among them; of large frames they hold
+    fewer (`hmrkit.untrusted.limits`), unless `batch_size` is `fixed` because results hang on it. A frame that cannot be
+    decoded is named in its batch's `failed` and the rest go on (frames that build upon it are as the decoder mends
+    them, until the next keyframe). `backend` ``decord`` raises InputError where decord cannot, ``auto`` and
+    ``torchcodec`` go on with PyAV instead; None is the preferred one (`prefer_decoder`).
     Stop early by closing the iterator or dropping it: the thread ends with it. InputError where decoding hangs.
     Within `hmrkit.video.kept_frames.keeping_frames` a clip's first frames are decoded once.
     """
     if batch_size < 1 or prefetch < 1:
         raise UsageError(f"batch size and prefetch must be 1 or more, got {batch_size} and {prefetch}")
-    usual = frames_in_flight(batch_size, info.width, info.height)
     batch_size = frames_in_flight(batch_size, info.width, info.height, fixed)
-    prefetch = prefetch if batch_size == usual else 1
     kept = kept_frames()  # of this thread's run; the decoding one has none
     done = threading.Event()
-    ready: queue.Queue[FrameBatch | BaseException | None] = queue.Queue(prefetch)
-
-    def put(item: FrameBatch | BaseException | None) -> None:
-        while not done.is_set():
-            try:
-                return ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
+    ready: queue.Queue[FrameBatch | BaseException | None] = queue.Queue()
+    room = threading.Semaphore(prefetch)  # for batches that are ready, or being made
 
     def work() -> None:
         try:
-            for batch in _batches(info, batch_size, backend or preferred_decoder(), kept):
-                put(batch)
-                if done.is_set():
-                    return
-            put(None)
+            batches = _batches(info, batch_size, backend or preferred_decoder(), kept)
+            while room.acquire() and not done.is_set() and (batch := next(batches, None)) is not None:
+                ready.put(batch)
+                del batch  # it is the consumer's alone
+            ready.put(None)
         except OSError as error:
             reason = error.strerror or error
-            put(InputError(f"{info.path}: cannot be read any more ({reason}); if it was moved, --video names it anew"))
+            reason = f"{info.path}: cannot be read any more ({reason}); if it was moved, --video names it anew"
+            ready.put(InputError(reason))
         except BaseException as error:  # handed to the consumer, who raises it
-            put(error)
+            ready.put(error)
+
+    def stop() -> None:
+        done.set()
+        room.release()
 
     thread = threading.Thread(target=work, name="hmrkit-decode", daemon=True)
     thread.start()
@@ -97,16 +94,17 @@ def read_frames(
         while (item := next_result(ready, thread, info.path)) is not None:
             if isinstance(item, BaseException):
                 raise item
+            room.release()
             yield item
         thread.join()
     except HangError:  # nothing ends it; it goes with the process
         raise
     except BaseException:
-        done.set()
+        stop()
         thread.join()
         raise
     finally:
-        done.set()
+        stop()
 
 
 def _batches(info: VideoInfo, batch_size: int, backend: Decoder, kept: KeptFrames | None) -> Iterator[FrameBatch]:

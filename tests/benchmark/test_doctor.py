@@ -9,7 +9,9 @@ from in_process import hmrkit
 from made_takes import models, take  # noqa: F401
 
 from hmrkit.benchmark.doctor import accuracy, try_chain
+from hmrkit.errors import DeviceError
 from hmrkit.options import Options
+from hmrkit.rendering.gl import open_gl
 from hmrkit.untrusted.limits import free_memory
 
 
@@ -24,6 +26,23 @@ def test_a_sound_machine_would_run_the_main_job(monkeypatch):
     assert "pip install onnxruntime" in findings["onnxruntime"]["todo"]
     assert {name for name, f in findings.items() if f["needed"]} >= {"python", "torch", "decoder pyav", "weights"}
     assert "detect" not in findings
+
+
+def test_what_opengl_would_draw_by_is_named_or_what_it_lacks(monkeypatch):
+    pytest.importorskip("moderngl")
+
+    def found():
+        facts = json.loads(hmrkit("doctor", "--quick", "--json").stdout)
+        return next(finding for finding in facts["findings"] if finding["name"] == "opengl")
+
+    try:
+        with open_gl() as painter:
+            assert found()["facts"].startswith(f"{painter.name}, moderngl ")
+    except DeviceError:
+        assert found()["state"] == "missing"
+    monkeypatch.setenv("GLCONTEXT_DEVICE_INDEX", "99")
+    assert found()["state"] == "missing"
+    assert "pip install 'hmrkit[gl]'" in found()["todo"]
 
 
 def test_damaged_weights_are_named(monkeypatch, tmp_path):

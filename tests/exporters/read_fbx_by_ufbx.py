@@ -2,8 +2,8 @@
 
 A process of its own, which leaves without tidying up: ufbx's young Python binding counts references wrongly, so here no
 object is ever given back. Written are, for each mesh node NAME: ``NAME/vertices`` (times, V, 3) in the world, skinned
-and morphed by ufbx, ``NAME/visible`` (times,), ``NAME/uv`` (corners, 2) and ``NAME/colour`` (3,);
-``camera/focal_mm`` (times,); and ``facts``, JSON.
+and morphed by ufbx, ``NAME/visible`` (times,), ``NAME/uv`` (corners, 2), ``NAME/colour`` (3,) and ``NAME/texture``, the
+image's path or ""; ``camera/focal_mm`` (times,); and ``facts``, JSON.
 """
 
 import gc
@@ -79,6 +79,8 @@ def main(source, target, times):
                 arrays[f"{node.name}/uv"] = np.array(keep(uv.values))[np.array(keep(uv.indices))]
             diffuse = keep(keep(keep(next(iter(keep(mesh.materials)))).fbx).diffuse_color)
             arrays[f"{node.name}/colour"] = triple(keep(diffuse.value_vec4))
+            texture = keep(diffuse.texture)
+            arrays[f"{node.name}/texture"] = "" if texture is None else texture.filename
     np.savez(target, facts=json.dumps(facts), **arrays)
     sys.stdout.flush()
     os._exit(0)

@@ -1,11 +1,26 @@
-"""A closed test mesh: a unit sphere with outward, counter-clockwise faces, made without any file."""
+"""A closed test mesh, a unit sphere with outward, counter-clockwise faces, made without any file; and OpenGL."""
 
 import pytest
 import torch
 
+from hmrkit.errors import DeviceError, UsageError
+from hmrkit.rendering.gl import open_gl
+
 # A regular octahedron, counter-clockwise from outside.
 CORNERS = [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)]
 SIDES = [(0, 2, 4), (2, 1, 4), (1, 3, 4), (3, 0, 4), (2, 0, 5), (1, 2, 5), (3, 1, 5), (0, 3, 5)]
+
+
+@pytest.fixture(scope="session")
+def gl():
+    """A painter by OpenGL, software's if need be; tests that want it are skipped where no context can be made."""
+    opened = open_gl()
+    try:
+        painter = opened.__enter__()
+    except (UsageError, DeviceError) as error:
+        pytest.skip(str(error))
+    yield painter
+    opened.__exit__(None, None, None)
 
 
 @pytest.fixture(scope="session")

@@ -57,3 +57,34 @@ def _coordinates_of_vertices(mesh: TexturedMesh, most: int = 6) -> np.ndarray:
     keep = rank < most
     table[pairs[keep, 0], rank[keep]] = pairs[keep, 1]
     return table
+
+
+def covered_texels(uv: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Texels of an image of `size` rows and columns that faces with the coordinates `uv` (F,3,2), v upwards, cover: row
+    and column (T,2), face (T,), barycentrics (T,3)."""
+    corners = uv * [size, -size] + [0, size]  # column, row
+    low = np.floor(corners.min(1)).astype(int)
+    extent = np.ceil(corners.max(1)).astype(int) - low
+    texels, faces, weights = [], [], []
+    for column in range(int(extent[:, 0].max()) + 1):
+        for row in range(int(extent[:, 1].max()) + 1):
+            some = np.nonzero((column < extent[:, 0]) & (row < extent[:, 1]))[0]
+            if not len(some):
+                continue
+            cell = low[some] + [column, row]
+            weight = _barycentrics(cell + 0.5, corners[some])
+            inside = (weight > -1e-6).all(1) & (cell >= 0).all(1) & (cell < size).all(1)
+            texels.append(cell[inside][:, ::-1])
+            faces.append(some[inside])
+            weights.append(weight[inside])
+    return np.concatenate(texels), np.concatenate(faces), np.concatenate(weights)
+
+
+def _barycentrics(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """Barycentrics (N,3) of points (N,2) in triangles (N,3,2)."""
+    e1, e2, d = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0], points - corners[:, 0]
+    area = e1[:, 0] * e2[:, 1] - e1[:, 1] * e2[:, 0]
+    area = np.where(np.abs(area) < 1e-12, np.nan, area)
+    u = (d[:, 0] * e2[:, 1] - d[:, 1] * e2[:, 0]) / area
+    v = (e1[:, 0] * d[:, 1] - e1[:, 1] * d[:, 0]) / area
+    return np.nan_to_num(np.stack([1 - u - v, u, v], 1), nan=-1)

@@ -19,6 +19,7 @@ from scipy.spatial import KDTree
 
 from hmrkit.errors import InputError
 from hmrkit.skeletons import SMPL_24
+from hmrkit.training.make_wardrobe.atlas import covered_texels
 from hmrkit.training.make_wardrobe.source_mesh import TexturedMesh, read_obj
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ def make_target(vertices: np.ndarray, faces: np.ndarray, uv: np.ndarray, head: n
     for corner in range(3):
         np.add.at(normals, faces[:, corner], flat)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-12
-    texel, face, weight = _texels(uv)
+    texel, face, weight = covered_texels(uv, SIZE)
     place = np.einsum("tk,tkc->tc", weight, vertices[faces[face]])
     direction = np.einsum("tk,tkc->tc", weight, normals[faces[face]])
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
@@ -190,36 +191,6 @@ def cast(
         u, v = u[rows, best], v[rows, best]
         weight[some] = np.where(found[:, None], np.stack([1 - u - v, u, v], 1), 0)
     return length, face, weight
-
-
-def _texels(uv: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Texels of the atlas that faces cover: row and column (T,2), face (T,), barycentrics (T,3)."""
-    corners = uv * [SIZE, -SIZE] + [0, SIZE]  # column, row
-    low = np.floor(corners.min(1)).astype(int)
-    extent = np.ceil(corners.max(1)).astype(int) - low
-    texels, faces, weights = [], [], []
-    for column in range(int(extent[:, 0].max()) + 1):
-        for row in range(int(extent[:, 1].max()) + 1):
-            some = np.nonzero((column < extent[:, 0]) & (row < extent[:, 1]))[0]
-            if not len(some):
-                continue
-            cell = low[some] + [column, row]
-            weight = _barycentrics(cell + 0.5, corners[some])
-            inside = (weight > -1e-6).all(1) & (cell >= 0).all(1) & (cell < SIZE).all(1)
-            texels.append(cell[inside][:, ::-1])
-            faces.append(some[inside])
-            weights.append(weight[inside])
-    return np.concatenate(texels), np.concatenate(faces), np.concatenate(weights)
-
-
-def _barycentrics(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """Barycentrics (N,3) of points (N,2) in triangles (N,3,2)."""
-    e1, e2, d = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0], points - corners[:, 0]
-    area = e1[:, 0] * e2[:, 1] - e1[:, 1] * e2[:, 0]
-    area = np.where(np.abs(area) < 1e-12, np.nan, area)
-    u = (d[:, 0] * e2[:, 1] - d[:, 1] * e2[:, 0]) / area
-    v = (e1[:, 0] * d[:, 1] - e1[:, 1] * d[:, 0]) / area
-    return np.nan_to_num(np.stack([1 - u - v, u, v], 1), nan=-1)
 
 
 def _smooth(values: np.ndarray, known: np.ndarray, faces: np.ndarray, steps: int = 3) -> np.ndarray:
