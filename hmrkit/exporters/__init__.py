@@ -179,10 +179,33 @@ def check_format_options(formats: Sequence[str], options: ExportOptions) -> None
             )
         if useless:
             log.warning("%s changes nothing in %s", flag, ", ".join(useless))
+    if options.rig is not None and (skeletons := [name for name in formats if "rig" in EXPORTERS[name].reads]):
+        _warn_of_other_unit(skeletons, options)
     if options.up == "z" and "abc" in formats:
         log.warning(
             "programs read Alembic as y up and lay people written with --up z on their backs; use --up y for abc"
         )
+
+
+def _warn_of_other_unit(formats: Sequence[str], options: ExportOptions) -> None:
+    """A warning where a character's own bones are in another unit than files: it would not go where the person does."""
+    from hmrkit.scene.rigs import load_rig
+    from hmrkit.scene.types import units_per_metre
+
+    rig = load_rig(str(options.rig))
+    if rig.unit is None:
+        return
+    other = []
+    for name in formats:
+        own = rig.unit * units_per_metre(options.scale, "m" if name == "glb" else options.unit)  # glTF is in metres
+        other += [name] if abs(own - 1) > 0.01 else []
+    if other:
+        fitting = {1.0: "--units m", 0.01: "--units cm"}.get(round(rig.unit, 4))
+        fitting = fitting or f"--units m --scale {1 / rig.unit:.6g}"
+        log.warning(
+            "%s: the character's own bones are in units of %g m, those in %s are not; to put the animation onto the "
+            "character itself, --format fbx %s", rig.name, rig.unit, ", ".join(other), fitting,
+        )  # fmt: skip
 
 
 def choose_formats(formats: str | None, params_only: bool) -> list[str]:

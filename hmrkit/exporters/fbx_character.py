@@ -7,6 +7,7 @@ orient), so that all rotation channels are 0 at rest, and the nodes stand in the
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -22,6 +23,7 @@ from hmrkit.scene import Character, ExportOptions, Scene
 TICKS_PER_SECOND = 46_186_158_000  # KTime, FBX 7.x
 _ROTATION_ORDERS = ("xyz", "xzy", "yzx", "yxz", "zxy", "zyx")  # by their numbers in FBX
 _EXACT_TOLERANCE_M = 0.0002
+_TIED = 1e-3  # of a bone's length: as near to its end, Blender could take a child for connected
 _LINEAR, _CONSTANT = 0x6104, 0x2  # interpolation 4 and 2; the rest says "no tangents of its own", as Maya writes it
 # Slopes 0, weights of a third packed as two 16-bit numbers, velocity 0.
 _KEY_DATA = np.array([0, 0, 218434821, 0], "<i4").view("<f4")
@@ -76,6 +78,7 @@ def add_character(
     texture: Int64 | None,
 ) -> None:
     """Add one person of a scene with everything that belongs to them; `texture` is the file's, which all share."""
+    character = untied(character)
     facts = {"track_id": character.track_id, "timecode": scene.timecode, "space": scene.space, **scene.metadata}
     rows = [("hmrkit", "KString", "", "U", json.dumps(facts, default=str))]
     group = add_model(graph, group_name, "Null", "Null", 0, *rows)
@@ -88,6 +91,24 @@ def add_character(
     if shapes is not None:
         _add_blend_shapes(graph, animation, character, geometry, *shapes)
     _animate_visibility(animation, character, group, mesh, scene)
+
+
+def untied(character: Character) -> Character:
+    """The character, bound so that every joint that moves against its parent does so in Blender, too.
+
+    Blender makes a bone as long as its children are far on the mean, along its y axis. It ties a child that begins
+    where the bone ends to it and leaves the keys of its place out: a pelvis straight above a root bone would stay at
+    rest. So the parent is bound a thousandth of that length beside such a place. No key is another for it.
+    """
+    rest = character.rest_joints.copy()
+    for joint in character.moving:
+        parent = character.parents[joint]
+        children = [child for child, above in enumerate(character.parents) if above == parent]
+        length = float(np.linalg.norm(rest[children] - rest[parent], axis=1).mean())
+        axes = character.rest_rotations[parent]
+        if np.linalg.norm(rest[parent] + length * axes[:, 1] - rest[joint]) < _TIED * length:
+            rest[parent] -= _TIED * length * axes[:, 2]
+    return replace(character, rest_joints=rest)
 
 
 def add_model(graph: Graph, name: str, sub: str, flags: str, parent: int, *rows: tuple, attribute: tuple = ()) -> Int64:

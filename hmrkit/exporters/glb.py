@@ -282,9 +282,16 @@ class _Document:
         self._json["meshes"].append(mesh)
 
     def _add_visibility(self, holder: int, character: Character) -> None:
-        """Next to no scale on the skeleton's holder in gaps, before the person comes and after they left."""
+        """Next to no scale on the skeleton's holder in gaps, before the person comes and after they left.
+
+        An animation is as long as its last key says: one on the clip's last frame keeps the files of people who leave
+        early in step when players loop them.
+        """
         frames, seen = visibility_keys(character, self._scene.frame_range)
         if len(frames):
+            last = self._scene.frame_range[1]
+            if frames[-1] < last:
+                frames, seen = np.append(frames, last), np.append(seen, seen[-1])
             scales = np.repeat(np.where(seen, 1, HIDDEN_SCALE)[:, None], 3, axis=1).astype(np.float32)
             self._animate(holder, "scale", self._times(frames), scales, "STEP")
 
@@ -298,6 +305,12 @@ class _Document:
         moved[:3, 3] = rotation @ camera.scene_from_camera[:3, 3] * self._scene.metres_per_unit
         if camera.zoom is not None:
             _log.warning("%s: glTF cannot animate a lens: its camera has the first focal length", self._scene.name)
+        beside = float(np.hypot(*(np.asarray(camera.center_px) - (camera.width / 2, camera.height / 2))))
+        if beside > 1:
+            _log.warning(
+                "%s: glTF cannot shift a lens: its camera shows people %.0f px beside the plate; fbx, usd, abc not",
+                self._scene.name, beside,
+            )  # fmt: skip
         aspect = camera.width / camera.height * float(camera.focal_px[1] / camera.focal_px[0])
         self._json["cameras"] = [
             {

@@ -17,7 +17,7 @@ from hmrkit.errors import InputError
 from hmrkit.exporters import EXPORTERS, check_format_options, load_exporter
 from hmrkit.models import Models
 from hmrkit.pipeline import Progress, require_stage
-from hmrkit.scene import ExportOptions, Scene
+from hmrkit.scene import ExportOptions, Scene, scene_name
 from hmrkit.scene.build import build_scene, chosen_shots
 from hmrkit.scene.resampling import usual_rate
 from hmrkit.scene.texture import check_apart
@@ -99,16 +99,18 @@ def export_into(
     progress: Progress,
     options: ExportOptions | None = None,
 ) -> list[Path]:
-    """`export_take` into a folder that has a manifest (`ClipFolder`): files that the last export of the same formats
-    made and this one does not are removed, all others stay."""
+    """`export_take` into a folder that has a manifest (`ClipFolder`), which many clips can share: files that the last
+    export of this clip in the same formats made and this one does not are removed, as is another clip's sequence of the
+    same name (``person_01_obj``), whole; all others stay."""
     check_format_options(formats, options or ExportOptions())
     check_apart(options.texture if options else None, folder)
     record = {"options": json.loads(json.dumps(asdict(options or ExportOptions()), default=str))}
     paths: list[Path] = []
+    clip = scene_name(Path(take.video.path))
     with exporting(take, folder, formats, models, progress, options) as write, locked(folder):
         written = ClipFolder(folder, again=True)
         for name in formats:
-            paths += written.product(f"export-{name}", record, partial(write, name))
+            paths += written.product(f"export-{name}-{clip}", record, partial(write, name))
         written.finish(written.names)
     return list(dict.fromkeys(paths))  # formats share a texture
 

@@ -52,7 +52,8 @@ class ClipFolder:
 
     def product(self, name: str, record: dict[str, Any], make: Callable[[Path], Sequence[Path]]) -> list[Path]:
         """The paths of a product: made by `make` in the folder that it gets, or kept where all files are as they were
-        made with the same `record`."""
+        made with the same `record`. It takes the place of every product with one of its folders, so that no two
+        sequences mix."""
         old = self._products.get(name)
         if old and not self._again and old["record"] == record and self._is_whole(old["files"]):
             return [self.folder / path for path in old["paths"]]
@@ -62,8 +63,10 @@ class ClipFolder:
             paths = [path.relative_to(making).as_posix() for path in make(making)]
             made = [path for path in making.rglob("*") if path.is_file()]
             files = {path.relative_to(making).as_posix(): _facts(path) for path in sorted(made)}
-            if old:
-                self._leave(old["files"])
+            folders = {path for path in paths if (making / path).is_dir()}
+            for other, facts in list(self._products.items()):
+                if other == name or folders & set(facts["paths"]):
+                    self._leave(self._products.pop(other)["files"])
             self._products[name] = {"record": record, "paths": paths, "files": files}
             self._save()
             for file in files:

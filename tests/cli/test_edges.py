@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from made_takes import make_take
 from hmrkit.errors import InputError
 from hmrkit.options import Options
 from hmrkit.pipeline import adopted, calibrate
+from hmrkit.scene import scene_name
 from hmrkit.take import load_take, save_take
 
 DROPPED = {"first_frame": 0, "last_frame": 3, "boxes": 4, "best_score": 0.5, "reason": "short"}
@@ -122,6 +124,20 @@ def test_exports_have_a_manifest_and_leave_no_old_frames(models, tmp_path):
     assert hmrkit(*common, "--format", "obj").returncode == 0
     assert 0 < len(list(out.rglob("*.obj"))) < many
     products = json.loads((out / "manifest.json").read_text())["products"]
-    assert set(products) == {"export-obj", "export-npz"}
+    clip = scene_name(Path(make_take(models).video.path))
+    assert set(products) == {f"export-obj-{clip}", f"export-npz-{clip}"}
     assert (out / "mine.txt").exists()
     assert list(out.glob("*.npz"))
+
+
+def test_clips_share_a_folder_and_their_sequences_do_not_mix(models, tmp_path):
+    out, take = tmp_path / "out", make_take(models)
+    for name, rate in (("shot_010", "60"), ("shot_020", "10")):
+        save_take(replace(take, video=replace(take.video, path=f"{name}.mp4")), tmp_path / "take.npz")
+        common = ("export", tmp_path / "take.npz", "-o", out, "--device", "cpu", "--fps", rate)
+        assert hmrkit(*common, "--format", "bvh,abc,obj").returncode == 0
+    assert sorted(path.name for path in out.glob("*.abc")) == ["shot_010.abc", "shot_020.abc"]
+    products = json.loads((out / "manifest.json").read_text())["products"]
+    assert "export-abc-shot_010" in products
+    assert "export-obj-shot_010" not in products  # its folders are the last clip's, whole
+    assert len(list(out.rglob("*.obj"))) == len(products["export-obj-shot_020"]["files"])

@@ -17,10 +17,10 @@ from made_scene import made_scene
 
 from hmrkit.exporters.fbx import FbxExporter, document, time_mode
 from hmrkit.exporters.fbx_binary import Int64, record, write_fbx
-from hmrkit.exporters.fbx_character import blend_shapes
+from hmrkit.exporters.fbx_character import blend_shapes, untied
 from hmrkit.scene import ExportOptions, blend_skin
 from hmrkit.scene.retarget import retarget
-from hmrkit.scene.staging import staged
+from hmrkit.scene.staging import staged, with_root_bone
 from hmrkit.types import Zoom
 
 needs_ufbx = pytest.mark.skipif(importlib.util.find_spec("ufbx") is None, reason="ufbx is not installed")
@@ -81,6 +81,30 @@ def test_a_root_bone_a_t_pose_and_namespaces_change_nothing_that_is_seen(tmp_pat
         np.linalg.norm(arrays["person_01_mesh/vertices"] - wanted, axis=-1).max() < 5e-4
     )  # read a ten-thousandth of a frame late
     assert ["person_01:pelvis", "person_01:root", True] in facts["nodes"]
+
+
+def tied_in_blender(character):
+    """Joints that move against their parent but that Blender's importer connects to it, so that they do not move."""
+    rest, parents = character.rest_joints.astype(np.float64), np.array(character.parents)
+    tied = []
+    for joint in character.moving:
+        parent = parents[joint]
+        length = np.linalg.norm(rest[parents == parent] - rest[parent], axis=1).mean()
+        end = rest[parent] + length * character.rest_rotations[parent][:, 1]
+        tied += [joint] if np.abs(end - rest[joint]).max() < 1e-5 * length else []
+    return tied
+
+
+@pytest.mark.parametrize(("up", "tied"), [("y", [1]), ("z", [])])
+def test_a_pelvis_above_a_root_bone_moves_in_blender(up, tied):
+    person = made_scene(frames=4, up=up).characters[0]
+    standing = person.rest_joints - person.rest_joints.min(0) * ([0, 1, 0] if up == "y" else [0, 0, 1])
+    rooted = with_root_bone(retarget(replace(person, rest_joints=standing.astype(np.float32)), "unity"), up)
+    assert tied_in_blender(rooted) == tied
+    bound = untied(rooted)
+    assert tied_in_blender(bound) == []
+    assert np.linalg.norm(bound.rest_joints - rooted.rest_joints, axis=1).max() < 2e-3
+    np.testing.assert_allclose(bound.posed()[1], rooted.posed()[1], atol=1e-6)
 
 
 @needs_ufbx

@@ -18,7 +18,7 @@ from hmrkit.errors import InputError, UsageError
 from hmrkit.exporters import load_exporter
 from hmrkit.exporters.character_arrays import cut_at_seams
 from hmrkit.exporters.writing import export_into
-from hmrkit.scene import ExportOptions
+from hmrkit.scene import ExportOptions, scene_name
 from hmrkit.scene.texture import read_texture
 from hmrkit.weights import find_weights
 
@@ -204,12 +204,12 @@ def test_exports_list_their_texture_and_the_next_one_replaces_it(take, models, t
         paths = export_into(take, out, formats, models, lambda *_: None, ExportOptions(texture=texture))
         return paths, json.loads((out / "manifest.json").read_text())["products"]
 
-    out = tmp_path / "out"
+    out, clip = tmp_path / "out", scene_name(Path(take.video.path))
     paths, products = export("glb", "fbx", "obj", texture="skin")
     (image,) = [path for path in paths if path.suffix == ".jpg"]
-    assert image.name in products["export-fbx"]["files"]
-    assert image.name not in products["export-glb"]["files"]
-    copies = [name for name in products["export-obj"]["files"] if name.endswith(image.name)]
+    assert image.name in products[f"export-fbx-{clip}"]["files"]
+    assert image.name not in products[f"export-glb-{clip}"]["files"]
+    copies = [name for name in products[f"export-obj-{clip}"]["files"] if name.endswith(image.name)]
     assert len(copies) == len([path for path in paths if path.name.endswith("_obj")]) > 0
     own = png(tmp_path / "hero.png")
     paths, _ = export("fbx", "obj", texture=own)

@@ -10,11 +10,12 @@ from made_character import angles_deg, bones_of, hero_rig, made_character
 from made_scene import made_scene
 
 from hmrkit.errors import InputError, UsageError
-from hmrkit.exporters import load_exporter
+from hmrkit.exporters import check_format_options, load_exporter
 from hmrkit.scene import ExportOptions
 from hmrkit.scene.build import check_options
 from hmrkit.scene.rigs import load_rig, save_rig
 from hmrkit.scene.rigs.characters import Bones, read_bones
+from hmrkit.scene.rigs.checking import describe
 from hmrkit.scene.rigs.drafting import draft
 from hmrkit.scene.staging import staged
 from hmrkit.skeletons import RIGS, SMPL_24
@@ -48,6 +49,7 @@ def test_a_characters_bones_are_read_in_metres_with_y_up(kind, characters):
     assert [order.index(bones.parents[bone]) if bone else -1 for bone in order] == list(wanted.parents)
     np.testing.assert_allclose(bones.places[order], wanted.rest_joints, atol=1e-4)
     assert bones.floor == pytest.approx(wanted.rest_vertices[:, 1].min(), abs=1e-4)
+    assert bones.unit == pytest.approx(1 if kind == "glb" else 0.01)
     if kind == "glb":  # the other's are rotated with its axes
         np.testing.assert_allclose(bones.rotations[order], wanted.rest_rotations, atol=1e-4)
 
@@ -58,7 +60,23 @@ def test_a_glb_whose_mesh_has_other_axes_and_units_than_its_nodes(characters, tm
     holder = next(node for node in document["nodes"] if node["name"] == "hero")
     holder |= {"rotation": [0, 2**-0.5, 0, 2**-0.5], "scale": [2, 2, 2], "translation": [1, 0, 0]}
     wanted = 2 * bones.places[:, [2, 1, 0]] * [1, 1, -1] + [1, 0, 0]
-    np.testing.assert_allclose(read_bones(write(json.dumps(document))).places, wanted, atol=1e-4)
+    read = read_bones(write(json.dumps(document)))
+    np.testing.assert_allclose(read.places, wanted, atol=1e-4)
+    assert read.unit == pytest.approx(2)
+    rig = draft(read, "hero")  # it faces +x
+    assert (rig.unit, rig.heading_deg) == (pytest.approx(2), pytest.approx(90, abs=0.1))
+    assert any(line.startswith("faces 90 degrees from +z") for line in describe(rig))
+
+
+@pytest.mark.parametrize(("formats", "unit", "warned"), [
+    (["fbx", "bvh"], "cm", None), (["fbx"], "m", "in fbx are not"), (["glb", "fbx"], "cm", "in glb are not"),
+])  # fmt: skip
+def test_files_in_another_unit_than_the_bones_are_warned_of(rig_file, tmp_path, caplog, formats, unit, warned):
+    path = tmp_path / "small.json"
+    save_rig(path, replace(load_rig(str(rig_file)), unit=0.01))
+    check_format_options(formats, ExportOptions(rig=str(path), unit=unit))
+    assert (warned is None) == (caplog.text == "")
+    assert warned is None or (warned in caplog.text and "--format fbx --units cm" in caplog.text)
 
 
 def _glb_parts(path, other):
@@ -216,7 +234,8 @@ def test_rigs_that_cannot_be_used_say_why(tmp_path, rig_file):
         odd = bones[-1] | {"place": place, "rotation": rotation}
         assert f"bone {odd['name']}: wanted a place of 3 numbers" in refused(bones=[*bones[:-1], odd])
     assert "wanted a list of bones" in refused(bones=None)
-    assert "floor: wanted a height in metres" in refused(floor="low")
+    assert "floor: wanted a length in metres" in refused(floor="low")
+    assert "unit: wanted a length above 0" in refused(unit=0)
     assert "one bone without a parent" in refused(bones=[*bones[:-1], bones[-1] | {"parent": None}])
     arm = next(i for i, bone in enumerate(bones) if bone["joint"] == "left_collar")
     loose = [*bones[:arm], bones[arm] | {"parent": bones[0]["name"]}, *bones[arm + 1 :]]

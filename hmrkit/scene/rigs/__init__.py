@@ -12,7 +12,8 @@ back left right``, a joint to point at, or ``onward``, the way that the parent's
 pose is a T-pose with the arms lowered so far. `group`: what FBX's group above the skeleton is called, of a person alone
 in a file; else it has the person's name. `root`, of a character with a bone above the pelvis: ``floor`` (on the
 floor under the person, in world space) or ``still``. `floor`: how high the character's soles are in its bind pose, m;
-null: where its lowest bone is, at 0 or below.
+null: where its lowest bone is, at 0 or below. `unit`: how long a unit of the character's own bones is, m (0.01 of
+Mixamo's, which are in centimetres below a node that makes them small); null: not known.
 """
 
 from __future__ import annotations
@@ -85,6 +86,7 @@ class Rig:
     root: Literal["floor", "still"] = "floor"
     group: str = ""
     floor: float | None = None
+    unit: float | None = None
 
     @property
     def is_character(self) -> bool:
@@ -106,16 +108,31 @@ class Rig:
 
     def bind(self) -> tuple[np.ndarray, np.ndarray]:
         """Of a character: rotations (n,3,3) and places (n,3) m of the bones in its bind pose, y up, facing +z."""
+        rotations, places = self._own_bind()
+        facing = self._facing(places)
+        return facing @ rotations, places @ facing.T
+
+    @property
+    def heading_deg(self) -> float:
+        """How far a character is rotated about the vertical from facing +z in its own file, -180 to 180 degrees."""
+        facing = self._facing(self._own_bind()[1])
+        return float(np.degrees(np.arctan2(-facing[0, 2], facing[0, 0])))
+
+    def _facing(self, places: np.ndarray) -> np.ndarray:
+        """(3,3): takes the left side of bones at these places towards +x."""
+        left = places[self.bone_of["left_hip"]] - places[self.bone_of["right_hip"]]
+        length = np.hypot(left[0], left[2])
+        cosine, sine = (left[0] / length, left[2] / length) if length > 0 else (1.0, 0.0)
+        return np.array([[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]])
+
+    def _own_bind(self) -> tuple[np.ndarray, np.ndarray]:
+        """`bind` as the file has it."""
         rotations, places = np.tile(np.eye(3), (len(self.bones), 1, 1)), np.zeros((len(self.bones), 3))
         for i, (bone, parent) in enumerate(zip(self.bones, self.parents, strict=True)):
             own, place = rotation_from_xyzw(np.array(bone.rotation)), np.array(bone.place)
             rotations[i] = own if parent < 0 else rotations[parent] @ own
             places[i] = place if parent < 0 else places[parent] + rotations[parent] @ place
-        left = places[self.bone_of["left_hip"]] - places[self.bone_of["right_hip"]]
-        length = np.hypot(left[0], left[2])
-        cosine, sine = (left[0] / length, left[2] / length) if length > 0 else (1.0, 0.0)
-        facing = np.array([[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]])  # the left side towards +x
-        return facing @ rotations, places @ facing.T
+        return rotations, places
 
 
 def rotation_from_xyzw(quaternion: np.ndarray) -> np.ndarray:
@@ -145,6 +162,7 @@ def save_rig(path: Path, rig: Rig, overwrite: bool = False) -> None:
     head |= {"arms_down_deg": rig.arms_down_deg} if rig.arms_down_deg else {}
     head |= {"group": rig.group} if rig.group else {}
     head |= {"floor": rig.floor} if rig.floor is not None else {}
+    head |= {"unit": rig.unit} if rig.unit is not None else {}
     kept = [{key: value for key, value in asdict(bone).items() if key != "axes" or value} for bone in rig.bones]
     lines = ",\n".join("    " + json.dumps(bone) for bone in kept)
     text = json.dumps(head, indent=2)[:-2] + ',\n  "bones": [\n' + lines + "\n  ]\n}\n"
@@ -164,7 +182,8 @@ def _read(path: Path) -> Rig:
         made = tuple(_bone(item) for item in value["bones"])
         rig = Rig(
             path.stem, made, str(value.get("summary", "")), float(value.get("arms_down_deg", 0)),
-            value.get("root", "floor"), str(value.get("group", "")), _floor(value.get("floor")),
+            value.get("root", "floor"), str(value.get("group", "")), _length(value, "floor"),
+            _length(value, "unit"),
         )  # fmt: skip
         _check(rig)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -172,9 +191,10 @@ def _read(path: Path) -> Rig:
     return rig
 
 
-def _floor(value: Any) -> float | None:
+def _length(head: dict[str, Any], name: str) -> float | None:
+    value = head.get(name)
     if value is not None and not (isinstance(value, int | float) and np.isfinite(value)):
-        raise ValueError(f"floor: wanted a height in metres, found {value!r}")
+        raise ValueError(f"{name}: wanted a length in metres, found {value!r}")
     return value
 
 
@@ -199,6 +219,8 @@ def _check(rig: Rig) -> None:
         raise ValueError(f"wanted 1 to {limits.RIG_BONES} bones, found {len(names)}")
     if len(set(names)) < len(names):
         raise ValueError(f"{max(names, key=names.count)} names more than one bone")
+    if rig.unit is not None and rig.unit <= 0:
+        raise ValueError(f"unit: wanted a length above 0, found {rig.unit}")
     if rig.root not in ("floor", "still"):
         raise ValueError(f"root: wanted floor or still, found {rig.root!r}")
     if odd := [joint for joint in joints if joint not in SMPL_24.index]:

@@ -26,13 +26,14 @@ _JSON, _BINARY = 0x4E4F534A, 0x004E4942  # chunks of a GLB
 class Bones:
     """A tree of n bones, parents first: `names`, `parents` (-1: the root, the first), `rotations` (n,3,3) and `places`
     (n,3) m in the character's space, y up. `floor`: how high the lowest point of its meshes is there, m, in the bind
-    pose; None without meshes."""
+    pose; None without meshes. `unit`: how long a unit of the root's own space is, m."""
 
     names: tuple[str, ...]
     parents: tuple[int, ...]
     rotations: np.ndarray
     places: np.ndarray
     floor: float | None = None
+    unit: float = 1.0
 
 
 def read_bones(path: Path) -> Bones:
@@ -74,12 +75,13 @@ def _largest_tree(found: list[tuple[str, int, np.ndarray]]) -> Bones:
     tree = max(trees, key=len)
     place = {number: i for i, number in enumerate(tree)}
     matrices = np.stack([found[number][2] for number in tree])
-    u, _, v = np.linalg.svd(matrices[:, :, :3])  # without the scale that exporters leave in
+    u, scale, v = np.linalg.svd(matrices[:, :, :3])  # without the scale that exporters leave in
     return Bones(
         tuple(found[number][0] for number in tree),
         tuple(place.get(found[number][1], -1) for number in tree),
         u @ v,
         matrices[:, :, 3],
+        unit=float(scale[0].mean()),
     )
 
 

@@ -10,6 +10,8 @@ from hmrkit.body import load_body
 from hmrkit.scene.rigs import Rig
 from hmrkit.skeletons import SMPL_24
 
+_FACES_AWAY_DEG = 5.0
+
 
 def describe(rig: Rig) -> Iterator[str]:
     """A line for each of SMPL's joints: the bone that it drives and, of a character, how far that is from the nearest
@@ -41,3 +43,10 @@ def describe(rig: Rig) -> Iterator[str]:
         yield f"go with their parents: {', '.join(others)}"
     if rig.is_character and rig.bone_of["pelvis"] > 0:
         yield f"root: {rig.bones[0].name}, {rig.root}"
+    if rig.is_character and abs(rig.heading_deg) > _FACES_AWAY_DEG:
+        yield (
+            f"faces {rig.heading_deg:.0f} degrees from +z: rotate it back about the vertical, and what is put onto it "
+            "goes where the person went"
+        )
+    if rig.unit is not None:
+        yield f"unit of its bones: {rig.unit:g} m"
