@@ -24,6 +24,7 @@ from hmrkit.models import Models
 from hmrkit.pipeline import Progress, calibrate, require_stage
 from hmrkit.skeletons import SMPL_24
 from hmrkit.types import Take
+from hmrkit.untrusted.limits import frames_in_flight
 
 if TYPE_CHECKING:
     from hmrkit.rendering.options import RenderOptions
@@ -85,7 +86,8 @@ def render_take(
         )
         tiles, columns, width = (12, 3, 800) if len(versions) == 1 else (12, 2, 1200)
         sheet = stack.enter_context(ContactSheet(sheet_path, total, tiles, columns, width)) if sheet_path else None
-        for indices, frames in _images(take, models.batch_size, options.needs_footage):
+        at_once = frames_in_flight(models.batch_size, *comparison.size)  # images are as wide as their views together
+        for indices, frames in _images(take, at_once, options.needs_footage):
             people: list[list[list[Figure]]] = [[[] for _ in indices] for _ in versions]
             for i, row in rows.items():
                 here = [k for k, f in enumerate(indices) if f in row]
