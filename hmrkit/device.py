@@ -115,8 +115,8 @@ def one_thread() -> Iterator[None]:
 
 
 def trim_heap() -> None:
-    """Memory that is freed and that the C library keeps goes back to the system. glibc keeps what is freed between
-    other blocks: 200 MiB after the networks are loaded. Other C libraries need no call."""
+    """Give back to the system what the C library keeps of freed memory. glibc keeps what lies between other blocks: 200
+    MiB after the networks are loaded. Other C libraries need no call."""
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -39,9 +39,8 @@ def engine(name: str) -> Iterator[None]:
     """Networks that are loaded inside run by this engine. UsageError for one that is unknown or not installed."""
     if name not in ENGINES:
         raise unknown("--engine", name, ENGINES)
-    package = "triton" if name == "compile" else name
-    if name not in ("auto", "torch") and importlib.util.find_spec(package) is None:
-        raise UsageError(f"--engine {name} wants the package {package}, which is not installed: pip install {package}")
+    if name not in ("auto", "torch", "compile"):
+        _check_installed(name, name)
     token = _chosen.set(name)
     try:
         yield
@@ -59,7 +58,11 @@ def frozen(module: nn.Module) -> Frozen:
     first = next(module.parameters())
     if name == "compile":
         if first.device.type == "cpu":
-            raise UsageError("--engine compile is for GPUs, found --device cpu; leave it out, or name a GPU")
+            raise UsageError(
+                "--engine compile is for GPUs, and the networks are on the CPU; leave out --engine, or name a GPU by "
+                "--device"
+            )
+        _check_installed(name, "triton")
         return compiled(module)
     if name == "torch" or first.device.type != "cpu" or first.dtype != torch.float32:
         return module
@@ -75,8 +78,14 @@ def frozen(module: nn.Module) -> Frozen:
     return _onnxruntime(graph, module)
 
 
+def _check_installed(name: str, package: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise UsageError(f"--engine {name} wants the package {package}, which is not installed: pip install {package}")
+
+
 def compiled(module: nn.Module, backend: str | Callable[..., Any] = "inductor") -> Frozen:
-    """`module` by `torch.compile`: in the first pass of one image, and in the first of more. That takes minutes."""
+    """`module` by `torch.compile`. It compiles in the first pass of one image, and again in the first of more; each
+    takes minutes."""
     return torch.compile(module, dynamic=True, fullgraph=True, backend=backend)
 
 
@@ -150,11 +159,11 @@ def _openvino(graph: bytes, module: nn.Module) -> Frozen:
             tensor.raw_data = weights[tensor.name].detach().contiguous().numpy().tobytes()
     threads = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
     core = openvino.Core()
-    compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", threads)
+    network = core.compile_model(core.read_model(model.SerializeToString()), "CPU", threads)
 
     def run(images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        found = compiled([images.float().contiguous().numpy()])
-        return _tensors([found[i].copy() for i in range(len(compiled.outputs))])
+        found = network([images.float().contiguous().numpy()])
+        return _tensors([found[i].copy() for i in range(len(network.outputs))])
 
     return run
 

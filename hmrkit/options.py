@@ -95,7 +95,7 @@ SHAPES: dict[str, Way] = {
 }
 
 
-# What draws meshes. `auto` is what each machine draws fastest by as far as that was measured, which OpenGL is not.
+# What draws meshes. `auto` is the fastest that is measured on each kind of machine. On a graphics card OpenGL is not.
 RENDERERS: dict[str, Way] = {
     "auto": Way("PyTorch on CUDA, compiled loops on CPUs where they are worth their start"),
     "torch": Way("PyTorch, on any device"),

@@ -11,7 +11,7 @@ from torch._dynamo.testing import CompileCounter
 from hmrkit.blazepose.network import load_person_mask
 from hmrkit.blazepose.with_points import load_with_points
 from hmrkit.detectors.yolox import load_network
-from hmrkit.engines import compiled, engine, frozen, graph_name
+from hmrkit.engines import _shared_arena, compiled, engine, frozen, graph_name
 from hmrkit.errors import UsageError
 from hmrkit.weights import find_weights
 
@@ -41,23 +41,23 @@ def test_an_engine_gives_what_pytorch_gives(network, name):
             wanted, found = module(images), run(images)
         if network == "PersonMask":  # logits up to 75
             wanted, found = wanted.sigmoid(), found.sigmoid()
-            torch.testing.assert_close(found, wanted, atol=1e-3, rtol=0)
         for w, f in zip(*((x,) if isinstance(x, torch.Tensor) else x for x in (wanted, found)), strict=True):
             assert f.shape == w.shape
-            torch.testing.assert_close(f, w, atol=2e-3 * max(1.0, float(w.abs().max()) / 100), rtol=1e-3)
+            torch.testing.assert_close(f, w, atol=1e-3 * max(1.0, float(w.abs().max()) / 50), rtol=1e-3)
 
 
 @pytest.mark.parametrize("network", ["YoloX", *(pytest.param(n, marks=pytest.mark.slow) for n in (*NETWORKS,)[1:])])
 def test_the_compiler_takes_networks_whole_and_once(network):
-    """Its front end, which a CPU has too: no part is left to Python, and another size of batch compiles nothing."""
+    """Its front end, which a CPU has too: no part is left to Python, and several images compile once,
+    however many they are; one alone is another case."""
     load, (_, shape) = NETWORKS[network]
     module, counter = load(), CompileCounter()
     run = compiled(module, backend=counter)
     with torch.inference_mode():
-        for count in (2, 3, 5):
+        for count, compilations in ((2, 1), (3, 1), (5, 1), (1, 2)):
             images = torch.rand(count, *shape[1:])
             torch.testing.assert_close(run(images), module(images))
-    assert counter.frame_count == 1
+            assert counter.frame_count == compilations
 
 
 def test_compiling_is_for_gpus(monkeypatch):
@@ -66,7 +66,7 @@ def test_compiling_is_for_gpus(monkeypatch):
     with engine("compile"):
         on_a_gpu = load_network().to("meta")
         assert frozen(on_a_gpu) == ("compiled", on_a_gpu)
-        with pytest.raises(UsageError, match="compile is for GPUs, found --device cpu"):
+        with pytest.raises(UsageError, match="compile is for GPUs, and the networks are on the CPU"):
             frozen(load_network())
 
 
@@ -82,6 +82,12 @@ def test_weights_are_the_modules_own():
         found = frozen(other)(images)
         torch.testing.assert_close(found, other(images), atol=1e-3, rtol=1e-3)
         assert not np.allclose(found, module(images), atol=1e-2)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="no onnxruntime")
+def test_sessions_share_an_arena():
+    """Else each network keeps the memory of its own largest batch."""
+    assert _shared_arena()
 
 
 def test_graphs_hold_no_weights():

@@ -184,7 +184,7 @@ def load(
     """See `hmrkit.backbones.load_backbone`. BlazePose as published; the integral head is the one that ships."""
     if checkpoint is not None:
         raise UsageError("backbone embedded carries its weights; give the checkpoint to the regressor instead")
-    backbone = EmbeddedBackbone(load_network("cpu", MASK_LAYERS))
+    backbone = EmbeddedBackbone(load_network("cpu", without=MASK_LAYERS))
     if weights is not None:
         backbone.integral = load_body_points()
     return backbone.eval().to(device)

@@ -19,6 +19,7 @@ from hmrkit.models import Models
 from hmrkit.options import OPTIONS, Options
 from hmrkit.output import render_take
 from hmrkit.pipeline import STAGES, load_models, open_clip, run_stages, stages_of
+from hmrkit.rendering.painting import check_renderer
 from hmrkit.video import read_frames
 
 
@@ -90,11 +91,11 @@ def compare_engines(video: str, options: Options, engine: str, rounds: int = 3) 
     for name in stages_of(options):
         if name in OPTIONS["engine"].also:
             seconds: list[list[float]] = [[], []]
-            for k in range(2 * rounds):
+            for k in range(2 * rounds + 2):
                 started = time.perf_counter()
                 STAGES[name].run(take, both[k % 2], lambda *_: None)
                 seconds[k % 2].append(time.perf_counter() - started)
-            own, other = np.array(seconds) * 1e3 / len(take.video.frame_indices)
+            own, other = np.array(seconds)[:, 1:] * 1e3 / len(take.video.frame_indices)  # the first round warms up
             found[name] = {
                 "ms_per_frame": float(np.median(own)), "against_ms_per_frame": float(np.median(other)),
                 "ratio": float(np.median(other / own)), "spread": [float(f(other / own)) for f in (np.min, np.max)],
@@ -114,6 +115,8 @@ def run_benchmark(video: str, options: Options, formats: Sequence[str], render: 
     models = Models(options)
     stages = stages_of(options)
     load_models(models, stages)
+    if render:
+        check_renderer(options.renderer)
     warm = open_clip(video, options)
     frames = len(warm.video.frame_indices)
     started = time.perf_counter()

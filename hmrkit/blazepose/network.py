@@ -246,7 +246,7 @@ class PersonMask(nn.Module):
         return self.network.mask(crops)
 
 
-def load_network(device: str | torch.device = "cpu", without: Sequence[str] = ()) -> BlazePose:
+def load_network(device: str | torch.device = "cpu", *, without: Sequence[str] = ()) -> BlazePose:
     """The shipped weights on `device`, ready for inference; float32 (they are kept as float16, as published). Layers
     that serve for one thing alone can be left out: `MASK_LAYERS` or `LANDMARK_LAYERS`."""
     model = BlazePose().eval()
@@ -258,4 +258,4 @@ def load_network(device: str | torch.device = "cpu", without: Sequence[str] = ()
 
 def load_person_mask(device: str | torch.device = "cpu") -> PersonMask:
     """The layers that make masks, ready for inference."""
-    return PersonMask(load_network(device, LANDMARK_LAYERS)).eval()
+    return PersonMask(load_network(device, without=LANDMARK_LAYERS)).eval()

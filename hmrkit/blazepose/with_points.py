@@ -57,4 +57,4 @@ class BlazePoseWithPoints(nn.Module):
 
 def load_with_points(device: str | torch.device = "cpu") -> BlazePoseWithPoints:
     """Both networks that ship, on `device`, ready for inference."""
-    return BlazePoseWithPoints(load_network(device, MASK_LAYERS), load_body_points(device)).eval()
+    return BlazePoseWithPoints(load_network(device, without=MASK_LAYERS), load_body_points(device)).eval()

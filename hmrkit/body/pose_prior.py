@@ -8,8 +8,7 @@ which keeps its pull steady far from all poses.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -32,6 +31,23 @@ class Mixture:
     log_weights: Tensor
     means: Tensor
     precisions: Tensor
+    inverse_covariances: Tensor = field(init=False)  # (C,D,D)
+    lowest: Tensor = field(init=False)  # minus log density () at the likeliest point of all
+    _factors: Tensor = field(init=False)  # (D,C*D): one product against all components' factors together
+    _whitened_means: Tensor = field(init=False)
+    _log_det: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        log_det = self.precisions.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        made = {
+            "inverse_covariances": self.precisions @ self.precisions.mT,
+            "lowest": (-log_det - self.log_weights).min(),
+            "_factors": self.precisions.permute(1, 0, 2).flatten(1),
+            "_whitened_means": torch.einsum("cd,cde->ce", self.means, self.precisions),
+            "_log_det": log_det,
+        }
+        for name, value in made.items():
+            object.__setattr__(self, name, value)
 
     def component_energies(self, values: Tensor) -> Tensor:
         """Minus log density of values (...,D) under each weighted component (...,C), up to one constant."""
@@ -41,29 +57,6 @@ class Mixture:
     def energy(self, values: Tensor) -> Tensor:
         """Energy (...) of values (...,D): the best component's, zero at the likeliest point of all."""
         return self.component_energies(values).min(-1).values - self.lowest
-
-    @cached_property
-    def lowest(self) -> Tensor:
-        """Minus log density () at the likeliest point of all."""
-        return (-self._log_det - self.log_weights).min()
-
-    @cached_property
-    def inverse_covariances(self) -> Tensor:
-        """(C,D,D)."""
-        return self.precisions @ self.precisions.mT
-
-    @cached_property
-    def _factors(self) -> Tensor:
-        """(D,C*D): one product against all components' factors together."""
-        return self.precisions.permute(1, 0, 2).flatten(1)
-
-    @cached_property
-    def _whitened_means(self) -> Tensor:
-        return torch.einsum("cd,cde->ce", self.means, self.precisions)
-
-    @cached_property
-    def _log_det(self) -> Tensor:
-        return self.precisions.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 
 class PosePrior:

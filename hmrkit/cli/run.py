@@ -81,6 +81,8 @@ def run(
     chosen = Options(**options)
     if chosen.params_only and render:
         raise UsageError("--params-only makes no vertices, which --render draws; leave one out")
+    if chosen.renderer != "auto" and not render:
+        raise UsageError("--renderer is for --render, which is not here; leave it out, or add --render overlay.mp4")
     outputs = Outputs(out, choose_formats(formats, chosen.params_only), render, overwrite)
     choice = Choice(root, parse_shard(shard), retry_failed, max_tries)
     clips = plan([*(inputs or []), *listed(input_list)], chosen, outputs, choice)

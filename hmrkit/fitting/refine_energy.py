@@ -48,9 +48,9 @@ class Piece:
 
 @dataclass(frozen=True)
 class Bodies:
-    """Of all frames: `angles` (F,24,3) of the joints, the root's from where it was, `local` and `world` rotations
-    (F,24,3,3), `transl` (F,3) m; 33 landmarks and 24 joints, `points` (F,3,57) m about the pelvis, and their `levers`
-    (F,24,3,57) (`hmrkit.body.landmark_motion`)."""
+    """Of all frames: `angles` (F,24,3) of the joints, the root's relative to its rotation before refinement, `local`
+    and `world` rotations (F,24,3,3), `transl` (F,3) m; 33 landmarks and 24 joints, `points` (F,3,57) m about the
+    pelvis, and their `levers` (F,24,3,57) (`hmrkit.body.landmark_motion`)."""
 
     angles: Tensor
     local: Tensor

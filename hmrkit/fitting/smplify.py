@@ -43,15 +43,16 @@ def refine_tracks(
 
     `device` defaults to the body's. Memory is bounded by the chunk, time grows with the number of frames. What becomes
     of a track does not depend on the others. One whose numbers or whose energy are not finite stays as it is, with a
-    warning. Frames that lack a rotation or the translation lack both afterwards. ModelMismatchError: see
-    `hmrkit.body.posing.body_for`.
+    warning; so does one that has no body anywhere, without. Frames that lack a rotation or the translation lack both
+    afterwards. ModelMismatchError: see `hmrkit.body.posing.body_for`.
     """
     options = options or RefineOptions()
     device = torch.device(device) if device is not None else body.device
     prior = load_pose_prior(device)
     filled = {i: filled_rows(params) for i, (params, _) in tracks.items()}
-    failed = {i for i, (_, clean) in tracks.items() if not (filled[i][1].any() and _is_finite(clean))}
-    chunks = [(i, rows) for i in tracks if i not in failed for rows in _chunks(len(filled[i][1]), options)]
+    failed = {i for i, (_, clean) in tracks.items() if filled[i][1].any() and not _is_finite(clean)}
+    refined = [i for i in tracks if filled[i][1].any() and i not in failed]
+    chunks = [(i, rows) for i in refined for rows in _chunks(len(filled[i][1]), options)]
     found: dict[int, list[Chunk]] = {i: [] for i in tracks}
     for model in dict.fromkeys(tracks[i][0].model for i, _ in chunks):
         alike = [(i, rows) for i, rows in chunks if tracks[i][0].model == model]

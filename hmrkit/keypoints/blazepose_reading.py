@@ -32,7 +32,7 @@ class BlazePoseReader:
 
     def __init__(self, device: torch.device, points: bool = True, flip_test: bool = False) -> None:
         self.weights_sha256 = verify(WEIGHTS) + (verify(POINTS_WEIGHTS) if points else "")
-        self.alone = None if points else load_network(device, MASK_LAYERS)
+        self.alone = None if points else load_network(device, without=MASK_LAYERS)
         self.run = frozen(load_with_points(device)) if points else None
         self.flip_test = flip_test
 

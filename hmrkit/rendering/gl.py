@@ -5,8 +5,9 @@ The rules are those of `rasteriser`, and a GPU has the same ones: corners on a g
 the image, the lower face where depths are equal. So corners come snapped, and already projected (w = 1). The viewport
 is a power of two wide and high, which keeps them exact on their way through clip space. Depth has 24 bits, spread over
 what one image holds from its nearest vertex to its furthest. Colours and the lines of wireframes are linear over a
-face, as elsewhere. One rule differs: a sample exactly on an outline belongs to half of the edges (the top-left rule),
-not to all of them.
+face, as elsewhere. What differs: a sample exactly on an outline belongs to half of the edges (the top-left rule), not
+to all of them; lines of wireframes are measured from the snapped corners, and colours are half floats until they are
+averaged.
 
 An image is drawn at `SAMPLES` times its size, block by block, then averaged and blended in a second pass.
 """
@@ -118,16 +119,20 @@ def open_gl() -> Iterator[GlPainter]:
     except ImportError:
         raise UsageError("--renderer gl needs moderngl, which is not installed; pip install 'hmrkit[gl]'") from None
     with contextlib.ExitStack() as stack:
-        try:
+        try:  # moderngl and glcontext raise Exception itself
             context = moderngl.create_context(require=VERSION, standalone=True, backend="egl")
-            stack.callback(context.release)  # with all that was made in it
-            with context:
-                painter = GlPainter(context)
-        except Exception as error:  # moderngl and glcontext raise Exception itself
+        except Exception as error:
             raise DeviceError(
                 f"--renderer gl wants OpenGL {VERSION / 100:.1f} by EGL, which is not here ({reason_of(error)}); "
                 "install the graphics card's driver with libEGL and libGL, or use --renderer auto"
             ) from error
+        stack.callback(context.release)  # with all that was made in it
+        try:
+            with context:
+                painter = GlPainter(context)
+        except Exception as error:
+            name = context.info["GL_RENDERER"]
+            raise DeviceError(f"--renderer gl: {name} failed ({reason_of(error)}); use --renderer auto") from error
         log.info("OpenGL draws by %s", painter.name)
         yield painter
 

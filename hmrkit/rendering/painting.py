@@ -32,7 +32,7 @@ class Painter(Protocol):
     def paint(
         self, image: np.ndarray, corners: np.ndarray, colours: np.ndarray, faces: np.ndarray, opacity: float, wire: bool
     ) -> None:
-        """Lay M meshes over `image` (H,W,3) uint8, in place; where it has alpha (H,W,4), in place of all of it.
+        """Lay M meshes over `image` (H,W,3) uint8, in place; an image with alpha (H,W,4) comes empty.
 
         `corners` (M,V,3) are `rasteriser.snapped_corners` in samples, `colours` (M,V,3) in [0, 1]. Faces (F,3) seen
         from behind are left out. With `wire` the visible faces' edges cover fully, what is between them only a little.

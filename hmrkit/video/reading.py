@@ -75,36 +75,30 @@ def read_frames(
             batches = _batches(info, batch_size, backend or preferred_decoder(), kept)
             while room.acquire() and not done.is_set() and (batch := next(batches, None)) is not None:
                 ready.put(batch)
-                del batch  # it is the consumer's alone
             ready.put(None)
         except OSError as error:
-            reason = error.strerror or error
-            reason = f"{info.path}: cannot be read any more ({reason}); if it was moved, --video names it anew"
-            ready.put(InputError(reason))
+            why = f"cannot be read any more ({error.strerror or error}); if it was moved, --video names it anew"
+            ready.put(InputError(f"{info.path}: {why}"))
         except BaseException as error:  # handed to the consumer, who raises it
             ready.put(error)
 
-    def stop() -> None:
-        done.set()
-        room.release()
-
     thread = threading.Thread(target=work, name="hmrkit-decode", daemon=True)
     thread.start()
+    hung = False
     try:
         while (item := next_result(ready, thread, info.path)) is not None:
             if isinstance(item, BaseException):
                 raise item
             room.release()
             yield item
-        thread.join()
-    except HangError:  # nothing ends it; it goes with the process
-        raise
-    except BaseException:
-        stop()
-        thread.join()
+    except HangError:
+        hung = True
         raise
     finally:
-        stop()
+        done.set()
+        room.release()
+        if not hung:  # nothing ends one that is; it goes with the process
+            thread.join()
 
 
 def _batches(info: VideoInfo, batch_size: int, backend: Decoder, kept: KeptFrames | None) -> Iterator[FrameBatch]:
