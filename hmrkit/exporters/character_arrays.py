@@ -83,7 +83,7 @@ def material_colour(track_id: int) -> tuple[float, float, float]:
 
 def base_colour(scene: Scene, character: Character) -> tuple[float, float, float]:
     """A material's own colour: white below a texture, which it is multiplied with; without one the person's."""
-    return (1.0, 1.0, 1.0) if scene.texture else material_colour(character.track_id)
+    return (1.0, 1.0, 1.0) if scene.texture is not None else material_colour(character.track_id)
 
 
 # Of people who are not seen. Not 0, which would leave programs nothing to find their bounds by; and USD takes a matrix

@@ -9,8 +9,10 @@ from hmrkit.scene import Scene
 
 
 def write_texture(scene: Scene, folder: Path) -> list[Path]:
-    """The path of the image written into `folder`; none of a scene without one or
-    without people. InputError where it cannot be written."""
+    """Write the scene's image into `folder`; its path in a list, empty for a scene without texture or people.
+
+    InputError where it cannot be written.
+    """
     if scene.texture is None or not scene.characters:
         return []
     path = Path(folder) / scene.texture.name

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
 
@@ -18,9 +16,9 @@ from hmrkit.exporters import EXPORTERS, check_format_options, load_exporter
 from hmrkit.models import Models
 from hmrkit.pipeline import Progress, require_stage
 from hmrkit.scene import ExportOptions, Scene, scene_name
-from hmrkit.scene.build import build_scene, chosen_shots
+from hmrkit.scene.build import build_scene, chosen_shots, options_as_json
 from hmrkit.scene.resampling import usual_rate
-from hmrkit.scene.texture import check_apart
+from hmrkit.scene.texture import check_apart, read_texture
 from hmrkit.scene.vertex_cache import shared_vertices
 from hmrkit.take.claims import locked
 from hmrkit.take.clip_folder import ClipFolder
@@ -43,6 +41,7 @@ def exporting(
     Scenes are built when they are first needed. Exact vertices are computed in short stretches, once for all formats
     (nameless files in `folder` keep them meanwhile): memory does not depend on the clip. Of a clip of variable rate,
     formats that store a time for every frame keep them; the others are resampled to a constant rate, with one warning.
+    A texture is read at once, for all scenes.
     With `ExportOptions.per_shot` each shot of a clip with cuts is a scene of its own, and what is written is named by
     it (``..._shot_01``). UsageError where a person or a combination of options does not exist.
     """
@@ -55,12 +54,15 @@ def exporting(
     resampled = [name for name in formats if name not in timed]
     if uneven and formats:
         log.warning(_uneven(take, resampled, timed))
+    texture = None
+    if chosen.texture is not None:
+        texture = read_texture(chosen.texture, models.body, scene_name(Path(take.video.path)))
     done = itertools.count(1)
     with contextlib.ExitStack() as stack:
 
         @cache
         def scene(shot: int | None, own_times: bool) -> Scene:
-            built = build_scene(take, models, chosen, own_times, shot)
+            built = build_scene(take, models, chosen, own_times, shot, texture)
             if not built.characters:
                 raise InputError(
                     f"{take.video.path}: nobody in the take has a mesh of finite numbers; run `hmrkit regress`"
@@ -73,7 +75,7 @@ def exporting(
             for shot in shots:
                 paths += exporters[name].write(scene(shot, name in timed), place, chosen)
                 progress("export", next(done), len(formats) * len(shots))
-            return paths
+            return list(dict.fromkeys(paths))  # shots share a texture
 
         yield write
 
@@ -100,17 +102,25 @@ def export_into(
     options: ExportOptions | None = None,
 ) -> list[Path]:
     """`export_take` into a folder that has a manifest (`ClipFolder`), which many clips can share: files that the last
-    export of this clip in the same formats made and this one does not are removed, as is another clip's sequence of the
-    same name (``person_01_obj``), whole; all others stay."""
-    check_format_options(formats, options or ExportOptions())
-    check_apart(options.texture if options else None, folder)
-    record = {"options": json.loads(json.dumps(asdict(options or ExportOptions()), default=str))}
+    export of this clip in the same formats made and this one does not are removed, as are those of `hmrkit run` and
+    another clip's sequence of the same name (``person_01_obj``), whole; all others stay."""
+    chosen = options or ExportOptions()
+    check_format_options(formats, chosen)
+    record = {"options": options_as_json(chosen)}
     paths: list[Path] = []
     clip = scene_name(Path(take.video.path))
-    with exporting(take, folder, formats, models, progress, options) as write, locked(folder):
+
+    def make(write: Callable[[str, Path], list[Path]], name: str, place: Path) -> list[Path]:
+        made = write(name, place)
+        check_apart(chosen.texture, folder, {path.relative_to(place).as_posix() for path in place.rglob("*")})
+        return made
+
+    with exporting(take, folder, formats, models, progress, chosen) as write, locked(folder):
         written = ClipFolder(folder, again=True)
+        check_apart(chosen.texture, folder, written.files)
         for name in formats:
-            paths += written.product(f"export-{name}-{clip}", record, partial(write, name))
+            unnamed = f"export-{name}"  # that of `hmrkit run` and of earlier versions
+            paths += written.product(f"{unnamed}-{clip}", record, partial(make, write, name), instead_of=[unnamed])
         written.finish(written.names)
     return list(dict.fromkeys(paths))  # formats share a texture
 

@@ -36,7 +36,7 @@ from hmrkit.scene.ground import World, estimate_world
 from hmrkit.scene.resampling import Clock, Motion, make_clock, make_motion
 from hmrkit.scene.retarget import retarget
 from hmrkit.scene.rigs import load_rig
-from hmrkit.scene.texture import read_texture
+from hmrkit.scene.texture import Texture, read_texture
 from hmrkit.scene.types import units_per_metre
 from hmrkit.skeletons import RIGS
 from hmrkit.types import Take, Zoom
@@ -51,16 +51,25 @@ GL_FROM_CV = np.diag([1.0, -1.0, -1.0])  # y down, z forward -> y up, z towards 
 
 
 def build_scene(
-    take: Take, models: Models, options: ExportOptions | None = None, own_times: bool = False, shot: int | None = None
+    take: Take,
+    models: Models,
+    options: ExportOptions | None = None,
+    own_times: bool = False,
+    shot: int | None = None,
+    texture: Texture | None = None,
 ) -> Scene:
     """The people of a take with a mesh as the options want them. Vertices are only computed when asked for.
 
     A clip of variable rate is resampled to a constant one, unless its frames keep their `own_times`. Of a `shot`,
     counted from 1, the scene has the people, on a ground of its own; the names of scene and people end in the shot's.
+    `texture` is that of the options where it has been read; else it is read here.
     UsageError where the options name people that are not there or contradict one another.
     """
     options = options or ExportOptions()
     check_options(options)
+    clip = scene_name(Path(take.video.path))
+    if texture is None and options.texture is not None:
+        texture = read_texture(options.texture, models.body, clip)
     if options.fps is not None and not isinstance(options.fps, Fraction):
         options = replace(options, fps=parse_rate(str(options.fps)))  # from Python, 24 and 23.976 will do
     clock = make_clock(take, options.fps, options.first_frame, own_times)
@@ -87,12 +96,10 @@ def build_scene(
     characters = tuple(_character(take, motion, clock, models, matrix, options) for motion in motions)
     if options.skeleton != "smpl":
         characters = tuple(retarget(character, options.skeleton) for character in characters)
-    name = scene_name(Path(take.video.path)) + _shot_suffix(shot)
-    texture = None if options.texture is None else read_texture(options.texture, models.body, name)
     metadata = _metadata(take, options, clock, placed, cleaned)
     clip_range = _clip_range(take, clock, shot, characters)
     return Scene(
-        name=name, characters=characters,
+        name=clip + _shot_suffix(shot), characters=characters,
         camera=_camera(take, matrix, options, clock, clip_range), fps=clock.fps, first_frame=clock.first_frame,
         timecode=read_timecode(take.video.path), up=options.up, unit=options.unit, space=options.space,
         metadata=metadata, take=take, scene_from_camera_cv=matrix, suffix=_shot_suffix(shot),
@@ -314,8 +321,6 @@ def _camera(
 def _metadata(
     take: Take, options: ExportOptions, clock: Clock, world: World | None, cleaned: dict[str, Any]
 ) -> dict[str, Any]:
-    chosen = {key: value for key, value in vars(options).items() if value is not None}
-    chosen = {key: str(value) if isinstance(value, Fraction) else value for key, value in chosen.items()}
     facts: dict[str, Any] = {
         "generator": f"hmrkit {__version__}",
         "source": Path(take.video.path).name,
@@ -324,12 +329,20 @@ def _metadata(
         "resampled": clock.resampled,
         "slowdown": take.video.slowdown,
         "camera_source": take.camera.source,
-        "options": chosen,
+        "options": options_as_json(options),
         "cleaning": cleaned,
         "stages": {name: record.get("options", {}) for name, record in take.provenance.items() if name != "files"},
     }
     facts |= {} if world is None else {"world": world.as_json()}
     return json.loads(json.dumps(facts, sort_keys=True))  # one order, whichever way the take came
+
+
+def options_as_json(options: ExportOptions) -> dict[str, Any]:
+    """The options that are set, as plain JSON values; of files only the names."""
+    facts = {key: value for key, value in vars(options).items() if value is not None}
+    facts = {key: str(value) if isinstance(value, Fraction) else value for key, value in facts.items()}
+    facts |= {key: Path(facts[key]).name for key in ("texture", "rig") if key in facts}
+    return json.loads(json.dumps(facts))
 
 
 def read_timecode(path: str) -> str | None:

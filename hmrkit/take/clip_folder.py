@@ -3,7 +3,7 @@
 ``manifest.json`` lists every product (``export-obj``, ``render``) with its files, their bytes and their sha256::
 
     {"format": "hmrkit-manifest", "version": 1, "left": {file: [{"bytes", "sha256"}]},
-     "products": {name: {"record": {...}, "paths": [...], "files": {file: {"bytes", "sha256"}}}}}
+     "products": {name: {"record": {...} or null, "paths": [...], "files": {file: {"bytes", "sha256"}}}}}
 
 Paths are relative to the folder. A product is made in a hidden folder beside its place, entered in the manifest, and
 only then moved there. So whatever kills a run at whatever moment, the next one knows every file of the one before:
@@ -41,6 +41,7 @@ class ClipFolder:
         remove_leftovers(folder)
         self._products: dict[str, dict[str, Any]] = {}
         self._left: dict[str, list[dict[str, Any]]] = {}  # files of earlier runs that are still to be removed
+        self._replaced: set[str] = set()  # products that lost files of a name to others
         try:
             manifest = json.loads((folder / MANIFEST).read_text())
             if (manifest["format"], manifest["version"]) == (FORMAT, VERSION):
@@ -50,10 +51,12 @@ class ClipFolder:
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("%s: cannot be read (%s); everything is written again", folder / MANIFEST, error)
 
-    def product(self, name: str, record: dict[str, Any], make: Callable[[Path], Sequence[Path]]) -> list[Path]:
+    def product(
+        self, name: str, record: dict[str, Any], make: Callable[[Path], Sequence[Path]], instead_of: Sequence[str] = ()
+    ) -> list[Path]:
         """The paths of a product: made by `make` in the folder that it gets, or kept where all files are as they were
-        made with the same `record`. It takes the place of every product with one of its folders, so that no two
-        sequences mix."""
+        made with the same `record`. It takes the place of the products `instead_of`, of the same name and, of all
+        others, of files of the same name and of folders of the same name, whole, so that no two sequences mix."""
         old = self._products.get(name)
         if old and not self._again and old["record"] == record and self._is_whole(old["files"]):
             return [self.folder / path for path in old["paths"]]
@@ -64,9 +67,10 @@ class ClipFolder:
             made = [path for path in making.rglob("*") if path.is_file()]
             files = {path.relative_to(making).as_posix(): _facts(path) for path in sorted(made)}
             folders = {path for path in paths if (making / path).is_dir()}
-            for other, facts in list(self._products.items()):
-                if other == name or folders & set(facts["paths"]):
-                    self._leave(self._products.pop(other)["files"])
+            for other in {name, *instead_of} & self._products.keys():
+                self._leave(self._products.pop(other)["files"])
+            for other in list(self._products):
+                self._replace(other, files, folders)
             self._products[name] = {"record": record, "paths": paths, "files": files}
             self._save()
             for file in files:
@@ -92,11 +96,22 @@ class ClipFolder:
         """Its products by name, each as the manifest has it."""
         return dict(self._products)
 
+    @property
+    def files(self) -> set[str]:
+        """What it has made, and what of earlier runs is still to be removed."""
+        return set(self._left).union(*(product["files"] for product in self._products.values()))
+
     def finish(self, names: Sequence[str]) -> None:
         """Remove what earlier runs made and these products do not have; changed files stay, with a warning."""
         for name in self._products.keys() - set(names):
             self._leave(self._products.pop(name)["files"])
         wanted = {file for product in self._products.values() for file in product["files"]}
+        if self._replaced:
+            log.warning(
+                "%s: replaced files of the same name of %s; a folder for each clip keeps both",
+                self.folder, ", ".join(sorted(self._replaced)),
+            )  # fmt: skip
+            self._replaced = set()
         for file, versions in sorted(self._left.items()):
             if file in wanted or not (self.folder / file).is_file():
                 continue
@@ -111,6 +126,23 @@ class ClipFolder:
                     parent.rmdir()  # fails where something is left in it
         self._left = {}
         self._save()
+
+    def _replace(self, other: str, files: Files, folders: set[str]) -> None:
+        """Take from another product what a new one, of these `files` and `folders`, replaces. The rest of it stays,
+        with a record that no run has; equal files belong to both."""
+        old = self._products[other]
+        gone = {file for file, facts in old["files"].items() if file in files and files[file] != facts}
+        gone |= {file for file in old["files"] for folder in folders if file.startswith(f"{folder}/")}
+        paths = [path for path in old["paths"] if path not in gone | folders]
+        if not gone and paths == old["paths"]:
+            return
+        self._leave({file: old["files"][file] for file in gone})
+        self._replaced.add(other)
+        if paths:
+            kept = {file: facts for file, facts in old["files"].items() if file not in gone}
+            self._products[other] = {"record": None, "paths": paths, "files": kept}
+        else:
+            del self._products[other]
 
     def _leave(self, files: Files) -> None:
         """Note files of an earlier run; of one name there can be several where runs were killed."""

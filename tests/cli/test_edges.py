@@ -130,6 +130,22 @@ def test_exports_have_a_manifest_and_leave_no_old_frames(models, tmp_path):
     assert list(out.glob("*.npz"))
 
 
+def test_clips_share_a_folder_and_lose_only_what_is_replaced(models, tmp_path):
+    out, take = tmp_path / "out", make_take(models)
+    for name, people in (("shot_010", "all"), ("shot_020", "1")):
+        save_take(replace(take, video=replace(take.video, path=f"{name}.mp4")), tmp_path / "take.npz")
+        common = ("export", tmp_path / "take.npz", "-o", out, "--device", "cpu", "--people", people)
+        result = hmrkit(*common, "--format", "obj,bvh")
+        assert (result.returncode, result.stderr.count("replaced files")) == (0, int(people == "1")), result.stderr
+    products = json.loads((out / "manifest.json").read_text())["products"]
+    assert products["export-obj-shot_010"]["paths"] == ["person_02_obj"]
+    kept = products["export-bvh-shot_010"]["files"]
+    assert {"person_02.bvh", "person_02.bvh.json"} <= set(kept)
+    assert "person_01.bvh.json" not in kept
+    assert all((out / file).is_file() for file in kept)
+    assert len(list((out / "person_02_obj").iterdir())) == len(products["export-obj-shot_010"]["files"]) > 0
+
+
 def test_clips_share_a_folder_and_their_sequences_do_not_mix(models, tmp_path):
     out, take = tmp_path / "out", make_take(models)
     for name, rate in (("shot_010", "60"), ("shot_020", "10")):

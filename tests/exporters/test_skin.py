@@ -1,7 +1,9 @@
 """A texture on people: what other programs' readers find at known places of the body, in each format."""
 
+import hashlib
 import io
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,6 +21,7 @@ from hmrkit.exporters import load_exporter
 from hmrkit.exporters.character_arrays import cut_at_seams
 from hmrkit.exporters.writing import export_into
 from hmrkit.scene import ExportOptions, scene_name
+from hmrkit.scene.build import build_scene, options_as_json
 from hmrkit.scene.texture import read_texture
 from hmrkit.weights import find_weights
 
@@ -175,11 +178,40 @@ def png(path, size=(8, 8), mode="RGB"):
 
 def test_a_texture_of_the_users_own(tmp_path):
     texture = read_texture(png(tmp_path / "my hero.png"), load_body(), "clip")
-    assert (texture.name, texture.mime_type) == ("clip_my_hero.png", "image/png")
-    assert texture.content == (tmp_path / "my hero.png").read_bytes()
+    content = (tmp_path / "my hero.png").read_bytes()
+    assert (texture.content, texture.mime_type) == (content, "image/png")
+    assert texture.name == f"clip_my_hero_{hashlib.sha256(content).hexdigest()[:6]}.png"
     named_wrongly = tmp_path / "photo.png"
     Image.new("RGB", (8, 8)).save(named_wrongly, format="JPEG")
-    assert read_texture(str(named_wrongly), load_body(), "clip").name == "clip_photo.jpg"
+    assert re.fullmatch("clip_photo_[0-9a-f]{6}.jpg", read_texture(str(named_wrongly), load_body(), "clip").name)
+    others = [png(tmp_path / "b_hero.png"), png(tmp_path / "hero.png", (9, 9))]  # of two clips, a and a_b
+    names = {read_texture(path, load_body(), clip).name for path, clip in zip(others, ("a", "a_b"), strict=True)}
+    assert len(names) == 2
+
+
+def test_a_cameras_jpeg_with_a_preview_is_a_jpeg(tmp_path):
+    path, images = tmp_path / "camera.jpg", [Image.new("RGB", (size, size), "red") for size in (16, 8)]
+    images[0].save(path, format="MPO", save_all=True, append_images=images[1:])
+    assert Image.open(path).format == "MPO"
+    texture = read_texture(str(path), load_body(), "clip")
+    assert (texture.mime_type, texture.content) == ("image/jpeg", path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("size", "found"), [((9000, 9000), "9000x9000"), ((16384, 16384), r"Image size \(268435456 pixels\)")]
+)
+def test_a_texture_of_too_many_pixels(size, found, tmp_path, recwarn):
+    path = png(tmp_path / "huge.png", size, "1")
+    with pytest.raises(InputError, match=f"PNG or JPEG file of at most 67 million pixels; found {found}; make it smal"):
+        read_texture(path, load_body(), "clip")
+    assert not recwarn.list
+
+
+def test_a_texture_of_too_many_bytes(tmp_path, monkeypatch):
+    (tmp_path / "huge.png").write_bytes(bytes(3 << 20))
+    monkeypatch.setattr("hmrkit.untrusted.limits.TEXTURE_BYTES", 2 << 20)
+    with pytest.raises(InputError, match="file of at most 2 MiB; found 3"):
+        read_texture(str(tmp_path / "huge.png"), load_body(), "clip")
 
 
 def test_what_is_no_texture_is_one_line(tmp_path):
@@ -188,7 +220,7 @@ def test_what_is_no_texture_is_one_line(tmp_path):
     whole = find_weights("body/skin.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     Image.new("CMYK", (8, 8)).save(tmp_path / "print.jpg")
-    for name in ("absent.png", "text.png", "image.bmp", "cut.jpg", "print.jpg", "."):
+    for name in ("absent.png", f"{'long' * 99}.png", "text.png", "image.bmp", "cut.jpg", "print.jpg", "."):
         with pytest.raises(InputError, match="wanted skin, or a texture as a PNG or JPEG file") as error:
             read_texture(str(tmp_path / name), load_body(), "clip")
         assert "\n" not in str(error.value)
@@ -222,5 +254,43 @@ def test_exports_list_their_texture_and_the_next_one_replaces_it(take, models, t
         export("fbx", texture=str(inside))
     export("fbx", "obj")
     assert not [path for path in out.rglob("*") if path.suffix in (".png", ".jpg", ".mtl")]
+    own = png(out / "hero.png")
+    paths, _ = export("fbx", texture=own)  # not made by an export
+    assert Path(own).exists()
+    written = png(out / "mine.png").replace("mine.png", paths[0].name)
+    (out / "mine.png").rename(written)
+    (out / "manifest.json").unlink()
+    with pytest.raises(UsageError, match="keep it elsewhere"):
+        export("fbx", texture=written)
+    assert Image.open(written).format == "PNG"
     with pytest.raises(UsageError, match="--texture is for obj,fbx,glb,usd, got --format abc,ply"):
         export("abc", "ply", texture="skin")
+
+
+def test_shots_share_a_texture_that_is_read_once_before_all_else(take, models, tmp_path, monkeypatch):
+    cut, names, done = replace(take, video=replace(take.video, cuts=(16, 19))), [], lambda *_: None
+    monkeypatch.setattr(
+        "hmrkit.exporters.writing.read_texture", lambda *args: names.append(args[2]) or read_texture(*args)
+    )
+    monkeypatch.setattr("hmrkit.scene.build.read_texture", None)
+    made = export_into(
+        cut, tmp_path / "out", ["fbx", "obj"], models, done, ExportOptions(texture="skin", per_shot=True)
+    )
+    (image,) = [path for path in made if path.suffix == ".jpg"]
+    assert (image.name, names) == (f"{names[0]}_skin.jpg", ["some_clip"])
+    assert [path.name for path in made if path.suffix == ".fbx"] == ["some_clip_shot_01.fbx", "some_clip_shot_02.fbx"]
+    assert len(list((tmp_path / "out").rglob("some_clip_skin.jpg"))) == 3  # beside the files, in two folders of obj
+    monkeypatch.undo()
+    monkeypatch.setattr("hmrkit.scene.build.make_clock", None)
+    with pytest.raises(InputError, match="found No such file"):
+        build_scene(take, models, ExportOptions(texture="absent.png"))
+
+
+def test_exported_files_have_the_names_of_files_alone(take, models, tmp_path):
+    options = ExportOptions(texture=png(tmp_path / "hero.png"))
+    scene = build_scene(take, models, options)
+    assert scene.metadata["options"]["texture"] == "hero.png"
+    assert options_as_json(ExportOptions(rig=str(tmp_path / "hero.json")))["rig"] == "hero.json"
+    export_into(take, tmp_path / "out", ["glb"], models, lambda *_: None, options)
+    for path in (tmp_path / "out").iterdir():
+        assert str(tmp_path).encode() not in path.read_bytes()

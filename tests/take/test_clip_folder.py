@@ -58,6 +58,38 @@ def test_what_the_run_before_made_is_removed_and_foreign_files_stay(tmp_path):
     assert entry["files"] == {"a/2": {"bytes": 3, "sha256": sha256_of(tmp_path / "a" / "2")}}
 
 
+def test_of_another_product_only_what_a_new_one_replaces_leaves(tmp_path, caplog):
+    first = ClipFolder(tmp_path)
+    first.product("obj-a", {}, make(p1_1="x", p1_2="x", p2_1="x"))
+    first.product("bvh-a", {}, make(m1="x", m2="x", skin="s"))
+    first.finish(first.names)
+    second = ClipFolder(tmp_path)
+    second.product("obj-b", {}, make(p1_1="y"))
+    second.product("bvh-b", {}, make(m1="y", skin="s"))
+    second.finish(second.names)
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "replaced files of the same name of bvh-a, obj-a" in warning
+    assert contents(tmp_path) == {"p1/1", "p2/1", "m1", "m2", "skin"}
+    assert second.products["obj-a"]["paths"] == ["p2"]
+    assert set(second.products["bvh-a"]["files"]) == {"m2", "skin"}  # equal files are shared
+    third = ClipFolder(tmp_path)
+    third.product("bvh-b", {"v": 2}, make(m1="y"))
+    third.product("obj-a", {}, make(p1_1="x", p1_2="x", p2_1="x"))  # what has lost files is made again
+    third.finish(third.names)
+    assert contents(tmp_path) == {"p1/1", "p1/2", "p2/1", "m1", "m2", "skin"}
+    assert "obj-b" not in third.names
+
+
+def test_a_product_instead_of_another(tmp_path, caplog):
+    first = ClipFolder(tmp_path)
+    first.product("usd", {}, make(a="x", b="x"))
+    first.finish(first.names)
+    second = ClipFolder(tmp_path)
+    second.product("usd-clip", {}, make(a="y"), instead_of=["usd"])
+    second.finish(second.names)
+    assert (contents(tmp_path), second.names, caplog.records) == ({"a"}, ["usd-clip"], [])
+
+
 @pytest.mark.parametrize("harm", [lambda p: p.unlink(), lambda p: p.write_text("yy"), lambda p: p.write_text("z")])
 def test_deleted_and_altered_files_are_made_again(harm, tmp_path):
     before = ClipFolder(tmp_path)
@@ -132,6 +164,23 @@ def test_runs_with_other_options_leave_only_their_own_results(tmp_path):
     run(film, out, "--format", "npz", "--every", "3")
     assert [p.name for p in (folder / "person_01_obj").iterdir()] == ["note.txt"]
     assert {p.name for p in folder.iterdir() if p.is_file()} == {"take.npz", "person_01.npz", "report.json", MANIFEST}
+
+
+def test_an_export_into_a_runs_folder_replaces_the_runs(tmp_path):
+    film, out = write_film(tmp_path / "walk.mp4"), tmp_path / "out"
+    run(film, out, "--format", "obj,npz")
+    folder, note = out / "walk", out / "walk" / "person_01_obj" / "note.txt"
+    note.write_text("mine")
+    export = ("export", folder / "take.npz", "--out", folder, "--device", "cpu")
+    result = hmrkit(*export, "--format", "obj", "--fps", "5")
+    assert (result.returncode, "replaced" in result.stderr) == (0, False), result.stderr
+    products = json.loads((folder / MANIFEST).read_text())["products"]
+    assert set(products) == {"export-obj-walk", "export-npz"}
+    frames = set(products["export-obj-walk"]["files"])
+    assert contents(folder) == frames | {"person_01_obj/note.txt", "take.npz", "person_01.npz", "report.json"}
+    run(film, out, "--format", "obj,npz")
+    assert set(json.loads((folder / MANIFEST).read_text())["products"]) == {"export-obj", "export-npz"}
+    assert len(list((folder / "person_01_obj").glob("*.obj"))) == 12 > len(frames)
 
 
 def test_two_runs_at_once_on_one_folder(tmp_path):
