@@ -192,27 +192,28 @@ def check_format_options(formats: Sequence[str], options: ExportOptions) -> None
 def _warn_of_other_unit(formats: Sequence[str], options: ExportOptions) -> None:
     """A warning where a character's own bones are in another unit than files: it would not go where the person does."""
     from hmrkit.scene.rigs import load_rig
-    from hmrkit.scene.types import METRES_PER_UNIT, units_per_metre
+    from hmrkit.scene.types import units_per_metre
 
     rig = load_rig(str(options.rig))
-    if rig.unit is None:
+    if (bone_m := rig.unit) is None:
         return
+    units: tuple[Unit, ...] = ("m", "cm")
 
     def fits(scale: float, unit: Unit) -> bool:
-        return abs(rig.unit * units_per_metre(scale, unit) - 1) <= _UNIT_TOLERANCE
+        return abs(bone_m * units_per_metre(scale, unit) - 1) <= _UNIT_TOLERANCE
 
     other = [name for name in formats if not fits(options.scale, "m" if name == "glb" else options.unit)]
     if not other:
         return
-    whole = [unit for unit in METRES_PER_UNIT if fits(1.0, unit)]
-    wanted = f"--units {whole[0]}" if whole else f"--units m --scale {1 / rig.unit:.6g}"
+    whole = [unit for unit in units if fits(1.0, unit)]
+    wanted = f"--units {whole[0]}" if whole else f"--units m --scale {1 / bone_m:.6g}"
     if "glb" in other and whole == ["cm"]:  # glTF is in metres
         wanted = f"--format fbx {wanted}"
     if whole and options.scale != 1:
         wanted += " and leave out --scale"
     log.warning(
         "%s: the character's own bones are in units of %g m, those in %s are not; to put the animation onto the "
-        "character itself, use %s", rig.name, rig.unit, ", ".join(other), wanted,
+        "character itself, use %s", rig.name, bone_m, ", ".join(other), wanted,
     )  # fmt: skip
 
 
