@@ -111,8 +111,9 @@ def evaluate(
     names = list(names_of(method)) or ([] if predictions else ["pc-hmr"])
     if not names and (useless := sorted(given & {"detect", *OPTIONS} - {"method", *OF_RESULTS})):
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in useless)
+        them = "it" if len(useless) == 1 else "them"
         raise UsageError(
-            f"--predictions are made already and have no use for {flags}; leave it out, or name a --method"
+            f"--predictions are made already and have no use for {flags}; leave {them} out, or name a --method"
         )
     # Mesh stream and pose are the calibrated methods' among them; with none among them they are an error, too.
     calibrated = any(choose(METHODS, name, "method")[0].calibrated for name in names)

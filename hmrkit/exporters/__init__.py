@@ -18,9 +18,11 @@ from hmrkit.members import Member, unknown
 
 if TYPE_CHECKING:
     from hmrkit.scene import ExportOptions, Scene
+    from hmrkit.scene.types import Unit
 
 
 log = logging.getLogger(__name__)
+_UNIT_TOLERANCE = 0.01  # of a length: other units of bones and files are warned of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,19 +195,26 @@ def _warn_of_other_unit(formats: Sequence[str], options: ExportOptions) -> None:
     from hmrkit.scene.types import units_per_metre
 
     rig = load_rig(str(options.rig))
-    if rig.unit is None:
+    if (bone_m := rig.unit) is None:
         return
-    other = []
-    for name in formats:
-        own = rig.unit * units_per_metre(options.scale, "m" if name == "glb" else options.unit)  # glTF is in metres
-        other += [name] if abs(own - 1) > 0.01 else []
-    if other:
-        fitting = {1.0: "--units m", 0.01: "--units cm"}.get(round(rig.unit, 4))
-        fitting = fitting or f"--units m --scale {1 / rig.unit:.6g}"
-        log.warning(
-            "%s: the character's own bones are in units of %g m, those in %s are not; to put the animation onto the "
-            "character itself, --format fbx %s", rig.name, rig.unit, ", ".join(other), fitting,
-        )  # fmt: skip
+    units: tuple[Unit, ...] = ("m", "cm")
+
+    def fits(scale: float, unit: Unit) -> bool:
+        return abs(bone_m * units_per_metre(scale, unit) - 1) <= _UNIT_TOLERANCE
+
+    other = [name for name in formats if not fits(options.scale, "m" if name == "glb" else options.unit)]
+    if not other:
+        return
+    whole = [unit for unit in units if fits(1.0, unit)]
+    wanted = f"--units {whole[0]}" if whole else f"--units m --scale {1 / bone_m:.6g}"
+    if "glb" in other and whole == ["cm"]:  # glTF is in metres
+        wanted = f"--format fbx {wanted}"
+    if whole and options.scale != 1:
+        wanted += " and leave out --scale"
+    log.warning(
+        "%s: the character's own bones are in units of %g m, those in %s are not; to put the animation onto the "
+        "character itself, use %s", rig.name, bone_m, ", ".join(other), wanted,
+    )  # fmt: skip
 
 
 def choose_formats(formats: str | None, params_only: bool) -> list[str]:

@@ -7,23 +7,23 @@ orient), so that all rotation channels are 0 at rest, and the nodes stand in the
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 
-from hmrkit.exporters.character_arrays import scale_keys, texture_places, visibility_keys
+from hmrkit.exporters.character_arrays import scale_keys, visibility_keys
 from hmrkit.exporters.correctives import corrective_shapes, in_unit_range, pose_shape_names
 from hmrkit.exporters.curves import euler_deg, frame_ticks, rotation_from_euler, upright_order
-from hmrkit.exporters.fbx_binary import Graph, Int64, Packed, Record, pack_value, properties, record
-from hmrkit.exporters.fbx_material import UV_SET, add_material
+from hmrkit.exporters.fbx_binary import Graph, Int64, Packed, pack_value, properties, record
+from hmrkit.exporters.fbx_geometry import add_geometry
+from hmrkit.exporters.fbx_material import add_material
 from hmrkit.exporters.keyframes import keys_within
 from hmrkit.scene import Character, ExportOptions, Scene
+from hmrkit.scene.staging import untied
 
 TICKS_PER_SECOND = 46_186_158_000  # KTime, FBX 7.x
 _ROTATION_ORDERS = ("xyz", "xzy", "yzx", "yxz", "zxy", "zyx")  # by their numbers in FBX
 _EXACT_TOLERANCE_M = 0.0002
-_TIED = 1e-3  # of a bone's length: as near to its end, Blender could take a child for connected
 _LINEAR, _CONSTANT = 0x6104, 0x2  # interpolation 4 and 2; the rest says "no tangents of its own", as Maya writes it
 # Slopes 0, weights of a third packed as two 16-bit numbers, velocity 0.
 _KEY_DATA = np.array([0, 0, 218434821, 0], "<i4").view("<f4")
@@ -91,24 +91,6 @@ def add_character(
     if shapes is not None:
         _add_blend_shapes(graph, animation, character, geometry, *shapes)
     _animate_visibility(animation, character, group, mesh, scene)
-
-
-def untied(character: Character) -> Character:
-    """The character, bound so that every joint that moves against its parent does so in Blender, too.
-
-    Blender makes a bone as long as its children are far on the mean, along its y axis. It ties a child that begins
-    where the bone ends to it and leaves the keys of its place out: a pelvis straight above a root bone would stay at
-    rest. So the parent is bound a thousandth of that length beside such a place. No key is another for it.
-    """
-    rest = character.rest_joints.copy()
-    for joint in character.moving:
-        parent = character.parents[joint]
-        children = [child for child, above in enumerate(character.parents) if above == parent]
-        length = float(np.linalg.norm(rest[children] - rest[parent], axis=1).mean())
-        axes = character.rest_rotations[parent]
-        if np.linalg.norm(rest[parent] + length * axes[:, 1] - rest[joint]) < _TIED * length:
-            rest[parent] -= _TIED * length * axes[:, 2]
-    return replace(character, rest_joints=rest)
 
 
 def add_model(graph: Graph, name: str, sub: str, flags: str, parent: int, *rows: tuple, attribute: tuple = ()) -> Int64:
@@ -212,60 +194,18 @@ def _animate_visibility(animation: Animation, character: Character, group: int, 
     animation.animate(group, "Lcl Scaling", "S", np.repeat(sizes[:, None], 3, 1), animation.times(frames), _CONSTANT)
 
 
-# ------------------------------------------------------------------------------------------------------------ mesh
+# ------------------------------------------------------------------------------------------------------- mesh, skin
 
 
 def _add_mesh(
     graph: Graph, character: Character, scene: Scene, group: int, texture: Int64 | None
 ) -> tuple[Int64, Int64]:
     name = f"{character.name}_mesh"
-    shown = ("Visibility", "Visibility", "", "A", 1.0)
-    mesh = add_model(graph, name, "Mesh", "", group, shown)
-    corners = np.asarray(character.faces, "<i4").copy()
-    corners[:, 2] = ~corners[:, 2]  # the last corner of a polygon is written as its complement
-    normals = record("LayerElementNormal", 0, children=_layer_records("ByVertice", "Direct"))
-    normals.add("Normals", _normals(character).astype("<f8").ravel())
-    materials = record("LayerElementMaterial", 0, children=_layer_records("AllSame", "IndexToDirect"))
-    materials.add("Materials", np.zeros(1, "<i4"))
-    elements = [normals, materials]
-    if (uv := character.texture_uv()) is not None:
-        elements.append(_texture_layer(uv))
-    layer = record("Layer", 0, children=[record("Version", 100)])
-    for element in elements:
-        layer.add("LayerElement").children += [record("Type", element.name), record("TypedIndex", 0)]
-    geometry = graph.add(
-        "Geometry", name, "Geometry", record("Vertices", character.rest_vertices.astype("<f8").ravel()),
-        record("PolygonVertexIndex", corners.ravel()), record("GeometryVersion", 124), *elements, layer,
-        sub="Mesh",
-    )  # fmt: skip
+    mesh = add_model(graph, name, "Mesh", "", group, ("Visibility", "Visibility", "", "A", 1.0))
+    geometry = add_geometry(graph, character, name)
     graph.connect(geometry, mesh)
     graph.connect(add_material(graph, scene, character, texture), mesh)
     return mesh, geometry
-
-
-def _texture_layer(uv: np.ndarray) -> Record:
-    """Texture coordinates (F,3,2) of the polygons' corners."""
-    places, corners = texture_places(uv)
-    layer = record("LayerElementUV", 0, children=_layer_records("ByPolygonVertex", "IndexToDirect", UV_SET))
-    layer.add("UV", places.astype("<f8").ravel())
-    layer.add("UVIndex", corners.astype("<i4").ravel())
-    return layer
-
-
-def _layer_records(mapping: str, reference: str, name: str = "") -> list[Record]:
-    names = {"MappingInformationType": mapping, "ReferenceInformationType": reference}
-    return [record("Version", 101), record("Name", name)] + [record(key, value) for key, value in names.items()]
-
-
-def _normals(character: Character) -> np.ndarray:
-    """(V,3) unit normals of the rest mesh, each the mean of its triangles' weighted by their area."""
-    vertices, faces = character.rest_vertices.astype(np.float64), np.asarray(character.faces)
-    a, b, c = (vertices[faces[:, i]] for i in range(3))
-    crossed = np.cross(b - a, c - a)
-    at = faces.T.ravel()  # each triangle counts at its three corners
-    sums = [np.bincount(at, np.tile(crossed[:, axis], 3), len(vertices)) for axis in range(3)]
-    normals = np.stack(sums, -1)
-    return normals / np.linalg.norm(normals, axis=-1, keepdims=True).clip(1e-12)
 
 
 def _matrix(rotation: np.ndarray, place: np.ndarray) -> np.ndarray:

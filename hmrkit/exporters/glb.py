@@ -52,7 +52,10 @@ class GlbExporter:
     def write(self, scene: Scene, folder: Path, options: ExportOptions) -> list[Path]:
         """Write the files; returns their paths. InputError where one cannot be written."""
         paths = []
-        for part in staged(scene, options).parts(options.per_person):
+        parts = staged(scene, options).parts(options.per_person)
+        if parts and options.camera:
+            _warn_of_lens(scene)
+        for part in parts:
             path = Path(folder) / f"{part.name}.glb"
             document = _Document(part, options)
             with atomic_path(path) as temporary:
@@ -303,14 +306,6 @@ class _Document:
         rotation = self._rotation.astype(np.float64)
         moved[:3, :3] = rotation @ camera.scene_from_camera[:3, :3]
         moved[:3, 3] = rotation @ camera.scene_from_camera[:3, 3] * self._scene.metres_per_unit
-        if camera.zoom is not None:
-            _log.warning("%s: glTF cannot animate a lens: its camera has the first focal length", self._scene.name)
-        beside = float(np.hypot(*(np.asarray(camera.center_px) - (camera.width / 2, camera.height / 2))))
-        if beside > 1:
-            _log.warning(
-                "%s: glTF cannot shift a lens: its camera shows people %.0f px beside the plate; fbx, usd, abc not",
-                self._scene.name, beside,
-            )  # fmt: skip
         aspect = camera.width / camera.height * float(camera.focal_px[1] / camera.focal_px[0])
         self._json["cameras"] = [
             {
@@ -345,6 +340,19 @@ class _Document:
         animation, output = self._json["animations"][0], self._buffer.add(values, normalized=values.dtype == np.int16)
         animation["channels"].append({"sampler": len(animation["samplers"]), "target": {"node": node, "path": path}})
         animation["samplers"].append({"input": times, "output": output, "interpolation": interpolation})
+
+
+def _warn_of_lens(scene: Scene) -> None:
+    """Warnings of what the scene's camera does and glTF's cannot."""
+    camera = scene.camera
+    if camera.zoom is not None:
+        _log.warning("%s: glTF cannot animate a lens: its camera has the first focal length", scene.name)
+    beside = float(np.hypot(*(np.asarray(camera.center_px) - (camera.width / 2, camera.height / 2))))
+    if beside > 1:
+        _log.warning(
+            "%s: glTF cannot shift a lens: its camera shows people %.0f px beside the plate; use fbx, usd or abc",
+            scene.name, beside,
+        )  # fmt: skip
 
 
 def _plain(value: Any) -> Any:

@@ -13,6 +13,7 @@ from hmrkit.scene.rigs import load_rig
 from hmrkit.scene.types import Character, ExportOptions, Rows, Scene, units_per_metre
 
 ROOT = "root"
+_TIED = 1e-3  # of a bone's length: as near to its end, Blender could take a child for connected
 
 
 def staged(scene: Scene, options: ExportOptions, from_clip: bool = True) -> Scene:
@@ -69,6 +70,32 @@ def with_root_bone(character: Character, up: str) -> Character:
         skin_weights=np.pad(character.skin_weights, ((0, 0), (1, 0))),
         moving={1: above.astype(np.float32)},
     )
+
+
+def untied(character: Character) -> Character:
+    """The character, bound so that every joint that moves against its parent does so in Blender, too: for FBX.
+
+    Blender makes a bone as long as its children are far on the mean, along its y axis. It ties a child that begins
+    where the bone ends to it and leaves the keys of its place out: a pelvis straight above a root bone would stay at
+    rest. So the parent is bound a thousandth of that length beside such a place, where it also is in every frame unless
+    it is the root. What moves against it stays where it is, and all below.
+    """
+    rest = character.rest_joints.copy()
+    for joint in character.moving:
+        parent = character.parents[joint]
+        children = [child for child, above in enumerate(character.parents) if above == parent]
+        length = float(np.linalg.norm(rest[children] - rest[parent], axis=1).mean())
+        axes = character.rest_rotations[parent]
+        if np.linalg.norm(rest[parent] + length * axes[:, 1] - rest[joint]) < _TIED * length:
+            rest[parent] -= _TIED * length * axes[:, 2]
+    if (rest == character.rest_joints).all():
+        return character
+    bound = replace(character, rest_joints=rest)
+    rotation, place = bound.posed()
+    above, wanted = [character.parents[joint] for joint in character.moving], character.posed()[1]
+    ways = wanted[:, list(character.moving)] - place[:, above]
+    ways = np.einsum("tjba,tjb->tja", rotation[:, above], ways).astype(np.float32)
+    return replace(bound, moving=dict(zip(character.moving, np.swapaxes(ways, 0, 1), strict=True)))
 
 
 def without_top(character: Character) -> Character:

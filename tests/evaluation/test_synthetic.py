@@ -115,6 +115,7 @@ def test_what_means_nothing_is_refused(tmp_path):
     ("options", "line"),
     [
         (("--predictions", "p.npz", "--no-flip-test"), "have no use for --flip-test; leave it out, or name a --method"),
+        (("--predictions", "p.npz", "--no-flip-test", "--detect"), "--detect, --flip-test; leave them out, or name"),
         (("--predictions", "p.npz", "--detect", "--checkpoint", "c.pt"), "have no use for --checkpoint, --detect"),
         (("--predictions", "p.npz", "--mesh", "spin"), "have no use for --mesh"),
         (("--method", "hmr", "--mesh", "spin"), "--method hmr is its own mesh stream"),

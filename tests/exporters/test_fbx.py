@@ -17,10 +17,11 @@ from made_scene import made_scene
 
 from hmrkit.exporters.fbx import FbxExporter, document, time_mode
 from hmrkit.exporters.fbx_binary import Int64, record, write_fbx
-from hmrkit.exporters.fbx_character import blend_shapes, untied
+from hmrkit.exporters.fbx_character import blend_shapes
 from hmrkit.scene import ExportOptions, blend_skin
 from hmrkit.scene.retarget import retarget
-from hmrkit.scene.staging import staged, with_root_bone
+from hmrkit.scene.rigs import load_rig
+from hmrkit.scene.staging import staged, untied, with_root_bone
 from hmrkit.types import Zoom
 
 needs_ufbx = pytest.mark.skipif(importlib.util.find_spec("ufbx") is None, reason="ufbx is not installed")
@@ -105,6 +106,28 @@ def test_a_pelvis_above_a_root_bone_moves_in_blender(up, tied):
     assert tied_in_blender(bound) == []
     assert np.linalg.norm(bound.rest_joints - rooted.rest_joints, axis=1).max() < 2e-3
     np.testing.assert_allclose(bound.posed()[1], rooted.posed()[1], atol=1e-6)
+
+
+def test_a_pelvis_two_bones_below_the_root_moves_in_blender(tmp_path):
+    """A user's rig: top > mid > pelvis, the pelvis straight above mid."""
+    rig = load_rig(str(hero_rig(tmp_path)))
+    top = rig.bones[0]
+    mid = replace(top, name="mid", parent=top.name, place=(0.0, 0.1, 0.0), rotation=(0.0, 0.0, 0.0, 1.0))
+    top = replace(top, place=(0.0, 0.0, 0.0), rotation=(0.0, 0.0, 0.0, 1.0))
+    first = rig.bone_of["pelvis"]
+    above = {rig.bones[first].name: replace(rig.bones[first], parent="mid", place=(0.0, 0.9, 0.0))}
+    rig = replace(rig, bones=(top, mid, *(above.get(bone.name, bone) for bone in rig.bones[1:])))
+    driven = retarget(made_scene(frames=4, exact=False).characters[0], rig, floor=True)
+    assert (driven.joint_names[1], tied_in_blender(driven)) == ("mid", [2])
+    bound = untied(driven)
+    assert tied_in_blender(bound) == []
+    moved = np.linalg.norm(bound.posed()[1] - driven.posed()[1], axis=-1).max(0)
+    assert 5e-4 < moved[1] < 2e-3  # only the bone that is bound beside its place
+    assert np.delete(moved, 1).max() < 1e-6
+    np.testing.assert_allclose(bound.skinned(), driven.skinned(), atol=1e-5)
+    # Put onto the character's own armature by Blender, which keys the way from rest: that of the pelvis is the same.
+    ways = [c.moving[2] - c.rest_rotations[1].T @ (c.rest_joints[2] - c.rest_joints[1]) for c in (bound, driven)]
+    np.testing.assert_allclose(*ways, atol=1e-6)
 
 
 @needs_ufbx

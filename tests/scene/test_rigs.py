@@ -65,7 +65,7 @@ def test_a_glb_whose_mesh_has_other_axes_and_units_than_its_nodes(characters, tm
     assert read.unit == pytest.approx(2)
     rig = draft(read, "hero")  # it faces +x
     assert (rig.unit, rig.heading_deg) == (pytest.approx(2), pytest.approx(90, abs=0.1))
-    assert any(line.startswith("faces 90 degrees from +z") for line in describe(rig))
+    assert any(line.startswith("faces 90 degrees from +z: rotate it by -90 degrees") for line in describe(rig))
 
 
 @pytest.mark.parametrize(("formats", "unit", "warned"), [
@@ -76,7 +76,33 @@ def test_files_in_another_unit_than_the_bones_are_warned_of(rig_file, tmp_path, 
     save_rig(path, replace(load_rig(str(rig_file)), unit=0.01))
     check_format_options(formats, ExportOptions(rig=str(path), unit=unit))
     assert (warned is None) == (caplog.text == "")
-    assert warned is None or (warned in caplog.text and "--format fbx --units cm" in caplog.text)
+    assert warned is None or warned in caplog.text
+
+
+@pytest.mark.parametrize(("bones_m", "formats", "options", "advice"), [
+    (0.01, ["fbx"], {}, "use --units cm"),
+    (0.01, ["bvh", "usd"], {"scale": 2.0}, "use --units cm and leave out --scale"),
+    (0.01, ["glb", "fbx"], {"unit": "cm"}, "use --format fbx --units cm"),
+    (1.0, ["glb", "fbx"], {"scale": 2.0}, "use --units m and leave out --scale"),
+    (0.0254, ["glb"], {}, "use --units m --scale 39.3701"),
+])  # fmt: skip
+def test_the_advice_is_followed_without_another_warning(rig_file, tmp_path, caplog, bones_m, formats, options, advice):
+    path = tmp_path / "other.json"
+    save_rig(path, replace(load_rig(str(rig_file)), unit=bones_m))
+    check_format_options(formats, ExportOptions(rig=str(path), **options))
+    assert caplog.messages[-1].endswith(advice)
+    given = dict(zip(advice.split(), advice.split()[1:], strict=False))
+    options = {"unit": given["--units"], "scale": 1.0 if "leave" in given else float(given.get("--scale", 1))}
+    caplog.clear()
+    check_format_options(given.get("--format", ",".join(formats)).split(","), ExportOptions(rig=str(path), **options))
+    assert caplog.text == ""
+
+
+def test_a_draft_keeps_the_unit_of_a_tiny_root(rig_file, tmp_path):
+    for unit, kept in ((1.23456789e-7, 1.23457e-7), (0.0, None)):
+        drafted = draft(replace(bones_of(made_character().characters[0]), unit=unit), "tiny")
+        save_rig(tmp_path / "tiny.json", drafted, overwrite=True)
+        assert load_rig(str(tmp_path / "tiny.json")).unit == kept
 
 
 def _glb_parts(path, other):

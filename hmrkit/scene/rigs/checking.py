@@ -45,8 +45,8 @@ def describe(rig: Rig) -> Iterator[str]:
         yield f"root: {rig.bones[0].name}, {rig.root}"
     if rig.is_character and abs(rig.heading_deg) > _FACES_AWAY_DEG:
         yield (
-            f"faces {rig.heading_deg:.0f} degrees from +z: rotate it back about the vertical, and what is put onto it "
-            "goes where the person went"
+            f"faces {rig.heading_deg:.0f} degrees from +z: rotate it by {-rig.heading_deg:.0f} degrees about the "
+            "vertical before you put the animation onto it"
         )
     if rig.unit is not None:
         yield f"unit of its bones: {rig.unit:g} m"

@@ -65,7 +65,8 @@ def draft(bones: Bones, name: str) -> Rig:
         place, rotation = (tuple(round(value, 7) for value in values) for values in (place.tolist(), (x, y, z, w)))
         made.append(Bone(bones.names[i], joint_of.get(i), above, place, rotation))
     floor = None if bones.floor is None else round(bones.floor, 4)
-    return Rig(name, tuple(made), f"drafted from {name}", floor=floor, unit=round(bones.unit, 6))
+    unit = float(f"{bones.unit:.6g}") or None  # six digits, however small; 0 of a root without size
+    return Rig(name, tuple(made), f"drafted from {name}", floor=floor, unit=unit)
 
 
 def _by_preset(bones: Bones) -> dict[str, int]:

@@ -15,7 +15,7 @@ SKIN, FLUSHED, PALM, LIPS, NAIL = (198, 156, 132), (186, 120, 102), (216, 172, 1
 BROW, LASHES, SCLERA, IRIS, PUPIL = (84, 62, 50), (70, 50, 42), (214, 206, 198), (104, 82, 60), (26, 22, 20)
 HOLE, STUBBLE = (96, 58, 48), (112, 90, 78)
 SHIRT, SHORTS = (190, 180, 166), (142, 131, 119)
-EDGE_M = 0.0012  # a soft edge's width: about a texel of the trunk
+EDGE_M = 0.0012  # half a soft edge's width: a bit more than a texel (0.89 mm) of the trunk
 
 # Where blood shows: middle (side, up, front), radius, strength.
 _FLUSHED = (

@@ -82,7 +82,7 @@ def _openness(vertices: torch.Tensor, normals: torch.Tensor, faces: torch.Tensor
 
 
 def _axes() -> list[torch.Tensor]:
-    """Axes (3,3) of cameras that look at the middle from points spread evenly on a sphere (a golden spiral)."""
+    """Axes (3,3) of cameras that point at the middle from points spread evenly on a sphere (a golden spiral)."""
     number = np.arange(_DIRECTIONS) + 0.5
     height, angle = 1 - 2 * number / _DIRECTIONS, np.pi * (1 + 5**0.5) * number
     radius = np.sqrt(1 - height**2)
