@@ -106,10 +106,10 @@ class ClipRunner:
                 with keeping_frames():
                     self._with_less_memory(result, take, progress)
         except Exception as error:
+            _remove_if_empty(result.folder)
             if error is self.refused:
                 raise
             result.fail(error)
-            _remove_if_empty(result.folder)
         result.seconds = time.perf_counter() - started
         return True
 
