@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -40,83 +39,38 @@ Progress = Callable[[str, int, int], None]  # stage, done, total
 def detect(take: Take, models: Models, progress: Progress, part: Part | None = None) -> dict[str, Any]:
     """People in every chosen frame, with a description of their colours for the tracker; where new shots begin; how the
     background moves and, with `--fov-track`, how the lens zooms."""
+    from hmrkit.detection_record import DetectionRecord
     from hmrkit.detectors import DETECTORS
     from hmrkit.detectors.thinning import detect_thinned, usual_interval
     from hmrkit.device import upload
-    from hmrkit.trackers.appearance import SIZE as APPEARANCE_SIZE
-    from hmrkit.trackers.appearance import describe
     from hmrkit.video import read_frames
-    from hmrkit.video.camera_motion import BackgroundPath
     from hmrkit.video.zoom import ZoomFinder
 
-    # Small arrays that stay, made between large ones that go, leave the heap in pieces (170 KB a frame was measured).
-    # So everything is appended to blocks, which are cut into frames at the end.
     zoom = ZoomFinder(take.camera) if models.options.fov_track else None
     part = part if part and not zoom else Part()  # a zoom is followed from the first frame on
-    blocks = ("found", "failed", "boxes", "colours", "places")
-    kept = {name: part.arrays.get(name, np.zeros(0, np.int64)) for name in blocks}
-    counts_of = {int(index): int(count) for index, count in kept["found"].reshape(-1, 2)}
-    failed: list[int] = kept["failed"].tolist()
-    boxes, colours, places = (bytearray(kept[name].tobytes()) for name in blocks[2:])
-    background = BackgroundPath(part.arrays)
-    total = len(take.video.frame_indices)
-
-    def how_far(number: float) -> tuple[tuple[int, ...], dict[str, np.ndarray]]:
-        sizes = len(counts_of), bisect_left(failed, number), len(boxes), len(colours), len(places)
-        return sizes, background.state()
-
-    whole, path = how_far(np.inf)
-
-    def done() -> dict[str, np.ndarray]:
-        """Up to the last frame that was detected itself: nothing after it depends on what is before."""
-        return {
-            "found": np.array(list(counts_of.items())[: whole[0]], np.int64).reshape(-1, 2),
-            "failed": np.array(failed[: whole[1]], np.int64),
-            "boxes": np.frombuffer(bytes(boxes[: whole[2]]), np.uint8),
-            "colours": np.frombuffer(bytes(colours[: whole[3]]), np.uint8),
-            "places": np.frombuffer(bytes(places[: whole[4]]), np.uint8),
-            **path,
-        }
+    record, total = DetectionRecord(part.arrays), len(take.video.frame_indices)
 
     def batches() -> Iterator[tuple[list[int], np.ndarray]]:
-        rest = take.video.at(np.arange(len(counts_of) + len(failed), total))
-        for batch in read_frames(rest, batch_size=models.batch_size):
-            failed.extend(batch.failed)
+        for batch in read_frames(take.video.at(np.arange(record.done, total)), batch_size=models.batch_size):
+            record.failed.extend(batch.failed)
             if len(batch.frame_indices):
                 yield [int(i) for i in batch.frame_indices], batch.frames
-            progress("detect", len(counts_of) + len(failed), total)
+            progress("detect", record.done, total)
 
     def people_in(frames: np.ndarray, indices: Sequence[int]) -> list[Detections]:
         return models.detector(upload(frames, models.device), indices)
 
     reads_file = choose(DETECTORS, models.options.detector, "detector")[0].reads_file
     every = models.options.detect_every or (1 if reads_file else usual_interval(take.video.sampled_fps))
-    with part.kept(done):
-        for index, frame, of_frame, people in detect_thinned(batches(), people_in, every, take.video.seconds):
-            if len(counts_of) % every == 0:
-                whole, path = how_far(index)
-            counts_of[index] = len(people.scores)
-            appearance = describe(frame, people.boxes_xyxy)
-            boxes += np.column_stack([people.boxes_xyxy, people.scores, appearance]).astype(np.float32).tobytes()
-            colours += of_frame.tobytes()
-            places += background(frame, people.boxes_xyxy).astype(np.float32).tobytes()
+    with part.kept(record.snapshot):
+        for index, frame, colours, people in detect_thinned(batches(), people_in, every, take.video.seconds):
+            if record.seen % every == 0:
+                record.mark(index)  # it is detected itself
+            record.add(index, frame, colours, people)
             if zoom:
                 zoom.add(index, frame, people.boxes_xyxy)
     progress("detect", total, total)
-    rows = np.frombuffer(boxes, np.float32).reshape(-1, 5 + APPEARANCE_SIZE)
-    counts = [counts_of.get(int(i), 0) for i in take.video.frame_indices]
-    each = np.split(rows, np.cumsum(counts)[:-1])
-    detections = tuple(Detections(part[:, :4].copy(), part[:, 4].copy(), part[:, 5:].copy()) for part in each)
-    of_frames = np.frombuffer(colours, np.float16).reshape(len(counts_of), -1 if counts_of else 0)
-    numbers = np.array(list(counts_of), np.int64)
-    moved = np.frombuffer(places, np.float32).reshape(-1, 2)
-    at_all = [np.interp(take.video.frame_indices, numbers, along) for along in moved.T] if counts_of else None
-    video = replace(
-        take.video,
-        failed_frames=tuple(sorted(failed)),
-        cuts=models.cuts(numbers, of_frames),
-        background_px=None if at_all is None else np.stack(at_all, 1).astype(np.float32),
-    )
+    detections, video = record.finish(take.video, models.cuts)
     camera = replace(take.camera, zoom=zoom.finish(video) if zoom else None)
     return {"detections": detections, "video": video, "camera": camera}
 

@@ -35,7 +35,7 @@ LAYERS = [
     {"synthetic"},
     FAMILIES | {"fitting", "calibration", "results", "conversion"},
     {"mesh_streams", "options", "models"},
-    {"stages", "pipeline", "meshes"},
+    {"detection_record", "stages", "pipeline", "meshes"},
     {"scene", "evaluation", "training"},
     {"exporters", "viewing"},
     {"output", "report", "batches", "benchmark"},
@@ -44,7 +44,7 @@ LAYERS = [
 ROOT = {
     "__init__", "__main__", "types", "errors", "files", "geometry", "camera", "crops", "skeletons", "smoothing",
     "device", "members", "weights", "options", "models", "mesh_streams", "pipeline", "meshes", "output", "report",
-    "engines", "stages",
+    "engines", "detection_record", "stages",
 }  # fmt: skip
 
 
