@@ -36,7 +36,7 @@ class DetectionRecord:
     @property
     def done(self) -> int:
         """How many of the clip's frames were seen, or cannot be."""
-        return len(self._counts) + len(self.failed)
+        return self.seen + len(self.failed)
 
     @property
     def seen(self) -> int:

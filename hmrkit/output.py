@@ -74,8 +74,8 @@ def render_take(
     with contextlib.ExitStack() as stack:
         stack.enter_context(one_thread())  # drawing divides the images among threads, and another one encodes
         rate = _rate(take)
-        width, _ = lay_out(options, take.camera, float(rate))
-        pixels = total * len(versions) * width * take.camera.height
+        image_width, _ = lay_out(options, take.camera, float(rate))
+        pixels = total * len(versions) * image_width * take.camera.height
         painter = stack.enter_context(open_painter(renderer, models.device, pixels, options.surfaces))
         overlays = [
             Overlay(take.camera, take.faces, rate, options, models.device, up, parts, painter) for _ in versions

@@ -48,10 +48,7 @@ def bench(
 
     o.start_logging(verbose)
     chosen = Options(**options)
-    if chosen.params_only and render:
-        raise UsageError("--params-only makes no vertices, which --render draws; leave one out")
-    if chosen.renderer != "auto" and not render:
-        raise UsageError("--renderer is for --render, which is not here; leave it out, or add --render")
+    o.check_render(chosen, render)
     if video == "calibrate" and not Path(video).exists():
         if useless := sorted(given - {"video", "frames", "params_only", "as_json", "verbose"}):
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in useless)

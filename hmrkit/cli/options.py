@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from hmrkit.cli.help_groups import completion, group_of
+from hmrkit.errors import UsageError
 from hmrkit.options import OPTIONS, Options
 
 if TYPE_CHECKING:
@@ -86,6 +87,14 @@ def given_of(context: typer.Context) -> frozenset[str]:
     """The names of the parameters that the user gave."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     return frozenset(name for name, source in sources.items() if source and source.name == "COMMANDLINE")
+
+
+def check_render(chosen: Options, render: bool) -> None:
+    """UsageError where options and ``--render``, given or not, do not go together."""
+    if chosen.params_only and render:
+        raise UsageError("--params-only makes no vertices, which --render draws; leave one out")
+    if chosen.renderer != "auto" and not render:
+        raise UsageError("--renderer is for --render, which is not here; leave it out, or add --render")
 
 
 def start_logging(verbose: bool) -> None:

@@ -71,7 +71,6 @@ def run(
     from hmrkit.batches.stopping import end_after
     from hmrkit.batches.watching import watch_batch
     from hmrkit.batches.workers import ALL_GPUS, Workers, all_gpus, run_workers
-    from hmrkit.errors import UsageError
     from hmrkit.exporters import choose_formats
     from hmrkit.models import Models
     from hmrkit.options import Options
@@ -79,10 +78,7 @@ def run(
     o.start_logging(verbose)
     end_after(time_limit)
     chosen = Options(**options)
-    if chosen.params_only and render:
-        raise UsageError("--params-only makes no vertices, which --render draws; leave one out")
-    if chosen.renderer != "auto" and not render:
-        raise UsageError("--renderer is for --render, which is not here; leave it out, or add --render overlay.mp4")
+    o.check_render(chosen, bool(render))
     outputs = Outputs(out, choose_formats(formats, chosen.params_only), render, overwrite)
     choice = Choice(root, parse_shard(shard), retry_failed, max_tries)
     clips = plan([*(inputs or []), *listed(input_list)], chosen, outputs, choice)
